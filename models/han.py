@@ -1,0 +1,151 @@
+"""Hybrid Attention Network (HAN) with MMIL pooling, the network of stage 3."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import MLP, MultiheadAttention, feed_forward
+
+
+@dataclass
+class HANOutput:
+    """What one forward pass of HAN returns. B videos, T segments, C classes, D features."""
+
+    video_probs: Tensor  # (B, C) MMIL-pooled over both modalities
+    audio_probs: Tensor  # (B, C) pooled over time, audio alone
+    visual_probs: Tensor  # (B, C) pooled over time, visual alone
+    audio_logits: Tensor  # (B, T, C)
+    visual_logits: Tensor  # (B, T, C)
+    audio_features: Tensor  # (B, T, D) after the encoder
+    visual_features: Tensor  # (B, T, D) after the encoder
+
+
+class HANLayer(nn.Module):
+    """One hybrid attention layer; the same weights update either modality (paper Eq. 1, 2)."""
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, pre_norm: bool):
+        super().__init__()
+        self.pre_norm = pre_norm
+        self.self_attn = MultiheadAttention(dim, num_heads, dropout)
+        self.cm_attn = MultiheadAttention(dim, num_heads, dropout)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Update one modality from itself and from the other: x (B, T, D), other (B, T, D) -> (B, T, D).
+
+        Pre-norm normalises only the query side of the cross-attention, as the released code does.
+        """
+        if self.pre_norm:
+            query = self.norm1(x)
+            x = x + self.dropout(self.cm_attn(query, other)) + self.dropout(self.self_attn(query, query))
+            return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
+        x = self.norm1(x + self.dropout(self.cm_attn(x, other)) + self.dropout(self.self_attn(x, x)))
+        return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.linear2, self.dropout)))
+
+
+class HANEncoder(nn.Module):
+    """N hybrid attention layers over two streams.
+
+    Args:
+        order: "sequential": visual attends to the audio that the layer has just updated (released code);
+            "parallel": both attend to the layer's inputs (paper Eq. 1, 2).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, ffn_dim: int, num_layers: int, dropout: float, pre_norm: bool, order: str
+    ):
+        super().__init__()
+        if order not in ("sequential", "parallel"):
+            raise ValueError(f"encoder order is {order!r}; expected 'sequential' or 'parallel'")
+        self.pre_norm = pre_norm
+        self.order = order
+        self.layers = nn.ModuleList(HANLayer(dim, num_heads, ffn_dim, dropout, pre_norm) for _ in range(num_layers))
+        # The released state dict holds the final norms in both variants; only the pre-norm variant applies them.
+        self.final_norm_a = nn.LayerNorm(dim)
+        self.final_norm_v = nn.LayerNorm(dim)
+        if not pre_norm:
+            self.final_norm_a.requires_grad_(False)
+            self.final_norm_v.requires_grad_(False)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D), (B, T, D) -> (B, T, D), (B, T, D)"""
+        for layer in self.layers:
+            updated_audio = layer(audio, visual)
+            visual = layer(visual, updated_audio if self.order == "sequential" else audio)
+            audio = updated_audio
+        if self.pre_norm:
+            return self.final_norm_a(audio), self.final_norm_v(visual)
+        return audio, visual
+
+
+class HAN(nn.Module):
+    """Hybrid Attention Network with a shared segment classifier and MMIL pooling.
+
+    Args:
+        num_classes: C.
+        audio_dim: width of the audio features.
+        visual_dim: width of the visual features, all chosen ones concatenated.
+        dim: D, the width of the encoder.
+        num_proj_layers: layers of the visual input projection (1: one linear layer).
+        num_mmil_layers: layers of each of the two MMIL attention heads.
+        proj_hidden_dim: hidden width of the visual projection when it has several layers; None: 2·D.
+        mmil_hidden_dim: hidden width of the MMIL heads when they have several layers; None: D.
+        pre_norm: normalise before the sub-layers instead of after them.
+        encoder_order: "sequential" (released code) or "parallel" (paper Eq. 1, 2).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        audio_dim: int,
+        visual_dim: int,
+        dim: int = 512,
+        num_heads: int = 16,
+        ffn_dim: int = 2048,
+        num_layers: int = 5,
+        num_proj_layers: int = 1,
+        num_mmil_layers: int = 1,
+        proj_hidden_dim: int | None = None,
+        mmil_hidden_dim: int | None = None,
+        dropout: float = 0.1,
+        pre_norm: bool = False,
+        encoder_order: str = "sequential",
+    ):
+        super().__init__()
+        proj_hidden = [proj_hidden_dim or 2 * dim] * (num_proj_layers - 1)
+        mmil_hidden = [mmil_hidden_dim or dim] * (num_mmil_layers - 1)
+        self.fc_a = MLP([audio_dim, 2 * dim, dim])
+        self.fc_fusion = MLP([visual_dim, *proj_hidden, dim])
+        self.hat_encoder = HANEncoder(dim, num_heads, ffn_dim, num_layers, dropout, pre_norm, encoder_order)
+        self.fc_prob = nn.Linear(dim, num_classes)
+        self.fc_frame_att = MLP([dim, *mmil_hidden, num_classes])
+        self.fc_av_att = MLP([dim, *mmil_hidden, num_classes])
+
+    def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
+        """Parse a batch of videos.
+
+        Args:
+            audio: (B, T, audio_dim).
+            visual: (B, T, visual_dim), every visual feature averaged to one row a second, concatenated.
+        """
+        audio, visual = self.hat_encoder(self.fc_a(audio), self.fc_fusion(visual))  # (B, T, D) each
+        features = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
+        logits = self.fc_prob(features)  # (B, T, 2, C)
+        weighted = torch.softmax(self.fc_frame_att(features), dim=1) * torch.sigmoid(logits)  # w_time · p
+        # MMIL pooling: the sum over modality and time of w_modal · w_time · p
+        video_probs = (torch.softmax(self.fc_av_att(features), dim=2) * weighted).sum(dim=(1, 2))  # (B, C)
+        modality_probs = weighted.sum(dim=1)  # (B, 2, C)
+        return HANOutput(
+            video_probs=video_probs,
+            audio_probs=modality_probs[:, 0],
+            visual_probs=modality_probs[:, 1],
+            audio_logits=logits[:, :, 0],
+            visual_logits=logits[:, :, 1],
+            audio_features=audio,
+            visual_features=visual,
+        )

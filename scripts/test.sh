@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Environment, linter, shell-script check, all tests. Extra arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+shellcheck --external-sources --shell=bash scripts/*.sh .ci/run
+"$PYTHON" -m pytest -q "$@"

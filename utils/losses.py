@@ -1,0 +1,120 @@
+"""Losses of both stages as pure functions of tensors. B videos, T segments, C classes.
+
+Where the paper and its released code differ, the released behaviour is the default and the docstring says how to get
+the paper's.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def audio_visual_loss(
+    audio_logits: Tensor,
+    visual_logits: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    occurring_weight: float = 5.0,
+) -> Tensor:
+    """Stage 1: binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) against audio-visual segment labels.
+
+    Args:
+        audio_logits, visual_logits: (B, T, C).
+        labels: (B, T, C) in {0, 1}.
+        mask: (B, T) bool, False where a segment is padding.
+        occurring_weight: weight of every segment of a class that occurs anywhere in the video (the paper does not
+            mention it; 1 switches it off).
+
+    Returns:
+        scalar: the weighted sum over valid segments and classes, divided by (number of valid segments · C).
+    """
+    p_av = torch.sigmoid(audio_logits) * torch.sigmoid(visual_logits)
+    valid = mask.unsqueeze(-1).to(p_av.dtype)  # (B, T, 1)
+    labels = labels.to(p_av.dtype)
+    occurs = (labels * valid).amax(dim=1, keepdim=True)  # (B, 1, C)
+    weights = valid * (1 + (occurring_weight - 1) * occurs)
+    loss = F.binary_cross_entropy(p_av, labels, weights, reduction="sum")
+    return loss / (valid.sum() * labels.shape[-1])
+
+
+def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
+    """Stage 3: binary cross-entropy of the video's MMIL-pooled probabilities against its labels, both (B, C)."""
+    return F.binary_cross_entropy(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
+
+
+def soft_pseudo_labels(
+    teacher_logits: Tensor, thresholds: Tensor, video_labels: Tensor, temperature: float = 2.0
+) -> Tensor:
+    """Uncertainty-weighted soft labels q = sigmoid((logit - threshold) / temperature) where y = 1, else 0 (Eq. 12).
+
+    The released code divides by 2; the paper's Eq. 12 is `temperature=1`. A threshold of -inf is first replaced by
+    the class's smallest logit in this batch, less 1 (released code; the paper does not mention it).
+
+    Args:
+        teacher_logits: (B, T, C), logits of the temporal transformer.
+        thresholds: (C,), class-wise; -inf means that every segment is positive.
+        video_labels: (B, C) in {0, 1}.
+
+    Returns:
+        (B, T, C) in [0, 1]
+    """
+    lowest = teacher_logits.amin(dim=(0, 1)) - 1  # (C,)
+    thresholds = torch.where(torch.isneginf(thresholds), lowest, thresholds)
+    return torch.sigmoid((teacher_logits - thresholds) / temperature) * video_labels.unsqueeze(1)
+
+
+def class_balance_weights(
+    video_labels: Tensor, class_frequencies: Tensor, positive_weight: float = 0.5, normalization: str = "sum"
+) -> Tensor:
+    """Weights that balance positive and negative classes of the segment loss (Eq. 18, 19).
+
+    With f_c the share of all training segments whose pseudo-label has class c and S = sum of f_c: (C - S)·W where
+    y = 1, S where y = 0. `normalization="mean"` divides both by C, as the paper does.
+
+    Args:
+        video_labels: (B, C) in {0, 1}.
+        class_frequencies: (C,).
+        positive_weight: W.
+
+    Returns:
+        (B, 1, C)
+    """
+    num_classes = class_frequencies.shape[0]
+    total = class_frequencies.sum()
+    positive, negative = (num_classes - total) * positive_weight, total
+    if normalization == "mean":
+        positive, negative = positive / num_classes, negative / num_classes
+    elif normalization != "sum":
+        raise ValueError(f"normalization is {normalization!r}; expected 'sum' or 'mean'")
+    return torch.where(video_labels.bool(), positive, negative).unsqueeze(1)
+
+
+def segment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Segment-level binary cross-entropy of one modality against soft or hard labels.
+
+    Args:
+        logits, targets: (B, T, C).
+        weights: broadcast to (B, T, C), from `class_balance_weights`; None: no re-weighting.
+    """
+    return F.binary_cross_entropy_with_logits(logits, targets, weights)
+
+
+def mixup_features(features: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
+    """x_bar = lam·x + (1 - lam)·x_perm over all B·T segments: (B, T, D), perm (B·T,) -> (B·T, D)."""
+    flat = features.flatten(0, 1)
+    return lam * flat + (1 - lam) * flat[permutation]
+
+
+def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
+    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm).
+
+    Args:
+        mixed_logits: (B·T, C), the classifier's output on `mixup_features`.
+        targets: (B, T, C).
+        lam: the mixing share, from Beta(alpha, alpha).
+        permutation: (B·T,).
+    """
+    flat = targets.flatten(0, 1)
+    loss = F.binary_cross_entropy_with_logits(mixed_logits, flat)
+    loss_permuted = F.binary_cross_entropy_with_logits(mixed_logits, flat[permutation])
+    return lam * loss + (1 - lam) * loss_permuted

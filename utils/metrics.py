@@ -1,0 +1,126 @@
+"""F-scores of audio-visual video parsing and accuracy of AVE, vectorised over videos, segments and classes.
+
+All inputs are boolean tensors (N videos, T segments, C classes) on any device; sums run in float64.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class Counts:
+    """True positives, false positives and false negatives, each (N, C)."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+
+def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
+    """Count segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C)."""
+    tp = (prediction & truth).sum(dim=1)
+    return Counts(tp, prediction.sum(dim=1) - tp, truth.sum(dim=1) - tp)
+
+
+def _runs(active: Tensor) -> tuple[Tensor, Tensor]:
+    """First indices and lengths of all maximal runs of True: (R, T) bool -> (K,), (K,), indices into the flat input."""
+    padded = F.pad(active, (1, 1))  # (R, T + 2)
+    first = (padded[:, 1:-1] & ~padded[:, :-2]).flatten().nonzero().squeeze(1)
+    last = (padded[:, 1:-1] & ~padded[:, 2:]).flatten().nonzero().squeeze(1)
+    return first, last - first + 1
+
+
+def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
+    """Count events, that is maximal runs of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
+
+    A predicted event is a true positive if its IoU with a true event of the class is at least 0.5. Two facts spare
+    the search over pairs of events. An overlap of a predicted with a true event is a maximal run of (prediction and
+    truth), and each such run belongs to just one pair. And an event has IoU >= 0.5 with at most one other, since two
+    would both cover half of it and yet leave a gap between them.
+    """
+    num_videos, num_segments, num_classes = prediction.shape
+    prediction = prediction.transpose(1, 2).reshape(-1, num_segments)  # (N * C, T)
+    truth = truth.transpose(1, 2).reshape(-1, num_segments)
+    predicted_first, predicted_length = _runs(prediction)
+    true_first, true_length = _runs(truth)
+    overlap_first, overlap_length = _runs(prediction & truth)
+    in_predicted = torch.searchsorted(predicted_first, overlap_first, right=True) - 1
+    in_true = torch.searchsorted(true_first, overlap_first, right=True) - 1
+    # overlap / union >= 1/2 in integers: 2 o >= p + t - o
+    hit = 3 * overlap_length >= predicted_length[in_predicted] + true_length[in_true]
+
+    def per_class(first: Tensor) -> Tensor:
+        cells = torch.bincount(first.div(num_segments, rounding_mode="floor"), minlength=num_videos * num_classes)
+        return cells.view(num_videos, num_classes)
+
+    tp = per_class(overlap_first[hit])
+    return Counts(tp, per_class(predicted_first) - tp, per_class(true_first) - tp)
+
+
+def video_f_scores(counts: Counts) -> Tensor:
+    """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
+    denominator = 2 * counts.tp + counts.fp + counts.fn  # (N, C)
+    occurs = denominator > 0
+    f_scores = 2 * counts.tp.double() / denominator.clamp(min=1)
+    num_occurring = occurs.sum(dim=1)
+    mean = (f_scores * occurs).sum(dim=1) / num_occurring.clamp(min=1)
+    return torch.where(num_occurring > 0, mean, 1.0)
+
+
+@dataclass
+class LevelScores:
+    """F-scores in percent at one level, in the order of the paper's tables."""
+
+    audio: float
+    visual: float
+    audio_visual: float
+    type_at_av: float
+    event_at_av: float
+
+
+@dataclass
+class ParsingScores:
+    """What the paper's Table 1 prints for one method."""
+
+    segment: LevelScores
+    event: LevelScores
+
+
+def per_video_f_scores(
+    audio_prediction: Tensor, visual_prediction: Tensor, audio_truth: Tensor, visual_truth: Tensor, level: str
+) -> Tensor:
+    """F-scores of each video: four (N, T, C) bool -> (N, 4) float64, the columns A, V, AV, Event@AV, in [0, 1].
+
+    Args:
+        level: "segment" or "event".
+    """
+    count = {"segment": segment_counts, "event": event_counts}[level]
+    audio = count(audio_prediction, audio_truth)
+    visual = count(visual_prediction, visual_truth)
+    audio_visual = count(audio_prediction & visual_prediction, audio_truth & visual_truth)
+    return torch.stack([video_f_scores(c) for c in (audio, visual, audio_visual, audio + visual)], dim=1)
+
+
+def level_scores(per_video: Tensor) -> LevelScores:
+    """Data-set scores in percent from `per_video_f_scores`: (N, 4) -> scores."""
+    audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
+    return LevelScores(audio, visual, audio_visual, (audio + visual + audio_visual) / 3, event_at_av)
+
+
+def parsing_scores(
+    audio_prediction: Tensor, visual_prediction: Tensor, audio_truth: Tensor, visual_truth: Tensor
+) -> ParsingScores:
+    """All F-scores of a split: four (N, T, C) bool -> scores in percent."""
+    streams = (audio_prediction, visual_prediction, audio_truth, visual_truth)
+    return ParsingScores(*(level_scores(per_video_f_scores(*streams, level)) for level in ("segment", "event")))
+
+
+def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
+    """Percent of segments whose label is right, none meaning background: two (N, T, C) bool, at most one class."""
+    return 100 * (prediction == truth).all(dim=-1).double().mean().item()
