@@ -1,0 +1,15 @@
+"""The one error that bad input raises."""
+
+
+class InputError(Exception):
+    """A file or flag that cannot be used. Entry points print it without a traceback and exit with status 2.
+
+    Args:
+        where: the file (or flag) that is wrong, with the line where there is one.
+        found: what is there.
+        expected: what should be there.
+        way_out: what the user can do.
+    """
+
+    def __init__(self, where: object, found: str, expected: str, way_out: str):
+        super().__init__(f"{where}: found {found}; expected {expected}. {way_out}")
