@@ -1,0 +1,140 @@
+"""Reads feature files, one `.npy` per video, and judges whether they can be used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.errors import InputError
+
+Problem = Literal["missing", "unreadable", "wrong shape", "not finite"]
+PROBLEMS: tuple[Problem, ...] = ("missing", "unreadable", "wrong shape", "not finite")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Where a backbone's files lie below a data set's folder, and how many rows it has for one second."""
+
+    name: str
+    folder: str
+    rows_per_second: int = 1
+    event_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
+
+
+FEATURES: dict[str, Feature] = {
+    feature.name: feature
+    for feature in (
+        Feature("vggish", "feats/vggish"),
+        Feature("res152", "feats/res152", rows_per_second=8),
+        Feature("r2plus1d_18", "feats/r2plus1d_18"),
+        Feature("clip", "feats_CLIP/segment_feats", event_folder="feats_CLIP/event_feats"),
+        Feature("clap", "feats_CLAP/segment_feats", event_folder="feats_CLAP/event_feats"),
+    )
+}
+
+
+class FeatureError(InputError):
+    """A feature file that cannot be used; `problem` tells the kinds apart."""
+
+    def __init__(self, problem: Problem, where: object, found: str, expected: str, way_out: str):
+        super().__init__(where, found, expected, way_out)
+        self.problem = problem
+
+
+def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
+    """The file of one video: `data_dir/feats/vggish/<feature_id>.npy` and so on."""
+    return Path(data_dir) / FEATURES[feature].folder / f"{feature_id}.npy"
+
+
+def event_features_path(data_dir: Path, feature: str) -> Path:
+    """The file of a data set's class names. Raises InputError for a feature without a text encoder."""
+    folder = FEATURES[feature].event_folder
+    if folder is None:
+        with_text = ", ".join(name for name, known in FEATURES.items() if known.event_folder)
+        raise InputError(feature, "a feature without text features", with_text, "Choose one of these.")
+    return Path(data_dir) / folder / "all_event_feats.npy"
+
+
+def read_segment_features(
+    path: Path, feature: str, num_segments: int, pooled: bool, width: int | None = None
+) -> np.ndarray:
+    """One video's features, one row per second: (T, D) float32 with T = num_segments.
+
+    Args:
+        pooled: any number of rows is brought to T by adaptive average pooling over time (UnAV). Otherwise the file must
+            hold T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10).
+        width: D that the file must have, if it is known.
+
+    Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a 2-D array of floats, of the wrong
+    number of rows or of the wrong width, or holds NaN or infinity.
+    """
+    rows = _read_rows(path, width)  # (L, D)
+    if pooled:
+        segments = _pool(rows, num_segments)  # (T, D)
+    else:
+        per_second = FEATURES[feature].rows_per_second
+        if rows.shape[0] != num_segments * per_second:
+            raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_segments * per_second} rows")
+        segments = rows if per_second == 1 else rows.reshape(num_segments, per_second, -1).mean(1)  # (T, D)
+    _check_finite(
+        segments, path
+    )  # a row that is not finite makes its second's average so, and this is the smaller array
+    return segments
+
+
+def load_event_features(data_dir: Path, feature: str, num_classes: int) -> Tensor:
+    """Text features of the class names, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
+    path = event_features_path(data_dir, feature)
+    rows = _read_rows(path)
+    if rows.shape[0] != num_classes:
+        raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_classes} rows, one per class")
+    _check_finite(rows, path)
+    return torch.from_numpy(rows)
+
+
+def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
+    """A file's (L, D) array as float32."""
+    way_out = "Copy or extract the file again."
+    try:
+        # A file object: numpy leaves one that it opened itself to the garbage collector when the header is damaged.
+        with open(path, "rb") as file:
+            rows = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise FeatureError(
+            "missing", path, "no file", "a feature file", "data/README.md says where to get it."
+        ) from None
+    except (OSError, EOFError, ValueError) as error:
+        raise FeatureError("unreadable", path, f"a damaged file ({error})", "a whole .npy file", way_out) from error
+    if not isinstance(rows, np.ndarray):
+        raise FeatureError("unreadable", path, "an archive of several arrays", "a .npy file with one array", way_out)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise _shape_error(path, f"shape {rows.shape}", "a 2-D array (rows, width) that is not empty")
+    if rows.dtype.kind != "f":
+        raise _shape_error(path, f"values of type {rows.dtype}", "floating-point values")
+    if width is not None and rows.shape[1] != width:
+        raise _shape_error(path, f"width {rows.shape[1]}", f"width {width}")
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
+        return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def _pool(rows: np.ndarray, num_segments: int) -> np.ndarray:
+    """Adaptive average pooling over time: (L, D) -> (T, D)."""
+    if rows.shape[0] == num_segments:
+        return rows
+    pooled = F.adaptive_avg_pool1d(torch.from_numpy(rows.T.copy()), num_segments)  # (D, T)
+    return np.ascontiguousarray(pooled.numpy().T)
+
+
+def _check_finite(rows: np.ndarray, path: Path) -> None:
+    if not np.isfinite(rows).all():
+        raise FeatureError("not finite", path, "NaN or infinite values", "finite values", "Extract the features again.")
+
+
+def _shape_error(path: Path, found: str, expected: str) -> FeatureError:
+    return FeatureError(
+        "wrong shape", path, found, expected, "Extract the file again, or check that it is this feature."
+    )
