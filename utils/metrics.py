@@ -124,3 +124,28 @@ def parsing_scores(
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
     """Percent of segments whose label is right, none meaning background: two (N, T, C) bool, at most one class."""
     return 100 * (prediction == truth).all(dim=-1).double().mean().item()
+
+
+def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
+    """How many segments of each true label got each predicted label, for AVE.
+
+    Args:
+        prediction, truth: (N, T, C) bool, at most one class in a segment; none means background, which is index C.
+
+    Returns:
+        (C + 1, C + 1) int64, rows are the truth, columns the prediction
+
+    Raises:
+        ValueError: a segment has several classes.
+    """
+    num_labels = prediction.shape[-1] + 1
+    for name, events in (("prediction", prediction), ("truth", truth)):
+        if (events.sum(dim=-1) > 1).any():
+            raise ValueError(f"{name} has segments of several classes; the confusion matrix needs at most one")
+
+    def labels(events: Tensor) -> Tensor:
+        background = ~events.any(dim=-1, keepdim=True)  # (N, T, 1)
+        return torch.cat([events, background], dim=-1).long().argmax(dim=-1).flatten()  # (N * T,)
+
+    cells = torch.bincount(labels(truth) * num_labels + labels(prediction), minlength=num_labels**2)
+    return cells.view(num_labels, num_labels)
