@@ -14,6 +14,8 @@ from utils.errors import InputError
 Problem = Literal["missing", "unreadable", "wrong shape", "not finite"]
 PROBLEMS: tuple[Problem, ...] = ("missing", "unreadable", "wrong shape", "not finite")
 
+_WHERE_FROM = "data/README.md says where to get it."
+
 
 @dataclass(frozen=True)
 class Feature:
