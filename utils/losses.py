@@ -51,16 +51,18 @@ def soft_pseudo_labels(
     the class's smallest logit in this batch, less 1 (released code; the paper does not mention it).
 
     Args:
-        teacher_logits: (B, T, C), logits of the temporal transformer.
+        teacher_logits: (B, T, C), logits of the temporal transformer, of absent classes also -inf.
         thresholds: (C,), class-wise; -inf means that every segment is positive.
         video_labels: (B, C) in {0, 1}.
 
     Returns:
         (B, T, C) in [0, 1]
     """
-    lowest = teacher_logits.amin(dim=(0, 1)) - 1  # (C,)
+    # Logits of -inf mark classes absent from a video; they say nothing of the class's smallest logit.
+    lowest = teacher_logits.masked_fill(torch.isneginf(teacher_logits), torch.inf).amin(dim=(0, 1)) - 1  # (C,)
     thresholds = torch.where(torch.isneginf(thresholds), lowest, thresholds)
-    return torch.sigmoid((teacher_logits - thresholds) / temperature) * video_labels.unsqueeze(1)
+    soft = torch.sigmoid((teacher_logits - thresholds) / temperature)
+    return torch.where(video_labels.bool().unsqueeze(1), soft, 0.0)
 
 
 def class_balance_weights(
