@@ -55,8 +55,8 @@ class Report:
     part: str  # the split, or CLASS_NAMES
     judgements: list[Judgement]
 
-    def offenders(self, problem: Problem) -> list[FeatureError]:
-        return [j.error for j in self.judgements if j.error is not None and j.error.problem == problem]
+    def offenders(self, problem: Problem) -> list[Judgement]:
+        return [j for j in self.judgements if j.error is not None and j.error.problem == problem]
 
     @property
     def num_problems(self) -> int:
@@ -122,10 +122,14 @@ def _check_segments(data_dir: Path, feature: str, annotations: SplitAnnotations)
         return Judgement(path, width=rows.shape[1])
 
     with ThreadPoolExecutor(READER_THREADS) as pool:
-        progress = tqdm(
-            pool.map(judge, lengths), desc=f"{feature} {annotations.split}", total=len(lengths), unit="file"
+        files = tqdm(
+            pool.map(judge, lengths),
+            desc=f"{feature} {annotations.split}",
+            total=len(lengths),
+            unit="file",
+            leave=False,
         )
-        return Report(feature, annotations.split, list(progress))
+        return Report(feature, annotations.split, list(files))
 
 
 def _check_class_names(data_dir: Path, feature: str, num_classes: int) -> Report:
@@ -163,12 +167,12 @@ def table(reports: list[Report]) -> str:
         missing = counts[PROBLEMS.index("missing")]
         rows.append((report.feature, report.part, *map(str, (total, total - missing, *counts))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    lines = []
+    for feature, part, *counts in rows:
+        cells = [feature.ljust(widths[0]), part.ljust(widths[1])]
+        cells += [count.rjust(width) for count, width in zip(counts, widths[2:], strict=True)]
+        lines.append("  ".join(cells))
+    return "\n".join(lines)
 
 
 def offender_list(reports: list[Report], limit: int | None) -> str:
@@ -176,12 +180,12 @@ def offender_list(reports: list[Report], limit: int | None) -> str:
     lines = []
     for report in reports:
         for problem in PROBLEMS:
-            errors = report.offenders(problem)
-            if errors:
+            files = report.offenders(problem)
+            if files:
                 lines.append(f"{report.feature}, {report.part}, {problem}:")
-                lines += [f"  {error}" for error in errors[:limit]]
-            if limit is not None and len(errors) > limit:
-                lines.append(f"  ... and {len(errors) - limit} more (--list_all lists all)")
+                lines += [f"  {file.path if problem == 'missing' else file.error}" for file in files[:limit]]
+            if limit is not None and len(files) > limit:
+                lines.append(f"  ... and {len(files) - limit} more (--list_all lists all)")
     return "\n".join(lines)
 
 
