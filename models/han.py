@@ -1,11 +1,12 @@
 """Hybrid Attention Network (HAN) with MMIL pooling, the network of stage 3."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, MultiheadAttention, feed_forward
+from models.layers import MLP, MultiheadAttention, count_layers, feed_forward, mlp_dims
 
 
 @dataclass
@@ -125,6 +126,27 @@ class HAN(nn.Module):
         self.fc_prob = nn.Linear(dim, num_classes)
         self.fc_frame_att = MLP([dim, *mmil_hidden, num_classes])
         self.fc_av_att = MLP([dim, *mmil_hidden, num_classes])
+
+    @staticmethod
+    def dimensions(state: Mapping[str, Tensor]) -> dict[str, int]:
+        """The arguments that a state dict tells by its shapes: all but heads, dropout, pre-norm and encoder order.
+
+        Raises:
+            KeyError: when it is not a state dict of this network.
+        """
+        projection, mmil = (mlp_dims(state, name) for name in ("fc_fusion", "fc_frame_att"))
+        return {
+            "num_classes": state["fc_prob.weight"].shape[0],
+            "audio_dim": state["fc_a.layers.0.weight"].shape[1],
+            "visual_dim": projection[0],
+            "dim": state["fc_prob.weight"].shape[1],
+            "ffn_dim": state["hat_encoder.layers.0.linear1.weight"].shape[0],
+            "num_layers": count_layers(state, "hat_encoder.layers"),
+            "num_proj_layers": len(projection) - 1,
+            "num_mmil_layers": len(mmil) - 1,
+            "proj_hidden_dim": projection[1],
+            "mmil_hidden_dim": mmil[1],
+        }
 
     def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
         """Parse a batch of videos.

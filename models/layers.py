@@ -1,6 +1,6 @@
 """Layers that both networks share. Parameter names follow the released checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -82,3 +82,14 @@ class MultiheadAttention(nn.Module):
 def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.Dropout) -> Tensor:
     """W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers come in as arguments: released keys have no FFN sub-module."""
     return linear2(dropout(F.relu(linear1(x))))
+
+
+def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Number of modules `<prefix>.0`, `<prefix>.1`, ... in a state dict."""
+    return len({key[len(prefix) + 1 :].split(".")[0] for key in state if key.startswith(f"{prefix}.")})
+
+
+def mlp_dims(state: Mapping[str, Tensor], prefix: str) -> list[int]:
+    """The `dims` of the `MLP` whose state lies under `prefix`. KeyError when there is none."""
+    weights = [state[f"{prefix}.layers.{i}.weight"] for i in range(max(1, count_layers(state, f"{prefix}.layers")))]
+    return [weights[0].shape[1], *(weight.shape[0] for weight in weights)]

@@ -1,11 +1,12 @@
 """The temporal transformer of stage 1, which writes the pseudo-labels of stage 2."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, MultiheadAttention, feed_forward
+from models.layers import MLP, MultiheadAttention, count_layers, feed_forward
 
 
 @dataclass
@@ -83,6 +84,24 @@ class TemporalTransformer(nn.Module):
         self.final_proj_v = MLP([dim, visual_text_dim, visual_text_dim])
         self.register_buffer("a_logit_scale", torch.tensor(audio_logit_scale))
         self.register_buffer("v_logit_scale", torch.tensor(visual_logit_scale))
+
+    @staticmethod
+    def dimensions(state: Mapping[str, Tensor]) -> dict[str, int]:
+        """The arguments that a state dict tells by its shapes: all but heads, dropout and the logit scales.
+
+        Raises:
+            KeyError: when it is not a state dict of this network.
+        """
+        layers = "a_transformer.encoder.layers"
+        return {
+            "audio_dim": state["proj_a.layers.0.weight"].shape[1],
+            "visual_dim": state["proj_v.layers.0.weight"].shape[1],
+            "audio_text_dim": state["final_proj_a.layers.1.weight"].shape[0],
+            "visual_text_dim": state["final_proj_v.layers.1.weight"].shape[0],
+            "dim": state["proj_a.layers.1.weight"].shape[0],
+            "ffn_dim": state[f"{layers}.0.linear1.weight"].shape[0],
+            "num_layers": count_layers(state, layers),
+        }
 
     def forward(
         self, audio: Tensor, visual: Tensor, audio_events: Tensor, visual_events: Tensor, mask: Tensor | None = None

@@ -1,0 +1,235 @@
+"""From a packed split to batches of tensors on a device.
+
+When a split's features fit, they live on the device and a batch is one indexing operation there. When they do not, rows
+are read from the memory map while the previous batch is computed on. Both give equal batches.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.features import FEATURES, load_event_features
+from dataloaders.pseudo_labels import PseudoLabels, load_pseudo_labels
+from dataloaders.store import PackedFeature, open_features
+from utils.errors import InputError
+
+RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
+COPY_ROWS = 8192  # rows a copy step: bounds the memory on the way to the device
+
+
+@dataclass
+class Teacher:
+    """Pseudo-labels of a batch: B videos, T segments, C classes."""
+
+    audio_logits: Tensor  # (B, T, C) float32
+    visual_logits: Tensor  # (B, T, C) float32
+    audio_labels: Tensor  # (B, T, C) bool
+    visual_labels: Tensor  # (B, T, C) bool
+
+
+@dataclass
+class Batch:
+    """What the networks and losses see: B videos, T segments, C classes."""
+
+    audio: Tensor  # (B, T, D) the chosen audio features, concatenated
+    visual: Tensor  # (B, T, D) the chosen visual features, concatenated
+    mask: Tensor | None  # (B, T) bool, False where a segment is padding; None: no video is shorter than T
+    video_labels: Tensor  # (B, C) float32
+    audio_labels: Tensor | None  # (B, T, C) bool, the truth where the split has one
+    visual_labels: Tensor | None  # (B, T, C) bool
+    teacher: Teacher | None
+
+
+class SplitBatches:
+    """Batches of one split.
+
+    Args:
+        annotations: the N videos.
+        audio, visual: features of each modality; several are concatenated.
+        device: where batches are wanted.
+        residency: "resident" keeps the features on the device, "stream" reads them from the memory map, "auto" does
+            the first when they fit.
+        pseudo: pseudo-labels aligned with the annotations.
+    """
+
+    def __init__(
+        self,
+        annotations: SplitAnnotations,
+        audio: list[PackedFeature],
+        visual: list[PackedFeature],
+        device: torch.device,
+        residency: str = "auto",
+        pseudo: PseudoLabels | None = None,
+    ):
+        self.annotations = annotations
+        self.pseudo = pseudo
+        self.device = device
+        self.audio_width = sum(f.width for f in audio)
+        self.visual_width = sum(f.width for f in visual)
+        num_bytes = 4 * int(annotations.lengths.sum()) * (self.audio_width + self.visual_width)
+        free = free_memory(device)
+        self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
+        if not self.resident:
+            tqdm.write(
+                f"{annotations.dataset} {annotations.split}: {num_bytes / 1e9:.2f} GB of features, {free / 1e9:.2f} GB "
+                f"free on {device}: streaming them from disk"
+            )
+        if self.resident:
+            self._tensors = [_copy_to(features, annotations, device) for features in (audio, visual)]
+        else:
+            self._features = (audio, visual)
+        self._offsets = annotations.offsets
+        self._equal_length = int(annotations.lengths[0]) if annotations.lengths.unique().numel() == 1 else None
+        # Labels are small: they live on the device either way.
+        rows = (annotations.audio_labels, annotations.visual_labels)
+        if pseudo is not None:
+            rows += (pseudo.audio_logits, pseudo.visual_logits, pseudo.audio_labels, pseudo.visual_labels)
+        self._rows = [None if r is None else r.to(device) for r in rows]
+        self._video_labels = annotations.video_labels.to(device, torch.float32)
+
+    @property
+    def num_videos(self) -> int:
+        return self.annotations.num_videos
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """All videos in the order of the annotations."""
+        return self._batches(torch.arange(self.num_videos).split(batch_size))
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        return self._batches(torch.randperm(self.num_videos, generator=generator).split(batch_size))
+
+    def _batches(self, groups: tuple[Tensor, ...]) -> Iterator[Batch]:
+        if self.resident:
+            yield from map(self._resident_batch, groups)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read_features, groups[0])
+            for group, following in zip(groups, (*groups[1:], None), strict=True):
+                audio, visual = ahead.result()
+                if following is not None:
+                    ahead = reader.submit(self._read_features, following)
+                yield self._assemble(group, audio, visual)
+
+    def _resident_batch(self, videos: Tensor) -> Batch:
+        audio, visual = self._tensors
+        if self._equal_length:
+            on_device = videos.to(self.device, non_blocking=True)
+            return self._assemble(
+                videos, *(x.unflatten(0, (-1, self._equal_length))[on_device] for x in (audio, visual))
+            )
+        rows = self._padded_rows(videos)[0].to(self.device, non_blocking=True)  # (B, T)
+        return self._assemble(videos, audio[rows], visual[rows])
+
+    def _read_features(self, videos: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of these videos from the memory map, on their way to the device: (B, T, D) each."""
+        lengths = self.annotations.lengths[videos]
+        steps = torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)  # (B, T)
+        streams = []
+        for features in self._features:
+            parts = [f.values[(f.first_rows[videos].unsqueeze(1) + steps)] for f in features]
+            stream = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+            if self.device.type == "cuda":
+                stream = stream.pin_memory()
+            streams.append(stream.to(self.device, non_blocking=True))
+        return streams[0], streams[1]
+
+    def _padded_rows(self, videos: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Row numbers (B, T) of the videos' segments, the last one repeated as padding, and the mask (B, T)."""
+        lengths = self.annotations.lengths[videos]
+        steps = torch.arange(int(lengths.max()))
+        rows = self._offsets[videos].unsqueeze(1) + torch.minimum(steps, lengths.unsqueeze(1) - 1)
+        return rows, None if self._equal_length else steps < lengths.unsqueeze(1)
+
+    def _assemble(self, videos: Tensor, audio: Tensor, visual: Tensor) -> Batch:
+        rows, mask = self._padded_rows(videos)
+        rows = rows.to(self.device, non_blocking=True)
+        audio_labels, visual_labels, *teacher = [None if r is None else r[rows] for r in self._rows]
+        return Batch(
+            audio=audio,
+            visual=visual,
+            mask=None if mask is None else mask.to(self.device, non_blocking=True),
+            video_labels=self._video_labels[videos.to(self.device, non_blocking=True)],
+            audio_labels=audio_labels,
+            visual_labels=visual_labels,
+            teacher=Teacher(*teacher) if teacher else None,
+        )
+
+
+def open_split(
+    annotations: SplitAnnotations,
+    audio_features: list[str],
+    visual_features: list[str],
+    data_dir: Path,
+    packed_dir: Path | None,
+    allow_missing: bool,
+    device: torch.device,
+    residency: str,
+    pseudo_dir: Path | None = None,
+) -> SplitBatches:
+    """Pack what is not packed, and make batches of a split; pseudo-labels come from `pseudo_dir` when it is given.
+
+    Raises:
+        InputError: as `open_features` and `load_pseudo_labels`.
+    """
+    names = [*audio_features, *visual_features]
+    annotations, opened = open_features(annotations, names, data_dir, packed_dir, allow_missing)
+    return SplitBatches(
+        annotations,
+        [opened[name] for name in audio_features],
+        [opened[name] for name in visual_features],
+        device,
+        residency,
+        None if pseudo_dir is None else load_pseudo_labels(pseudo_dir, annotations),
+    )
+
+
+def open_events(
+    data_dir: Path, audio_features: list[str], visual_features: list[str], num_classes: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Text features of the class names that each modality is scored against: (C, D) audio, (C, D) visual.
+
+    Raises:
+        InputError: when a modality has not just one feature with a text encoder, or its file is unusable.
+    """
+    events = []
+    for flag, names in (("--audio_features", audio_features), ("--visual_features", visual_features)):
+        with_text = [name for name in names if FEATURES[name].event_folder]
+        if len(with_text) != 1:
+            raise InputError(flag, " ".join(names), "exactly one feature with a text encoder", "Choose clap or clip.")
+        events.append(load_event_features(data_dir, with_text[0], num_classes).to(device))
+    return events[0], events[1]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a split's features could take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except OSError:  # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _copy_to(features: list[PackedFeature], annotations: SplitAnnotations, device: torch.device) -> Tensor:
+    """Concatenated features in the order of the annotations, on the device: (R, D)."""
+    num_rows = int(annotations.lengths.sum())
+    out = torch.empty(num_rows, sum(f.width for f in features), device=device)
+    column = 0
+    for feature in features:
+        shift = torch.repeat_interleave(feature.first_rows - annotations.offsets[:-1], annotations.lengths)  # (R,)
+        rows = shift + torch.arange(num_rows)
+        for first in range(0, num_rows, COPY_ROWS):
+            part = feature.values[rows[first : first + COPY_ROWS]]
+            out[first : first + COPY_ROWS, column : column + feature.width] = part.to(device)
+        column += feature.width
+    return out

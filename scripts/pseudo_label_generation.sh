@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Stage 2: write pseudo-labels. Extra arguments go to pseudo_label_generation.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run; empty: the newest finished one
+DATA_DIR=${DATA_DIR:-data/LLP}
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+
+python pseudo_label_generation.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --runs_dir "$RUNS_DIR" \
+    ${PRETRAINED_TRANSFORMER_DIR:+--transformer_dir "$PRETRAINED_TRANSFORMER_DIR"} "$@"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Stage 1: pre-train the temporal transformer on UnAV-100. Extra arguments go to train_transformer.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+DATA_DIR=${DATA_DIR:-data/UnAV}
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
+OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
+
+python train_transformer.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"

@@ -1,0 +1,174 @@
+"""Stage 3: train HAN on video labels and pseudo-labels (paper sections 3.3 to 3.5)."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloaders.batches import SplitBatches
+from models import HAN
+from utils.arguments import (
+    add_data_arguments,
+    add_device_arguments,
+    add_recipe_arguments,
+    add_run_arguments,
+    open_split_of,
+    recipe_of,
+)
+from utils.device import Precision, select_device
+from utils.evaluation import BEST_METRIC, predict_events, score_events, true_events
+from utils.objectives import HANObjective
+from utils.runs import (
+    create_run_dir,
+    finish_run,
+    newest_finished_run,
+    open_log,
+    parse_settings,
+    run_entry_point,
+    write_args,
+)
+from utils.training import BEST_CHECKPOINT, fit
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument(
+        "--pseudo_label_dir",
+        type=Path,
+        help="output of stage 2 (default: <dataset>_Dataset of the newest finished stage-1 run in output_dir)",
+    )
+    add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--dim", type=int, default=512)
+    model.add_argument("--num_heads", type=int, default=16)
+    model.add_argument("--ffn_dim", type=int, default=2048)
+    model.add_argument("--num_layers", type=int, default=5)
+    model.add_argument("--dropout", type=float, default=0.1)
+    model.add_argument("--num_proj_layers", type=int, default=1, help="layers of the visual input projection")
+    model.add_argument("--num_mmil_layers", type=int, default=1, help="layers of each MMIL attention head")
+    model.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
+    model.add_argument(
+        "--encoder_order",
+        choices=("sequential", "parallel"),
+        default="sequential",
+        help="sequential: visual attends to the updated audio (released); parallel: to the layer's input (paper)",
+    )
+
+    losses = parser.add_argument_group("losses")
+    losses.add_argument(
+        "--segment_labels", choices=("soft", "hard", "none"), default="soft", help="none: video labels only"
+    )
+    losses.add_argument("--temperature", type=float, default=2.0, help="of soft labels: 2 (released) or 1 (paper)")
+    losses.add_argument("--reweight", action=argparse.BooleanOptionalAction, default=True, help="class-balance weights")
+    losses.add_argument("--positive_weight", type=float, default=0.5, help="W of the class-balance weights")
+    losses.add_argument(
+        "--weight_normalization",
+        choices=("sum", "mean"),
+        default="sum",
+        help="class frequencies summed (released) or averaged (paper) over classes",
+    )
+    losses.add_argument("--mixup", action=argparse.BooleanOptionalAction, default=True, help="feature mixup")
+    losses.add_argument("--mixup_alpha", type=float, default=1.7)
+    losses.add_argument("--mixup_labels", choices=("soft", "hard", "ceiling"), default="soft")
+    losses.add_argument("--segment_weight", type=float, default=1.0)
+    losses.add_argument("--mixup_weight", type=float, default=1.0)
+
+    add_recipe_arguments(
+        parser,
+        lr=1e-4,
+        lr_min=5e-6,
+        betas=(0.9, 0.999),
+        weight_decay=1e-4,
+        clip_norm=1.0,
+        batch_size=64,
+        seed=20000,
+    )
+    add_device_arguments(parser)
+    add_run_arguments(parser)
+    return parser
+
+
+def variant(args: argparse.Namespace) -> str:
+    """Name of the method that the flags make, for the run folder."""
+    if args.segment_labels == "none":
+        return "video"
+    return args.segment_labels + "_reweight" * args.reweight + "_mixup" * args.mixup
+
+
+def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
+    return {m: of_modality(m).to(split.device, torch.float32) for m in ("audio", "visual")}
+
+
+def main() -> None:
+    args = parse_settings(build_parser())
+    device = select_device(args.device)
+    precision = Precision(args.precision, device)
+    torch.manual_seed(args.seed)
+    if args.segment_labels == "none":
+        args.pseudo_label_dir = None
+    elif args.pseudo_label_dir is None:
+        way_out = "Run pseudo_label_generation.py first, or give --pseudo_label_dir."
+        folder = f"{args.dataset}_Dataset"
+        newest = newest_finished_run(args.output_dir, "TemporalTransformer_", way_out, f"{folder}/summary.json")
+        args.pseudo_label_dir = newest / folder
+
+    train = open_split_of(args, args.dataset, "train", device, args.pseudo_label_dir)
+    val = open_split_of(args, args.dataset, "val", device)
+    truth = true_events(val.annotations, device)
+    model = HAN(
+        num_classes=len(train.annotations.classes),
+        audio_dim=train.audio_width,
+        visual_dim=train.visual_width,
+        dim=args.dim,
+        num_heads=args.num_heads,
+        ffn_dim=args.ffn_dim,
+        num_layers=args.num_layers,
+        num_proj_layers=args.num_proj_layers,
+        num_mmil_layers=args.num_mmil_layers,
+        dropout=args.dropout,
+        pre_norm=args.pre_norm,
+        encoder_order=args.encoder_order,
+    ).to(device)
+    objective = HANObjective(
+        segment_labels=args.segment_labels,
+        temperature=args.temperature,
+        reweight=args.reweight,
+        positive_weight=args.positive_weight,
+        weight_normalization=args.weight_normalization,
+        mixup=args.mixup,
+        mixup_alpha=args.mixup_alpha,
+        mixup_labels=args.mixup_labels,
+        segment_weight=args.segment_weight,
+        mixup_weight=args.mixup_weight,
+        thresholds=None if train.pseudo is None else per_modality(train, train.pseudo.thresholds),
+        class_frequencies=None if train.pseudo is None else per_modality(train, train.pseudo.class_frequencies),
+    )
+
+    run_dir = args.resume or create_run_dir(args.output_dir, f"HAN_{variant(args)}_{args.dataset}")
+    write_args(run_dir, args)
+    log = open_log(run_dir)
+    log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
+
+    def step_losses(batch):
+        output = precision.run(model, batch.audio, batch.visual)
+        return objective.losses(output, batch, model.fc_prob)
+
+    def validate() -> dict[str, float]:
+        prediction = predict_events(model, val, args.eval_batch_size, precision)
+        return score_events(args.dataset, prediction, truth)
+
+    best_metric = BEST_METRIC[args.dataset]
+    progress = fit(
+        model, train, step_losses, validate, recipe_of(args), best_metric, run_dir, log, args.resume is not None
+    )
+    finish_run(run_dir, {"best_epoch": progress.best_epoch, best_metric: progress.best_score})
+    log.info(
+        f"best {best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}: {run_dir / BEST_CHECKPOINT}"
+    )
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,123 @@
+"""Flags that several entry points share. Their defaults, the paper's constants, are set by each entry point."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dataloaders.batches import SplitBatches, open_split
+from dataloaders.datasets import DEFAULT_DATA_DIR, load_annotations
+from dataloaders.features import FEATURES
+from utils.device import PRECISIONS
+from utils.schedule import learning_rate
+from utils.training import Recipe
+
+
+def add_data_arguments(parser: argparse.ArgumentParser, audio_features: list[str], visual_features: list[str]) -> None:
+    """Where data lie and which features are used."""
+    group = parser.add_argument_group("data")
+    group.add_argument("--data_dir", type=Path, help="the data set's folder (default: data/<dataset>)")
+    group.add_argument("--annotations_dir", type=Path, help="folder of the annotation files (default: data_dir)")
+    group.add_argument("--packed_dir", type=Path, help="folder of the packed features (default: data_dir/packed)")
+    group.add_argument("--audio_features", nargs="+", choices=FEATURES, default=audio_features)
+    group.add_argument("--visual_features", nargs="+", choices=FEATURES, default=visual_features)
+    group.add_argument(
+        "--allow_missing",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="leave out videos without feature files instead of stopping",
+    )
+    group.add_argument(
+        "--residency",
+        choices=("auto", "resident", "stream"),
+        default="auto",
+        help="keep a split's features on the device, or stream them from disk; auto: keep them if they fit",
+    )
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how precisely to compute."""
+    group = parser.add_argument_group("device")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    group.add_argument("--precision", choices=PRECISIONS, default="float32")
+    group.add_argument("--eval_batch_size", type=int, default=128)
+
+
+def add_recipe_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    lr: float,
+    lr_min: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    clip_norm: float,
+    batch_size: int,
+    seed: int,
+    num_epochs: int = 80,
+    warmup_epochs: int = 10,
+    eps: float = 1e-8,
+) -> None:
+    """Optimisation. The keyword arguments are the stage's defaults."""
+    group = parser.add_argument_group("recipe")
+    group.add_argument("--num_epochs", type=int, default=num_epochs)
+    group.add_argument("--batch_size", type=int, default=batch_size)
+    group.add_argument("--lr", type=float, default=lr)
+    group.add_argument("--lr_min", type=float, default=lr_min, help="learning rate at the end of the cosine")
+    group.add_argument("--warmup_epochs", type=int, default=warmup_epochs)
+    group.add_argument("--betas", type=float, nargs=2, default=list(betas), metavar=("BETA1", "BETA2"))
+    group.add_argument("--eps", type=float, default=eps)
+    group.add_argument("--weight_decay", type=float, default=weight_decay)
+    group.add_argument("--clip_norm", type=float, default=clip_norm, help="largest gradient norm")
+    group.add_argument("--seed", type=int, default=seed)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Run folders and resuming."""
+    group = parser.add_argument_group("run")
+    group.add_argument("--output_dir", type=Path, default=Path("temp_train_logs"), help="folder of the run folders")
+    group.add_argument("--checkpoint_every", type=int, default=20, help="epochs between checkpoints that are kept")
+    group.add_argument("--save_every", type=int, default=1, help="epochs between states that --resume goes on from")
+    group.add_argument("--resume", type=Path, metavar="RUN", help="run folder to continue, with its own settings")
+
+
+def data_dir_of(args: argparse.Namespace, dataset: str) -> Path:
+    """The data set's folder."""
+    return args.data_dir or DEFAULT_DATA_DIR[dataset]
+
+
+def open_split_of(
+    args: argparse.Namespace, dataset: str, split: str, device: torch.device, pseudo_dir: Path | None = None
+) -> SplitBatches:
+    """A split as the data flags say; see `open_split`."""
+    data_dir = data_dir_of(args, dataset)
+    return open_split(
+        load_annotations(dataset, args.annotations_dir or data_dir, split),
+        args.audio_features,
+        args.visual_features,
+        data_dir,
+        args.packed_dir,
+        args.allow_missing,
+        device,
+        args.residency,
+        pseudo_dir,
+    )
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The recipe that the recipe flags say."""
+    return Recipe(
+        num_epochs=args.num_epochs,
+        batch_size=args.batch_size,
+        learning_rate=partial(
+            learning_rate, num_epochs=args.num_epochs, warmup_epochs=args.warmup_epochs, lr=args.lr, lr_min=args.lr_min
+        ),
+        optimizer="adamw",
+        betas=tuple(args.betas),
+        eps=args.eps,
+        weight_decay=args.weight_decay,
+        clip_norm=args.clip_norm,
+        seed=args.seed,
+        checkpoint_every=args.checkpoint_every,
+        save_every=args.save_every,
+    )

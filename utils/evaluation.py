@@ -1,0 +1,73 @@
+"""Predicted events of a split and their scores."""
+
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import SplitBatches
+from models import HAN
+from utils.decoding import decode_segments
+from utils.device import Precision
+from utils.inference import han_scores, pad_rows
+from utils.metrics import ParsingScores, parsing_scores, segment_accuracy
+from utils.predictions import Predictions
+
+SCORE_NAMES = ("A", "V", "AV", "Type", "Event")
+BEST_METRIC = {"LLP": "segment_Type", "AVE": "accuracy"}  # what selects checkpoint_best.pt in stage 3
+
+
+@dataclass(frozen=True)
+class Events:
+    """Audible and visible events of a split: N videos, T segments, C classes, all bool."""
+
+    audio: Tensor  # (N, T, C)
+    visual: Tensor  # (N, T, C)
+
+
+def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
+    """The segment-level ground truth of a split that has one; padding holds no event."""
+    audio, visual = (
+        pad_rows(rows, annotations.lengths).to(device) for rows in (annotations.audio_labels, annotations.visual_labels)
+    )
+    return Events(audio, visual)
+
+
+def predict_events(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> Events:
+    """Run HAN over a split and decode its events."""
+    scores = han_scores(model, split, batch_size, precision)
+    return Events(*decode_segments(scores.audio_logits, scores.visual_logits, scores.video_probs))
+
+
+def score_events(dataset: str, prediction: Events, truth: Events) -> dict[str, float]:
+    """Scores in percent by name: the accuracy for AVE, else ten F-scores named segment_A to event_Event."""
+    if dataset == "AVE":
+        return {"accuracy": segment_accuracy(prediction.audio & prediction.visual, truth.audio)}
+    return named_scores(parsing_scores(prediction.audio, prediction.visual, truth.audio, truth.visual))
+
+
+def named_scores(scores: ParsingScores) -> dict[str, float]:
+    """The ten F-scores by name."""
+    names = [f"{level}_{name}" for level in ("segment", "event") for name in SCORE_NAMES]
+    return dict(zip(names, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
+
+
+def to_predictions(annotations: SplitAnnotations, prediction: Events, truth: Events) -> Predictions:
+    """What a run's folder keeps of its predictions."""
+    return Predictions(
+        dataset=annotations.dataset,
+        split=annotations.split,
+        classes=annotations.classes,
+        sample_ids=annotations.sample_ids,
+        audio=prediction.audio.cpu().numpy(),
+        visual=prediction.visual.cpu().numpy(),
+        audio_truth=truth.audio.cpu().numpy(),
+        visual_truth=truth.visual.cpu().numpy(),
+    )
+
+
+def is_simulated(data_dir: Path) -> bool:
+    """Whether a data folder was written by `dataloaders.simulation`, which every report has to say."""
+    return (data_dir / "simulation.yaml").exists()

@@ -1,0 +1,50 @@
+"""Files that are either whole or absent."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that appears under `path` only once it is complete and on the disk.
+
+    It is written as a hidden neighbour and renamed at the end, so a reader sees the old file or the new one, whatever
+    happens in between. One writer at a time per path.
+
+    Raises:
+        InputError: when the disk is full or not writable; nothing is left behind then.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise InputError(
+                path,
+                f"no room left while writing ({error.strerror})",
+                "a disk with room for the whole file",
+                "Free some space or write elsewhere; nothing half-written was left behind.",
+            ) from error
+        if isinstance(error, PermissionError):
+            raise InputError(
+                path, "a folder without write permission", "a writable folder", "Choose another folder."
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_write(path) as file:
+        file.write(text.encode())

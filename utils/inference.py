@@ -1,0 +1,85 @@
+"""Networks over a whole split, batch by batch, without gradients."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dataloaders.batches import SplitBatches
+from models import HAN, TemporalTransformer
+from utils.device import Precision
+
+
+@dataclass(frozen=True)
+class SegmentLogits:
+    """Logits of a split's segments: N videos, T segments of the longest, C classes. Padding holds -inf."""
+
+    audio: Tensor  # (N, T, C)
+    visual: Tensor  # (N, T, C)
+
+
+@dataclass(frozen=True)
+class HANScores:
+    """What HAN says of a split: N videos, T segments, C classes."""
+
+    audio_logits: Tensor  # (N, T, C)
+    visual_logits: Tensor  # (N, T, C)
+    video_probs: Tensor  # (N, C)
+    audio_probs: Tensor  # (N, C) pooled over time
+    visual_probs: Tensor  # (N, C) pooled over time
+
+
+def pad_rows(rows: Tensor, lengths: Tensor, value: float | bool = False) -> Tensor:
+    """Rows of consecutive videos as one padded tensor: (R, C), (N,) -> (N, T, C)."""
+    mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, T)
+    padded = rows.new_full((*mask.shape, rows.shape[-1]), value)
+    padded[mask.to(rows.device)] = rows
+    return padded
+
+
+@torch.inference_mode()
+def temporal_transformer_logits(
+    model: TemporalTransformer,
+    split: SplitBatches,
+    events: tuple[Tensor, Tensor],
+    batch_size: int,
+    precision: Precision,
+    progress: bool = False,
+) -> SegmentLogits:
+    """Score every segment of a split.
+
+    Args:
+        events: text features of the class names, (C, D) audio and (C, D) visual.
+    """
+    model.eval()
+    num_segments = int(split.annotations.lengths.max())
+    num_classes = events[0].shape[0]
+    audio, visual = (
+        torch.full((split.num_videos, num_segments, num_classes), -torch.inf, device=split.device) for _ in range(2)
+    )
+    first = 0
+    for batch in tqdm(split.in_order(batch_size), disable=not progress, total=-(-split.num_videos // batch_size)):
+        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask)
+        count, length = output.audio_logits.shape[:2]
+        for whole, part in ((audio, output.audio_logits), (visual, output.visual_logits)):
+            if batch.mask is not None:
+                part = part.masked_fill(~batch.mask.unsqueeze(-1), -torch.inf)
+            whole[first : first + count, :length] = part
+        first += count
+    return SegmentLogits(audio, visual)
+
+
+@torch.inference_mode()
+def han_scores(
+    model: HAN, split: SplitBatches, batch_size: int, precision: Precision, progress: bool = False
+) -> HANScores:
+    """Run HAN over a split of videos of equal length."""
+    model.eval()
+    parts = []
+    for batch in tqdm(split.in_order(batch_size), disable=not progress, total=-(-split.num_videos // batch_size)):
+        output = precision.run(model, batch.audio, batch.visual)
+        parts.append(
+            (output.audio_logits, output.visual_logits, output.video_probs, output.audio_probs, output.visual_probs)
+        )
+    return HANScores(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

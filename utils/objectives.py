@@ -1,0 +1,97 @@
+"""What each stage minimises: the losses of `utils.losses` put together for one batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dataloaders.batches import Batch
+from models import HANOutput, TemporalTransformerOutput
+from utils.losses import (
+    audio_visual_loss,
+    class_balance_weights,
+    mixup_features,
+    mixup_loss,
+    segment_loss,
+    soft_pseudo_labels,
+    video_loss,
+)
+
+
+def temporal_transformer_losses(
+    output: TemporalTransformerOutput, batch: Batch, occurring_weight: float = 5.0
+) -> dict[str, Tensor]:
+    """Stage 1: the audio-visual segment loss as "total"."""
+    mask = batch.mask
+    if mask is None:
+        mask = torch.ones(batch.audio.shape[:2], dtype=torch.bool, device=batch.audio.device)
+    loss = audio_visual_loss(output.audio_logits, output.visual_logits, batch.audio_labels, mask, occurring_weight)
+    return {"total": loss}
+
+
+@dataclass(frozen=True)
+class HANObjective:
+    """Stage 3: video loss, segment loss on pseudo-labels and mixup loss (paper Eq. 10 to 19).
+
+    The defaults are the paper's LLP recipe as released.
+    """
+
+    segment_labels: str = "soft"  # "soft", "hard" or "none" (video labels only)
+    temperature: float = 2.0  # of soft labels; the paper's Eq. 12 has 1
+    reweight: bool = True
+    positive_weight: float = 0.5  # W
+    weight_normalization: str = "sum"  # "sum" (released) or "mean" (paper) over classes
+    mixup: bool = True
+    mixup_alpha: float = 1.7
+    mixup_labels: str = "soft"  # "soft", "hard" or "ceiling" (soft labels rounded up)
+    segment_weight: float = 1.0
+    mixup_weight: float = 1.0
+    thresholds: dict[str, Tensor] | None = None  # (C,) of each modality, for soft labels
+    class_frequencies: dict[str, Tensor] | None = None  # (C,) f_c of each modality, for re-weighting
+
+    def losses(self, output: HANOutput, batch: Batch, classifier: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Every loss term by name, and their weighted sum as "total".
+
+        Args:
+            classifier: the segment classifier, (..., D) -> (..., C), for the mixed features.
+        """
+        losses = {"video": video_loss(output.video_probs, batch.video_labels)}
+        total = losses["video"]
+        if self.segment_labels != "none":
+            for modality in ("audio", "visual"):
+                logits = getattr(output, f"{modality}_logits")
+                targets = self._targets(modality, self.segment_labels, batch)
+                weights = None
+                if self.reweight:
+                    weights = class_balance_weights(
+                        batch.video_labels,
+                        self.class_frequencies[modality],
+                        self.positive_weight,
+                        self.weight_normalization,
+                    )
+                losses[f"{modality}_segment"] = segment_loss(logits, targets, weights)
+                total = total + self.segment_weight * losses[f"{modality}_segment"]
+                if self.mixup:
+                    losses[f"{modality}_mixup"] = self._mixup_loss(modality, output, batch, classifier)
+                    total = total + self.mixup_weight * losses[f"{modality}_mixup"]
+        losses["total"] = total
+        return losses
+
+    def _targets(self, modality: str, kind: str, batch: Batch) -> Tensor:
+        """Targets (B, T, C) of one modality: "soft", "hard" or "ceiling"."""
+        if kind == "hard":
+            return getattr(batch.teacher, f"{modality}_labels").to(batch.video_labels.dtype)
+        logits = getattr(batch.teacher, f"{modality}_logits")
+        soft = soft_pseudo_labels(logits, self.thresholds[modality], batch.video_labels, self.temperature)
+        return soft.ceil() if kind == "ceiling" else soft
+
+    def _mixup_loss(
+        self, modality: str, output: HANOutput, batch: Batch, classifier: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """One modality's mixup loss with a lambda and a permutation of its own."""
+        features = getattr(output, f"{modality}_features")
+        lam = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample().item()
+        permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
+        mixed_logits = classifier(mixup_features(features, lam, permutation))
+        return mixup_loss(mixed_logits, self._targets(modality, self.mixup_labels, batch), lam, permutation)
