@@ -43,14 +43,13 @@ class Timeline:
 
 
 @matplotlib.rc_context(STYLE)
-def timeline_figure(
-    path: Path,
+def draw_timeline(
     title: str,
     classes: Sequence[str],
     truth: Timeline,
     predictions: Sequence[Timeline],
     video_labels: np.ndarray | None = None,
-) -> None:
+) -> Figure:
     """Events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
 
     Only classes that occur in the truth, in a prediction or in the video label are drawn.
@@ -88,7 +87,7 @@ def timeline_figure(
         name = textwrap.fill(classes[c].replace("_", " ") + ("*" if is_outside else ""), width=20)
         _side_label(axes, top + class_height / 2, name, inches_left=0.52, weight="bold")
         if c != shown[-1]:
-            axes.axhline(top + class_height + class_gap / 2, color="#BBBBBB", linewidth=0.5, clip_on=False)
+            axes.axhline(top + class_height + class_gap / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
         for m, modality in enumerate(("audio", "visual")):
             first = top + m * (len(streams) * row + modality_gap)
             _side_label(axes, first + len(streams) * row / 2, modality, inches_left=0.08)
@@ -101,19 +100,31 @@ def timeline_figure(
                     facecolor=colours[s % len(colours)],
                 )
         top += class_height + class_gap
-    for boundary in range(step, num_segments, step):  # over the bars, so that segments can be counted
-        axes.axvline(boundary, color="white", linewidth=0.6)
+    for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
+        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % step == 0 else 0.25)
     if not len(shown):
         axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color="#666666")
 
     handles = [Patch(color=colours[s % len(colours)], label=stream.name) for s, stream in enumerate(streams)]
     if outside:
-        handles.append(Line2D([], [], linestyle="none", marker="$*$", color="black", label="not in the video label"))
+        handles.append(Line2D([], [], linestyle="none", label="* not in the video label"))
     axes.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, handlelength=1.2, borderaxespad=0
+        handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, handlelength=1.2, borderaxespad=0
     )
     axes.set_title(textwrap.fill(title, width=int(11 * width)), fontsize=9)
-    _save(figure, path)
+    return figure
+
+
+def timeline_figure(
+    path: Path,
+    title: str,
+    classes: Sequence[str],
+    truth: Timeline,
+    predictions: Sequence[Timeline],
+    video_labels: np.ndarray | None = None,
+) -> None:
+    """Write what `draw_timeline` draws as PNG, atomically."""
+    _save(draw_timeline(title, classes, truth, predictions, video_labels), path)
 
 
 @matplotlib.rc_context(STYLE)
@@ -200,7 +211,7 @@ def curve_figure(
             axes.axhline(point.y, color=TRUTH_COLOUR, linewidth=1.0, linestyle=line, label=label)
         else:
             axes.plot([point.x], [point.y], "*", color=TRUTH_COLOUR, markersize=9, linestyle="none", label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=(1, 2, 2.5, 5, 10)))
     axes.margins(y=0.1)
     axes.grid(color="#E4E4E4", linewidth=0.5)
     axes.set_axisbelow(True)

@@ -1,0 +1,141 @@
+"""The paired bootstrap: what it finds, what it does not, and what it refuses to compare."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils.compare import compare_predictions, main
+from utils.errors import InputError
+from utils.metrics import parsing_scores, segment_accuracy
+from utils.predictions import STREAMS, Predictions, save_predictions
+
+TRUTH_SEED = 7
+
+
+def run(seed: int, error_rate: float, num_videos: int = 120, dataset: str = "LLP") -> Predictions:
+    """A run whose segments are wrong at random at that rate; the truth is the same for all."""
+    truth = np.random.default_rng(TRUTH_SEED).random((2, num_videos, 10, 4)) < 0.3
+    wrong = np.random.default_rng(seed).random(truth.shape) < error_rate
+    audio, visual = truth ^ wrong
+    ids = tuple(f"video{n}" for n in range(num_videos))
+    return Predictions(dataset, "test", ("a", "b", "c", "d"), ids, audio, visual, *truth)
+
+
+def ave_run(seed: int, error_rate: float) -> Predictions:
+    """One event or background (label 3) a segment; audible and visible are one."""
+    truth = np.random.default_rng(TRUTH_SEED).integers(0, 4, (100, 10))
+    generator = np.random.default_rng(seed)
+    labels = np.where(generator.random(truth.shape) < error_rate, generator.integers(0, 4, truth.shape), truth)
+    predicted, true = (np.eye(4, dtype=bool)[each][..., :3] for each in (labels, truth))
+    ids = tuple(f"{n}:id" for n in range(100))
+    return Predictions("AVE", "test", ("a", "b", "c"), ids, predicted, predicted, true, true)
+
+
+def test_scores_are_those_of_table_1():
+    first, second = run(1, 0.1), run(2, 0.2)
+    for predictions, attribute in ((first, "first"), (second, "second")):
+        scores = parsing_scores(*(torch.from_numpy(getattr(predictions, name)) for name in STREAMS))
+        expected = [
+            getattr(level, name)
+            for level in (scores.segment, scores.event)
+            for name in ("audio", "visual", "audio_visual", "type_at_av", "event_at_av")
+        ]
+        found = [getattr(comparison, attribute) for comparison in compare_predictions(first, second, 100)]
+        assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_about_95_of_100_intervals_of_equally_good_runs_cover_zero():
+    pairs = [compare_predictions(run(2 * s + 1, 0.1), run(2 * s + 2, 0.1), 300) for s in range(30)]
+    comparisons = [comparison for pair in pairs for comparison in pair]
+    assert 0.90 < np.mean([comparison.low < 0 < comparison.high for comparison in comparisons]) < 0.99
+    assert 0.01 < np.mean([comparison.p_value < 0.05 for comparison in comparisons]) < 0.10
+
+
+def test_a_clear_difference_is_found_on_every_metric_and_changes_its_sign_with_the_order():
+    better, worse = run(1, 0.05), run(2, 0.15)
+    for comparison, swapped in zip(
+        compare_predictions(better, worse, 2000), compare_predictions(worse, better, 2000), strict=True
+    ):
+        assert 0 < comparison.low < comparison.difference < comparison.high
+        assert comparison.p_value == pytest.approx(2 / 2001)
+        assert (swapped.low, swapped.high) == pytest.approx((-comparison.high, -comparison.low))
+
+
+def test_a_run_does_not_differ_from_itself():
+    for comparison in compare_predictions(run(1, 0.1), run(1, 0.1), 100):
+        assert (comparison.low, comparison.high, comparison.p_value) == (0, 0, 1)
+
+
+def test_the_interval_agrees_with_the_normal_approximation():
+    first, second = ave_run(1, 0.1), ave_run(2, 0.2)
+    (comparison,) = compare_predictions(first, second, 10_000)
+    right = [(each.audio == each.audio_truth).all(axis=-1).mean(axis=1) for each in (first, second)]
+    standard_error = 100 * (right[0] - right[1]).std(ddof=1) / np.sqrt(len(right[0]))
+    assert comparison.high - comparison.low == pytest.approx(2 * 1.96 * standard_error, rel=0.05)
+
+
+def test_ave_is_compared_by_accuracy():
+    first, second = ave_run(1, 0.1), ave_run(2, 0.5)
+    (comparison,) = compare_predictions(first, second, 500)
+    truth = torch.from_numpy(first.audio_truth)
+    assert comparison.metric == "Accuracy"
+    assert comparison.first == pytest.approx(segment_accuracy(torch.from_numpy(first.audio), truth))
+    assert comparison.second == pytest.approx(segment_accuracy(torch.from_numpy(second.audio), truth))
+    assert comparison.low > 0
+
+
+def test_the_seed_decides_the_interval():
+    first, second = run(1, 0.1), run(2, 0.1)
+    assert compare_predictions(first, second, 300, seed=3) == compare_predictions(first, second, 300, seed=3)
+    assert compare_predictions(first, second, 300, seed=3) != compare_predictions(first, second, 300, seed=4)
+
+
+def test_the_order_of_the_videos_does_not_matter():
+    first, second = run(1, 0.1), run(2, 0.1)
+    order = np.random.default_rng(0).permutation(len(second.sample_ids))
+    shuffled = replace(
+        second,
+        sample_ids=tuple(second.sample_ids[n] for n in order),
+        **{name: getattr(second, name)[order] for name in STREAMS},
+    )
+    assert compare_predictions(first, shuffled, 100) == compare_predictions(first, second, 100)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "UnAV"}, "dataset UnAV"),
+        ({"split": "val"}, "split val"),
+        ({"classes": ("a", "b", "c", "e")}, "classes"),
+        ({"sample_ids": tuple(f"video{n}" for n in range(1, 121))}, "video0, video120"),
+        ({"visual_truth": run(1, 0.1).visual}, "another visual truth"),
+    ],
+)
+def test_runs_of_unlike_videos_are_refused(change: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        compare_predictions(run(1, 0.1), replace(run(2, 0.1), **change), 100)
+
+
+def test_runs_of_unlike_numbers_of_videos_are_refused():
+    with pytest.raises(InputError, match="119 videos"):
+        compare_predictions(run(1, 0.1, 120), run(2, 0.1, 119), 100)
+
+
+def test_the_command_prints_and_writes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture):
+    save_predictions(tmp_path / "a", run(1, 0.05))
+    save_predictions(tmp_path / "b", run(2, 0.15))
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert main([*folders, "--resamples", "200", "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "paired bootstrap over 120 videos" in printed and "Event-level    Type" in printed
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
+
+
+def test_the_command_names_what_is_missing_and_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture):
+    save_predictions(tmp_path / "a", run(1, 0.05))
+    (tmp_path / "b").mkdir()
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert str(tmp_path / "b" / "predictions_test.npz") in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""Figures: what they show, read from the pixels and from the drawn texts."""
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+
+from utils.figures import (
+    COLOURS,
+    TRUTH_COLOUR,
+    PublishedPoint,
+    Series,
+    Timeline,
+    confusion_matrix_figure,
+    curve_figure,
+    draw_timeline,
+    timeline_figure,
+)
+
+CLASSES = tuple(f"a_rather_long_event_name_{c}" for c in range(12))
+
+
+def timeline(name: str, num_segments: int, active: dict[int, slice]) -> Timeline:
+    """Audio as given, visual without the first class."""
+    audio = np.zeros((num_segments, len(CLASSES)), dtype=bool)
+    visual = audio.copy()
+    for c, segments in active.items():
+        audio[segments, c] = True
+        visual[segments, c] = c > 0
+    return Timeline(name, audio, visual)
+
+
+def pixels(path: Path, colour: str) -> np.ndarray:
+    """(H, W) bool, where the picture has just that colour."""
+    picture = matplotlib.image.imread(path)[..., :3]
+    return (np.abs(picture - np.array(to_rgb(colour))) < 0.005).all(axis=-1)
+
+
+def texts(figure) -> list[Text]:
+    """Everything written, that is visible and not empty."""
+    axes = figure.axes[0]
+    labels = [axes.title, axes.xaxis.label, *axes.texts, *axes.get_xticklabels(), *axes.get_legend().get_texts()]
+    return [text for text in labels if text.get_text()]
+
+
+def test_bars_cover_the_share_of_time_that_the_events_do(tmp_path: Path):
+    for end in (3, 8):
+        truth = timeline("truth", 10, {0: slice(0, end)})
+        timeline_figure(tmp_path / f"{end}.png", "t", CLASSES, truth, [timeline("UWAV", 10, {})])
+    lengths = [pixels(tmp_path / f"{end}.png", TRUTH_COLOUR).sum(axis=1).max() for end in (3, 8)]
+    assert lengths[1] / lengths[0] == pytest.approx(8 / 3, rel=0.1)  # the legend's patch lies in some of these rows
+
+
+def test_the_truth_stands_above_the_prediction(tmp_path: Path):
+    truth, predicted = (timeline(name, 10, {0: slice(0, 10)}) for name in ("truth", "UWAV"))
+    timeline_figure(tmp_path / "a.png", "t", CLASSES, truth, [predicted])
+    truth_rows, predicted_rows = (
+        np.flatnonzero(pixels(tmp_path / "a.png", colour).sum(axis=1) > 300) for colour in (TRUTH_COLOUR, COLOURS[0])
+    )
+    assert len(truth_rows) and truth_rows.max() < predicted_rows.min()
+
+
+def test_only_classes_of_truth_predictions_and_video_label_are_shown():
+    labels = np.zeros(len(CLASSES), dtype=bool)
+    labels[[1, 4]] = True
+    figure = draw_timeline(
+        "t", CLASSES, timeline("truth", 10, {1: slice(0, 2)}), [timeline("UWAV", 10, {7: slice(3, 5)})], labels
+    )
+    shown = {" ".join(text.get_text().split()) for text in figure.axes[0].texts} - {"audio", "visual"}
+    assert shown == {"a rather long event name 1", "a rather long event name 4", "a rather long event name 7*"}
+    assert "* not in the video label" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def test_a_video_without_any_event_says_so():
+    figure = draw_timeline("t", CLASSES, timeline("truth", 10, {}), [timeline("UWAV", 10, {})])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no event"]
+
+
+@pytest.mark.parametrize("num_segments", [1, 10, 60])
+@pytest.mark.parametrize("num_classes", [1, 10])
+def test_no_text_overlaps_another_or_the_bars(num_segments: int, num_classes: int):
+    active = {c: slice(0, 1) for c in range(num_classes)}
+    names = ("truth", "HAN", "VALOR", "UWAV") if num_classes == 10 else ("truth", "UWAV")
+    truth, *predictions = (timeline(name, num_segments, active) for name in names)
+    figure = draw_timeline("JfZEqeLZqWk_30_40, LLP test", CLASSES, truth, predictions, np.zeros(12, dtype=bool))
+    figure.canvas.draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    for (name, box), (other_name, other) in combinations(boxes, 2):
+        assert not box.overlaps(other), (name, other_name)
+    bars = figure.axes[0].get_window_extent()
+    assert not [name for name, box in boxes if box.overlaps(bars)]
+
+
+def test_the_same_data_give_the_same_file_and_names_are_not_formulae(tmp_path: Path):
+    for name in ("a", "b"):
+        truth = timeline("truth", 10, {0: slice(0, 4)})
+        timeline_figure(tmp_path / f"{name}.png", "$x_{ costs 5$", CLASSES, truth, [timeline("UWAV", 10, {})])
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_figures_leave_the_users_matplotlib_alone(tmp_path: Path):
+    before = dict(matplotlib.rcParams)
+    timeline_figure(tmp_path / "a.png", "t", CLASSES, timeline("truth", 10, {}), [])
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_confusion_matrix_is_coloured_by_share_and_empty_rows_are_grey(tmp_path: Path):
+    confusion_matrix_figure(tmp_path / "m.png", np.array([[5, 0, 0], [0, 0, 0], [0, 0, 50]]), ["x", "y"])
+    assert pixels(tmp_path / "m.png", "#DDDDDD").mean() > 0.05  # the row of y
+    full = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](1.0))
+    cells = np.flatnonzero(pixels(tmp_path / "m.png", full).sum(axis=1) > 30)
+    assert cells.max() - cells.min() > len(set(cells))  # both 5 of 5 and 50 of 50 are full, with a gap between
+
+
+def test_curves_show_runs_and_published_values(tmp_path: Path):
+    series = Series("UWAV (simulated features)", [0.1, 1.0, 2.0], [60.0, 62.0, 61.0], [0.5, 0.2, None])
+    for name, published in (
+        ("with", [PublishedPoint("best", 1.7, 61.0), PublishedPoint("low", None, 60.5)]),
+        ("none", []),
+    ):
+        curve_figure(tmp_path / f"{name}.png", [series], published, "α", "Type@AV (%)")
+    with_published, without = (pixels(tmp_path / f"{name}.png", TRUTH_COLOUR).sum() for name in ("with", "none"))
+    assert with_published > without
+    assert pixels(tmp_path / "none.png", COLOURS[0]).any()

@@ -1,0 +1,265 @@
+"""Tables of results: numbers, formats and files."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from utils import reports
+from utils.errors import InputError
+from utils.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
+from utils.paper import published_methods, published_row, published_segment_row, published_value
+from utils.predictions import Predictions, load_predictions, save_predictions
+from utils.reports import Cell, Column, ParsingRow, Row, Table
+
+
+def scores(first: float) -> ParsingScores:
+    """Ten different scores, counting up."""
+    return ParsingScores(LevelScores(*(first + i for i in range(5))), LevelScores(*(first + i for i in range(5, 10))))
+
+
+def parsing_table() -> Table:
+    rows = [
+        ParsingRow("UWAV", "test", published_row("table1_llp", "UWAV"), "published"),
+        ParsingRow("UWAV", "test", [scores(50.0), scores(52.0), scores(54.0)], "simulated features"),
+        ParsingRow("UWAV", "val", scores(40.25)),
+    ]
+    return reports.parsing_table("F-scores on LLP", rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# ---- published numbers
+
+
+def test_published_rows_have_the_papers_numbers_in_the_papers_order():
+    uwav = published_row("table1_llp", "UWAV")
+    assert uwav.segment == LevelScores(64.2, 70.0, 63.4, 65.9, 63.9)
+    assert uwav.event == LevelScores(58.6, 66.7, 57.5, 60.9, 57.4)
+    assert published_segment_row("table3_pseudo_label_quality_segment", "UWAV").visual == 74.5
+    assert published_segment_row("table_a7_training_data_segment", 60).type_at_av == 64.8
+    assert published_value("table2_ave_accuracy", "UWAV") == 80.6
+    assert published_value("table_a7_num_classes_segment_type", "UWAV", 20) == 71.4
+    assert published_methods("table2_ave_accuracy") == ("HAN", "VALOR", "UWAV")
+
+
+def test_every_published_parsing_row_is_complete():
+    for table in ("table1_llp", "table4_a8_ablation", "table_a6_clip_clap_backbones"):
+        assert all(isinstance(published_row(table, method), ParsingScores) for method in published_methods(table))
+
+
+def test_a_number_that_the_paper_lacks_is_a_key_error():
+    with pytest.raises(KeyError):
+        published_row("table1_llp", "nobody")
+    with pytest.raises(KeyError):
+        published_value("table1_llp", "UWAV")
+
+
+# ---- cells and formats
+
+
+def test_several_runs_give_mean_and_sample_standard_deviation():
+    cell = Cell.over_runs([50.0, 52.0, 57.0])
+    assert (cell.mean, cell.runs) == (53.0, 3)
+    assert cell.std == pytest.approx(np.std([50.0, 52.0, 57.0], ddof=1))
+
+
+def test_a_single_run_has_no_standard_deviation():
+    assert Cell.over_runs([50.0]) == Cell(50.0, None, 1)
+
+
+def test_text_is_laid_out_like_table_1():
+    lines = reports.format_text(parsing_table()).splitlines()
+    assert lines[0] == "F-scores on LLP"
+    assert lines[2].index("Segment-level") < lines[2].index("Event-level")
+    assert lines[3].split() == ["Method", "Split", *["A", "V", "AV", "Type", "Event"] * 2]
+    assert lines[5].startswith("UWAV (published)") and lines[5].split()[2:5] == ["test", "64.2", "70.0"]
+    assert lines[6].startswith("UWAV (simulated features, 3 runs)") and "52.0 ± 2.0" in lines[6]
+    assert lines[7].split() == ["UWAV", "val", *(f"{40.25 + i:.1f}" for i in range(10))]
+    assert lines[-1] == "Mean ± standard deviation over runs."
+
+
+def test_numbers_of_a_text_column_stand_under_each_other():
+    lines = reports.format_text(parsing_table()).splitlines()
+    points = [[i for i, character in enumerate(line[len("UWAV (simulated features, 3 runs)") :]) if character == "."]
+              for line in lines[5:8]]  # fmt: skip
+    with_deviation = points[1][::2]  # every second point belongs to a deviation
+    assert points[0] == points[2] == with_deviation
+
+
+def test_markdown_rows_have_as_many_cells_as_the_header():
+    text = reports.format_markdown(parsing_table())
+    table_lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table_lines} == {13}
+    assert "| UWAV (published) | test | 64.2 | 70.0 | 63.4 | 65.9 | 63.9 | 58.6 |" in text
+
+
+def test_markdown_escapes_bars_in_names():
+    table = Table("t", ("Method",), (Column("x"),), (Row(("a|b",), (Cell(1.0),)),))
+    assert "| a\\|b | 1.0 |" in reports.format_markdown(table)
+
+
+def test_csv_and_json_hold_the_unrounded_numbers_and_the_notes(tmp_path: Path):
+    reports.write_tables(tmp_path / "scores", parsing_table())
+    published, simulated, val = read_csv(tmp_path / "scores.csv")
+    assert (published["Note"], simulated["Note"], val["Note"]) == ("published", "simulated features", "")
+    assert (simulated["Runs"], simulated["Event-level A"], simulated["Event-level A std"]) == ("3", "57", "2")
+    assert (val["Segment-level A"], val["Segment-level A std"]) == ("40.25", "")
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["title"] == "F-scores on LLP"
+    assert content["rows"][1]["values"]["Segment-level Type"] == {"mean": 55.0, "std": 2.0, "runs": 3}
+    assert content["rows"][0]["note"] == "published"
+
+
+def test_four_files_are_written_and_a_dot_in_the_name_is_kept(tmp_path: Path):
+    paths = reports.write_tables(tmp_path / "new" / "alpha_1.7", parsing_table())
+    assert [path.name for path in paths] == [f"alpha_1.7.{kind}" for kind in ("txt", "md", "csv", "json")]
+    assert sorted(os.listdir(tmp_path / "new")) == sorted(path.name for path in paths)
+
+
+def test_tables_of_segment_rows_only_have_no_event_level():
+    row = ParsingRow("UWAV", "val", published_segment_row("table3_pseudo_label_quality_segment", "UWAV"), "published")
+    assert [column.full_name for column in reports.parsing_table("Table 3", [row]).columns] == [
+        f"Segment-level {name}" for name in ("A", "V", "AV", "Type", "Event")
+    ]
+
+
+def test_a_segment_row_among_full_rows_leaves_the_event_level_empty():
+    rows = [ParsingRow("a", "test", scores(1.0)), ParsingRow("b", "test", LevelScores(1, 2, 3, 4, 5))]
+    assert reports.parsing_table("t", rows).rows[1].cells[5:] == (None,) * 5
+
+
+def test_a_row_that_does_not_fit_its_table_is_refused():
+    with pytest.raises(ValueError, match="2 cells"):
+        Table("t", ("Method",), (Column("x"),), (Row(("a",), (Cell(1.0), Cell(2.0))),))
+
+
+# ---- per class
+
+
+def test_per_class_scores_pool_the_counts_of_all_videos():
+    truth = torch.zeros(2, 4, 3, dtype=torch.bool)
+    truth[0, :3, 0] = True  # class 0: one event of three segments in video 0, two of one segment in video 1
+    truth[1, 0, 0] = truth[1, 2, 0] = True
+    predicted = torch.zeros_like(truth)
+    predicted[0, :2, 0] = True  # 2 of 3 segments: the event is hit (IoU 2/3)
+    predicted[1, 3, 0] = True  # a wrong segment
+    predicted[0, 0, 1] = True  # class 1 never occurs, but is predicted; class 2 is neither
+    nothing = torch.zeros_like(truth)
+    table = reports.per_class_scores(predicted, nothing, truth, truth, ["x", "y", "z"], note="simulated features")
+    values = {
+        row.labels[0]: {c.full_name: cell and cell.mean for c, cell in zip(table.columns, row.cells, strict=True)}
+        for row in table.rows
+    }
+    assert values["x"]["Segment-level F A"] == pytest.approx(100 * 2 * 2 / (2 * 2 + 1 + 3))
+    assert values["x"]["Event-level F A"] == pytest.approx(100 * 2 * 1 / (2 * 1 + 1 + 2))
+    assert values["x"]["Segment-level F V"] == 0
+    assert (values["x"]["True segments AV"], values["x"]["True events A"], values["x"]["Videos V"]) == (5, 3, 2)
+    assert values["y"]["Segment-level F A"] == 0 and values["y"]["True segments A"] == 0
+    assert values["z"]["Segment-level F A"] is None and values["z"]["Event-level F AV"] is None
+
+
+def test_a_class_without_occurrence_has_an_empty_csv_cell(tmp_path: Path):
+    nothing = torch.zeros(1, 4, 1, dtype=torch.bool)
+    path = reports.write_table(
+        tmp_path / "c.csv",
+        reports.per_class_scores(nothing, nothing, nothing, nothing, ["x"], note="simulated features"),
+    )
+    (row,) = read_csv(path)
+    assert row["Segment-level F A"] == "" and row["True segments A"] == "0" and row["Note"] == "simulated features"
+
+
+# ---- AVE
+
+
+def ave_labels(labels: list[list[int]], num_classes: int = 2) -> torch.Tensor:
+    """Label indices, background last, to (N, T, C) bool."""
+    return torch.nn.functional.one_hot(torch.tensor(labels), num_classes + 1)[..., :num_classes].bool()
+
+
+def test_the_confusion_matrix_counts_segments_with_the_truth_in_rows():
+    truth, prediction = ave_labels([[0, 0, 2], [1, 2, 2]]), ave_labels([[0, 1, 2], [1, 0, 2]])
+    assert confusion_matrix(prediction, truth).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 2]]
+
+
+def test_a_segment_of_two_classes_has_no_place_in_the_confusion_matrix():
+    single, double = ave_labels([[0]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    for pair in ((single, double), (double, single)):
+        with pytest.raises(ValueError, match="several classes"):
+            confusion_matrix(*pair)
+
+
+def test_per_class_accuracy_is_recall_and_its_total_the_data_sets_accuracy():
+    truth, prediction = ave_labels([[0, 0, 3], [0, 3, 3]], 3), ave_labels([[0, 1, 3], [0, 0, 3]], 3)
+    matrix = confusion_matrix(prediction, truth)
+    table = reports.per_class_accuracy(matrix, ["x", "y", "z"])
+    accuracy = {row.labels[0]: row.cells[0] and row.cells[0].mean for row in table.rows}
+    assert accuracy["x"] == accuracy["background"] == pytest.approx(200 / 3)
+    assert accuracy["y"] is None  # never true
+    assert accuracy["all"] == pytest.approx(segment_accuracy(prediction, truth))
+    assert [cell.mean for cell in reports.confusion_table(matrix, ["x", "y", "z"]).rows[0].cells] == [2, 1, 0, 0]
+
+
+def test_the_accuracy_table_sets_runs_beside_the_published_value():
+    table = reports.accuracy_table(
+        "AVE", [("UWAV", "test", [80.6], "published"), ("UWAV", "test", [79.0, 81.0], "simulated features")]
+    )
+    text = reports.format_text(table)
+    assert "UWAV (published)" in text and "80.0 ± 1.4" in text
+
+
+# ---- kept predictions
+
+
+def predictions(split: str = "test") -> Predictions:
+    streams = np.random.default_rng(0).random((4, 3, 10, 2)) < 0.5
+    return Predictions("LLP", split, ("Speech", "Frying_(food)"), ("a", "ö_0_10", "c"), *streams)
+
+
+def test_predictions_come_back_as_they_were_saved(tmp_path: Path):
+    saved = predictions("val")
+    assert save_predictions(tmp_path, saved) == tmp_path / "predictions_val.npz"
+    loaded = load_predictions(tmp_path, "val")
+    for name, value in vars(saved).items():
+        assert np.array_equal(getattr(loaded, name), value), name
+    assert loaded.audio.dtype == np.bool_ and loaded.sample_ids == saved.sample_ids
+
+
+@pytest.mark.parametrize("keep", [0, 40, -100])
+def test_damaged_predictions_are_reported_with_their_path(tmp_path: Path, keep: int):
+    path = save_predictions(tmp_path, predictions())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"predictions_test\.npz"):
+        load_predictions(tmp_path, "test")
+
+
+def test_predictions_without_a_key_or_of_another_shape_are_reported(tmp_path: Path):
+    path = save_predictions(tmp_path, predictions())
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    np.savez(path, **{key: array for key, array in arrays.items() if key != "visual"})
+    with pytest.raises(InputError, match="visual"):
+        load_predictions(tmp_path, "test")
+    np.savez(path, **arrays | {"visual": arrays["visual"][:, :5]})
+    with pytest.raises(InputError, match=r"\(3, 5, 2\)"):
+        load_predictions(tmp_path, "test")
+
+
+def test_absent_predictions_name_what_is_there(tmp_path: Path):
+    save_predictions(tmp_path, predictions("val"))
+    with pytest.raises(InputError, match=r"predictions_val\.npz"):
+        load_predictions(tmp_path, "test")
+
+
+def test_arrays_that_do_not_fit_together_are_not_saved(tmp_path: Path):
+    wrong = Predictions("LLP", "test", ("x",), ("a",), *np.zeros((4, 2, 10, 1), dtype=bool))
+    with pytest.raises(ValueError, match="1 videos"):
+        save_predictions(tmp_path, wrong)
+    assert not list(tmp_path.iterdir())
