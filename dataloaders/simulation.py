@@ -1,0 +1,302 @@
+"""Simulates a data set's feature files, and its annotation files where the real ones are not at hand.
+
+    python -m dataloaders.simulation --output data --dataset LLP UnAV --num_train 1000
+
+The files have the layout, formats and shapes of the real ones; docs/simulation.md describes the generative model.
+`<output>/<dataset>/simulation.yaml` marks a folder as simulated and says how. Every video is drawn from a seed of its
+own, so a video has the same files whatever else is simulated, and a run that was stopped continues where it was.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import LOADERS, load_annotations
+from dataloaders.features import FEATURES, event_features_path, feature_path
+from dataloaders.simulated_annotations import ANNOTATION_FILES, choose_videos, copy_annotations, generate_annotations
+from dataloaders.simulated_features import (
+    BACKBONES,
+    EMBEDDINGS,
+    STREAMS,
+    WIDTHS,
+    Truth,
+    VideoSimulator,
+    generator,
+    text_features,
+)
+from utils.errors import InputError
+from utils.files import atomic_write, write_text
+
+SPLITS = ("train", "val", "test")
+DEFAULT_FEATURES = {
+    "LLP": tuple(FEATURES),
+    "UnAV": ("clip", "clap"),
+    "AVE": ("clip", "clap", "r2plus1d_18"),
+}
+MARKER = "simulation.yaml"
+TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
+VERSION = 1  # of the generative model; files of different versions are never mixed
+UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more or less than segments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Simulate the data sets that the command line names. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    sizes = {split: getattr(arguments, f"num_{split}") for split in SPLITS}
+    try:
+        for dataset in arguments.dataset:
+            simulate(dataset, arguments.output, arguments.annotations, sizes, arguments.seed, arguments.features)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Flags of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dataloaders.simulation", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("data"), help="folder of the data sets' folders")
+    parser.add_argument("--dataset", nargs="+", choices=list(LOADERS), default=["LLP", "UnAV"])
+    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/; default: generate annotations")
+    for split in SPLITS:
+        parser.add_argument(f"--num_{split}", type=_positive, help=f"number of {split} videos, default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those that the method uses")
+    return parser.parse_args(argv)
+
+
+def simulate(
+    dataset: str,
+    output: Path,
+    annotations: Path | None = None,
+    sizes: dict[str, int | None] | None = None,
+    seed: int = 0,
+    features: list[str] | None = None,
+) -> Path:
+    """Simulate one data set into `output/<dataset>`.
+
+    Args:
+        annotations: folder that holds `<dataset>/` with the annotation files to simulate features for; None: generate.
+        sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
+        features: names in `FEATURES`; None: those that the method uses.
+
+    Returns:
+        the data set's folder
+
+    Raises:
+        InputError: when the folder holds something else, other parameters or too little room, and for bad annotations.
+    """
+    data_dir = Path(output) / dataset
+    sizes = sizes or {}
+    names = list(features or DEFAULT_FEATURES[dataset])
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        if annotations is None:
+            generate_annotations(dataset, source, seed)
+        else:
+            source = Path(annotations) / dataset
+        whole = {split: load_annotations(dataset, source, split) for split in SPLITS}
+        kept = {split: choose_videos(whole[split], sizes.get(split), seed) for split in SPLITS}
+        marker = _start(data_dir, dataset, seed, "generated" if annotations is None else "copied", source, kept, names)
+        copy_annotations(source, data_dir, whole, kept)
+    truth = video_truth(whole, seed)
+    if dataset == "LLP":
+        _write_train_truth(data_dir / TRAIN_TRUTH, whole["train"], kept["train"], truth)
+    for name in names:
+        if FEATURES[name].event_folder:
+            with atomic_write(event_features_path(data_dir, name)) as file:
+                np.save(file, text_features(name, whole["train"].classes, seed))
+    videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
+    simulator = VideoSimulator(dataset, whole["train"].classes, seed)
+    _write_features(simulator, data_dir, {video: truth[video] for video in videos}, names)
+    write_text(data_dir / MARKER, yaml.safe_dump({**marker, "complete": True}, sort_keys=False))
+    return data_dir
+
+
+def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:
+    """What happens in each video, by feature id. Training videos without segment labels are given some.
+
+    A clip that several samples share (AVE) holds the events of all of them.
+    """
+    truth: dict[str, Truth] = {}
+    for split in SPLITS:
+        annotations = splits[split]
+        labels = annotations.video_labels.numpy()
+        if annotations.audio_labels is None:
+            audio, visual = _draw_segment_labels(annotations, splits["val"], seed)
+        else:
+            ends = annotations.offsets[1:-1].numpy()
+            audio, visual = (np.split(x.numpy(), ends) for x in (annotations.audio_labels, annotations.visual_labels))
+        for n, video in enumerate(annotations.feature_ids):
+            one = Truth(audio[n], visual[n], labels[n])
+            if video in truth:
+                other = truth[video]
+                one = Truth(one.audio | other.audio, one.visual | other.visual, one.labels | other.labels)
+            truth[video] = one
+    return truth
+
+
+def _draw_segment_labels(
+    annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Segment labels for videos that have none: two (N, T, C) bool, audio and visual.
+
+    For each class of a video, both modalities are copied from a random video of `examples` with that class, one that
+    has other classes as well if and only if this video has, where there is such a one.
+    """
+    num_segments, num_classes = int(annotations.lengths[0]), len(annotations.classes)
+    shape = (-1, num_segments, num_classes)
+    audio_examples, visual_examples = (
+        x.numpy().reshape(shape) for x in (examples.audio_labels, examples.visual_labels)
+    )
+    example_labels, labels = examples.video_labels.numpy(), annotations.video_labels.numpy()
+    alone = example_labels.sum(axis=1) == 1
+    by_class = [
+        {single: np.flatnonzero(example_labels[:, c] & (alone == single)) for single in (True, False)}
+        for c in range(num_classes)
+    ]
+    anything = np.arange(len(example_labels))
+    audio = np.zeros((len(labels), num_segments, num_classes), dtype=bool)
+    visual = np.zeros_like(audio)
+    for n, video in enumerate(annotations.feature_ids):
+        rng = generator(seed, annotations.dataset, video, "truth")
+        classes = np.flatnonzero(labels[n])
+        for c in classes:
+            single = len(classes) == 1
+            fitting = next((x for x in (by_class[c][single], by_class[c][not single]) if len(x)), anything)
+            example = rng.choice(fitting)
+            audio[n, :, c], visual[n, :, c] = audio_examples[example, :, c], visual_examples[example, :, c]
+    return audio, visual
+
+
+def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, truth: dict[str, Truth]) -> None:
+    """The training videos' segment labels, for judging only: filename (N,), audio and visual (N, T, C) bool."""
+    of_kept = [truth[train.feature_ids[n]] for n in kept]
+    with atomic_write(path) as file:
+        np.savez_compressed(
+            file,
+            filename=np.array([train.sample_ids[n] for n in kept]),
+            audio=np.stack([one.audio for one in of_kept]),
+            visual=np.stack([one.visual for one in of_kept]),
+        )
+
+
+def _start(
+    data_dir: Path, dataset: str, seed: int, origin: str, source: Path, kept: dict[str, np.ndarray], names: list[str]
+) -> dict:
+    """Write the marker, after making sure that nothing is mixed and that the disk has room. Returns its content."""
+    digest = hashlib.sha256()
+    for file in ANNOTATION_FILES[dataset]:
+        digest.update((source / file).read_bytes())
+    parameters = {
+        "simulated": True,
+        "version": VERSION,
+        "dataset": dataset,
+        "seed": seed,
+        "annotations": {"origin": origin, "sha256": digest.hexdigest()},
+        "model": {
+            "streams": {name: asdict(model) for name, model in STREAMS.items()},
+            "embeddings": {name: asdict(model) for name, model in EMBEDDINGS.items()},
+            "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
+        },
+    }
+    path = data_dir / MARKER
+    way_out = "Delete the folder or choose another --output."
+    before: dict = {}
+    if path.exists():
+        before = yaml.safe_load(path.read_text()) or {}
+        differing = [key for key in parameters if before.get(key) != parameters[key]]
+        if differing:
+            raise InputError(path, f"another {', '.join(differing)}", "the parameters of this simulation", way_out)
+    elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
+        raise InputError(data_dir, f"files without {MARKER}, perhaps real data", "a new or a simulated folder", way_out)
+    marker = {
+        **parameters,
+        "videos": {split: len(videos) for split, videos in kept.items()},
+        "features": [name for name in FEATURES if name in {*names, *before.get("features", [])}],
+        "complete": False,
+    }
+    write_text(path, yaml.safe_dump(marker, sort_keys=False))
+    return marker
+
+
+def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
+    """Write the feature files that are not there yet."""
+    for name in names:
+        (data_dir / FEATURES[name].folder).mkdir(parents=True, exist_ok=True)
+    present = {name: set(os.listdir(data_dir / FEATURES[name].folder)) for name in names}
+    missing = {video: [name for name in names if f"{video}.npy" not in present[name]] for video in truth}
+    missing = {video: absent for video, absent in missing.items() if absent}
+    _check_room(data_dir, truth, missing)
+
+    def write(video: str) -> None:
+        for name, values in simulator.features(video, truth[video], missing[video]).items():
+            rows = _file_rows(simulator, video, len(values))
+            _write_array(feature_path(data_dir, name, video), values if rows is None else values[rows])
+
+    progress = tqdm(total=len(missing), desc=f"simulating {simulator.dataset}", unit="video", mininterval=1)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(write, missing):
+            progress.update()
+
+
+def _check_room(data_dir: Path, truth: dict[str, Truth], missing: dict[str, list[str]]) -> None:
+    """Raises InputError if the disk lacks room for the missing files."""
+    needed = 0
+    for video, names in missing.items():
+        per_second = sum(4 * WIDTHS[name] * FEATURES[name].rows_per_second for name in names)
+        needed += len(truth[video].audio) * per_second + 4096 * len(names)  # headers and unused ends of blocks
+    free = shutil.disk_usage(data_dir).free
+    if needed > free:
+        found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, needed))
+        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train ...) or --features.")
+
+
+def _file_rows(simulator: VideoSimulator, video: str, num_segments: int) -> np.ndarray | None:
+    """Which segments a UnAV file's rows show: some videos have one row more or less than segments. None: one each."""
+    rng = generator(simulator.seed, simulator.dataset, video, "rows")
+    if simulator.dataset != "UnAV" or rng.random() >= UNAV_OTHER_ROW_COUNT:
+        return None
+    num_rows = max(1, num_segments + int(rng.choice((-1, 1))))
+    return ((np.arange(num_rows) + 0.5) * num_segments / num_rows).astype(int)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    """Write one feature file so that it is whole or absent, also after a kill.
+
+    Unlike `utils.files.atomic_write` it does not wait for the disk: that would take longer than all the rest, and
+    after a loss of power the data can be simulated again.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, values)
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            found = f"a file that cannot be written ({error.strerror})"
+            raise InputError(path, found, "a writable disk with room", "Make room, then run this again.") from error
+        raise
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least one video")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
