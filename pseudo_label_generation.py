@@ -90,8 +90,8 @@ def make_pseudo_labels(split: SplitBatches, logits: SegmentLogits, thresholds: d
     )
 
 
-def main() -> None:
-    args = parse_settings(build_parser())
+def main(argv: list[str] | None = None) -> None:
+    args = parse_settings(build_parser(), argv)
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     data_dir = data_dir_of(args, args.dataset)

@@ -66,10 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Flags over the settings of the evaluated run."""
     parser = build_parser()
-    args = parse_settings(parser)
+    args = parse_settings(parser, argv)
     if args.checkpoint_dir is None and args.checkpoint is None:
         args.checkpoint_dir = newest_finished_run(
             args.runs_dir, "HAN_", "Run train_han.py first, or give --checkpoint_dir."
@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
         parser = build_parser()
         parser.set_defaults(**{name: to_path(name, settings[name]) for name in FROM_RUN if name in settings})
         checkpoint_dir = args.checkpoint_dir
-        args = parse_settings(parser)
+        args = parse_settings(parser, argv)
         args.checkpoint_dir = checkpoint_dir
     name = args.checkpoint_dir.name if args.checkpoint_dir else args.checkpoint.stem
     args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
@@ -118,8 +118,8 @@ def chosen_videos(sample_ids: tuple[str, ...], names: list[str], number: int) ->
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     splits = {name: open_split_of(args, args.dataset, name, device) for name in args.splits}

@@ -102,8 +102,8 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
     return {m: of_modality(m).to(split.device, torch.float32) for m in ("audio", "visual")}
 
 
-def main() -> None:
-    args = parse_settings(build_parser())
+def main(argv: list[str] | None = None) -> None:
+    args = parse_settings(build_parser(), argv)
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)

@@ -68,8 +68,8 @@ def validate(model, split: SplitBatches, events, batch_size: int, precision: Pre
     return {BEST_METRIC: 100 * video_f_scores(segment_counts(prediction, truth)).mean().item()}
 
 
-def main() -> None:
-    args = parse_settings(build_parser())
+def main(argv: list[str] | None = None) -> None:
+    args = parse_settings(build_parser(), argv)
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
