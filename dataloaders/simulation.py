@@ -35,6 +35,7 @@ from dataloaders.simulated_features import (
     generator,
     text_features,
 )
+from dataloaders.simulated_truth import ONE_SIDED, video_truth
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
 
@@ -124,62 +125,6 @@ def simulate(
     return data_dir
 
 
-def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:
-    """What happens in each video, by feature id. Training videos without segment labels are given some.
-
-    A clip that several samples share (AVE) holds the events of all of them.
-    """
-    truth: dict[str, Truth] = {}
-    for split in SPLITS:
-        annotations = splits[split]
-        labels = annotations.video_labels.numpy()
-        if annotations.audio_labels is None:
-            audio, visual = _draw_segment_labels(annotations, splits["val"], seed)
-        else:
-            ends = annotations.offsets[1:-1].numpy()
-            audio, visual = (np.split(x.numpy(), ends) for x in (annotations.audio_labels, annotations.visual_labels))
-        for n, video in enumerate(annotations.feature_ids):
-            one = Truth(audio[n], visual[n], labels[n])
-            if video in truth:
-                other = truth[video]
-                one = Truth(one.audio | other.audio, one.visual | other.visual, one.labels | other.labels)
-            truth[video] = one
-    return truth
-
-
-def _draw_segment_labels(
-    annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Segment labels for videos that have none: two (N, T, C) bool, audio and visual.
-
-    For each class of a video, both modalities are copied from a random video of `examples` with that class, one that
-    has other classes as well if and only if this video has, where there is such a one.
-    """
-    num_segments, num_classes = int(annotations.lengths[0]), len(annotations.classes)
-    shape = (-1, num_segments, num_classes)
-    audio_examples, visual_examples = (
-        x.numpy().reshape(shape) for x in (examples.audio_labels, examples.visual_labels)
-    )
-    example_labels, labels = examples.video_labels.numpy(), annotations.video_labels.numpy()
-    alone = example_labels.sum(axis=1) == 1
-    by_class = [
-        {single: np.flatnonzero(example_labels[:, c] & (alone == single)) for single in (True, False)}
-        for c in range(num_classes)
-    ]
-    anything = np.arange(len(example_labels))
-    audio = np.zeros((len(labels), num_segments, num_classes), dtype=bool)
-    visual = np.zeros_like(audio)
-    for n, video in enumerate(annotations.feature_ids):
-        rng = generator(seed, annotations.dataset, video, "truth")
-        classes = np.flatnonzero(labels[n])
-        for c in classes:
-            single = len(classes) == 1
-            fitting = next((x for x in (by_class[c][single], by_class[c][not single]) if len(x)), anything)
-            example = rng.choice(fitting)
-            audio[n, :, c], visual[n, :, c] = audio_examples[example, :, c], visual_examples[example, :, c]
-    return audio, visual
-
-
 def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, truth: dict[str, Truth]) -> None:
     """The training videos' segment labels, for judging only: filename (N,), audio and visual (N, T, C) bool."""
     of_kept = [truth[train.feature_ids[n]] for n in kept]
@@ -206,6 +151,7 @@ def _start(
         "seed": seed,
         "annotations": {"origin": origin, "sha256": digest.hexdigest()},
         "model": {
+            "one_sided_events": asdict(ONE_SIDED),
             "streams": {name: asdict(model) for name, model in STREAMS.items()},
             "embeddings": {name: asdict(model) for name, model in EMBEDDINGS.items()},
             "backbones": {name: asdict(model) for name, model in BACKBONES.items()},

@@ -150,7 +150,7 @@ def _check_finite(means: dict[str, float], epoch: int, run_dir: Path) -> None:
             run_dir,
             f"{', '.join(broken)} not finite in epoch {epoch}",
             "finite losses",
-            "Lower the learning rate, clip gradients harder, or train in float32; --resume goes on from the last epoch.",
+            "Lower the learning rate, clip gradients harder, or train in float32; then --resume from the last epoch.",
         )
 
 

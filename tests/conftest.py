@@ -1,0 +1,19 @@
+"""Fixtures that several tests share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_data import write_llp, write_unav
+
+
+@pytest.fixture
+def llp_dir(tmp_path: Path) -> Path:
+    """A tiny LLP folder of its own."""
+    return write_llp(tmp_path / "data" / "LLP")
+
+
+@pytest.fixture
+def unav_dir(tmp_path: Path) -> Path:
+    """A tiny UnAV folder of its own."""
+    return write_unav(tmp_path / "data" / "UnAV")

@@ -1,0 +1,167 @@
+"""The packed feature store: what it holds, when it packs anew, and what it does with unusable files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dataloaders import store
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import load_annotations
+from dataloaders.features import feature_path, read_segment_features
+from dataloaders.store import open_features
+from tests.tiny_data import WIDTHS, write_npy
+from utils.errors import InputError
+
+ALL = list(WIDTHS)
+
+
+def open_llp(llp_dir: Path, features: list[str] = ALL, split: str = "train", **options):
+    return open_features(load_annotations("LLP", llp_dir, split), features, llp_dir, **options)
+
+
+def packed_rows(annotations: SplitAnnotations, feature: store.PackedFeature) -> torch.Tensor:
+    return torch.stack([feature.values[first : first + 10] for first in feature.first_rows.tolist()])  # (N, T, D)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_packed_features_equal_their_files(llp_dir):
+    annotations, opened = open_llp(llp_dir)
+    for name, feature in opened.items():
+        rows = [read_segment_features(feature_path(llp_dir, name, i), name, 10, False) for i in annotations.feature_ids]
+        assert torch.equal(packed_rows(annotations, feature), torch.from_numpy(np.stack(rows)))
+
+
+def test_videos_of_unequal_length_are_pooled_to_their_seconds(unav_dir):
+    annotations = load_annotations("UnAV", unav_dir, "train")
+    path = feature_path(unav_dir, "clip", annotations.feature_ids[2])
+    length = int(annotations.lengths[2])
+    write_npy(path, np.arange(3 * length * 12).reshape(3 * length, 12))  # three rows a second
+    _, opened = open_features(annotations, ["clip"], unav_dir)
+    first = int(opened["clip"].first_rows[2])
+    expected = np.load(path).reshape(length, 3, 12).mean(axis=1)
+    np.testing.assert_allclose(opened["clip"].values[first : first + length].numpy(), expected, rtol=1e-6)
+
+
+def test_second_opening_does_not_pack_again(llp_dir, monkeypatch):
+    open_llp(llp_dir)
+    monkeypatch.setattr(store, "_pack", lambda *_, **__: pytest.fail("packed again"))
+    open_llp(llp_dir)
+
+
+def change(llp_dir: Path) -> Path:
+    path = feature_path(llp_dir, "vggish", "tr000000003")
+    write_npy(path, np.ones((10, WIDTHS["vggish"])))
+    os.utime(path, ns=(0, 0))  # even where the clock is too coarse to see the change
+    return path
+
+
+def test_changed_file_is_packed_anew(llp_dir):
+    open_llp(llp_dir)
+    change(llp_dir)
+    annotations, opened = open_llp(llp_dir)
+    assert (packed_rows(annotations, opened["vggish"])[3] == 1).all()
+
+
+def test_removed_file_is_noticed(llp_dir):
+    open_llp(llp_dir)
+    change(llp_dir).unlink()
+    with pytest.raises(InputError, match=r"vggish: 1 of 14 \(tr000000003\)"):
+        open_llp(llp_dir)
+
+
+def test_added_file_is_packed(llp_dir):
+    path = change(llp_dir)
+    content = path.read_bytes()
+    path.unlink()
+    annotations, _ = open_llp(llp_dir, allow_missing=True)
+    assert "tr000000003" not in annotations.feature_ids
+    path.write_bytes(content)
+    annotations, opened = open_llp(llp_dir)
+    assert annotations.num_videos == 14
+    assert (packed_rows(annotations, opened["vggish"])[3] == 1).all()
+
+
+def test_allow_missing_leaves_out_videos_that_lack_any_feature_and_says_how_many(llp_dir, capsys):
+    feature_path(llp_dir, "vggish", "tr000000003").unlink()
+    feature_path(llp_dir, "res152", "tr000000005").unlink()
+    annotations, opened = open_llp(llp_dir, allow_missing=True)
+    assert "leaving out 2 of 14 videos" in capsys.readouterr().out
+    assert not {"tr000000003", "tr000000005"} & set(annotations.feature_ids)
+    for name, feature in opened.items():
+        expected = np.stack(
+            [read_segment_features(feature_path(llp_dir, name, i), name, 10, False) for i in annotations.feature_ids]
+        )
+        assert torch.equal(packed_rows(annotations, feature), torch.from_numpy(expected))
+
+
+def test_all_files_missing_is_an_error_even_when_some_may_be(llp_dir):
+    for path in (llp_dir / "feats/vggish").glob("tr*.npy"):
+        path.unlink()
+    with pytest.raises(InputError, match="14 of 14"):
+        open_llp(llp_dir, allow_missing=True)
+
+
+def test_absent_feature_folder_is_an_error_that_says_where_to_get_it(llp_dir):
+    (llp_dir / "feats/vggish").rename(llp_dir / "elsewhere")
+    with pytest.raises(InputError, match=r"no such folder.*data/README\.md"):
+        open_llp(llp_dir)
+
+
+def test_packed_file_is_used_as_it_is_when_its_source_folder_is_gone(llp_dir, capsys):
+    annotations, before = open_llp(llp_dir)
+    (llp_dir / "feats/vggish").rename(llp_dir / "elsewhere")
+    _, after = open_llp(llp_dir)
+    assert "is gone; using" in capsys.readouterr().out
+    assert torch.equal(packed_rows(annotations, before["vggish"]), packed_rows(annotations, after["vggish"]))
+
+
+def test_damaged_packed_file_is_packed_anew(llp_dir):
+    _, opened = open_llp(llp_dir)
+    expected = opened["vggish"].values.clone()
+    path = opened["vggish"].path
+    path.write_bytes(path.read_bytes()[:-100])
+    _, opened = open_llp(llp_dir)
+    assert torch.equal(opened["vggish"].values, expected)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "damaged file"),
+        (lambda path: write_npy(path, np.zeros((9, WIDTHS["vggish"]))), "9 rows; expected 10 rows"),
+        (lambda path: write_npy(path, np.full((10, WIDTHS["vggish"]), np.nan)), "NaN"),
+        (lambda path: write_npy(path, np.zeros((10, 3))), "width 3"),
+    ],
+)
+def test_unusable_file_stops_packing_and_leaves_nothing_behind(llp_dir, spoil, message):
+    spoil(feature_path(llp_dir, "vggish", "tr000000003"))
+    with pytest.raises(InputError, match=message):
+        open_llp(llp_dir, ["vggish"])
+    assert files_of(llp_dir / "packed") == set()
+
+
+def test_disk_that_fills_up_while_packing_leaves_nothing_behind(llp_dir):
+    program = f"""
+import resource
+from pathlib import Path
+from dataloaders.datasets import load_annotations
+from dataloaders.store import open_features
+from utils.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+folder = Path({str(llp_dir)!r})
+try:
+    open_features(load_annotations("LLP", folder, "train"), ["res152"], folder)
+except InputError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert "no room left while writing" in run.stdout, run.stderr
+    assert files_of(llp_dir / "packed") == set()

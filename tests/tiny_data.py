@@ -1,0 +1,74 @@
+"""Tiny LLP and UnAV folders in the real layout: random features, narrow ones, and hand-made annotations."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.datasets import load_annotations
+from dataloaders.features import FEATURES, event_features_path, feature_path
+from dataloaders.llp import LLP_CLASSES
+from dataloaders.unav import UNAV_CLASSES
+
+WIDTHS = {"vggish": 6, "res152": 10, "r2plus1d_18": 8, "clip": 12, "clap": 9}
+
+
+def write_llp(folder: Path, num_train: int = 14, num_eval: int = 6, classes: int = 4, seed: int = 0) -> Path:
+    """Videos with one or two of the first few classes; in val and test they are heard and seen in part of the video."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, file, number in (
+        ("train", "AVVP_train.csv", num_train),
+        ("val", "AVVP_val_pd.csv", num_eval),
+        ("test", "AVVP_test_pd.csv", num_eval),
+    ):
+        lines = ["filename\tevent_labels"]
+        for n in range(number):
+            names = [LLP_CLASSES[n % classes], *([LLP_CLASSES[(n + 1) % classes]] if n % 3 == 0 else [])]
+            lines.append(f"{split[:2]}{n:09d}_0_10\t{','.join(names)}")
+        (folder / file).write_text("\n".join(lines) + "\n")
+    for modality in ("audio", "visual"):
+        lines = ["filename\tonset\toffset\tevent_labels"]
+        for split in ("va", "te"):
+            for n in range(num_eval):
+                onset = int(rng.integers(0, 6))
+                lines.append(
+                    f"{split}{n:09d}_0_10\t{onset}\t{onset + int(rng.integers(1, 5))}\t{LLP_CLASSES[n % classes]}"
+                )
+        (folder / f"AVVP_eval_{modality}.csv").write_text("\n".join(lines) + "\n")
+    write_features(folder, "LLP", tuple(WIDTHS), rng)
+    return folder
+
+
+def write_unav(folder: Path, num_train: int = 10, num_eval: int = 5, seed: int = 1) -> Path:
+    """Videos of 3 to 9 seconds with one event each."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    database = {}
+    for subset, number in (("train", num_train), ("validation", num_eval), ("test", num_eval)):
+        for n in range(number):
+            duration = float(rng.uniform(2.5, 9))
+            label = n % 5
+            event = {"segment": [0.5, duration / 2 + 0.5], "label": UNAV_CLASSES[label], "label_id": label}
+            database[f"{subset[:3]}{n:08d}"] = {"duration": duration, "annotations": [event], "subset": subset}
+    (folder / "unav100_annotations.json").write_text(json.dumps({"version": "1", "database": database}))
+    write_features(folder, "UnAV", ("clip", "clap"), rng)
+    return folder
+
+
+def write_features(folder: Path, dataset: str, features: tuple[str, ...], rng: np.random.Generator) -> None:
+    for split in ("train", "val", "test"):
+        annotations = load_annotations(dataset, folder, split)
+        for feature in features:
+            for feature_id, length in zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True):
+                rows = length * FEATURES[feature].rows_per_second
+                write_npy(feature_path(folder, feature, feature_id), rng.standard_normal((rows, WIDTHS[feature])))
+    for feature in ("clip", "clap"):
+        write_npy(
+            event_features_path(folder, feature), rng.standard_normal((len(annotations.classes), WIDTHS[feature]))
+        )
+
+
+def write_npy(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, values.astype(np.float32))
