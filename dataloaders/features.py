@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dataloaders.npy import read_npy
 from utils.errors import InputError
 
 Problem = Literal["missing", "unreadable", "wrong shape", "not finite"]
@@ -102,17 +103,13 @@ def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
     """A file's (L, D) array as float32."""
     way_out = "Copy or extract the file again."
     try:
-        # A file object: numpy leaves one that it opened itself to the garbage collector when the header is damaged.
-        with open(path, "rb") as file:
-            rows = np.load(file, allow_pickle=False)
+        rows = read_npy(path)
     except FileNotFoundError:
         raise FeatureError(
             "missing", path, "no file", "a feature file", "data/README.md says where to get it."
         ) from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise FeatureError("unreadable", path, f"a damaged file ({error})", "a whole .npy file", way_out) from error
-    if not isinstance(rows, np.ndarray):
-        raise FeatureError("unreadable", path, "an archive of several arrays", "a .npy file with one array", way_out)
     if rows.ndim != 2 or 0 in rows.shape:
         raise _shape_error(path, f"shape {rows.shape}", "a 2-D array (rows, width) that is not empty")
     if rows.dtype.kind != "f":

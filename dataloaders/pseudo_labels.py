@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations, segment_rows
+from dataloaders.npy import read_npy
 from utils.errors import InputError
 from utils.files import atomic_write
 
@@ -207,7 +208,7 @@ def _npy_of_sample(folder: Path, sample_id: str, feature_id: str) -> Path:
 
 def _read_npy(path: Path, what: str) -> np.ndarray:
     try:
-        return np.load(path)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path)
+    except (OSError, ValueError) as error:
         found = "no such file" if not path.exists() else f"an unreadable file ({error})"
         raise InputError(path, found, what, WAY_OUT) from error

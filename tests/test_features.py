@@ -1,6 +1,7 @@
 """Feature files: what is read from them and what is refused."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dataloaders.features import FEATURES, FeatureError, feature_path, load_event_features, read_segment_features
+from dataloaders.npy import read_npy
 from utils.errors import InputError
 
 
@@ -100,7 +102,7 @@ def test_archive_of_arrays_is_refused(tmp_path):
     np.savez(archive, a=random_rows(10, 128))
     path = tmp_path / "video.npy"
     path.write_bytes(archive.getvalue())
-    refused("unreadable", path, "several arrays")
+    refused("unreadable", path, "a damaged file")
 
 
 @pytest.mark.parametrize("shape", [(10,), (1, 10, 128), (0, 128), (10, 0), ()])
@@ -164,3 +166,17 @@ def test_event_features_with_nan_are_refused(tmp_path):
 def test_event_features_of_a_backbone_without_text_encoder_are_refused(tmp_path):
     with pytest.raises(InputError, match="clip, clap"):
         load_event_features(tmp_path, "vggish", 25)
+
+
+def test_files_can_be_read_in_many_threads(tmp_path):
+    path = tmp_path / "one.npy"
+    np.save(path, np.arange(6, dtype=np.float32).reshape(2, 3))
+    with ThreadPoolExecutor(16) as pool:
+        arrays = list(pool.map(read_npy, [path] * 4000))
+    assert all(np.array_equal(values, arrays[0]) for values in arrays)
+
+
+def test_fortran_order_is_kept(tmp_path):
+    values = np.arange(6, dtype=np.float64).reshape(2, 3)
+    np.save(tmp_path / "one.npy", np.asfortranarray(values))
+    assert np.array_equal(read_npy(tmp_path / "one.npy"), values)

@@ -33,13 +33,21 @@ def audio_visual_loss(
     labels = labels.to(p_av.dtype)
     occurs = (labels * valid).amax(dim=1, keepdim=True)  # (B, 1, C)
     weights = valid * (1 + (occurring_weight - 1) * occurs)
-    loss = F.binary_cross_entropy(p_av, labels, weights, reduction="sum")
+    loss = _cross_entropy_of_probabilities(p_av, labels, weights, reduction="sum")
     return loss / (valid.sum() * labels.shape[-1])
 
 
 def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
     """Stage 3: binary cross-entropy of the video's MMIL-pooled probabilities against its labels, both (B, C)."""
-    return F.binary_cross_entropy(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
+    return _cross_entropy_of_probabilities(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
+
+
+def _cross_entropy_of_probabilities(
+    probs: Tensor, targets: Tensor, weights: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Binary cross-entropy that is NaN where a probability is; PyTorch's stops the process, on CUDA for good."""
+    loss = F.binary_cross_entropy(probs.nan_to_num(), targets, weights, reduction=reduction)
+    return loss + (0 * probs).sum()
 
 
 def soft_pseudo_labels(

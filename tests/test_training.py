@@ -1,0 +1,218 @@
+"""Training: the same weights whichever way the data come, after a kill, and from a run's own settings."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import train_han
+import utils.training
+from tests.tiny_runs import NETWORK, RECIPE, assert_same_weights, label, newest, pretrain, train
+from utils.errors import InputError
+
+VIDEO_LABELS_ONLY = ("--segment_labels", "none")
+
+
+@pytest.fixture
+def pseudo_label_dir(llp_dir, unav_dir, tmp_path) -> Path:
+    return label(llp_dir, pretrain(unav_dir, tmp_path / "stage1", "--num_epochs", "1"))
+
+
+def test_han_trains_to_the_same_weights_from_memory_and_from_disk(llp_dir, pseudo_label_dir, tmp_path):
+    runs = [
+        train(llp_dir, tmp_path / residency, "--pseudo_label_dir", pseudo_label_dir, "--residency", residency)
+        for residency in ("resident", "stream")
+    ]
+    assert_same_weights(*runs)
+
+
+def test_transformer_trains_to_the_same_weights_from_memory_and_from_disk(unav_dir, tmp_path):
+    assert_same_weights(
+        *(pretrain(unav_dir, tmp_path / residency, "--residency", residency) for residency in ("resident", "stream"))
+    )
+
+
+def kill_at_save(monkeypatch, number: int) -> None:
+    """Let the process die while it saves for the `number`-th time, after the bytes but before the file is whole."""
+    saved = 0
+    save = torch.save
+
+    def dying_save(*args, **kwargs):
+        nonlocal saved
+        saved += 1
+        save(*args, **kwargs)
+        if saved == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("utils.checkpoints.torch.save", dying_save)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_killed_han_run_resumes_to_the_same_weights(llp_dir, pseudo_label_dir, tmp_path, monkeypatch, number):
+    flags = ("--pseudo_label_dir", pseudo_label_dir, "--checkpoint_every", "2")
+    whole = train(llp_dir, tmp_path / "whole", *flags)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_at_save(patch, number)
+        train(llp_dir, tmp_path / "killed", *flags)
+    killed = newest(tmp_path / "killed", "HAN_")
+    assert not (killed / "summary.json").exists()
+    torch.manual_seed(99)  # whatever the new process's generator would be
+    train_han.main(["--resume", str(killed)])
+    assert_same_weights(whole, killed)
+    assert_same_weights(whole, killed, "checkpoints/checkpoint_best.pt")
+    assert_same_weights(whole, killed, "checkpoints/checkpoint_epoch_002.pt")
+    assert (whole / "summary.json").read_text() == (killed / "summary.json").read_text()
+
+
+def test_killed_transformer_run_resumes_to_the_same_weights(unav_dir, tmp_path, monkeypatch):
+    whole = pretrain(unav_dir, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_at_save(patch, 3)
+        pretrain(unav_dir, tmp_path / "killed")
+    killed = newest(tmp_path / "killed", "TemporalTransformer_")
+    pretrain(unav_dir, tmp_path / "killed", "--resume", killed)
+    assert_same_weights(whole, killed)
+
+
+def test_args_yaml_repeats_a_run(llp_dir, pseudo_label_dir, tmp_path):
+    first = train(llp_dir, tmp_path / "first", "--pseudo_label_dir", pseudo_label_dir, "--mixup_alpha", "0.4")
+    train_han.main(["--config", str(first / "args.yaml"), "--output_dir", str(tmp_path / "second")])
+    second = newest(tmp_path / "second", "HAN_")
+    assert_same_weights(first, second)
+    settings = [yaml.safe_load((run / "args.yaml").read_text()) for run in (first, second)]
+    assert settings[0] | {"output_dir": None} == settings[1] | {"output_dir": None}
+    assert settings[0]["mixup_alpha"] == 0.4
+
+
+def test_another_seed_trains_to_other_weights(llp_dir, tmp_path):
+    runs = [train(llp_dir, tmp_path / seed, *VIDEO_LABELS_ONLY, "--seed", seed) for seed in ("1", "2")]
+    with pytest.raises(AssertionError):
+        assert_same_weights(*runs, "checkpoints/checkpoint_best.pt")
+
+
+@pytest.mark.parametrize(
+    ("flags", "variant"),
+    [
+        (("--segment_labels", "hard", "--no-reweight", "--no-mixup"), "hard"),
+        (("--no-reweight", "--no-mixup"), "soft"),
+        (("--no-mixup", "--weight_normalization", "mean"), "soft_reweight"),
+        (("--no-reweight", "--mixup_labels", "hard", "--temperature", "1"), "soft_mixup"),
+        (("--mixup_labels", "ceiling", "--encoder_order", "parallel", "--pre_norm"), "soft_reweight_mixup"),
+    ],
+)
+def test_every_variant_trains_and_names_its_folder(llp_dir, pseudo_label_dir, tmp_path, flags, variant):
+    run = train(llp_dir, tmp_path / "runs", "--pseudo_label_dir", pseudo_label_dir, *flags)
+    assert run.name.startswith(f"HAN_{variant}_LLP_")
+    assert json.loads((run / "summary.json").read_text())["best_epoch"] >= 1
+
+
+def test_run_folder_holds_what_was_promised(llp_dir, tmp_path):
+    run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--checkpoint_every", "2")
+    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+        *("args.yaml", "log.txt", "summary.json", "checkpoints"),
+    }
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        *("checkpoint_best.pt", "checkpoint_epoch_002.pt", "last.pt"),
+    }
+    assert (run / "log.txt").read_text().count("epoch ") == 4  # three epochs and which was best
+
+
+def test_tensorboard_shows_losses_learning_rate_gradient_norm_and_scores(llp_dir, pseudo_label_dir, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(llp_dir, tmp_path / "runs", "--pseudo_label_dir", pseudo_label_dir)
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {f"train/{name}" for name in ("total", "video", "audio_segment", "visual_mixup")} <= tags
+    assert {"train/learning_rate", "train/gradient_norm", "val/segment_Type", "val/event_Event"} <= tags
+    assert [event.step for event in events.Scalars("train/total")] == [1, 2, 3]
+
+
+def test_learning_rate_follows_the_schedule(llp_dir, tmp_path):
+    run = train(
+        llp_dir,
+        tmp_path / "runs",
+        *VIDEO_LABELS_ONLY,
+        *("--num_epochs", "4", "--warmup_epochs", "2", "--lr", "0.1", "--lr_min", "0.02"),
+    )
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+    assert [epoch["learning_rate"] for epoch in history] == pytest.approx([0.05, 0.1, 0.06, 0.02])
+
+
+def test_loss_that_is_not_finite_stops_the_run(llp_dir, tmp_path):
+    with pytest.raises(InputError, match="not finite in epoch"):
+        train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--lr", "1e30", "--clip_norm", "1e30")
+
+
+def test_settings_of_another_script_are_refused(llp_dir, unav_dir, tmp_path):
+    run = pretrain(unav_dir, tmp_path / "stage1", "--num_epochs", "1")
+    with pytest.raises(InputError, match="unknown settings"):
+        train(llp_dir, tmp_path / "runs", "--config", run / "args.yaml")
+
+
+def test_training_without_pseudo_labels_says_what_to_run_first(llp_dir, tmp_path):
+    with pytest.raises(InputError, match=r"Run pseudo_label_generation\.py first"):
+        train(llp_dir, tmp_path / "nothing")
+
+
+def test_state_of_another_network_is_not_resumed(llp_dir, tmp_path):
+    run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY)
+    settings = yaml.safe_load((run / "args.yaml").read_text())
+    (run / "args.yaml").write_text(yaml.safe_dump(settings | {"dim": 32}))
+    with pytest.raises(InputError, match="a state that does not fit"):
+        train_han.main(["--resume", str(run)])
+
+
+def test_missing_features_stop_training_and_are_left_out_on_request(llp_dir, tmp_path):
+    for feature in ("feats/vggish", "feats/res152"):
+        (llp_dir / feature / "tr000000000.npy").unlink()
+    with pytest.raises(InputError, match="tr000000000"):
+        train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY)
+    run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--allow_missing")
+    assert "13 training videos" in (run / "log.txt").read_text()
+
+
+def test_input_widths_follow_from_the_chosen_features(llp_dir, tmp_path):
+    run = train(
+        llp_dir,
+        tmp_path / "runs",
+        *VIDEO_LABELS_ONLY,
+        *("--audio_features", "clap", "--visual_features", "clip", "r2plus1d_18"),
+    )
+    weights = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
+    assert weights["fc_a.layers.0.weight"].shape[1] == 9
+    assert weights["fc_fusion.layers.0.weight"].shape[1] == 12 + 8
+
+
+def test_bf16_trains_close_to_float32(llp_dir, pseudo_label_dir, tmp_path):
+    losses = []
+    for precision in ("float32", "bf16"):
+        run = train(
+            llp_dir,
+            tmp_path / precision,
+            *("--pseudo_label_dir", pseudo_label_dir, "--precision", precision, "--dropout", "0"),
+        )
+        history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+        losses.append(history[-1]["total"])
+        weights = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
+        assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    assert math.isclose(*losses, rel_tol=0.02)
+    assert losses[0] != losses[1]
+
+
+def test_batches_run_over_every_video_once_in_another_order_each_epoch(llp_dir):
+    parser = train_han.build_parser()
+    args = utils.runs.parse_settings(parser, ["--data_dir", str(llp_dir), *NETWORK, *RECIPE])
+    split = train_han.open_split_of(args, "LLP", "train", torch.device("cpu"))
+    whole = next(split.in_order(100)).audio
+    orders = []
+    for epoch in (1, 2):
+        audio = torch.cat([batch.audio for batch in split.shuffled(4, seed=0, epoch=epoch)])
+        matches = (audio.flatten(1)[:, None] == whole.flatten(1)[None]).all(-1)  # (N, N)
+        assert (matches.sum(0) == 1).all() and (matches.sum(1) == 1).all()
+        orders.append(matches.float().argmax(1).tolist())
+    assert orders[0] != orders[1]
