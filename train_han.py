@@ -9,15 +9,17 @@ from torch import Tensor
 from dataloaders.batches import SplitBatches
 from models import HAN
 from utils.arguments import (
+    HAN_DEFAULTS,
     add_data_arguments,
     add_device_arguments,
     add_recipe_arguments,
     add_run_arguments,
+    add_subset_arguments,
     open_split_of,
     recipe_of,
 )
 from utils.device import Precision, select_device
-from utils.evaluation import BEST_METRIC, predict_events, score_events, true_events
+from utils.evaluation import BEST_METRIC, DECODERS, predict_events, score_events, true_events
 from utils.objectives import HANObjective
 from utils.runs import (
     create_run_dir,
@@ -33,13 +35,14 @@ from utils.training import BEST_CHECKPOINT, fit
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument("--dataset", choices=tuple(HAN_DEFAULTS), default="LLP")
     parser.add_argument(
         "--pseudo_label_dir",
         type=Path,
         help="output of stage 2 (default: <dataset>_Dataset of the newest finished stage-1 run in output_dir)",
     )
     add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
+    add_subset_arguments(parser)
 
     model = parser.add_argument_group("model")
     model.add_argument("--dim", type=int, default=512)
@@ -103,7 +106,7 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(build_parser(), argv)
+    args = parse_settings(build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset])
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
@@ -157,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
         return objective.losses(output, batch, model.fc_prob)
 
     def validate() -> dict[str, float]:
-        prediction = predict_events(model, val, args.eval_batch_size, precision)
+        prediction = predict_events(model, val, args.eval_batch_size, precision, DECODERS[args.dataset])
         return score_events(args.dataset, prediction, truth)
 
     best_metric = BEST_METRIC[args.dataset]

@@ -9,9 +9,21 @@ import torch
 from dataloaders.batches import SplitBatches, open_split
 from dataloaders.datasets import DEFAULT_DATA_DIR, load_annotations
 from dataloaders.features import FEATURES
+from dataloaders.subsets import Subset
 from utils.device import PRECISIONS
 from utils.schedule import learning_rate
 from utils.training import Recipe
+
+# What a data set changes in the recipe of HAN, stages 3 and 4; the flags' own defaults are those of LLP.
+HAN_DEFAULTS: dict[str, dict[str, object]] = {
+    "LLP": {},
+    "AVE": {
+        "audio_features": ["clap"],
+        "visual_features": ["clip", "r2plus1d_18"],
+        "batch_size": 16,
+        "mixup_labels": "ceiling",
+    },
+}
 
 
 def add_data_arguments(parser: argparse.ArgumentParser, audio_features: list[str], visual_features: list[str]) -> None:
@@ -34,6 +46,15 @@ def add_data_arguments(parser: argparse.ArgumentParser, audio_features: list[str
         default="auto",
         help="keep a split's features on the device, or stream them from disk; auto: keep them if they fit",
     )
+
+
+def add_subset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which part of the data set is used (Table A7)."""
+    group = parser.add_argument_group("part of the data")
+    group.add_argument(
+        "--num_classes", type=int, help="the first so many classes and the videos that have one (default: all)"
+    )
+    group.add_argument("--train_fraction", type=float, default=1.0, help="share of the training videos")
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +122,7 @@ def open_split_of(
         device,
         args.residency,
         pseudo_dir,
+        Subset(getattr(args, "train_fraction", 1.0), getattr(args, "num_classes", None)),
     )
 
 

@@ -1,6 +1,7 @@
 """From probabilities to predicted events."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,3 +21,33 @@ def decode_segments(
     """
     in_video = (video_probs > threshold).unsqueeze(1)  # (B, 1, C)
     return (torch.sigmoid(audio_logits) > threshold) & in_video, (torch.sigmoid(visual_logits) > threshold) & in_video
+
+
+def decode_single_event(
+    audio_logits: Tensor,
+    visual_logits: Tensor,
+    video_probs: Tensor,
+    threshold: float = 0.5,
+    event_from: str = "video",
+    active_in: str = "both",
+) -> Tensor:
+    """The one event of each video where it is active, background elsewhere, for AVE.
+
+    The paper leaves this open; docs/ave.md compares the alternatives.
+
+    Args:
+        audio_logits, visual_logits: (B, T, C).
+        video_probs: (B, C).
+        event_from: the event is the class with the highest "video" probability, or with the highest mean probability
+            over both modalities' "segments".
+        active_in: modalities in which the segment's probability has to exceed the threshold, "both" or "either".
+
+    Returns:
+        (B, T, C) bool, at most one class in a segment; none means background, which is index C where one is needed
+    """
+    audio, visual = torch.sigmoid(audio_logits), torch.sigmoid(visual_logits)
+    event_scores = {"video": video_probs, "segments": ((audio + visual) / 2).mean(dim=1)}[event_from]  # (B, C)
+    event = F.one_hot(event_scores.argmax(dim=-1), event_scores.shape[-1]).bool()  # (B, C)
+    audible, visible = audio > threshold, visual > threshold
+    active = {"both": audible & visible, "either": audible | visible}[active_in]
+    return active & event.unsqueeze(1)

@@ -1,5 +1,6 @@
 """Predicted events of a split and their scores."""
 
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from models import HAN
-from utils.decoding import decode_segments
+from utils.decoding import decode_segments, decode_single_event
 from utils.device import Precision
-from utils.inference import han_scores, pad_rows
+from utils.inference import HANScores, han_scores, pad_rows
 from utils.metrics import ParsingScores, parsing_scores, segment_accuracy
 from utils.predictions import Predictions
 
@@ -35,10 +36,30 @@ def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
     return Events(audio, visual)
 
 
-def predict_events(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> Events:
-    """Run HAN over a split and decode its events."""
-    scores = han_scores(model, split, batch_size, precision)
+def decode_llp(scores: HANScores) -> Events:
+    """Any number of events, audible and visible apart."""
     return Events(*decode_segments(scores.audio_logits, scores.visual_logits, scores.video_probs))
+
+
+def decode_ave(scores: HANScores, event_from: str = "video", active_in: str = "both") -> Events:
+    """One audio-visual event a video; see `decode_single_event`."""
+    streams = (scores.audio_logits, scores.visual_logits, scores.video_probs)
+    events = decode_single_event(*streams, event_from=event_from, active_in=active_in)
+    return Events(events, events)
+
+
+DECODERS: dict[str, Callable[[HANScores], Events]] = {"LLP": decode_llp, "AVE": decode_ave}
+
+
+def predict_events(
+    model: HAN,
+    split: SplitBatches,
+    batch_size: int,
+    precision: Precision,
+    decode: Callable[[HANScores], Events] = decode_llp,
+) -> Events:
+    """Run HAN over a split and decode its events."""
+    return decode(han_scores(model, split, batch_size, precision))
 
 
 def score_events(dataset: str, prediction: Events, truth: Events) -> dict[str, float]:

@@ -18,8 +18,16 @@ SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finis
 NOT_SETTINGS = ("config", "resume")  # flags that tell how to start, not what to compute
 
 
-def parse_settings(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> argparse.Namespace:
+def parse_settings(
+    parser: argparse.ArgumentParser,
+    argv: list[str] | None = None,
+    defaults_for: Callable[[argparse.Namespace], dict[str, object]] | None = None,
+) -> argparse.Namespace:
     """Parse flags over the settings of `--config FILE`, or of the run that `--resume RUN` continues.
+
+    Args:
+        defaults_for: given the settings so far, defaults that depend on them, as on the data set. They yield to flags
+            and to the file; those that the script has no flag for are passed over.
 
     Raises:
         InputError: when the file is absent, is no YAML mapping, or has settings that this script does not know.
@@ -28,8 +36,12 @@ def parse_settings(parser: argparse.ArgumentParser, argv: list[str] | None = Non
     first, _ = parser.parse_known_args(argv)
     resumed = getattr(first, "resume", None)
     config = resumed / ARGS_FILE if resumed else first.config
-    if config is not None:
-        parser.set_defaults(**_read_settings(config, parser))
+    settings = {} if config is None else _read_settings(config, parser)
+    parser.set_defaults(**settings)
+    if defaults_for is not None:
+        flags = {action.dest for action in parser._actions}
+        dependent = defaults_for(parser.parse_known_args(argv)[0])
+        parser.set_defaults(**{name: value for name, value in dependent.items() if name in flags - settings.keys()})
     return parser.parse_args(argv)
 
 
