@@ -34,10 +34,11 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             path,
-            f"something other than a whole checkpoint ({str(error).splitlines()[0]})",
+            f"something other than a whole checkpoint ({reason})",
             "a state dict saved by torch.save",
             "Copy or download it again; pickles of other objects are refused, since loading them may run code.",
         ) from error

@@ -1,0 +1,113 @@
+"""Checkpoints: the released layout loads, everything else is refused with a reason, and a full disk harms nothing."""
+
+import pickle
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import HAN, TemporalTransformer
+from utils.checkpoints import load_checkpoint, load_network, save_checkpoint
+from utils.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+SIZES = {"dim": 16, "ffn_dim": 24, "num_layers": 2}
+HAN_SIZES = {"num_classes": 25, "audio_dim": 6, "visual_dim": 18, **SIZES}
+
+
+@pytest.fixture
+def han_file(tmp_path):
+    path = tmp_path / "han.pt"
+    save_checkpoint(HAN(**HAN_SIZES, num_heads=2).state_dict(), path)
+    return path
+
+
+def refused(path, message: str, network=HAN, expected=None, **settings) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        load_network(network, path, expected or {}, **settings)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("variant", [{}, {"num_proj_layers": 2, "num_mmil_layers": 3, "pre_norm": True}])
+def test_network_is_rebuilt_from_its_shapes(tmp_path, variant):
+    model = HAN(**HAN_SIZES, **variant, num_heads=2).eval()
+    save_checkpoint(model.state_dict(), tmp_path / "han.pt")
+    pre_norm = variant.get("pre_norm", False)
+    loaded = load_network(HAN, tmp_path / "han.pt", {"num_classes": 25}, num_heads=2, pre_norm=pre_norm).eval()
+    audio, visual = torch.randn(3, 10, 6), torch.randn(3, 10, 18)
+    assert torch.equal(model(audio, visual).video_probs, loaded(audio, visual).video_probs)
+
+
+def test_released_checkpoint_loads_as_it_is():
+    path = ROOT / "tests/reference_cases/han_reference_checkpoint.pt"
+    state = load_checkpoint(path)
+    model = load_network(HAN, path, {}, num_heads=1)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
+
+
+def test_checkpoint_of_another_stage_is_refused(tmp_path):
+    transformer = TemporalTransformer(dim=16, num_heads=2, ffn_dim=24, num_layers=1)
+    save_checkpoint(transformer.state_dict(), tmp_path / "tt.pt")
+    refused(tmp_path / "tt.pt", "weights of another architecture")
+
+
+def test_checkpoint_for_other_features_or_classes_is_refused(han_file):
+    refused(han_file, "visual_dim 18 instead of 20", expected={"visual_dim": 20})
+    refused(han_file, "num_classes 25 instead of 28", expected={"num_classes": 28})
+
+
+def test_missing_unknown_and_misshapen_weights_are_named(han_file):
+    state = load_checkpoint(han_file)
+    del state["hat_encoder.layers.1.norm2.bias"]
+    state["extra"] = torch.zeros(1)
+    state["fc_prob.bias"] = torch.zeros(7)
+    save_checkpoint(state, han_file)
+    refused(han_file, r"hat_encoder\.layers\.1\.norm2\.bias is missing")
+    refused(han_file, "extra is unknown")
+    refused(han_file, r"fc_prob\.bias is \(7,\) instead of \(25,\)")
+
+
+def test_number_of_heads_that_does_not_divide_is_refused(han_file):
+    refused(han_file, "cannot be divided among 3 heads", num_heads=3)
+
+
+def test_absent_file_is_named(tmp_path):
+    refused(tmp_path / "nothing.pt", "no such file")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", pickle.dumps({"weights": print}, protocol=2)])
+def test_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "bad.pt").write_bytes(content)
+    refused(tmp_path / "bad.pt", "something other than a whole checkpoint")
+
+
+def test_truncated_checkpoint_is_refused(han_file):
+    han_file.write_bytes(han_file.read_bytes()[:-100])
+    refused(han_file, "something other than a whole checkpoint")
+
+
+def test_whole_model_instead_of_its_state_is_refused(tmp_path):
+    torch.save(HAN(**HAN_SIZES, num_heads=2), tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "something other than a whole checkpoint")
+
+
+def test_tensor_instead_of_a_state_dict_is_refused(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    refused(tmp_path / "tensor.pt", "a Tensor")
+
+
+def test_disk_that_fills_up_leaves_the_old_checkpoint(han_file):
+    before = han_file.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that a write beyond the limit fails with an error
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(InputError, match="no room left while writing"):
+            save_checkpoint(HAN(**HAN_SIZES, num_heads=2).state_dict(), han_file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert han_file.read_bytes() == before
+    assert [path.name for path in han_file.parent.iterdir()] == [han_file.name]

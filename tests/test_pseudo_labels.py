@@ -1,0 +1,165 @@
+"""Stage 2: pseudo-labels, their files, and what is refused."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.llp import load_split
+from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, save_pseudo_labels
+from tests.tiny_runs import assert_same_weights, label, pretrain, train
+from utils.errors import InputError
+
+
+@pytest.fixture
+def annotations(llp_dir) -> SplitAnnotations:
+    return load_split(llp_dir, "train")
+
+
+@pytest.fixture
+def pseudo(annotations) -> PseudoLabels:
+    generator = torch.Generator().manual_seed(0)
+    audio, visual = torch.randn(2, int(annotations.lengths.sum()), 25, generator=generator)
+    return PseudoLabels(
+        dataset="LLP",
+        classes=annotations.classes,
+        sample_ids=annotations.sample_ids,
+        lengths=annotations.lengths,
+        audio_logits=audio,
+        visual_logits=visual,
+        audio_labels=audio > 0.5,
+        visual_labels=visual > 0,
+        audio_thresholds=torch.full((25,), 0.5, dtype=torch.float64),
+        visual_thresholds=torch.tensor([0.0] * 24 + [-torch.inf], dtype=torch.float64),
+    )
+
+
+def assert_equal(one: PseudoLabels, other: PseudoLabels) -> None:
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+
+
+def test_packed_file_gives_back_what_was_saved(pseudo, annotations, tmp_path):
+    save_pseudo_labels(pseudo, tmp_path / "train.safetensors")
+    assert_equal(load_pseudo_labels(tmp_path, annotations), pseudo)
+
+
+def test_released_layout_gives_back_what_was_exported(pseudo, annotations, tmp_path):
+    export_npy(pseudo, tmp_path)
+    assert_equal(load_pseudo_labels(tmp_path, annotations), pseudo)
+
+
+def test_export_has_the_released_names_and_shapes(pseudo, annotations, tmp_path):
+    export_npy(pseudo, tmp_path)
+    for letter in "av":
+        assert np.load(tmp_path / f"{letter}_classwise_threhsolds.npy").shape == (25,)
+        for folder in ("segmentwise_pseudo_labels", "segmentwise_logits"):
+            files = sorted((tmp_path / f"{letter}_{folder}").iterdir())
+            assert [file.stem for file in files] == sorted(annotations.sample_ids)
+            assert np.load(files[0]).shape == (10, 25)
+
+
+def test_subset_of_videos_is_taken_in_its_own_order(pseudo, annotations, tmp_path):
+    save_pseudo_labels(pseudo, tmp_path / "train.safetensors")
+    subset = annotations.subset(torch.tensor([5, 2]))
+    loaded = load_pseudo_labels(tmp_path, subset)
+    assert loaded.sample_ids == subset.sample_ids
+    assert torch.equal(loaded.audio_logits[:10], pseudo.audio_logits[50:60])
+    assert torch.equal(loaded.audio_logits[10:], pseudo.audio_logits[20:30])
+
+
+def test_class_frequencies_are_shares_of_all_segments(pseudo):
+    assert pseudo.class_frequencies("audio")[3] == pseudo.audio_labels[:, 3].sum() / len(pseudo.audio_labels)
+
+
+def refused(folder, annotations, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_pseudo_labels(folder, annotations)
+
+
+def test_other_data_set_is_refused(pseudo, annotations, tmp_path):
+    save_pseudo_labels(dataclasses.replace(pseudo, dataset="AVE"), tmp_path / "train.safetensors")
+    refused(tmp_path, annotations, "pseudo-labels of AVE")
+
+
+def test_other_class_count_is_refused(pseudo, annotations, tmp_path):
+    fewer = dataclasses.replace(pseudo, classes=pseudo.classes[:20])
+    save_pseudo_labels(fewer, tmp_path / "train.safetensors")
+    refused(tmp_path, annotations, "with 20 classes")
+
+
+def test_missing_video_is_named(pseudo, annotations, tmp_path):
+    sample_ids = ("somebody_else_0_10", *pseudo.sample_ids[1:])
+    save_pseudo_labels(dataclasses.replace(pseudo, sample_ids=sample_ids), tmp_path / "train.safetensors")
+    refused(tmp_path, annotations, f"no pseudo-labels for 1 of 14 videos, for instance {annotations.sample_ids[0]}")
+
+
+def test_damaged_file_is_refused(pseudo, annotations, tmp_path):
+    save_pseudo_labels(pseudo, tmp_path / "train.safetensors")
+    data = (tmp_path / "train.safetensors").read_bytes()
+    (tmp_path / "train.safetensors").write_bytes(data[: len(data) // 2])
+    refused(tmp_path, annotations, "a damaged file")
+
+
+def test_empty_folder_is_refused(annotations, tmp_path):
+    refused(tmp_path, annotations, "Run pseudo_label_generation.py")
+
+
+def test_released_thresholds_of_wrong_length_are_refused(pseudo, annotations, tmp_path):
+    export_npy(pseudo, tmp_path)
+    np.save(tmp_path / "v_classwise_threhsolds.npy", np.zeros(28))
+    refused(tmp_path, annotations, r"thresholds of shape \(28,\)")
+
+
+def test_released_video_of_wrong_shape_is_refused(pseudo, annotations, tmp_path):
+    export_npy(pseudo, tmp_path)
+    np.save(tmp_path / "a_segmentwise_logits" / f"{annotations.sample_ids[3]}.npy", np.zeros((10, 24)))
+    refused(tmp_path, annotations, rf"{annotations.sample_ids[3]}.*\n?.*\(10, 24\)")
+
+
+def test_released_video_that_is_absent_is_named(pseudo, annotations, tmp_path):
+    export_npy(pseudo, tmp_path)
+    (tmp_path / "a_segmentwise_pseudo_labels" / f"{annotations.sample_ids[3]}.npy").unlink()
+    refused(tmp_path, annotations, f"{annotations.feature_ids[3]}.npy: found no such file")
+
+
+@pytest.mark.parametrize("threshold_type", ["class_wise", "class_agnostic"])
+def test_stage_2_writes_every_split_and_its_quality(llp_dir, unav_dir, tmp_path, threshold_type):
+    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--threshold_type", threshold_type)
+    for split, number in (("train", 14), ("val", 6), ("test", 6)):
+        tensors = load_file(folder / f"{split}.safetensors")
+        labels = load_split(llp_dir, split).video_labels.repeat_interleave(10, dim=0)
+        assert tensors["lengths"].shape == (number,)
+        for modality in ("audio", "visual"):
+            positive = tensors[f"{modality}_logits"] > tensors[f"{modality}_thresholds"]
+            assert torch.equal(tensors[f"{modality}_labels"], positive & labels)
+            assert (tensors[f"{modality}_thresholds"].unique().numel() == 1) == (threshold_type == "class_agnostic")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() == {"val", "test"}
+    assert all(0 <= value <= 100 for scores in summary.values() for value in scores.values())
+    assert {f"pseudo_label_quality.{kind}" for kind in ("txt", "md", "csv", "json")} <= {
+        path.name for path in folder.iterdir()
+    }
+
+
+def test_class_without_positive_in_val_takes_the_class_agnostic_threshold(llp_dir, unav_dir, tmp_path):
+    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"))
+    assert "taking the class-agnostic threshold" in (folder / "log.txt").read_text()
+    thresholds = load_file(folder / "val.safetensors")["audio_thresholds"]
+    assert thresholds[4:].unique().numel() == 1  # the tiny data set has positives of the first four classes only
+    assert thresholds.isfinite().any()
+
+
+def test_han_trains_alike_from_packed_and_exported_pseudo_labels(llp_dir, unav_dir, tmp_path):
+    packed = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export_npy")
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    for path in packed.glob("[av]_*"):
+        path.rename(exported / path.name)
+    runs = [train(llp_dir, tmp_path / d.name, "--pseudo_label_dir", d) for d in (packed, exported)]
+    assert_same_weights(*runs)
