@@ -1,4 +1,7 @@
-"""Thresholds on the temporal transformer's logits that maximise F1 on the validation segments (stage 2)."""
+"""Thresholds on the temporal transformer's logits that are best on the validation segments (stage 2).
+
+F1 of each modality for LLP, accuracy of the audio-visual label for AVE.
+"""
 
 from dataclasses import dataclass
 
@@ -54,3 +57,84 @@ def class_agnostic_threshold(logits: Tensor, labels: Tensor, video_labels: Tenso
     """One threshold over all segments and classes: (N, T, C), (N, T, C) bool, (N, C) -> (1,)."""
     scores = masked_logits(logits, video_labels).reshape(1, -1)
     return search_thresholds(scores, labels.reshape(1, -1))
+
+
+@dataclass
+class AccuracySearch:
+    """Result of a grid search; all (K,) float64, one entry per class, or a single one for all classes."""
+
+    audio: Tensor
+    visual: Tensor
+    accuracy: Tensor  # of the searched segments, in [0, 1]; NaN where there are none
+
+
+def accuracy_thresholds(
+    audio_logits: Tensor,
+    visual_logits: Tensor,
+    labels: Tensor,
+    video_labels: Tensor,
+    class_wise: bool = True,
+    jointly: bool = True,
+    num_candidates: int = 100,
+) -> AccuracySearch:
+    """Thresholds that maximise the accuracy of audio-visual pseudo-labels, for AVE.
+
+    A segment is its video's class where both logits exceed their thresholds, else background. As the video's class is
+    given, a class's threshold matters to that class's videos alone: searching each class by itself finds the best of
+    all classes together.
+
+    Candidates are evenly spaced, from one step below the smallest logit (every segment is positive) to the largest
+    (none is), over the occurring classes' segments, or class by class. The first maximum wins: the lowest audio
+    threshold, and of these the lowest visual one.
+
+    Args:
+        audio_logits, visual_logits: (N, T, C).
+        labels: (N, T, C) bool, audible and visible.
+        video_labels: (N, C) bool; segments of videos without the class are left out.
+        class_wise: one pair of thresholds per class, K = C, else one for all, K = 1.
+        jointly: try every pair of candidates; else each modality is searched as if the other were always active.
+        num_candidates: of each modality, at least 2.
+    """
+    video, segment, group = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # (M,) each
+    index = (video, segment, group)
+    truth = labels[index]
+    num_groups = labels.shape[-1] if class_wise else 1
+    if not class_wise:
+        group = torch.zeros_like(group)
+    candidates, passed = zip(
+        *(_grid(logits[index].double(), group, num_groups, num_candidates) for logits in (audio_logits, visual_logits)),
+        strict=True,
+    )  # (K, G) and (M,) each
+
+    # How many more true than false segments pass the first i audio and j visual candidates, in every cell (i, j) ...
+    side = num_candidates + 1
+    cells = (group * side + passed[0]) * side + passed[1]
+    margin = torch.bincount(cells, 2.0 * truth - 1, minlength=num_groups * side**2).view(num_groups, side, side)
+    # ... and so the gain in right segments over "all background" of each pair of candidates.
+    gain = margin.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)[:, 1:, 1:]  # (K, G, G)
+    if jointly:
+        best = gain.flatten(1).argmax(dim=1)
+        audio, visual = best.div(num_candidates, rounding_mode="floor"), best % num_candidates
+    else:
+        audio, visual = gain[:, :, 0].argmax(dim=1), gain[:, 0, :].argmax(dim=1)  # candidate 0: always active
+    groups = torch.arange(num_groups)
+    num_segments = torch.bincount(group, minlength=num_groups)
+    num_background = torch.bincount(group[~truth], minlength=num_groups)
+    return AccuracySearch(
+        audio=candidates[0][groups, audio],
+        visual=candidates[1][groups, visual],
+        accuracy=(num_background + gain[groups, audio, visual]) / num_segments,  # 0 / 0 is NaN
+    )
+
+
+def _grid(scores: Tensor, group: Tensor, num_groups: int, num_candidates: int) -> tuple[Tensor, Tensor]:
+    """Candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
+    lowest, highest = (
+        torch.zeros(num_groups, dtype=scores.dtype).scatter_reduce(0, group, scores, reduce, include_self=False)
+        for reduce in ("amin", "amax")
+    )
+    step = (highest - lowest) / max(num_candidates - 2, 1)
+    first = lowest - torch.where(step > 0, step, 1.0)
+    fraction = torch.linspace(0, 1, num_candidates, dtype=scores.dtype)
+    candidates = torch.lerp(first.unsqueeze(1), highest.unsqueeze(1), fraction)  # (K, G), the last is `highest` exactly
+    return candidates, torch.searchsorted(candidates[group], scores.unsqueeze(1)).squeeze(1)
