@@ -1,22 +1,24 @@
 """Stage 2: write segment-level pseudo-labels with the pre-trained temporal transformer (paper section 3.2)."""
 
 import argparse
+from logging import Logger
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches, open_events
 from dataloaders.pseudo_labels import PseudoLabels, export_npy, save_pseudo_labels
 from models import TemporalTransformer
-from utils.arguments import add_data_arguments, add_device_arguments, data_dir_of, open_split_of
+from utils.arguments import HAN_DEFAULTS, add_data_arguments, add_device_arguments, data_dir_of, open_split_of
 from utils.checkpoints import load_network
 from utils.device import Precision, select_device
-from utils.evaluation import Events, is_simulated, named_scores, true_events
+from utils.evaluation import Events, is_simulated, score_events, true_events
 from utils.inference import SegmentLogits, temporal_transformer_logits
 from utils.metrics import parsing_scores
 from utils.paper import published_segment_row
-from utils.reports import ParsingRow, format_text, parsing_table, write_tables
+from utils.reports import ParsingRow, Table, accuracy_table, format_text, parsing_table, write_tables
 from utils.runs import (
     ARGS_FILE,
     finish_run,
@@ -27,7 +29,7 @@ from utils.runs import (
     run_entry_point,
     write_args,
 )
-from utils.thresholds import class_agnostic_threshold, classwise_thresholds
+from utils.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
 from utils.training import BEST_CHECKPOINT
 
 SPLITS = ("val", "test", "train")
@@ -35,7 +37,7 @@ SPLITS = ("val", "test", "train")
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument("--dataset", choices=tuple(HAN_DEFAULTS), default="LLP")
     parser.add_argument(
         "--transformer_dir", type=Path, help="stage-1 run (default: the newest finished one in runs_dir)"
     )
@@ -43,6 +45,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help=f"its weights (default: {BEST_CHECKPOINT} of the run)")
     parser.add_argument("--num_heads", type=int, help="attention heads (default: as the stage-1 run says, else 16)")
     parser.add_argument("--threshold_type", choices=("class_wise", "class_agnostic"), default="class_wise")
+    parser.add_argument(
+        "--grid_search",
+        choices=("joint", "apart"),
+        default="joint",
+        help="AVE: thresholds of both modalities searched together, or each by itself",
+    )
     parser.add_argument("--output_dir", type=Path, help="(default: <transformer_dir>/<dataset>_Dataset)")
     parser.add_argument(
         "--export_npy",
@@ -55,19 +63,43 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_thresholds(
-    logits: Tensor, labels: Tensor, video_labels: Tensor, threshold_type: str, classes: tuple[str, ...], log
-) -> Tensor:
-    """One modality's thresholds from the validation split: (N, T, C), (N, T, C), (N, C) -> (C,) float64."""
-    agnostic = class_agnostic_threshold(logits, labels, video_labels).thresholds  # (1,)
-    if threshold_type == "class_agnostic":
-        return agnostic.expand(len(classes)).clone()
-    search = classwise_thresholds(logits, labels, video_labels)
-    without_positive = search.f1.isnan()  # (C,)
-    if without_positive.any():
-        names = [classes[c] for c in without_positive.nonzero().squeeze(1).tolist()]
-        log.warning(f"no positive validation segment of {', '.join(names)}: taking the class-agnostic threshold")
-    return torch.where(without_positive, agnostic, search.thresholds)
+def f1_thresholds(
+    logits: SegmentLogits, truth: Events, annotations: SplitAnnotations, class_wise: bool, log: Logger
+) -> dict[str, Tensor]:
+    """LLP: each modality's thresholds of the best F1 on the validation split, (C,) float64."""
+    thresholds = {}
+    for modality in ("audio", "visual"):
+        streams = (getattr(logits, modality), getattr(truth, modality), annotations.video_labels)
+        agnostic = class_agnostic_threshold(*streams).thresholds  # (1,)
+        if not class_wise:
+            thresholds[modality] = agnostic.expand(len(annotations.classes)).clone()
+            continue
+        search = classwise_thresholds(*streams)
+        without_positive = search.f1.isnan()  # (C,)
+        warn_of_classes(log, without_positive, annotations.classes, "no positive validation segment")
+        thresholds[modality] = torch.where(without_positive, agnostic, search.thresholds)
+    return thresholds
+
+
+def grid_thresholds(
+    logits: SegmentLogits, truth: Events, annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
+) -> dict[str, Tensor]:
+    """AVE: each modality's thresholds of the best accuracy on the validation split, (C,) float64."""
+    streams = (logits.audio, logits.visual, truth.audio & truth.visual, annotations.video_labels)
+    agnostic = accuracy_thresholds(*streams, class_wise=False, jointly=jointly)  # of (1,)
+    if not class_wise:
+        return {m: getattr(agnostic, m).expand(len(annotations.classes)).clone() for m in ("audio", "visual")}
+    search = accuracy_thresholds(*streams, jointly=jointly)
+    without_video = search.accuracy.isnan()  # (C,)
+    warn_of_classes(log, without_video, annotations.classes, "no validation video")
+    return {m: torch.where(without_video, getattr(agnostic, m), getattr(search, m)) for m in ("audio", "visual")}
+
+
+def warn_of_classes(log: Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
+    """Say which classes' thresholds could not be searched: lacking (C,) bool."""
+    if lacking.any():
+        names = ", ".join(classes[c] for c in lacking.nonzero().squeeze(1).tolist())
+        log.warning(f"{what} of {names}: taking the class-agnostic threshold")
 
 
 def make_pseudo_labels(split: SplitBatches, logits: SegmentLogits, thresholds: dict[str, Tensor]) -> PseudoLabels:
@@ -88,6 +120,29 @@ def make_pseudo_labels(split: SplitBatches, logits: SegmentLogits, thresholds: d
         audio_thresholds=thresholds["audio"],
         visual_thresholds=thresholds["visual"],
     )
+
+
+def quality_of_llp(pairs: dict[str, tuple[Events, Events]], note: str) -> Table:
+    """F-scores of the pseudo-labels of each split, from pairs of pseudo-labels and truth (paper Table 3)."""
+    rows = []
+    for name, (pseudo, truth) in pairs.items():
+        scores = parsing_scores(pseudo.audio, pseudo.visual, truth.audio, truth.visual)
+        rows.append(ParsingRow("UWAV pseudo-labels", name, scores, note))
+    published = published_segment_row("table3_pseudo_label_quality_segment", "UWAV")
+    rows.append(ParsingRow("UWAV", "test", published, "published"))
+    return parsing_table("Quality of the pseudo-labels on LLP (paper Table 3)", rows)
+
+
+def quality_of_ave(pairs: dict[str, tuple[Events, Events]], note: str) -> Table:
+    """Accuracy of the pseudo-labels of each split; the paper prints none."""
+    accuracies = [(name, score_events("AVE", *events)["accuracy"]) for name, events in pairs.items()]
+    rows = [("UWAV pseudo-labels", name, [accuracy], note) for name, accuracy in accuracies]
+    return accuracy_table(
+        "Quality of the pseudo-labels on AVE", rows, ["The video's class is given; Table 2's accuracies are without."]
+    )
+
+
+QUALITY = {"LLP": quality_of_llp, "AVE": quality_of_ave}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -124,15 +179,18 @@ def main(argv: list[str] | None = None) -> None:
     model = load_network(TemporalTransformer, args.checkpoint, expected, num_heads=args.num_heads).to(device)
 
     thresholds: dict[str, Tensor] = {}
-    report_rows, summary = [], {}
+    pairs: dict[str, tuple[Events, Events]] = {}  # pseudo-labels and truth
     for name, split in splits.items():
         logits = temporal_transformer_logits(model, split, events, args.eval_batch_size, precision, progress=True)
         logits = SegmentLogits(logits.audio.cpu(), logits.visual.cpu())
         if name == "val":  # comes first
             truth = true_events(val.annotations, torch.device("cpu"))
-            for modality in ("audio", "visual"):
-                streams = (getattr(logits, modality), getattr(truth, modality), val.annotations.video_labels)
-                thresholds[modality] = find_thresholds(*streams, args.threshold_type, classes, log)
+            class_wise = args.threshold_type == "class_wise"
+            if args.dataset == "AVE":
+                jointly = args.grid_search == "joint"
+                thresholds = grid_thresholds(logits, truth, val.annotations, class_wise, jointly, log)
+            else:
+                thresholds = f1_thresholds(logits, truth, val.annotations, class_wise, log)
         pseudo = make_pseudo_labels(split, logits, thresholds)
         save_pseudo_labels(pseudo, args.output_dir / f"{name}.safetensors")
         if args.export_npy:
@@ -140,19 +198,13 @@ def main(argv: list[str] | None = None) -> None:
         log.info(f"{name}: pseudo-labels of {split.num_videos} videos in {args.output_dir}")
         if name != "train":
             shape = logits.audio.shape
-            prediction = Events(pseudo.audio_labels.view(shape), pseudo.visual_labels.view(shape))
             truth = true_events(split.annotations, torch.device("cpu"))
-            scores = parsing_scores(prediction.audio, prediction.visual, truth.audio, truth.visual)
-            report_rows.append(ParsingRow("UWAV pseudo-labels", name, scores, "simulated" * is_simulated(data_dir)))
-            summary[name] = named_scores(scores)
+            pairs[name] = (Events(pseudo.audio_labels.view(shape), pseudo.visual_labels.view(shape)), truth)
 
-    report_rows.append(
-        ParsingRow("UWAV", "test", published_segment_row("table3_pseudo_label_quality_segment", "UWAV"), "published")
-    )
-    table = parsing_table(f"Quality of the pseudo-labels on {args.dataset} (paper Table 3)", report_rows)
+    table = QUALITY[args.dataset](pairs, "simulated" * is_simulated(data_dir))
     write_tables(args.output_dir / "pseudo_label_quality", table)
     log.info("\n" + format_text(table))
-    finish_run(args.output_dir, summary)
+    finish_run(args.output_dir, {name: score_events(args.dataset, *events) for name, events in pairs.items()})
 
 
 if __name__ == "__main__":
