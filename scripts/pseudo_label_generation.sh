@@ -4,9 +4,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run; empty: the newest finished one
-DATA_DIR=${DATA_DIR:-data/LLP}
+DATASET=${DATASET:-LLP} # or AVE
+DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 
-python pseudo_label_generation.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --runs_dir "$RUNS_DIR" \
+python pseudo_label_generation.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --runs_dir "$RUNS_DIR" \
     ${PRETRAINED_TRANSFORMER_DIR:+--transformer_dir "$PRETRAINED_TRANSFORMER_DIR"} "$@"

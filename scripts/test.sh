@@ -7,5 +7,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-shellcheck --external-sources --shell=bash scripts/*.sh .ci/run
+shellcheck --external-sources --shell=bash scripts/*.sh scripts/*/*.sh .ci/run
 "$PYTHON" -m pytest -q "$@"

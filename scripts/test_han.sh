@@ -4,10 +4,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # stage-3 run; empty: the newest finished one
-DATA_DIR=${DATA_DIR:-data/LLP}
+DATASET=${DATASET:-LLP} # or AVE
+DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
-python test_han.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
+python test_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
     ${CHECKPOINT_DIR:+--checkpoint_dir "$CHECKPOINT_DIR"} "$@"

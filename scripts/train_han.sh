@@ -4,9 +4,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest one
-DATA_DIR=${DATA_DIR:-data/LLP}
+DATASET=${DATASET:-LLP} # or AVE
+DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
-python train_han.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" \
-    ${PRETRAINED_TRANSFORMER_DIR:+--pseudo_label_dir "$PRETRAINED_TRANSFORMER_DIR/LLP_Dataset"} "$@"
+python train_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --output_dir "$OUTPUT_DIR" \
+    ${PRETRAINED_TRANSFORMER_DIR:+--pseudo_label_dir "$PRETRAINED_TRANSFORMER_DIR/${DATASET}_Dataset"} "$@"
