@@ -8,7 +8,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dataloaders.batches import SplitBatches
 from models import HAN
-from utils.arguments import add_data_arguments, add_device_arguments, data_dir_of, open_split_of
+from utils.arguments import (
+    add_data_arguments,
+    add_device_arguments,
+    add_subset_arguments,
+    data_dir_of,
+    open_split_of,
+)
 from utils.checkpoints import load_network
 from utils.device import Precision, select_device
 from utils.evaluation import Events, is_simulated, named_scores, predict_events, to_predictions, true_events
@@ -35,6 +41,7 @@ FROM_RUN = (
     "num_heads",
     "pre_norm",
     "encoder_order",
+    "num_classes",
     "audio_features",
     "visual_features",
     "data_dir",
@@ -62,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--figure_videos", nargs="*", default=[], help="draw these videos (file names) instead")
     parser.add_argument("--output_dir", type=Path, help="(default: <logs_dir>/<run>)")
     add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
+    add_subset_arguments(parser)
     add_device_arguments(parser)
     return parser
 

@@ -7,7 +7,7 @@ are read from the memory map while the previous batch is computed on. Both give 
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.features import FEATURES, load_event_features
 from dataloaders.pseudo_labels import PseudoLabels, load_pseudo_labels
 from dataloaders.store import PackedFeature, open_features
+from dataloaders.subsets import WHOLE, Subset
 from utils.errors import InputError
 
 RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
@@ -174,14 +175,19 @@ def open_split(
     device: torch.device,
     residency: str,
     pseudo_dir: Path | None = None,
+    subset: Subset = WHOLE,
 ) -> SplitBatches:
     """Pack what is not packed, and make batches of a split; pseudo-labels come from `pseudo_dir` when it is given.
 
     Raises:
-        InputError: as `open_features` and `load_pseudo_labels`.
+        InputError: as `open_features`, `load_pseudo_labels` and `Subset.videos`.
     """
     names = [*audio_features, *visual_features]
     annotations, opened = open_features(annotations, names, data_dir, packed_dir, allow_missing)
+    if subset != WHOLE:  # after packing: a packed file holds the whole split
+        keep = subset.videos(annotations)
+        opened = {name: replace(feature, first_rows=feature.first_rows[keep]) for name, feature in opened.items()}
+        annotations = subset.annotations(annotations)
     return SplitBatches(
         annotations,
         [opened[name] for name in audio_features],

@@ -48,12 +48,13 @@ class PseudoLabels:
         return {"audio": self.audio_thresholds, "visual": self.visual_thresholds}[modality]
 
     def aligned(self, annotations: SplitAnnotations, where: Path) -> "PseudoLabels":
-        """These pseudo-labels for exactly the annotated videos, in their order.
+        """These pseudo-labels for exactly the annotated videos, in their order, and for the annotated classes.
 
         Raises:
-            InputError: when they are of another data set, other classes, or lack a video.
+            InputError: when they are of another data set, their first classes are others, or they lack a video.
         """
-        if self.dataset != annotations.dataset or self.classes != annotations.classes:
+        num_classes = len(annotations.classes)
+        if self.dataset != annotations.dataset or self.classes[:num_classes] != annotations.classes:
             raise InputError(
                 where,
                 f"pseudo-labels of {self.dataset} with {len(self.classes)} classes",
@@ -76,12 +77,15 @@ class PseudoLabels:
         rows = segment_rows(offsets, videos)
         return replace(
             self,
+            classes=annotations.classes,
             sample_ids=annotations.sample_ids,
             lengths=annotations.lengths,
-            audio_logits=self.audio_logits[rows],
-            visual_logits=self.visual_logits[rows],
-            audio_labels=self.audio_labels[rows],
-            visual_labels=self.visual_labels[rows],
+            audio_logits=self.audio_logits[rows, :num_classes],
+            visual_logits=self.visual_logits[rows, :num_classes],
+            audio_labels=self.audio_labels[rows, :num_classes],
+            visual_labels=self.visual_labels[rows, :num_classes],
+            audio_thresholds=self.audio_thresholds[:num_classes],
+            visual_thresholds=self.visual_thresholds[:num_classes],
         )
 
 

@@ -1,0 +1,69 @@
+"""Parts of a data set for the data-efficiency experiments (paper Table A7): fewer training videos, fewer classes."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Which part of a data set is used.
+
+    The paper does not say how it chose; these are choices of this repository.
+    """
+
+    train_fraction: float = 1.0  # of the training videos; val and test stay whole
+    num_classes: int | None = None  # the first so many in index order, in every split; None: all
+
+    def __post_init__(self):
+        if not 0 < self.train_fraction <= 1:
+            raise InputError(
+                "--train_fraction", self.train_fraction, "a share above 0, at most 1", "Give 0.6 for 60 %."
+            )
+
+    def videos(self, annotations: SplitAnnotations) -> Tensor:
+        """Indices of the videos that are kept, in their order: (K,) int64.
+
+        Of the classes' videos, those with the smallest hashes of their names. So the choice is the same for every seed
+        of training and every order of the file, and a smaller fraction's videos are among a larger one's. A video whose
+        label has none of the kept classes is left out.
+
+        Raises:
+            InputError: for more classes than there are.
+        """
+        self._check_classes(annotations)
+        labelled = annotations.video_labels[:, : self.num_classes].any(dim=1)
+        keep = torch.arange(annotations.num_videos) if self.num_classes is None else labelled.nonzero().squeeze(1)
+        if annotations.split != "train" or self.train_fraction == 1:
+            return keep
+        by_hash = sorted(keep.tolist(), key=lambda n: hashlib.sha256(annotations.sample_ids[n].encode()).digest())
+        return torch.tensor(sorted(by_hash[: max(1, round(self.train_fraction * len(by_hash)))]), dtype=torch.int64)
+
+    def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
+        """The kept videos with the labels of the kept classes."""
+        part = annotations.subset(self.videos(annotations))
+        classes = slice(self.num_classes)
+        return replace(
+            part,
+            classes=part.classes[classes],
+            video_labels=part.video_labels[:, classes],
+            audio_labels=None if part.audio_labels is None else part.audio_labels[:, classes],
+            visual_labels=None if part.visual_labels is None else part.visual_labels[:, classes],
+        )
+
+    def _check_classes(self, annotations: SplitAnnotations) -> None:
+        if self.num_classes is not None and not 1 <= self.num_classes <= len(annotations.classes):
+            raise InputError(
+                "--num_classes",
+                self.num_classes,
+                f"1 to {len(annotations.classes)}, the classes of {annotations.dataset}",
+                "Leave the flag out for all classes.",
+            )
+
+
+WHOLE = Subset()
