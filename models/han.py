@@ -1,6 +1,6 @@
 """Hybrid Attention Network (HAN) with MMIL pooling, the network of stage 3."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ class HANOutput:
     visual_logits: Tensor  # (B, T, C)
     audio_features: Tensor  # (B, T, D) after the encoder
     visual_features: Tensor  # (B, T, D) after the encoder
+    visual_inputs: Tensor  # (B, T, D) projected, before the encoder
 
 
 class HANLayer(nn.Module):
@@ -98,6 +99,9 @@ class HAN(nn.Module):
         mmil_hidden_dim: hidden width of the MMIL heads when they have several layers; None: D.
         pre_norm: normalise before the sub-layers instead of after them.
         encoder_order: "sequential" (released code) or "parallel" (paper Eq. 1, 2).
+        num_audio_proj_layers: layers of the audio input projection (2; 1: one linear layer, as in the first HAN).
+        visual_dims: widths of the visual features when each is projected by a linear layer of its own before they are
+            fused (as in the first HAN); None: they are fused as they are.
     """
 
     def __init__(
@@ -116,11 +120,17 @@ class HAN(nn.Module):
         dropout: float = 0.1,
         pre_norm: bool = False,
         encoder_order: str = "sequential",
+        num_audio_proj_layers: int = 2,
+        visual_dims: Sequence[int] | None = None,
     ):
         super().__init__()
         proj_hidden = [proj_hidden_dim or 2 * dim] * (num_proj_layers - 1)
         mmil_hidden = [mmil_hidden_dim or dim] * (num_mmil_layers - 1)
-        self.fc_a = MLP([audio_dim, 2 * dim, dim])
+        self.fc_a = MLP([audio_dim, *[2 * dim] * (num_audio_proj_layers - 1), dim])
+        self.visual_dims = visual_dims
+        if visual_dims is not None:
+            self.fc_v = nn.ModuleList(nn.Linear(width, dim) for width in visual_dims)
+            visual_dim = dim * len(visual_dims)
         self.fc_fusion = MLP([visual_dim, *proj_hidden, dim])
         self.hat_encoder = HANEncoder(dim, num_heads, ffn_dim, num_layers, dropout, pre_norm, encoder_order)
         self.fc_prob = nn.Linear(dim, num_classes)
@@ -128,17 +138,18 @@ class HAN(nn.Module):
         self.fc_av_att = MLP([dim, *mmil_hidden, num_classes])
 
     @staticmethod
-    def dimensions(state: Mapping[str, Tensor]) -> dict[str, int]:
+    def dimensions(state: Mapping[str, Tensor]) -> dict[str, int | list[int] | None]:
         """The arguments that a state dict tells by its shapes: all but heads, dropout, pre-norm and encoder order.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
-        projection, mmil = (mlp_dims(state, name) for name in ("fc_fusion", "fc_frame_att"))
+        audio_projection, projection, mmil = (mlp_dims(state, name) for name in ("fc_a", "fc_fusion", "fc_frame_att"))
+        visual_dims = [state[f"fc_v.{i}.weight"].shape[1] for i in range(count_layers(state, "fc_v"))] or None
         return {
             "num_classes": state["fc_prob.weight"].shape[0],
-            "audio_dim": state["fc_a.layers.0.weight"].shape[1],
-            "visual_dim": projection[0],
+            "audio_dim": audio_projection[0],
+            "visual_dim": projection[0] if visual_dims is None else sum(visual_dims),
             "dim": state["fc_prob.weight"].shape[1],
             "ffn_dim": state["hat_encoder.layers.0.linear1.weight"].shape[0],
             "num_layers": count_layers(state, "hat_encoder.layers"),
@@ -146,6 +157,8 @@ class HAN(nn.Module):
             "num_mmil_layers": len(mmil) - 1,
             "proj_hidden_dim": projection[1],
             "mmil_hidden_dim": mmil[1],
+            "num_audio_proj_layers": len(audio_projection) - 1,
+            "visual_dims": visual_dims,
         }
 
     def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
@@ -155,7 +168,8 @@ class HAN(nn.Module):
             audio: (B, T, audio_dim).
             visual: (B, T, visual_dim), every visual feature averaged to one row a second, concatenated.
         """
-        audio, visual = self.hat_encoder(self.fc_a(audio), self.fc_fusion(visual))  # (B, T, D) each
+        visual_inputs = self._project_visual(visual)  # (B, T, D)
+        audio, visual = self.hat_encoder(self.fc_a(audio), visual_inputs)  # (B, T, D) each
         features = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
         weighted = torch.softmax(self.fc_frame_att(features), dim=1) * torch.sigmoid(logits)  # w_time · p
@@ -170,4 +184,12 @@ class HAN(nn.Module):
             visual_logits=logits[:, :, 1],
             audio_features=audio,
             visual_features=visual,
+            visual_inputs=visual_inputs,
         )
+
+    def _project_visual(self, visual: Tensor) -> Tensor:
+        """(B, T, visual_dim) -> (B, T, D)"""
+        if self.visual_dims is not None:
+            parts = visual.split(list(self.visual_dims), dim=-1)
+            visual = torch.cat([layer(part) for layer, part in zip(self.fc_v, parts, strict=True)], dim=-1)
+        return self.fc_fusion(visual)

@@ -38,8 +38,28 @@ def audio_visual_loss(
 
 
 def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
-    """Stage 3: binary cross-entropy of the video's MMIL-pooled probabilities against its labels, both (B, C)."""
+    """Stage 3: binary cross-entropy of the video's pooled probabilities against its labels, both (B, C)."""
     return _cross_entropy_of_probabilities(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
+
+
+def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
+    """Binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 of 1 and 0."""
+    return (1 - smoothing) * labels + smoothing / 2
+
+
+def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float = 0.2, label_smoothing: float = 0.1) -> Tensor:
+    """Match each segment's audio with the visual feature of the same second among all seconds of the video (MA).
+
+    Cross-entropy over the video's T seconds of the cosine similarities divided by the temperature; the target is
+    1 - s + s/T for the same second and s/T for the others.
+
+    Args:
+        audio, visual: (B, T, D).
+        label_smoothing: s.
+    """
+    cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
+    same_second = torch.arange(audio.shape[1], device=audio.device).repeat(audio.shape[0])  # (B·T,)
+    return F.cross_entropy(cosines.flatten(0, 1) / temperature, same_second, label_smoothing=label_smoothing)
 
 
 def _cross_entropy_of_probabilities(

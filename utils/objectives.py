@@ -11,6 +11,7 @@ from models import HANOutput, TemporalTransformerOutput
 from utils.losses import (
     audio_visual_loss,
     class_balance_weights,
+    contrastive_loss,
     mixup_features,
     mixup_loss,
     segment_loss,
@@ -95,3 +96,37 @@ class HANObjective:
         permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
         mixed_logits = classifier(mixup_features(features, lam, permutation))
         return mixup_loss(mixed_logits, self._targets(modality, self.mixup_labels, batch), lam, permutation)
+
+
+@dataclass(frozen=True)
+class GuidedObjective:
+    """Losses on each modality's own time-pooled probabilities (HAN's "guided" losses, MA's retraining). N videos."""
+
+    audio_targets: Tensor  # (N, C) in [0, 1], of all training videos
+    visual_targets: Tensor  # (N, C) in [0, 1]
+
+    def losses(self, output: HANOutput, batch: Batch) -> dict[str, Tensor]:
+        """Both terms by name, and their sum as "total"."""
+        audio = video_loss(output.audio_probs, self.audio_targets[batch.videos])
+        visual = video_loss(output.visual_probs, self.visual_targets[batch.videos])
+        return {"audio_guided": audio, "visual_guided": visual, "total": audio + visual}
+
+
+@dataclass(frozen=True)
+class ContrastiveObjective:
+    """MA's loss: the audio after the encoder has to find the visual input of its own second."""
+
+    weight: float = 1.0
+    temperature: float = 0.2
+    label_smoothing: float = 0.1
+
+    def losses(self, output: HANOutput) -> dict[str, Tensor]:
+        """The term by name, and its weighted value as "total"."""
+        loss = contrastive_loss(output.audio_features, output.visual_inputs, self.temperature, self.label_smoothing)
+        return {"contrastive": loss, "total": self.weight * loss}
+
+
+def add_objectives(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The terms of several objectives together, their totals added up."""
+    total = torch.stack([part["total"] for part in parts]).sum()
+    return {name: value for part in parts for name, value in part.items()} | {"total": total}

@@ -1,4 +1,4 @@
-"""Learning-rate schedule of both training stages."""
+"""Learning-rate schedules."""
 
 import math
 
@@ -19,3 +19,8 @@ def learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr
         return lr * epoch / warmup_epochs
     progress = (epoch - warmup_epochs) / max(1, num_epochs - warmup_epochs)
     return lr_min + (lr - lr_min) / 2 * (1 + math.cos(math.pi * progress))
+
+
+def step_learning_rate(epoch: int, lr: float, decay: float, decay_every: int) -> float:
+    """Learning rate of one epoch, counted from 1: `lr`, multiplied by `decay` after every `decay_every` epochs."""
+    return lr * decay ** ((epoch - 1) // decay_every)
