@@ -54,7 +54,7 @@ def test_han_trains_on_part_of_the_videos_and_classes_with_the_pseudo_labels_of_
     data_dir = write_llp(tmp_path / "LLP")
     transformer = tiny_runs.pretrain(unav_dir, tmp_path / "runs", "--num_epochs", 1)
     pseudo_labels = tiny_runs.label(data_dir, transformer)
-    packed = {path: path.stat().st_mtime_ns for path in (data_dir / "packed").iterdir()}
+    packed = {path: path.stat().st_mtime_ns for path in (data_dir / "packed").glob("*.safetensors")}
     flags = ("--num_epochs", 1, "--pseudo_label_dir", pseudo_labels, "--num_classes", 2, "--train_fraction", 0.67)
     run = tiny_runs.train(data_dir, tmp_path / "runs", *flags)
     weights = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
@@ -62,4 +62,7 @@ def test_han_trains_on_part_of_the_videos_and_classes_with_the_pseudo_labels_of_
     assert "6 training videos" in (run / "log.txt").read_text()  # of nine with one of the two classes
     evaluation = tiny_runs.evaluate(run, tmp_path / "logs")
     assert "segment_Type" in json.loads((evaluation / "summary.json").read_text())["test"]
-    assert packed.items() <= {path: path.stat().st_mtime_ns for path in (data_dir / "packed").iterdir()}.items()
+    assert (
+        packed.items()
+        <= {path: path.stat().st_mtime_ns for path in (data_dir / "packed").glob("*.safetensors")}.items()
+    )
