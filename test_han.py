@@ -1,6 +1,7 @@
 """Stage 4: evaluate a trained HAN on the validation and test split."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dataloaders.batches import SplitBatches
 from models import HAN
 from utils.arguments import (
+    HAN_DEFAULTS,
     add_data_arguments,
     add_device_arguments,
     add_subset_arguments,
@@ -17,12 +19,31 @@ from utils.arguments import (
 )
 from utils.checkpoints import load_network
 from utils.device import Precision, select_device
-from utils.evaluation import Events, is_simulated, named_scores, predict_events, to_predictions, true_events
-from utils.figures import Timeline, timeline_figure
-from utils.metrics import parsing_scores
-from utils.paper import published_row
+from utils.evaluation import (
+    DECODERS,
+    Events,
+    is_simulated,
+    predict_events,
+    score_events,
+    to_predictions,
+    true_events,
+)
+from utils.figures import Timeline, confusion_matrix_figure, timeline_figure
+from utils.metrics import confusion_matrix, parsing_scores, segment_accuracy
+from utils.paper import published_row, published_value
 from utils.predictions import save_predictions
-from utils.reports import ParsingRow, format_text, parsing_table, per_class_scores, write_table, write_tables
+from utils.reports import (
+    ParsingRow,
+    Table,
+    accuracy_table,
+    confusion_table,
+    format_text,
+    parsing_table,
+    per_class_accuracy,
+    per_class_scores,
+    write_table,
+    write_tables,
+)
 from utils.runs import (
     ARGS_FILE,
     finish_run,
@@ -52,7 +73,8 @@ FROM_RUN = (
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, epilog=f"{', '.join(FROM_RUN)} default to the settings of the run, else to the LLP recipe."
+        description=__doc__,
+        epilog=f"{', '.join(FROM_RUN)} default to the settings of the run, else to the data set's recipe.",
     )
     parser.add_argument(
         "--checkpoint_dir", type=Path, help="stage-3 run (default: the newest finished one in runs_dir)"
@@ -60,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs"), help="where runs are looked for")
     parser.add_argument("--logs_dir", type=Path, default=Path("test_logs"), help="where the evaluation goes")
     parser.add_argument("--checkpoint", type=Path, help=f"weights (default: {BEST_CHECKPOINT} of the run)")
-    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument("--dataset", choices=tuple(HAN_DEFAULTS), default="LLP")
     parser.add_argument("--num_heads", type=int, default=16)
     parser.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--encoder_order", choices=("sequential", "parallel"), default="sequential")
@@ -68,6 +90,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_figures", type=int, default=10, help="videos of each split drawn as timelines")
     parser.add_argument("--figure_videos", nargs="*", default=[], help="draw these videos (file names) instead")
     parser.add_argument("--output_dir", type=Path, help="(default: <logs_dir>/<run>)")
+    parser.add_argument(
+        "--event_from",
+        choices=("video", "segments"),
+        default="video",
+        help="AVE: a video's event has the highest video probability, or the highest mean over segments",
+    )
+    parser.add_argument(
+        "--active_in", choices=("both", "either"), default="both", help="AVE: modalities that must show the event"
+    )
     add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
     add_subset_arguments(parser)
     add_device_arguments(parser)
@@ -76,23 +107,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Flags over the settings of the evaluated run."""
-    parser = build_parser()
-    args = parse_settings(parser, argv)
-    if args.checkpoint_dir is None and args.checkpoint is None:
-        args.checkpoint_dir = newest_finished_run(
-            args.runs_dir, "HAN_", "Run train_han.py first, or give --checkpoint_dir."
-        )
-    if args.checkpoint_dir is not None and (args.checkpoint_dir / ARGS_FILE).exists():
-        settings = read_args(args.checkpoint_dir / ARGS_FILE)
-        parser = build_parser()
-        parser.set_defaults(**{name: to_path(name, settings[name]) for name in FROM_RUN if name in settings})
-        checkpoint_dir = args.checkpoint_dir
-        args = parse_settings(parser, argv)
-        args.checkpoint_dir = checkpoint_dir
+    args = parse_settings(build_parser(), argv, settings_of_run)
     name = args.checkpoint_dir.name if args.checkpoint_dir else args.checkpoint.stem
     args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
     args.output_dir = args.output_dir or args.logs_dir / name
     return args
+
+
+def settings_of_run(args: argparse.Namespace) -> dict[str, object]:
+    """The run to evaluate and its settings, over the recipe of its data set."""
+    run_dir, settings = args.checkpoint_dir, {}
+    if run_dir is None and args.checkpoint is None:
+        way_out = "Run train_han.py first, or give --checkpoint_dir."
+        run_dir = newest_finished_run(args.runs_dir, f"HAN_*_{args.dataset}_", way_out)
+    if run_dir is not None and (run_dir / ARGS_FILE).exists():
+        settings = read_args(run_dir / ARGS_FILE)
+    recipe = HAN_DEFAULTS.get(settings.get("dataset", args.dataset), {})
+    of_run = {name: to_path(name, settings[name]) for name in FROM_RUN if name in settings}
+    return {**recipe, **of_run, "checkpoint_dir": run_dir}
 
 
 def to_path(name: str, value: object) -> object:
@@ -126,6 +158,43 @@ def chosen_videos(sample_ids: tuple[str, ...], names: list[str], number: int) ->
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
+def report_llp(folder: Path, evaluated: dict[str, tuple[Events, Events]], classes: tuple[str, ...], note: str) -> Table:
+    """Table of all F-scores beside the paper's Table 1; writes those of each class.
+
+    Args:
+        folder: of the evaluation, named as the run.
+        evaluated: predicted and true events of each split.
+        note: "simulated" where the features are.
+    """
+    rows = []
+    for split, (prediction, truth) in evaluated.items():
+        streams = (prediction.audio, prediction.visual, truth.audio, truth.visual)
+        rows.append(ParsingRow(folder.name, split, parsing_scores(*streams), note))
+        title = f"{folder.name}, {split}: F-scores and support per class"
+        write_table(folder / f"per_class_{split}.csv", per_class_scores(*streams, classes, title, note))
+    rows.append(ParsingRow("UWAV", "test", published_row("table1_llp", "UWAV"), "published"))
+    return parsing_table("Audio-visual video parsing on LLP (paper Table 1)", rows)
+
+
+def report_ave(folder: Path, evaluated: dict[str, tuple[Events, Events]], classes: tuple[str, ...], note: str) -> Table:
+    """Table of accuracies beside the paper's Table 2; writes those of each class and the confusion matrices.
+
+    Args: as of `report_llp`.
+    """
+    rows = []
+    for split, (prediction, truth) in evaluated.items():
+        events = (prediction.audio & prediction.visual, truth.audio & truth.visual)
+        rows.append((folder.name, split, [segment_accuracy(*events)], note))
+        matrix = confusion_matrix(*events).cpu()
+        title = f"{folder.name}, {split}"
+        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, note))
+        write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, note))
+        marked = f"{title} ({note})" if note else title
+        confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, marked)
+    rows.append(("UWAV", "test", [published_value("table2_ave_accuracy", "UWAV")], "published"))
+    return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     device = select_device(args.device)
@@ -143,27 +212,26 @@ def main(argv: list[str] | None = None) -> None:
     write_args(args.output_dir, args)
     log = open_log(args.output_dir)
 
-    note = "simulated" * is_simulated(data_dir_of(args, args.dataset))
-    rows, summary = [], {}
+    decode = DECODERS[args.dataset]
+    if args.dataset == "AVE":
+        decode = partial(decode, event_from=args.event_from, active_in=args.active_in)
+    evaluated: dict[str, tuple[Events, Events]] = {}  # predicted and true events of each split
+    summary: dict[str, dict[str, float]] = {}
     with SummaryWriter(str(args.output_dir)) as writer:
         for name, split in splits.items():
-            prediction = predict_events(model, split, args.eval_batch_size, precision)
+            prediction = predict_events(model, split, args.eval_batch_size, precision, decode)
             truth = true_events(split.annotations, device)
-            streams = (prediction.audio, prediction.visual, truth.audio, truth.visual)
-            scores = parsing_scores(*streams)
-            rows.append(ParsingRow(args.output_dir.name, name, scores, note))
-            summary[name] = named_scores(scores)
+            evaluated[name] = (prediction, truth)
+            summary[name] = score_events(args.dataset, prediction, truth)
             for metric, value in summary[name].items():
                 writer.add_scalar(f"{name}/{metric}", value)
-            title = f"{args.output_dir.name}, {name}: F-scores and support per class"
-            per_class = per_class_scores(*streams, split.annotations.classes, title, note)
-            write_table(args.output_dir / f"per_class_{name}.csv", per_class)
             save_predictions(args.output_dir, to_predictions(split.annotations, prediction, truth))
             videos = chosen_videos(split.annotations.sample_ids, args.figure_videos, args.num_figures)
             draw_timelines(args.output_dir / f"timelines_{name}", split, prediction, truth, videos)
 
-    rows.append(ParsingRow("UWAV", "test", published_row("table1_llp", "UWAV"), "published"))
-    table = parsing_table(f"Audio-visual video parsing on {args.dataset} (paper Table 1)", rows)
+    report = {"LLP": report_llp, "AVE": report_ave}[args.dataset]
+    note = "simulated" * is_simulated(data_dir_of(args, args.dataset))
+    table = report(args.output_dir, evaluated, first.annotations.classes, note)
     write_tables(args.output_dir / "scores", table)
     log.info("\n" + format_text(table))
     log.info(f"tables, per-class scores and timeline figures: {args.output_dir}")
