@@ -20,8 +20,9 @@ from utils.arguments import (
 from utils.checkpoints import load_network
 from utils.device import Precision, select_device
 from utils.evaluation import (
-    DECODERS,
+    DECODING_HELP,
     Events,
+    decoder,
     is_simulated,
     predict_events,
     score_events,
@@ -62,6 +63,7 @@ FROM_RUN = (
     "num_heads",
     "pre_norm",
     "encoder_order",
+    "decoding",
     "num_classes",
     "audio_features",
     "visual_features",
@@ -86,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num_heads", type=int, default=16)
     parser.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--encoder_order", choices=("sequential", "parallel"), default="sequential")
+    parser.add_argument("--decoding", choices=("video", "modality"), default="video", help=DECODING_HELP)
     parser.add_argument("--splits", nargs="+", choices=("val", "test"), default=["val", "test"])
     parser.add_argument("--num_figures", type=int, default=10, help="videos of each split drawn as timelines")
     parser.add_argument("--figure_videos", nargs="*", default=[], help="draw these videos (file names) instead")
@@ -212,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
     write_args(args.output_dir, args)
     log = open_log(args.output_dir)
 
-    decode = DECODERS[args.dataset]
+    decode = decoder(args.dataset, args.decoding)
     if args.dataset == "AVE":
         decode = partial(decode, event_from=args.event_from, active_in=args.active_in)
     evaluated: dict[str, tuple[Events, Events]] = {}  # predicted and true events of each split

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.batches import SplitBatches
+from dataloaders.cleaned_labels import load_cleaned_labels
 from models import HAN
 from utils.arguments import (
     HAN_DEFAULTS,
@@ -19,9 +20,12 @@ from utils.arguments import (
     recipe_of,
 )
 from utils.device import Precision, select_device
-from utils.evaluation import BEST_METRIC, DECODERS, predict_events, score_events, true_events
-from utils.objectives import HANObjective
+from utils.evaluation import BEST_METRIC, DECODING_HELP, decoder, predict_events, score_events, true_events
+from utils.losses import smooth_labels
+from utils.methods import METHOD_DEFAULTS
+from utils.objectives import ContrastiveObjective, GuidedObjective, HANObjective, add_objectives
 from utils.runs import (
+    SUMMARY_FILE,
     create_run_dir,
     finish_run,
     newest_finished_run,
@@ -35,11 +39,22 @@ from utils.training import BEST_CHECKPOINT, fit
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--method",
+        choices=tuple(METHOD_DEFAULTS),
+        default="uwav",
+        help="sets the defaults of all flags below to this method's (utils/methods.py); every flag still counts",
+    )
     parser.add_argument("--dataset", choices=tuple(HAN_DEFAULTS), default="LLP")
     parser.add_argument(
         "--pseudo_label_dir",
         type=Path,
         help="output of stage 2 (default: <dataset>_Dataset of the newest finished stage-1 run in output_dir)",
+    )
+    parser.add_argument(
+        "--cleaned_label_dir",
+        type=Path,
+        help="output of find_exchange.py (default: <dataset>_Exchange of the newest such run in output_dir)",
     )
     add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
     add_subset_arguments(parser)
@@ -60,6 +75,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="sequential: visual attends to the updated audio (released); parallel: to the layer's input (paper)",
     )
 
+    model.add_argument("--num_audio_proj_layers", type=int, default=2, help="layers of the audio input projection")
+    model.add_argument(
+        "--visual_fusion",
+        choices=("concatenated", "projected"),
+        default="concatenated",
+        help="projected: a linear layer for each visual feature before they are fused (HAN)",
+    )
+    model.add_argument("--decoding", choices=("video", "modality"), default="video", help=DECODING_HELP)
+
     losses = parser.add_argument_group("losses")
     losses.add_argument(
         "--segment_labels", choices=("soft", "hard", "none"), default="soft", help="none: video labels only"
@@ -78,6 +102,17 @@ def build_parser() -> argparse.ArgumentParser:
     losses.add_argument("--mixup_labels", choices=("soft", "hard", "ceiling"), default="soft")
     losses.add_argument("--segment_weight", type=float, default=1.0)
     losses.add_argument("--mixup_weight", type=float, default=1.0)
+    losses.add_argument(
+        "--guided_labels",
+        choices=("none", "video", "cleaned"),
+        default="none",
+        help="what each modality's pooled probability learns: video labels (HAN), or find_exchange.py's (MA)",
+    )
+    losses.add_argument("--audio_smoothing", type=float, default=0.0, help="smoothing s of guided audio labels")
+    losses.add_argument("--visual_smoothing", type=float, default=0.1, help="of visual ones: (1 - s)·y + s/2")
+    losses.add_argument("--contrastive_weight", type=float, default=0.0, help="0: no contrastive loss (MA's is 1)")
+    losses.add_argument("--contrastive_temperature", type=float, default=0.2)
+    losses.add_argument("--contrastive_smoothing", type=float, default=0.1, help="label smoothing")
 
     add_recipe_arguments(
         parser,
@@ -96,9 +131,42 @@ def build_parser() -> argparse.ArgumentParser:
 
 def variant(args: argparse.Namespace) -> str:
     """Name of the method that the flags make, for the run folder."""
+    if args.method != "uwav":
+        return args.method
     if args.segment_labels == "none":
         return "video"
     return args.segment_labels + "_reweight" * args.reweight + "_mixup" * args.mixup
+
+
+def find_label_folders(args: argparse.Namespace) -> None:
+    """Fill in the newest folders of the labels that the flags ask for, and None for those that they do not."""
+    if args.segment_labels == "none":
+        args.pseudo_label_dir = None
+    elif args.pseudo_label_dir is None:
+        teacher = "Framewise_" if args.method == "valor" else "TemporalTransformer_"
+        way_out = "Run pseudo_label_generation.py first, or give --pseudo_label_dir."
+        folder = f"{args.dataset}_Dataset"
+        newest = newest_finished_run(args.output_dir, teacher, way_out, f"{folder}/{SUMMARY_FILE}")
+        args.pseudo_label_dir = newest / folder
+    if args.guided_labels != "cleaned":
+        args.cleaned_label_dir = None
+    elif args.cleaned_label_dir is None:
+        way_out = "Run find_exchange.py first, or give --cleaned_label_dir."
+        folder = f"{args.dataset}_Exchange"
+        newest = newest_finished_run(args.output_dir, "HAN_", way_out, f"{folder}/{SUMMARY_FILE}")
+        args.cleaned_label_dir = newest / folder
+
+
+def guided_objective(args: argparse.Namespace, train: SplitBatches) -> GuidedObjective:
+    """Losses on each modality's pooled probability, with the labels that the flags ask for."""
+    audio = visual = train.annotations.video_labels  # (N, C)
+    if args.guided_labels == "cleaned":
+        cleaned = load_cleaned_labels(args.cleaned_label_dir, train.annotations)
+        audio, visual = cleaned.audio_labels, cleaned.visual_labels
+    return GuidedObjective(
+        audio_targets=smooth_labels(audio.to(train.device, torch.float32), args.audio_smoothing),
+        visual_targets=smooth_labels(visual.to(train.device, torch.float32), args.visual_smoothing),
+    )
 
 
 def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
@@ -106,17 +174,13 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset])
+    args = parse_settings(
+        build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method], fixed=("method",)
+    )
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
-    if args.segment_labels == "none":
-        args.pseudo_label_dir = None
-    elif args.pseudo_label_dir is None:
-        way_out = "Run pseudo_label_generation.py first, or give --pseudo_label_dir."
-        folder = f"{args.dataset}_Dataset"
-        newest = newest_finished_run(args.output_dir, "TemporalTransformer_", way_out, f"{folder}/summary.json")
-        args.pseudo_label_dir = newest / folder
+    find_label_folders(args)
 
     train = open_split_of(args, args.dataset, "train", device, args.pseudo_label_dir)
     val = open_split_of(args, args.dataset, "val", device)
@@ -134,6 +198,8 @@ def main(argv: list[str] | None = None) -> None:
         dropout=args.dropout,
         pre_norm=args.pre_norm,
         encoder_order=args.encoder_order,
+        num_audio_proj_layers=args.num_audio_proj_layers,
+        visual_dims=train.visual_widths if args.visual_fusion == "projected" else None,
     ).to(device)
     objective = HANObjective(
         segment_labels=args.segment_labels,
@@ -150,6 +216,13 @@ def main(argv: list[str] | None = None) -> None:
         class_frequencies=None if train.pseudo is None else per_modality(train, train.pseudo.class_frequencies),
     )
 
+    guided = None if args.guided_labels == "none" else guided_objective(args, train)
+    contrastive = None
+    if args.contrastive_weight:
+        contrastive = ContrastiveObjective(
+            args.contrastive_weight, args.contrastive_temperature, args.contrastive_smoothing
+        )
+
     run_dir = args.resume or create_run_dir(args.output_dir, f"HAN_{variant(args)}_{args.dataset}")
     write_args(run_dir, args)
     log = open_log(run_dir)
@@ -157,10 +230,17 @@ def main(argv: list[str] | None = None) -> None:
 
     def step_losses(batch):
         output = precision.run(model, batch.audio, batch.visual)
-        return objective.losses(output, batch, model.fc_prob)
+        parts = [objective.losses(output, batch, model.fc_prob)]
+        if guided is not None:
+            parts.append(guided.losses(output, batch))
+        if contrastive is not None:
+            parts.append(contrastive.losses(output))
+        return add_objectives(parts)
+
+    decode = decoder(args.dataset, args.decoding)
 
     def validate() -> dict[str, float]:
-        prediction = predict_events(model, val, args.eval_batch_size, precision, DECODERS[args.dataset])
+        prediction = predict_events(model, val, args.eval_batch_size, precision, decode)
         return score_events(args.dataset, prediction, truth)
 
     best_metric = BEST_METRIC[args.dataset]

@@ -39,6 +39,7 @@ class Teacher:
 class Batch:
     """What the networks and losses see: B videos, T segments, C classes."""
 
+    videos: Tensor  # (B,) int64, which videos of the split these are
     audio: Tensor  # (B, T, D) the chosen audio features, concatenated
     visual: Tensor  # (B, T, D) the chosen visual features, concatenated
     mask: Tensor | None  # (B, T) bool, False where a segment is padding; None: no video is shorter than T
@@ -73,7 +74,8 @@ class SplitBatches:
         self.pseudo = pseudo
         self.device = device
         self.audio_width = sum(f.width for f in audio)
-        self.visual_width = sum(f.width for f in visual)
+        self.visual_widths = [f.width for f in visual]  # of each feature
+        self.visual_width = sum(self.visual_widths)
         num_bytes = 4 * int(annotations.lengths.sum()) * (self.audio_width + self.visual_width)
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
@@ -101,7 +103,11 @@ class SplitBatches:
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All videos in the order of the annotations."""
-        return self._batches(torch.arange(self.num_videos).split(batch_size))
+        return self.of_videos(torch.arange(self.num_videos), batch_size)
+
+    def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
+        """These videos in this order: (K,) int64 indices, on the CPU."""
+        return self._batches(videos.split(batch_size))
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
@@ -153,12 +159,14 @@ class SplitBatches:
     def _assemble(self, videos: Tensor, audio: Tensor, visual: Tensor) -> Batch:
         rows, mask = self._padded_rows(videos)
         rows = rows.to(self.device, non_blocking=True)
+        videos = videos.to(self.device, non_blocking=True)
         audio_labels, visual_labels, *teacher = [None if r is None else r[rows] for r in self._rows]
         return Batch(
+            videos=videos,
             audio=audio,
             visual=visual,
             mask=None if mask is None else mask.to(self.device, non_blocking=True),
-            video_labels=self._video_labels[videos.to(self.device, non_blocking=True)],
+            video_labels=self._video_labels[videos],
             audio_labels=audio_labels,
             visual_labels=visual_labels,
             teacher=Teacher(*teacher) if teacher else None,

@@ -11,7 +11,7 @@ from dataloaders.datasets import DEFAULT_DATA_DIR, load_annotations
 from dataloaders.features import FEATURES
 from dataloaders.subsets import Subset
 from utils.device import PRECISIONS
-from utils.schedule import learning_rate
+from utils.schedule import learning_rate, step_learning_rate
 from utils.training import Recipe
 
 # What a data set changes in the recipe of HAN, stages 3 and 4; the flags' own defaults are those of LLP.
@@ -83,9 +83,18 @@ def add_recipe_arguments(
     group = parser.add_argument_group("recipe")
     group.add_argument("--num_epochs", type=int, default=num_epochs)
     group.add_argument("--batch_size", type=int, default=batch_size)
+    group.add_argument("--optimizer", choices=("adamw", "adam"), default="adamw")
     group.add_argument("--lr", type=float, default=lr)
+    group.add_argument(
+        "--schedule",
+        choices=("cosine", "step"),
+        default="cosine",
+        help="cosine has a warm-up, step has none",
+    )
     group.add_argument("--lr_min", type=float, default=lr_min, help="learning rate at the end of the cosine")
     group.add_argument("--warmup_epochs", type=int, default=warmup_epochs)
+    group.add_argument("--lr_decay", type=float, default=0.1, help="factor of each step of the step schedule")
+    group.add_argument("--lr_decay_every", type=int, default=10, help="epochs between steps of the step schedule")
     group.add_argument("--betas", type=float, nargs=2, default=list(betas), metavar=("BETA1", "BETA2"))
     group.add_argument("--eps", type=float, default=eps)
     group.add_argument("--weight_decay", type=float, default=weight_decay)
@@ -128,13 +137,17 @@ def open_split_of(
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """The recipe that the recipe flags say."""
+    if args.schedule == "step":
+        schedule = partial(step_learning_rate, lr=args.lr, decay=args.lr_decay, decay_every=args.lr_decay_every)
+    else:
+        schedule = partial(
+            learning_rate, num_epochs=args.num_epochs, warmup_epochs=args.warmup_epochs, lr=args.lr, lr_min=args.lr_min
+        )
     return Recipe(
         num_epochs=args.num_epochs,
         batch_size=args.batch_size,
-        learning_rate=partial(
-            learning_rate, num_epochs=args.num_epochs, warmup_epochs=args.warmup_epochs, lr=args.lr, lr_min=args.lr_min
-        ),
-        optimizer="adamw",
+        learning_rate=schedule,
+        optimizer=args.optimizer,
         betas=tuple(args.betas),
         eps=args.eps,
         weight_decay=args.weight_decay,

@@ -23,6 +23,28 @@ def decode_segments(
     return (torch.sigmoid(audio_logits) > threshold) & in_video, (torch.sigmoid(visual_logits) > threshold) & in_video
 
 
+def decode_segments_by_modality(
+    audio_logits: Tensor, visual_logits: Tensor, audio_probs: Tensor, visual_probs: Tensor, threshold: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Audible and visible events of each segment as HAN and MA decode them, for LLP.
+
+    A class is predicted in a segment when both the segment's and that modality's time-pooled probability reach the
+    threshold.
+
+    Args:
+        audio_logits, visual_logits: (B, T, C).
+        audio_probs, visual_probs: (B, C).
+
+    Returns:
+        two (B, T, C) bool tensors, audio and visual
+    """
+    audio, visual = (
+        (torch.sigmoid(logits) >= threshold) & (pooled >= threshold).unsqueeze(1)
+        for logits, pooled in ((audio_logits, audio_probs), (visual_logits, visual_probs))
+    )
+    return audio, visual
+
+
 def decode_single_event(
     audio_logits: Tensor,
     visual_logits: Tensor,

@@ -10,7 +10,7 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from models import HAN
-from utils.decoding import decode_segments, decode_single_event
+from utils.decoding import decode_segments, decode_segments_by_modality, decode_single_event
 from utils.device import Precision
 from utils.inference import HANScores, han_scores, pad_rows
 from utils.metrics import ParsingScores, parsing_scores, segment_accuracy
@@ -18,6 +18,8 @@ from utils.predictions import Predictions
 
 SCORE_NAMES = ("A", "V", "AV", "Type", "Event")
 BEST_METRIC = {"LLP": "segment_Type", "AVE": "accuracy"}  # what selects checkpoint_best.pt in stage 3
+
+DECODING_HELP = "the probability that an event of LLP also needs: the video's (UWAV), or that modality's own (HAN, MA)"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ def decode_llp(scores: HANScores) -> Events:
     return Events(*decode_segments(scores.audio_logits, scores.visual_logits, scores.video_probs))
 
 
+def decode_llp_by_modality(scores: HANScores) -> Events:
+    """Any number of events, each modality's gated by its own pooled probability (HAN, MA)."""
+    streams = (scores.audio_logits, scores.visual_logits, scores.audio_probs, scores.visual_probs)
+    return Events(*decode_segments_by_modality(*streams))
+
+
 def decode_ave(scores: HANScores, event_from: str = "video", active_in: str = "both") -> Events:
     """One audio-visual event a video; see `decode_single_event`."""
     streams = (scores.audio_logits, scores.visual_logits, scores.video_probs)
@@ -49,6 +57,11 @@ def decode_ave(scores: HANScores, event_from: str = "video", active_in: str = "b
 
 
 DECODERS: dict[str, Callable[[HANScores], Events]] = {"LLP": decode_llp, "AVE": decode_ave}
+
+
+def decoder(dataset: str, decoding: str) -> Callable[[HANScores], Events]:
+    """How a data set's events are decoded; LLP's by the "video" (UWAV) or by each "modality" (HAN, MA)."""
+    return decode_llp_by_modality if (dataset, decoding) == ("LLP", "modality") else DECODERS[dataset]
 
 
 def predict_events(

@@ -126,7 +126,7 @@ class ContrastiveObjective:
         return {"contrastive": loss, "total": self.weight * loss}
 
 
-def add_objectives(*parts: dict[str, Tensor]) -> dict[str, Tensor]:
+def add_objectives(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The terms of several objectives together, their totals added up."""
-    total = torch.stack([part["total"] for part in parts]).sum()
+    total = sum(part["total"] for part in parts[1:]) + parts[0]["total"]
     return {name: value for part in parts for name, value in part.items()} | {"total": total}

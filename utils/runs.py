@@ -22,15 +22,18 @@ def parse_settings(
     parser: argparse.ArgumentParser,
     argv: list[str] | None = None,
     defaults_for: Callable[[argparse.Namespace], dict[str, object]] | None = None,
+    fixed: tuple[str, ...] = (),
 ) -> argparse.Namespace:
     """Parse flags over the settings of `--config FILE`, or of the run that `--resume RUN` continues.
 
     Args:
         defaults_for: given the settings so far, defaults that depend on them, as on the data set. They yield to flags
             and to the file; those that the script has no flag for are passed over.
+        fixed: settings that a flag must not change when a file gives them, because others of the file depend on them.
 
     Raises:
-        InputError: when the file is absent, is no YAML mapping, or has settings that this script does not know.
+        InputError: when the file is absent, is no YAML mapping, has settings that this script does not know, or a flag
+            contradicts a fixed one.
     """
     parser.add_argument("--config", type=Path, help="YAML file of settings, such as another run's args.yaml")
     first, _ = parser.parse_known_args(argv)
@@ -38,9 +41,18 @@ def parse_settings(
     config = resumed / ARGS_FILE if resumed else first.config
     settings = {} if config is None else _read_settings(config, parser)
     parser.set_defaults(**settings)
+    chosen = parser.parse_known_args(argv)[0]
+    for name in fixed:
+        if name in settings and getattr(chosen, name) != settings[name]:
+            raise InputError(
+                f"--{name}",
+                repr(getattr(chosen, name)),
+                f"{settings[name]!r} as in {config}, whose other settings belong to it",
+                "Leave out the flag, or the file.",
+            )
     if defaults_for is not None:
         flags = {action.dest for action in parser._actions}
-        dependent = defaults_for(parser.parse_known_args(argv)[0])
+        dependent = defaults_for(chosen)
         parser.set_defaults(**{name: value for name, value in dependent.items() if name in flags - settings.keys()})
     return parser.parse_args(argv)
 
