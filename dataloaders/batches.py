@@ -207,20 +207,31 @@ def open_split(
 
 
 def open_events(
-    data_dir: Path, audio_features: list[str], visual_features: list[str], num_classes: int, device: torch.device
+    data_dir: Path,
+    audio_features: list[str],
+    visual_features: list[str],
+    num_classes: int,
+    device: torch.device,
+    prompts: str = "event_names",
 ) -> tuple[Tensor, Tensor]:
-    """Text features of the class names that each modality is scored against: (C, D) audio, (C, D) visual.
+    """Text features of the classes that each modality is scored against: (C, D) audio, (C, D) visual.
 
     Raises:
         InputError: when a modality has not just one feature with a text encoder, or its file is unusable.
     """
     events = []
     for flag, names in (("--audio_features", audio_features), ("--visual_features", visual_features)):
-        with_text = [name for name in names if FEATURES[name].event_folder]
-        if len(with_text) != 1:
-            raise InputError(flag, " ".join(names), "exactly one feature with a text encoder", "Choose clap or clip.")
-        events.append(load_event_features(data_dir, with_text[0], num_classes).to(device))
+        name = feature_with_text(flag, names)
+        events.append(load_event_features(data_dir, name, num_classes, prompts).to(device))
     return events[0], events[1]
+
+
+def feature_with_text(flag: str, names: list[str]) -> str:
+    """The one feature of a modality that has a text encoder. Raises InputError when there is not just one."""
+    with_text = [name for name in names if FEATURES[name].event_folder]
+    if len(with_text) != 1:
+        raise InputError(flag, " ".join(names), "exactly one feature with a text encoder", "Choose clap or clip.")
+    return with_text[0]
 
 
 def free_memory(device: torch.device) -> int:

@@ -40,6 +40,10 @@ FEATURES: dict[str, Feature] = {
 }
 
 
+# What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
+EVENT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
+
+
 class FeatureError(InputError):
     """A feature file that cannot be used; `problem` tells the kinds apart."""
 
@@ -53,13 +57,13 @@ def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
     return Path(data_dir) / FEATURES[feature].folder / f"{feature_id}.npy"
 
 
-def event_features_path(data_dir: Path, feature: str) -> Path:
-    """The file of a data set's class names. Raises InputError for a feature without a text encoder."""
+def event_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
+    """The text features of a data set's classes. Raises InputError for a feature without a text encoder."""
     folder = FEATURES[feature].event_folder
     if folder is None:
         with_text = ", ".join(name for name, known in FEATURES.items() if known.event_folder)
         raise InputError(feature, "a feature without text features", with_text, "Choose one of these.")
-    return Path(data_dir) / folder / "all_event_feats.npy"
+    return Path(data_dir) / folder / EVENT_FILES[prompts]
 
 
 def read_segment_features(
@@ -89,9 +93,9 @@ def read_segment_features(
     return segments
 
 
-def load_event_features(data_dir: Path, feature: str, num_classes: int) -> Tensor:
-    """Text features of the class names, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
-    path = event_features_path(data_dir, feature)
+def load_event_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
+    """Text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
+    path = event_features_path(data_dir, feature, prompts)
     rows = _read_rows(path)
     if rows.shape[0] != num_classes:
         raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_classes} rows, one per class")

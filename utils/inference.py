@@ -1,12 +1,14 @@
 """Networks over a whole split, batch by batch, without gradients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloaders.batches import SplitBatches
+from dataloaders.batches import Batch, SplitBatches
 from models import HAN, TemporalTransformer
 from utils.device import Precision
 
@@ -53,16 +55,50 @@ def temporal_transformer_logits(
         events: text features of the class names, (C, D) audio and (C, D) visual.
     """
     model.eval()
+
+    def score(batch: Batch) -> tuple[Tensor, Tensor]:
+        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask)
+        return output.audio_logits, output.visual_logits
+
+    return _segment_logits(score, split, events[0].shape[0], batch_size, progress)
+
+
+@torch.inference_mode()
+def framewise_logits(
+    split: SplitBatches, events: tuple[Tensor, Tensor], scales: tuple[float, float], batch_size: int
+) -> SegmentLogits:
+    """Score every segment of a split by itself, without a network (VALOR): scale · cosine(segment, text).
+
+    Args:
+        events: text features of the classes, (C, D) audio and (C, D) visual.
+        scales: of audio and visual cosines.
+    """
+    audio_events, visual_events = (F.normalize(e, dim=-1) for e in events)
+
+    def score(batch: Batch) -> tuple[Tensor, Tensor]:
+        audio = scales[0] * (F.normalize(batch.audio, dim=-1) @ audio_events.T)
+        return audio, scales[1] * (F.normalize(batch.visual, dim=-1) @ visual_events.T)
+
+    return _segment_logits(score, split, audio_events.shape[0], batch_size)
+
+
+def _segment_logits(
+    score: Callable[[Batch], tuple[Tensor, Tensor]],
+    split: SplitBatches,
+    num_classes: int,
+    batch_size: int,
+    progress: bool = False,
+) -> SegmentLogits:
+    """Logits of a split from those of its batches: a batch -> (B, T, C) audio, (B, T, C) visual."""
     num_segments = int(split.annotations.lengths.max())
-    num_classes = events[0].shape[0]
     audio, visual = (
         torch.full((split.num_videos, num_segments, num_classes), -torch.inf, device=split.device) for _ in range(2)
     )
     first = 0
     for batch in tqdm(split.in_order(batch_size), disable=not progress, total=-(-split.num_videos // batch_size)):
-        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask)
-        count, length = output.audio_logits.shape[:2]
-        for whole, part in ((audio, output.audio_logits), (visual, output.visual_logits)):
+        parts = score(batch)
+        count, length = parts[0].shape[:2]
+        for whole, part in zip((audio, visual), parts, strict=True):
             if batch.mask is not None:
                 part = part.masked_fill(~batch.mask.unsqueeze(-1), -torch.inf)
             whole[first : first + count, :length] = part
