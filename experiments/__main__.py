@@ -1,0 +1,89 @@
+"""Recompute tables and figures of the paper, and print ours beside the published numbers.
+
+Every run is kept in a folder of its own that tells its settings: one that is finished is not repeated, whichever table
+asks for it, and a training that was stopped goes on from its last epoch.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments import drawings, tables
+from experiments.collecting import Experiment, Study
+from experiments.jobs import Runner
+from experiments.pipeline import PRESETS, Pipeline, load_preset
+from utils.device import PRECISIONS
+from utils.reports import format_text, write_table
+from utils.runs import run_entry_point
+
+EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
+    "table1": tables.table1,
+    "table2": tables.table2,
+    "table3": tables.table3,
+    "table4": tables.table4,
+    "tableA5": tables.table_a5,
+    "tableA6": tables.table_a6,
+    "tableA7": tables.table_a7,
+    "tableA9": tables.table_a9,
+    "figureA4": drawings.figure_a4,
+    "figureA5": drawings.figure_a5,
+    "qualitative": drawings.qualitative,
+}
+SUFFIXES = (".md", ".csv", ".json")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20000], help="of stages 3 and 4; stage 1 has one")
+    parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
+    parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder of LLP/, UnAV/ and AVE/")
+    parser.add_argument("--annotations_root", type=Path, help="the same of annotation files (default: data_root)")
+    parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs/paper"), help="folder of all runs")
+    parser.add_argument(
+        "--results_dir", type=Path, help="where tables and figures go (default: results, or results/<preset>)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--list", action="store_true", help="say which runs are to do, and stop")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    pipeline = Pipeline(
+        preset_name=args.preset,
+        preset=load_preset(args.preset),
+        data_root=args.data_root,
+        annotations_root=args.annotations_root or args.data_root,
+        precision=args.precision,
+    )
+    study = Study(pipeline, tuple(dict.fromkeys(args.seeds)))
+    experiments = [EXPERIMENTS[name](study) for name in dict.fromkeys(args.experiments)]
+    runner = Runner(args.runs_dir, args.device)
+    results_dir = args.results_dir or Path("results") / ("" if args.preset == "paper" else Path(args.preset).stem)
+
+    wanted = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs))
+    missing = runner.missing(wanted)
+    finished = sum(runner.output(job) is not None for job in wanted)
+    print(f"{', '.join(e.name for e in experiments)}: {finished} of {len(wanted)} results there, ", end="")
+    print(f"{len(missing)} runs to do", flush=True)
+    if args.list:
+        print(*(job.key for job in missing), sep="\n")
+        return
+    for number, job in enumerate(missing, 1):
+        print(f"\n== run {number} of {len(missing)}: {job.key}", flush=True)
+        runner.run(job)
+
+    for experiment in experiments:
+        written = []
+        for stem, table in experiment.tables(runner).items():
+            print("\n" + format_text(table))
+            written += [write_table(results_dir / f"{stem}{suffix}", table) for suffix in SUFFIXES]
+        if experiment.draw is not None:
+            written += experiment.draw(runner, results_dir)
+        print("written:", *written)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,102 @@
+"""From finished jobs to tables: ours, mean and deviation over seeds, beside the published numbers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.jobs import Job, Runner
+from experiments.pipeline import Pipeline
+from utils.metrics import LevelScores, ParsingScores
+from utils.reports import SCORE_NAMES, Cell, Column, ParsingRow, Row, Table, parsing_table
+
+Scores = ParsingScores | LevelScores
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure of the paper."""
+
+    name: str  # of its script and its result files
+    jobs: tuple[Job, ...]
+    tables: Callable[[Runner], dict[str, Table]]  # from finished jobs, by the stem of the result files
+    draw: Callable[[Runner, Path], list[Path]] | None = None  # writes figures into a folder
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all experiments of one call have in common."""
+
+    pipeline: Pipeline
+    seeds: tuple[int, ...]
+
+    def over_seeds(self, training: Callable[[int], Job]) -> tuple[Job, ...]:
+        """Evaluations of a training, one a seed."""
+        return tuple(self.pipeline.evaluation(training(seed)) for seed in self.seeds)
+
+    def note(self, *datasets: str) -> str:
+        """The mark of our rows."""
+        return "simulated features" if any(map(self.pipeline.simulated, datasets)) else ""
+
+    def footnotes(self, *datasets: str) -> tuple[str, ...]:
+        """What a reader has to know of our rows."""
+        seeds = f"Sizes of the preset {self.pipeline.preset_name}; seeds {', '.join(map(str, self.seeds))}."
+        if not self.note(*datasets):
+            return (seeds,)
+        return (seeds, "Features are simulated: the numbers do not compare with the published ones, their order may.")
+
+
+def scores_of(summary: Mapping[str, Mapping[str, float]], split: str = "test", segments_only: bool = False) -> Scores:
+    """The scores in a summary of stage 2 or 4."""
+    levels = [
+        LevelScores(*(summary[split][f"{level}_{name}"] for name in SCORE_NAMES)) for level in ("segment", "event")
+    ]
+    return levels[0] if segments_only else ParsingScores(*levels)
+
+
+def comparison(
+    study: Study,
+    runner: Runner,
+    title: str,
+    ours: Mapping[str, Sequence[Job]],
+    published: Mapping[str, Scores],
+    notes: Sequence[str] = (),
+) -> Table:
+    """A table of F-scores on LLP test: under each published row ours of the same name, then ours that have none.
+
+    Args:
+        ours: by name, the jobs whose summaries hold the scores, one a seed.
+        published: by name, in the paper's order. When all are of the segment level only, ours are too.
+    """
+    segments_only = all(isinstance(scores, LevelScores) for scores in published.values())
+    rows = []
+    for name in dict.fromkeys([*published, *ours]):
+        if name in published:
+            rows.append(ParsingRow(name, "test", published[name], "published"))
+        if name in ours:
+            scores = [scores_of(runner.summary(job), segments_only=segments_only) for job in ours[name]]
+            rows.append(ParsingRow(name, "test", scores, study.note("UnAV", "LLP") or "ours"))
+    return parsing_table(title, rows, [*notes, *study.footnotes("UnAV", "LLP")])
+
+
+def paired_values(
+    study: Study,
+    title: str,
+    label_column: str,
+    columns: Sequence[Column],
+    rows: Mapping[str, tuple[Sequence[float | None], Sequence[Sequence[float]]]],
+    datasets: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Table:
+    """A table of other numbers: under each published row ours.
+
+    Args:
+        rows: by name, the published values (None where the paper has none) and ours of each run, a value a column.
+    """
+    lines = []
+    for name, (published, runs) in rows.items():
+        if any(value is not None for value in published):
+            cells = tuple(None if value is None else Cell(value) for value in published)
+            lines.append(Row((name,), cells, "published"))
+        cells = tuple(Cell.over_runs(values) for values in zip(*runs, strict=True))
+        lines.append(Row((name,), cells, study.note(*datasets) or "ours"))
+    return Table(title, (label_column,), tuple(columns), tuple(lines), (*notes, *study.footnotes(*datasets)))

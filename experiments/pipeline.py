@@ -1,0 +1,126 @@
+"""The jobs that the tables are made of: the four stages with the sizes of a preset, on given data folders."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import yaml
+
+from experiments.jobs import Job, make_job
+from utils.errors import InputError
+from utils.evaluation import is_simulated
+
+PRESETS_DIR = Path(__file__).resolve().parent / "presets"
+PRESETS = ("paper", "small", "tiny")
+SECTIONS = ("transformer", "uwav", "valor", "han", "ma")
+
+
+def load_preset(name: str) -> dict[str, dict]:
+    """Settings of each section: a name in `PRESETS`, or the path of a YAML file.
+
+    Raises:
+        InputError: when there is no such file, or its sections are others.
+    """
+    path = PRESETS_DIR / f"{name}.yaml" if name in PRESETS else Path(name)
+    try:
+        preset = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        expected = f"{', '.join(PRESETS)}, or a file like theirs"
+        raise InputError(path, "no readable YAML file", expected, "Check the name.") from error
+    if not isinstance(preset, dict) or preset.keys() != set(SECTIONS):
+        found = sorted(preset) if isinstance(preset, dict) else type(preset).__name__
+        raise InputError(path, f"sections {found}", ", ".join(SECTIONS), "See experiments/presets/small.yaml.")
+    return {section: settings or {} for section, settings in preset.items()}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Makes jobs. Equal calls make equal jobs."""
+
+    preset_name: str
+    preset: Mapping[str, Mapping[str, object]]
+    data_root: Path  # holds LLP/, UnAV/ and AVE/
+    annotations_root: Path  # holds the annotation files in folders of the same names
+    precision: str = "float32"
+
+    def simulated(self, dataset: str) -> bool:
+        """Whether a data set's features are simulated, which every table has to say."""
+        return is_simulated(self.data_root / dataset)
+
+    def pretraining(self) -> Job:
+        """Stage 1, which all share."""
+        return self._job("train_transformer", "transformer", "UnAV", self.preset["transformer"])
+
+    def pseudo_labels(self, dataset: str, teacher: str = "transformer") -> Job:
+        """Stage 2 with UWAV's "transformer" or VALOR's "framewise" comparison."""
+        if teacher == "transformer":
+            inputs = {"transformer_dir": self.pretraining()}
+            return self._job("pseudo_label_generation", f"labels_{dataset}", dataset, {"dataset": dataset}, inputs)
+        settings = {"dataset": dataset, "teacher": teacher}
+        if self.simulated(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
+            settings["thresholds"] = "search"
+        return self._job("pseudo_label_generation", f"labels_{teacher}_{dataset}", dataset, settings)
+
+    def uwav(self, seed: int, dataset: str = "LLP", **settings: object) -> Job:
+        """Stage 3, with settings that differ from UWAV's."""
+        inputs = {"pseudo_label_dir": self.pseudo_labels(dataset)}
+        return self._han("uwav", dataset, seed, settings, inputs)
+
+    def valor(self, seed: int, dataset: str = "LLP", **settings: object) -> Job:
+        """HAN on VALOR's labels."""
+        inputs = {"pseudo_label_dir": self.pseudo_labels(dataset, "framewise")}
+        return self._han("valor", dataset, seed, settings, inputs)
+
+    def video_labels_only(self, seed: int, dataset: str = "LLP") -> Job:
+        """UWAV's network and recipe without pseudo-labels."""
+        return self._han("uwav", dataset, seed, {"segment_labels": "none"}, {})
+
+    def han(self, seed: int, dataset: str = "LLP") -> Job:
+        """HAN with guided losses (ECCV 2020)."""
+        return self._han("han", dataset, seed, {}, {})
+
+    def ma(self, seed: int) -> Job:
+        """MA's three stages: a base model, cleaned labels by exchange, retraining."""
+        base = self._han("ma_base", "LLP", seed, {}, {})
+        settings = {"dataset": "LLP", "seed": seed}
+        exchange = self._job("find_exchange", f"exchange_LLP_seed{seed}", "LLP", settings, {"checkpoint_dir": base})
+        return self._han("ma", "LLP", seed, {}, {"cleaned_label_dir": exchange})
+
+    def evaluation(self, training: Job) -> Job:
+        """Stage 4 of a stage-3 job."""
+        return self._test(training, {"num_figures": 0})
+
+    def timed_evaluation(self, training: Job) -> Job:
+        """Stage 4 on the test split alone, for its running time."""
+        return self._test(training, {"num_figures": 0, "splits": ("test",)})
+
+    def _han(
+        self, method: str, dataset: str, seed: int, changes: Mapping[str, object], inputs: Mapping[str, Job]
+    ) -> Job:
+        sizes = self.preset[method.removesuffix("_base")]
+        settings = {"dataset": dataset, "method": method, "seed": seed, **sizes, **changes}
+        changed = "".join(f"_{name}={_in_name(value)}" for name, value in changes.items())
+        return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
+
+    def _test(self, training: Job, settings: Mapping[str, object]) -> Job:
+        settings = {**settings, "precision": self.precision}
+        return make_job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
+
+    def _job(
+        self,
+        entry_point: str,
+        name: str,
+        dataset: str,
+        settings: Mapping[str, object],
+        inputs: Mapping[str, Job] | None = None,
+    ) -> Job:
+        data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
+        where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
+        marker = data_dir / "simulation.yaml"
+        data = sha256(marker.read_bytes()).hexdigest() if self.simulated(dataset) else ""
+        return make_job(entry_point, name, {**where, **settings}, inputs, data)
+
+
+def _in_name(value: object) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
