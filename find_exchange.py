@@ -46,6 +46,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
     parser.add_argument("--encoder_order", choices=("sequential", "parallel"), default="parallel")
     parser.add_argument("--output_dir", type=Path, help="(default: <checkpoint_dir>/<dataset>_Exchange)")
+    parser.add_argument(
+        "--keep_one_modality",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="give labels that would be removed from both modalities back to both",
+    )
     parser.add_argument("--seed", type=int, default=20000, help="of the choice of unrelated videos")
     add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
     add_subset_arguments(parser)
@@ -128,6 +134,9 @@ def main(argv: list[str] | None = None) -> None:
         exchange_streams(model, split, rates, args.eval_batch_size, precision, generator) for split in (train, val)
     )
     annotations = train.annotations
+    if args.keep_one_modality:
+        cleaned = cleaned.keeping_one(annotations.video_labels)
+        on_val = on_val.keeping_one(val.annotations.video_labels)
     labels = CleanedLabels(
         annotations.dataset, annotations.classes, annotations.sample_ids, cleaned.audio_labels, cleaned.visual_labels
     )

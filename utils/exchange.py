@@ -4,7 +4,7 @@ A model hears a video's own sound beside the pictures of an unrelated video, and
 one. An event that it then finds nowhere is not in the modality that was kept.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ class Exchange:
     audio_labels: Tensor  # (N, C) bool, labels left to the audio
     visual_labels: Tensor  # (N, C) bool
     without_partner: int  # videos that every other one shares a label with: they keep all labels
+
+    def keeping_one(self, labels: Tensor) -> "Exchange":
+        """The same, but labels (N, C) that were removed from both modalities are given back to both."""
+        neither = labels & ~self.audio_labels & ~self.visual_labels
+        return replace(self, audio_labels=self.audio_labels | neither, visual_labels=self.visual_labels | neither)
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:

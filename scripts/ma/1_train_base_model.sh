@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# MA (Wu and Yang, CVPR 2021), stage 1: train the base model. Extra arguments go to train_han.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+DATASET=${DATASET:-LLP} # or AVE
+DATA_DIR=${DATA_DIR:-data/$DATASET}
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
+OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
+
+python train_han.py --method ma_base --dataset "$DATASET" --data_dir "$DATA_DIR" \
+    --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"

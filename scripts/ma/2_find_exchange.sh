@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# MA, stage 2: find what each modality does not show. Extra arguments go to find_exchange.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+BASE_MODEL_DIR=${BASE_MODEL_DIR:-} # run of stage 1; empty: the newest finished one
+DATASET=${DATASET:-LLP}            # or AVE
+DATA_DIR=${DATA_DIR:-data/$DATASET}
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+
+python find_exchange.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --runs_dir "$RUNS_DIR" ${BASE_MODEL_DIR:+--checkpoint_dir "$BASE_MODEL_DIR"} "$@"
