@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
     def step_losses(batch):
-        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask)
+        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
         return temporal_transformer_losses(output, batch, args.occurring_weight)
 
     progress = fit(

@@ -1,7 +1,8 @@
 """From a packed split to batches of tensors on a device.
 
-When a split's features fit, they live on the device and a batch is one indexing operation there. When they do not, rows
-are read from the memory map while the previous batch is computed on. Both give equal batches.
+When a split's features fit, they live on the device and a batch is one indexing operation there; the CPU indexes the
+memory map itself, whose pages stay in memory once they were read. When they do not fit, rows are read from the memory
+map while the previous batch is computed on. All give equal batches.
 """
 
 import os
@@ -22,7 +23,6 @@ from dataloaders.subsets import WHOLE, Subset
 from utils.errors import InputError
 
 RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
-COPY_ROWS = 8192  # rows a copy step: bounds the memory on the way to the device
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Batch:
     audio: Tensor  # (B, T, D) the chosen audio features, concatenated
     visual: Tensor  # (B, T, D) the chosen visual features, concatenated
     mask: Tensor | None  # (B, T) bool, False where a segment is padding; None: no video is shorter than T
+    valid_rows: Tensor | None  # (R,) int64, where the flattened mask is True; made on the host: no wait for a device
     video_labels: Tensor  # (B, C) float32
     audio_labels: Tensor | None  # (B, T, C) bool, the truth where the split has one
     visual_labels: Tensor | None  # (B, T, C) bool
@@ -76,7 +77,7 @@ class SplitBatches:
         self.audio_width = sum(f.width for f in audio)
         self.visual_widths = [f.width for f in visual]  # of each feature
         self.visual_width = sum(self.visual_widths)
-        num_bytes = 4 * int(annotations.lengths.sum()) * (self.audio_width + self.visual_width)
+        num_bytes = 4 * sum(f.values.numel() for f in (*audio, *visual))
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
         if not self.resident:
@@ -84,12 +85,11 @@ class SplitBatches:
                 f"{annotations.dataset} {annotations.split}: {num_bytes / 1e9:.2f} GB of features, {free / 1e9:.2f} GB "
                 f"free on {device}: streaming them from disk"
             )
-        if self.resident:
-            self._tensors = [_copy_to(features, annotations, device) for features in (audio, visual)]
-        else:
-            self._features = (audio, visual)
+        elif device.type != "cpu":
+            audio, visual = ([replace(f, values=f.values.to(device)) for f in fs] for fs in (audio, visual))
+        self._features = (audio, visual)
         self._offsets = annotations.offsets
-        self._equal_length = int(annotations.lengths[0]) if annotations.lengths.unique().numel() == 1 else None
+        self._equal_length = annotations.lengths.unique().numel() == 1
         # Labels are small: they live on the device either way.
         rows = (annotations.audio_labels, annotations.visual_labels)
         if pseudo is not None:
@@ -116,56 +116,53 @@ class SplitBatches:
 
     def _batches(self, groups: tuple[Tensor, ...]) -> Iterator[Batch]:
         if self.resident:
-            yield from map(self._resident_batch, groups)
+            for group in groups:
+                yield self._assemble(group, *self._take_features(group))
             return
         with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._read_features, groups[0])
+            ahead = reader.submit(self._take_features, groups[0])
             for group, following in zip(groups, (*groups[1:], None), strict=True):
                 audio, visual = ahead.result()
                 if following is not None:
-                    ahead = reader.submit(self._read_features, following)
+                    ahead = reader.submit(self._take_features, following)
                 yield self._assemble(group, audio, visual)
 
-    def _resident_batch(self, videos: Tensor) -> Batch:
-        audio, visual = self._tensors
-        if self._equal_length:
-            on_device = videos.to(self.device, non_blocking=True)
-            return self._assemble(
-                videos, *(x.unflatten(0, (-1, self._equal_length))[on_device] for x in (audio, visual))
-            )
-        rows = self._padded_rows(videos)[0].to(self.device, non_blocking=True)  # (B, T)
-        return self._assemble(videos, audio[rows], visual[rows])
-
-    def _read_features(self, videos: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of these videos from the memory map, on their way to the device: (B, T, D) each."""
-        lengths = self.annotations.lengths[videos]
-        steps = torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)  # (B, T)
+    def _take_features(self, videos: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of these videos on the device, the last segment repeated as padding: (B, T, D) each."""
+        steps = self._steps(videos)  # (B, T)
         streams = []
         for features in self._features:
-            parts = [f.values[(f.first_rows[videos].unsqueeze(1) + steps)] for f in features]
+            parts = []
+            for feature in features:
+                rows = (feature.first_rows[videos].unsqueeze(1) + steps).flatten()
+                on_device = rows.to(feature.values.device, non_blocking=True)
+                parts.append(feature.values.index_select(0, on_device).unflatten(0, steps.shape))
             stream = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
-            if self.device.type == "cuda":
+            if self.device.type == "cuda" and stream.device.type == "cpu":
                 stream = stream.pin_memory()
             streams.append(stream.to(self.device, non_blocking=True))
         return streams[0], streams[1]
 
-    def _padded_rows(self, videos: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Row numbers (B, T) of the videos' segments, the last one repeated as padding, and the mask (B, T)."""
+    def _steps(self, videos: Tensor) -> Tensor:
+        """Numbers of the segments that make a padded batch, the last one repeated: (B, T)."""
         lengths = self.annotations.lengths[videos]
-        steps = torch.arange(int(lengths.max()))
-        rows = self._offsets[videos].unsqueeze(1) + torch.minimum(steps, lengths.unsqueeze(1) - 1)
-        return rows, None if self._equal_length else steps < lengths.unsqueeze(1)
+        return torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)
 
     def _assemble(self, videos: Tensor, audio: Tensor, visual: Tensor) -> Batch:
-        rows, mask = self._padded_rows(videos)
-        rows = rows.to(self.device, non_blocking=True)
-        videos = videos.to(self.device, non_blocking=True)
+        rows = (self._offsets[videos].unsqueeze(1) + self._steps(videos)).to(self.device, non_blocking=True)  # (B, T)
         audio_labels, visual_labels, *teacher = [None if r is None else r[rows] for r in self._rows]
+        mask = valid_rows = None
+        if not self._equal_length:
+            mask = torch.arange(audio.shape[1]) < self.annotations.lengths[videos].unsqueeze(1)
+            valid_rows = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
+            mask = mask.to(self.device, non_blocking=True)
+        videos = videos.to(self.device, non_blocking=True)
         return Batch(
             videos=videos,
             audio=audio,
             visual=visual,
-            mask=None if mask is None else mask.to(self.device, non_blocking=True),
+            mask=mask,
+            valid_rows=valid_rows,
             video_labels=self._video_labels[videos],
             audio_labels=audio_labels,
             visual_labels=visual_labels,
@@ -243,18 +240,3 @@ def free_memory(device: torch.device) -> int:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
     except OSError:  # not Linux
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _copy_to(features: list[PackedFeature], annotations: SplitAnnotations, device: torch.device) -> Tensor:
-    """Concatenated features in the order of the annotations, on the device: (R, D)."""
-    num_rows = int(annotations.lengths.sum())
-    out = torch.empty(num_rows, sum(f.width for f in features), device=device)
-    column = 0
-    for feature in features:
-        shift = torch.repeat_interleave(feature.first_rows - annotations.offsets[:-1], annotations.lengths)  # (R,)
-        rows = shift + torch.arange(num_rows)
-        for first in range(0, num_rows, COPY_ROWS):
-            part = feature.values[rows[first : first + COPY_ROWS]]
-            out[first : first + COPY_ROWS, column : column + feature.width] = part.to(device)
-        column += feature.width
-    return out

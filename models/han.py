@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, MultiheadAttention, count_layers, feed_forward, mlp_dims
+from models.layers import MLP, Dropout, MultiheadAttention, count_layers, feed_forward, mlp_dims
 
 
 @dataclass
@@ -35,7 +35,7 @@ class HANLayer(nn.Module):
         self.linear2 = nn.Linear(ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
         """Update one modality from itself and from the other: x (B, T, D), other (B, T, D) -> (B, T, D).

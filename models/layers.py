@@ -1,6 +1,7 @@
 """Layers that both networks share. Parameter names follow the released checkpoints."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -26,6 +27,34 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+class Dropout(nn.Module):
+    """Dropout that on the CPU takes 16 random bits an element.
+
+    PyTorch draws a number for each element, one after the other, which takes the CPU longer than a layer's matrix
+    products. The probability is kept to within 1/65536.
+
+    Args:
+        p: probability of dropping an element while training, below 1.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"the dropout probability is {p}; expected at least 0 and below 1")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
+        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+        keep = bits.ge_(round(self.p * 2**16) - 2**15)  # 0 or 1
+        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+
+
 class MultiheadAttention(nn.Module):
     """Multi-head attention with the parameters of `nn.MultiheadAttention` and a fused kernel.
 
@@ -42,44 +71,71 @@ class MultiheadAttention(nn.Module):
         if dim % num_heads:
             raise ValueError(f"the attention width {dim} cannot be divided among {num_heads} heads")
         self.num_heads = num_heads
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
         self.out_proj = nn.Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, context: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    def forward(self, query: Tensor, context: Tensor, packing: "Packing | None" = None) -> Tensor:
         """Attend from `query` to `context`.
 
         Args:
-            query: (B, T, D).
-            context: (B, S, D), keys and values; pass `query` itself for self-attention.
-            key_mask: (B, S) bool, False where a key is padding. None: all keys are valid.
+            query: (B, T, D), or (R, D) when packed.
+            context: keys and values, of the same shape as `query`; pass `query` itself for self-attention.
+            packing: which of the B·T segments the R rows are; None: no video is padded.
 
         Returns:
-            (B, T, D)
+            the shape of `query`
         """
+        dim = query.shape[-1]
         if query is context:
-            q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            streams = [F.linear(query, self.in_proj_weight, self.in_proj_bias)]
         else:
-            dim = query.shape[-1]
-            weight_q, weight_kv = self.in_proj_weight.split([dim, 2 * dim])
-            bias_q, bias_kv = self.in_proj_bias.split([dim, 2 * dim])
-            q = F.linear(query, weight_q, bias_q)
-            k, v = F.linear(context, weight_kv, bias_kv).chunk(2, dim=-1)
-        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, H, T, D/H)
-        attended = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if key_mask is None else key_mask[:, None, None, :],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.out_proj(attended.transpose(1, 2).flatten(-2))
+            weights, biases = (x.split([dim, 2 * dim]) for x in (self.in_proj_weight, self.in_proj_bias))
+            streams = [F.linear(x, w, b) for x, w, b in zip((query, context), weights, biases, strict=True)]
+        if packing is not None:
+            streams = [packing.pad(x) for x in streams]
+        qkv = [x for stream in streams for x in stream.split(dim, dim=-1)]
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for x in qkv)  # (B, H, T, D/H)
+        key_mask = None if packing is None else packing.mask[:, None, None, :]
+        attended = self._attend(q, k, v, key_mask).transpose(1, 2).flatten(-2)  # (B, T, D)
+        return self.out_proj(attended if packing is None else packing.pack(attended))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
+        if not (self.training and self.dropout.p and q.device.type == "cpu"):
+            dropout = self.dropout.p if self.training else 0.0
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, dropout_p=dropout)
+        # PyTorch has no fused kernel with dropout for the CPU.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        if key_mask is not None:
+            scores = scores.masked_fill(~key_mask, -torch.inf)
+        return self.dropout(torch.softmax(scores, dim=-1)) @ v
 
 
-def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.Dropout) -> Tensor:
+@dataclass(frozen=True)
+class Packing:
+    """Padded videos as rows of their valid segments alone, so that no layer but attention works on padding.
+
+    Args:
+        mask: (B, T) bool, False where a segment is padding.
+        rows: (R,) int64, where the flattened mask is True.
+    """
+
+    mask: Tensor
+    rows: Tensor
+
+    def pack(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (R, D)"""
+        return x.flatten(0, 1)[self.rows]
+
+    def pad(self, x: Tensor) -> Tensor:
+        """(R, D) -> (B, T, D), zero where there is padding."""
+        return x.new_zeros(self.mask.numel(), x.shape[-1]).index_copy(0, self.rows, x).unflatten(0, self.mask.shape)
+
+
+def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: Dropout) -> Tensor:
     """W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers come in as arguments: released keys have no FFN sub-module."""
     return linear2(dropout(F.relu(linear1(x))))
 

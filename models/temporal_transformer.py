@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, MultiheadAttention, count_layers, feed_forward
+from models.layers import MLP, Dropout, MultiheadAttention, Packing, count_layers, feed_forward
 
 
 @dataclass
@@ -27,11 +27,11 @@ class EncoderLayer(nn.Module):
         self.linear2 = nn.Linear(ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, T, D), mask (B, T) bool or None -> (B, T, D)"""
-        x = self.norm1(x + self.dropout(self.self_attn(x, x, mask)))
+    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
+        """(B, T, D), or (R, D) when packed -> the same"""
+        x = self.norm1(x + self.dropout(self.self_attn(x, x, packing)))
         return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.linear2, self.dropout)))
 
 
@@ -42,10 +42,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(dim, num_heads, ffn_dim, dropout) for _ in range(num_layers))
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, T, D), mask (B, T) bool or None -> (B, T, D)"""
+    def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
+        """(B, T, D), or (R, D) when packed -> the same"""
         for layer in self.layers:
-            x = layer(x, mask)
+            x = layer(x, packing)
         return x
 
 
@@ -104,7 +104,13 @@ class TemporalTransformer(nn.Module):
         }
 
     def forward(
-        self, audio: Tensor, visual: Tensor, audio_events: Tensor, visual_events: Tensor, mask: Tensor | None = None
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        audio_events: Tensor,
+        visual_events: Tensor,
+        mask: Tensor | None = None,
+        valid_rows: Tensor | None = None,
     ) -> TemporalTransformerOutput:
         """Score every segment against every event name.
 
@@ -114,10 +120,16 @@ class TemporalTransformer(nn.Module):
             audio_events: (C, audio_text_dim) text features of the event names.
             visual_events: (C, visual_text_dim) text features of the event names.
             mask: (B, T) bool, False where a segment is padding. None: no padding.
+            valid_rows: (R,) int64, where the flattened mask is True, if it is known; it saves a wait for the device.
         """
-        audio = self.final_proj_a(self.a_transformer["encoder"](self.proj_a(audio), mask))
-        visual = self.final_proj_v(self.v_transformer["encoder"](self.proj_v(visual), mask))
-        return TemporalTransformerOutput(
-            audio_logits=audio @ audio_events.T * self.a_logit_scale,
-            visual_logits=visual @ visual_events.T * self.v_logit_scale,
-        )
+        packing = None
+        if mask is not None:
+            packing = Packing(mask, mask.flatten().nonzero().squeeze(1) if valid_rows is None else valid_rows)
+            audio, visual = packing.pack(audio), packing.pack(visual)
+        audio = self.final_proj_a(self.a_transformer["encoder"](self.proj_a(audio), packing))
+        visual = self.final_proj_v(self.v_transformer["encoder"](self.proj_v(visual), packing))
+        audio_logits = audio @ audio_events.T * self.a_logit_scale
+        visual_logits = visual @ visual_events.T * self.v_logit_scale
+        if packing is not None:
+            audio_logits, visual_logits = packing.pad(audio_logits), packing.pad(visual_logits)
+        return TemporalTransformerOutput(audio_logits, visual_logits)

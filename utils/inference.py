@@ -57,7 +57,7 @@ def temporal_transformer_logits(
     model.eval()
 
     def score(batch: Batch) -> tuple[Tensor, Tensor]:
-        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask)
+        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
         return output.audio_logits, output.visual_logits
 
     return _segment_logits(score, split, events[0].shape[0], batch_size, progress)
