@@ -129,6 +129,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Flags over the defaults of the method and the data set."""
+    return parse_settings(
+        build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method], fixed=("method",)
+    )
+
+
 def variant(args: argparse.Namespace) -> str:
     """Name of the method that the flags make, for the run folder."""
     if args.method != "uwav":
@@ -174,9 +181,7 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(
-        build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method], fixed=("method",)
-    )
+    args = parse_args(argv)
     device = select_device(args.device)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)

@@ -72,7 +72,7 @@ class CleanedLabels:
 
 def save_cleaned_labels(labels: CleanedLabels, folder: Path) -> None:
     """Write `cleaned_labels.safetensors`, atomically."""
-    tensors = {name: getattr(labels, name).cpu().contiguous() for name in ("audio_labels", "visual_labels")}
+    tensors = {name: getattr(labels, name).cpu().clone() for name in ("audio_labels", "visual_labels")}
     metadata = {
         "dataset": labels.dataset,
         "classes": "\n".join(labels.classes),

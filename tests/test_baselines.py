@@ -1,0 +1,421 @@
+"""HAN, VALOR and MA: their losses, labels and decoding against plain loops, and each from training to evaluation."""
+
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import find_exchange
+import pseudo_label_generation
+import train_han
+from dataloaders.batches import Batch
+from dataloaders.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
+from dataloaders.datasets import load_annotations
+from dataloaders.features import event_features_path, feature_path
+from dataloaders.llp import LLP_CLASSES
+from dataloaders.prompts import PROMPTS_FILE, load_prompts
+from dataloaders.pseudo_labels import load_pseudo_labels
+from models import HAN, HANOutput
+from tests.tiny_data import WIDTHS, write_npy
+from tests.tiny_runs import assert_same_weights, evaluate, newest
+from utils.checkpoints import load_network
+from utils.decoding import decode_segments_by_modality
+from utils.errors import InputError
+from utils.exchange import ErrorRates, Exchange, absent_labels, normalized_error_rates, unrelated_videos
+from utils.losses import contrastive_loss, smooth_labels
+from utils.objectives import GuidedObjective, add_objectives
+from utils.runs import read_args
+from utils.schedule import step_learning_rate
+from utils.thresholds import FIXED_THRESHOLDS
+
+TINY = ["--dim", "16", "--ffn_dim", "24", "--num_epochs", "2", "--batch_size", "4", "--device", "cpu"]
+VISUAL_THRESHOLDS = "20 15 18 14 15 18 18 15 15 15 15 18 15 15 15 15 15 15 15 16 14 15 15 15 18"
+AUDIO_THRESHOLDS = "0 0 1 4 6 -2 4 4 2 2 2 1 2 3 0 2 2 2 0 2 -1 2 3 3 0"
+
+
+def train(llp_dir: Path, runs: Path, method: str, *flags: str) -> Path:
+    train_han.main(["--method", method, "--data_dir", str(llp_dir), "--output_dir", str(runs), *TINY, *map(str, flags)])
+    return newest(runs, f"HAN_{method}_LLP_")
+
+
+def label_framewise(llp_dir: Path, runs: Path, *flags: str) -> Path:
+    pseudo_label_generation.main(
+        [
+            *("--teacher", "framewise", "--data_dir", str(llp_dir), "--runs_dir", str(runs), "--device", "cpu"),
+            *map(str, flags),
+        ]
+    )
+    return newest(runs, "Framewise_LLP_") / "LLP_Dataset"
+
+
+def find(runs: Path, *flags: str) -> Path:
+    find_exchange.main(["--runs_dir", str(runs), "--device", "cpu", *map(str, flags)])
+    return newest(runs, "HAN_ma_base_LLP_") / "LLP_Exchange"
+
+
+# ---- HAN
+
+
+def test_guided_losses_equal_a_loop_over_videos_and_classes():
+    generator = torch.Generator().manual_seed(0)
+    probs = {m: torch.rand(3, 5, generator=generator) for m in ("audio", "visual")}
+    labels = torch.rand(7, 5, generator=generator) < 0.4  # of the whole split
+    videos = torch.tensor([6, 0, 3])
+    output = HANOutput(None, probs["audio"], probs["visual"], None, None, None, None, None)
+    batch = Batch(**{**dict.fromkeys(Batch.__dataclass_fields__), "videos": videos})
+    objective = GuidedObjective(smooth_labels(labels.float(), 0.0), smooth_labels(labels.float(), 0.1))
+    losses = objective.losses(output, batch)
+
+    for modality, smoothed in (("audio", False), ("visual", True)):
+        total = 0.0
+        for b in range(3):
+            for c in range(5):
+                y = float(labels[videos[b], c])
+                y = 0.9 * y + 0.05 if smoothed else y
+                p = float(probs[modality][b, c])
+                total -= (y * math.log(p) + (1 - y) * math.log(1 - p)) / 15
+        assert losses[f"{modality}_guided"].item() == pytest.approx(total, rel=1e-5)
+    assert losses["total"] == losses["audio_guided"] + losses["visual_guided"]
+
+
+def test_objectives_add_up():
+    parts = [
+        {"a": torch.tensor(1.0), "total": torch.tensor(2.0)},
+        {"b": torch.tensor(3.0), "total": torch.tensor(5.0)},
+    ]
+    assert {name: value.item() for name, value in add_objectives(parts).items()} == {"a": 1, "b": 3, "total": 7}
+    assert add_objectives(parts[:1])["total"] == 2
+
+
+def test_a_segment_and_its_modality_both_have_to_reach_one_half():
+    generator = torch.Generator().manual_seed(1)
+    logits = [torch.randn(2, 3, 4, generator=generator) for _ in range(2)]
+    pooled = [torch.rand(2, 4, generator=generator) for _ in range(2)]
+    logits[0][0, 0, 0], pooled[0][0, 0] = 0.0, 0.5  # just reached
+    decoded = decode_segments_by_modality(*logits, *pooled)
+    for m in range(2):
+        for b in range(2):
+            for t in range(3):
+                for c in range(4):
+                    p = 1 / (1 + math.exp(-float(logits[m][b, t, c])))
+                    assert decoded[m][b, t, c].item() == (p >= 0.5 and float(pooled[m][b, c]) >= 0.5)
+    assert decoded[0][0, 0, 0]
+
+
+def test_the_step_schedule_decays_after_every_tenth_epoch():
+    rates = [step_learning_rate(epoch, lr=3e-4, decay=0.1, decay_every=10) for epoch in (1, 10, 11, 20, 21, 40)]
+    assert rates == pytest.approx([3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-7])
+
+
+def test_visual_features_projected_apart_are_fused_linearly():
+    torch.manual_seed(0)
+    model = HAN(4, 6, 18, 8, 1, 8, 1, num_audio_proj_layers=1, visual_dims=[10, 8], encoder_order="parallel").eval()
+    audio, visual = torch.randn(2, 10, 6), torch.randn(2, 10, 18)
+    (first, second), fusion = model.fc_v, model.fc_fusion.layers[0]
+    by_hand = fusion(torch.cat([first(visual[..., :10]), second(visual[..., 10:])], dim=-1))
+    assert torch.equal(model(audio, visual).visual_inputs, by_hand)
+    assert len(model.fc_a.layers) == len(model.fc_fusion.layers) == 1
+
+
+def test_a_method_sets_defaults_that_flags_override_and_args_keep(llp_dir: Path, tmp_path: Path):
+    run = train(llp_dir, tmp_path, "han", "--lr", "1e-3", "--dropout", "0.3", "--num_epochs", "1")
+    args = read_args(run / "args.yaml")
+    assert args["lr"] == 1e-3 and args["dropout"] == 0.3 and args["num_epochs"] == 1
+    kept = {
+        **{"method": "han", "optimizer": "adam", "schedule": "step", "lr_decay": 0.1, "lr_decay_every": 10},
+        **{"num_heads": 1, "num_layers": 1, "weight_decay": 0.0, "clip_norm": math.inf, "guided_labels": "video"},
+        **{"decoding": "modality", "segment_labels": "none", "contrastive_weight": 0.0},
+    }
+    assert {name: args[name] for name in kept} == kept
+
+
+@pytest.mark.parametrize(
+    ("method", "batch_size", "num_epochs", "segment_labels"),
+    [("uwav", 64, 80, "soft"), ("han", 16, 40, "none"), ("ma_base", 16, 12, "none"), ("valor", 64, 80, "hard")],
+)
+def test_methods_have_their_recipes(method: str, batch_size: int, num_epochs: int, segment_labels: str):
+    args = train_han.parse_args(["--method", method])
+    assert (args.batch_size, args.num_epochs, args.segment_labels) == (batch_size, num_epochs, segment_labels)
+    assert (args.num_layers, args.num_heads, args.ffn_dim) == ((5, 16, 2048) if method == "uwav" else (1, 1, 512))
+
+
+def test_a_file_of_one_method_refuses_another(llp_dir: Path, tmp_path: Path):
+    run = train(llp_dir, tmp_path, "han")
+    with pytest.raises(InputError, match="'han' as in"):
+        train_han.main(["--config", str(run / "args.yaml"), "--method", "ma_base"])
+
+
+def test_han_trains_and_is_evaluated_by_its_own_decoding(llp_dir: Path, tmp_path: Path):
+    run = train(llp_dir, tmp_path / "runs", "han")
+    logs = evaluate(run, tmp_path / "logs")
+    assert (logs / "scores.md").exists()
+    assert read_args(logs / "args.yaml")["decoding"] == "modality"
+    state = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
+    assert HAN.dimensions(state)["visual_dims"] == [WIDTHS["res152"], WIDTHS["r2plus1d_18"]]
+
+
+def test_a_resumed_baseline_ends_as_an_uninterrupted_one(llp_dir: Path, tmp_path: Path):
+    whole = train(llp_dir, tmp_path / "whole", "ma_base")
+    run = train(llp_dir, tmp_path / "parts", "ma_base", "--num_epochs", "1")
+    train_han.main(["--resume", str(run), "--num_epochs", "2"])
+    assert_same_weights(whole, run)
+
+
+# ---- VALOR
+
+
+def test_fixed_thresholds_are_valors():
+    for modality, printed in (("visual", VISUAL_THRESHOLDS), ("audio", AUDIO_THRESHOLDS)):
+        assert FIXED_THRESHOLDS["LLP"][modality] == tuple(map(int, printed.split()))
+        assert len(FIXED_THRESHOLDS["LLP"][modality]) == len(LLP_CLASSES)
+
+
+def test_framewise_labels_equal_a_loop_over_segments_and_classes(llp_dir: Path, tmp_path: Path):
+    folder = label_framewise(llp_dir, tmp_path)
+    annotations = load_annotations("LLP", llp_dir, "train")
+    pseudo = load_pseudo_labels(folder, annotations)
+    for modality, feature, scale in (("audio", "clap", 26.87), ("visual", "clip", 100.0)):
+        events = np.load(event_features_path(llp_dir, feature))
+        for n, feature_id in enumerate(annotations.feature_ids):
+            rows = np.load(feature_path(llp_dir, feature, feature_id))
+            for t in range(10):
+                for c in range(25):
+                    cosine = rows[t] @ events[c] / np.linalg.norm(rows[t]) / np.linalg.norm(events[c])
+                    logit = getattr(pseudo, f"{modality}_logits")[10 * n + t, c].item()
+                    assert logit == pytest.approx(scale * cosine, abs=1e-3)
+                    expected = logit > FIXED_THRESHOLDS["LLP"][modality][c] and annotations.video_labels[n, c].item()
+                    assert getattr(pseudo, f"{modality}_labels")[10 * n + t, c].item() == expected
+
+
+def test_valor_trains_on_the_newest_framewise_labels_and_is_evaluated(llp_dir: Path, tmp_path: Path):
+    folder = label_framewise(llp_dir, tmp_path / "runs", "--thresholds", "search")
+    quality = (folder / "pseudo_label_quality.txt").read_text()
+    assert "VALOR pseudo-labels" in quality and "80.5" in quality  # the paper's Table 3
+    run = train(llp_dir, tmp_path / "runs", "valor")
+    assert read_args(run / "args.yaml")["pseudo_label_dir"] == str(folder)
+    assert (evaluate(run, tmp_path / "logs") / "scores.md").exists()
+
+
+def test_valor_scores_its_own_sentences_where_their_features_are_there(llp_dir: Path, tmp_path: Path):
+    assert read_args(label_framewise(llp_dir, tmp_path) / "args.yaml")["prompts"] == "event_names"
+    rng = np.random.default_rng(0)
+    for feature in ("clip", "clap"):
+        write_npy(event_features_path(llp_dir, feature, "valor"), rng.standard_normal((25, WIDTHS[feature])))
+    with_sentences = label_framewise(llp_dir, tmp_path)
+    assert read_args(with_sentences / "args.yaml")["prompts"] == "valor"
+    by_name = label_framewise(llp_dir, tmp_path, "--prompts", "event_names")
+    annotations = load_annotations("LLP", llp_dir, "val")
+    one, other = (load_pseudo_labels(folder, annotations).audio_logits for folder in (with_sentences, by_name))
+    assert not torch.allclose(one, other)
+
+
+def test_sentences_of_just_one_modality_are_refused(llp_dir: Path, tmp_path: Path):
+    write_npy(event_features_path(llp_dir, "clip", "valor"), np.ones((25, WIDTHS["clip"])))
+    with pytest.raises(InputError, match=r"feats_CLAP.*no file, but"):
+        label_framewise(llp_dir, tmp_path)
+
+
+def test_every_class_of_both_data_sets_has_a_sentence_of_each_modality():
+    for dataset, number in (("LLP", 25), ("AVE", 28)):
+        prompts = load_prompts(PROMPTS_FILE, dataset)
+        assert all(len(prompts[modality]) == number for modality in ("audio", "visual"))
+    assert load_prompts(PROMPTS_FILE, "LLP")["visual"][3] == "A photo of a dog."
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda p: p["LLP"]["visual"].pop("Dog"), "no Dog"),
+        (lambda p: p["LLP"]["audio"].update(Wolf="A wolf."), "unknown Wolf"),
+        (lambda p: p["LLP"]["audio"].update(Dog=""), "Dog: ''"),
+        (lambda p: p.pop("LLP"), "no sentences by class"),
+    ],
+)
+def test_incomplete_prompts_are_refused(tmp_path: Path, change, found: str):
+    prompts = yaml.safe_load(PROMPTS_FILE.read_text())
+    change(prompts)
+    path = tmp_path / "prompts.yaml"
+    path.write_text(yaml.safe_dump(prompts))
+    with pytest.raises(InputError, match=re.escape(found)):
+        load_prompts(path, "LLP")
+
+
+def test_the_temporal_transformer_has_no_fixed_thresholds(llp_dir: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="--teacher"):
+        pseudo_label_generation.main(
+            [
+                "--data_dir",
+                str(llp_dir),
+                "--transformer_dir",
+                str(tmp_path),
+                "--num_heads",
+                "1",
+                "--thresholds",
+                "fixed",
+            ]
+        )
+
+
+def test_features_of_another_space_than_the_text_are_refused(llp_dir: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="segments and text in one space"):
+        label_framewise(llp_dir, tmp_path, "--visual_features", "clip", "r2plus1d_18")
+
+
+# ---- MA
+
+
+def test_contrastive_loss_equals_a_loop_over_seconds():
+    generator = torch.Generator().manual_seed(2)
+    audio, visual = (torch.randn(2, 10, 6, generator=generator) for _ in range(2))
+    total = 0.0
+    for b in range(2):
+        for t in range(10):
+            logits = [
+                float(audio[b, t] @ visual[b, s] / audio[b, t].norm() / visual[b, s].norm()) / 0.2 for s in range(10)
+            ]
+            log_sum = math.log(sum(math.exp(logit) for logit in logits))
+            for s in range(10):
+                target = 0.9 * (s == t) + 0.1 / 10
+                total -= target * (logits[s] - log_sum) / 20
+    assert contrastive_loss(audio, visual).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_partners_share_no_label_and_are_drawn_by_the_seed():
+    labels = torch.rand(40, 6, generator=torch.Generator().manual_seed(3)) < 0.25
+    labels[0] = True  # shares a label with every labelled video
+    labels[1:, 0] |= ~labels[1:].any(dim=1)
+    draws = [unrelated_videos(labels, torch.Generator().manual_seed(seed), rows=7) for seed in (5, 5, 6)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert draws[0][0] == -1
+    for n, partner in enumerate(draws[0].tolist()):
+        unrelated = [m for m in range(40) if not (labels[n] & labels[m]).any()]
+        assert partner in unrelated if unrelated else partner == -1
+
+
+def test_error_rates_and_absent_labels_equal_a_loop():
+    generator = torch.Generator().manual_seed(4)
+    probs = [torch.rand(30, 4, generator=generator) for _ in range(2)]
+    labels = torch.rand(30, 4, generator=generator) < 0.5
+    labels[:, 3] = False  # a class that does not occur
+    rates = []
+    for p in probs:
+        missed = [sum(labels[n, c] and p[n, c] < 0.5 for n in range(30)) / int(labels[:, c].sum()) for c in range(3)]
+        expected = [*(float(rate / (sum(missed) / 3)) for rate in missed), 1.0]
+        rates.append(normalized_error_rates(p, labels))
+        assert rates[-1].tolist() == pytest.approx(expected, rel=1e-5)
+    exchanged = [torch.rand(30, 4, generator=generator) for _ in range(2)]
+    absent = absent_labels(*exchanged, ErrorRates(*rates))
+    for n in range(30):
+        for c in range(4):
+            audio, visual = (float(exchanged[m][n, c] / rates[m][c]) for m in range(2))
+            assert absent[n, c].item() == (audio < 0.5 and visual < 0.5)
+
+
+def test_a_class_that_is_never_missed_keeps_its_labels():
+    labels = torch.tensor([[True, True], [True, True]])
+    rates = normalized_error_rates(torch.tensor([[0.9, 0.1], [0.8, 0.1]]), labels)
+    assert rates.tolist() == [0, 2]
+    assert not absent_labels(torch.zeros(1, 2), torch.zeros(1, 2), ErrorRates(rates, rates))[0, 0]
+    assert normalized_error_rates(torch.ones(2, 2), labels).tolist() == [1, 1]  # nothing is missed at all
+
+
+def test_labels_that_both_modalities_lose_can_be_given_back():
+    labels = torch.tensor([[True, True, True, False]])
+    exchange = Exchange(torch.tensor([[False, False, True, False]]), torch.tensor([[False, True, True, False]]), 0)
+    kept = exchange.keeping_one(labels)
+    assert kept.audio_labels.tolist() == [[True, False, True, False]]
+    assert kept.visual_labels.tolist() == [[True, True, True, False]]
+
+
+def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path):
+    run = train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "4")
+    folder = find(tmp_path)
+    annotations = load_annotations("LLP", llp_dir, "train")
+    cleaned = load_cleaned_labels(folder, annotations)
+
+    model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=1, encoder_order="parallel").eval()
+    streams = []  # audio (10, 6), visual (10, 18) of each video
+    for feature_id in annotations.feature_ids:
+        arrays = [np.load(feature_path(llp_dir, name, feature_id)) for name in ("vggish", "res152", "r2plus1d_18")]
+        arrays[1] = arrays[1].reshape(10, 8, -1).mean(axis=1)
+        streams.append((torch.tensor(arrays[0]), torch.tensor(np.concatenate(arrays[1:], axis=1))))
+
+    @torch.inference_mode()
+    def pooled(audio: torch.Tensor, visual: torch.Tensor) -> list[torch.Tensor]:
+        output = model(audio[None], visual[None])
+        return [output.audio_probs[0], output.visual_probs[0]]
+
+    labels = annotations.video_labels
+    own = [pooled(*stream) for stream in streams]
+    rates = [normalized_error_rates(torch.stack([p[m] for p in own]), labels) for m in range(2)]
+    partners = unrelated_videos(labels, torch.Generator().manual_seed(20000)).tolist()
+    removed = 0
+    for n, partner in enumerate(partners):
+        heard = pooled(streams[n][0], streams[partner][1])
+        seen = pooled(streams[partner][0], streams[n][1])
+        for c in labels[n].nonzero().squeeze(1).tolist():
+            for left, probs in ((cleaned.audio_labels, heard), (cleaned.visual_labels, seen)):
+                absent = all(float(probs[m][c]) < 0.5 * float(rates[m][c]) for m in range(2))
+                assert left[n, c].item() == (not absent)
+                removed += absent
+    assert 0 < removed < 2 * int(labels.sum())
+
+
+def test_ma_runs_through_its_three_stages(llp_dir: Path, tmp_path: Path):
+    train(llp_dir, tmp_path / "runs", "ma_base")
+    folder = find(tmp_path / "runs")
+    assert "Speech" in (folder / "removed_labels.md").read_text()
+    run = train(llp_dir, tmp_path / "runs", "ma")
+    assert read_args(run / "args.yaml")["cleaned_label_dir"] == str(folder)
+    assert (evaluate(run, tmp_path / "logs") / "scores.md").exists()
+
+
+def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path, tmp_path: Path):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    audio, visual = annotations.video_labels.clone(), annotations.video_labels.clone()
+    audio[3] = False
+    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, audio, visual), tmp_path)
+    part = annotations.subset(torch.tensor([5, 3]))
+    loaded = load_cleaned_labels(tmp_path, part)
+    assert torch.equal(loaded.audio_labels, audio[[5, 3]]) and torch.equal(loaded.visual_labels, visual[[5, 3]])
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"dataset": "AVE"}, "cleaned labels of AVE"),
+        ({"classes": LLP_CLASSES[::-1]}, "cleaned labels of LLP"),
+        ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "no labels for 14 of 14 videos"),
+        ({"audio_labels": torch.ones(14, 25, dtype=torch.bool)}, "events that the videos' labels lack"),
+    ],
+)
+def test_cleaned_labels_of_other_data_are_refused(llp_dir: Path, tmp_path: Path, change: dict, found: str):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    labels = {
+        **{"dataset": "LLP", "classes": LLP_CLASSES, "sample_ids": annotations.sample_ids},
+        **{"audio_labels": annotations.video_labels, "visual_labels": annotations.video_labels},
+    }
+    save_cleaned_labels(CleanedLabels(**{**labels, **change}), tmp_path)
+    with pytest.raises(InputError, match=found):
+        load_cleaned_labels(tmp_path, annotations)
+
+
+def test_absent_and_damaged_cleaned_labels_are_refused(llp_dir: Path, tmp_path: Path):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    with pytest.raises(InputError, match=r"find_exchange\.py"):
+        load_cleaned_labels(tmp_path, annotations)
+    (tmp_path / FILE).write_bytes(b"not safetensors")
+    with pytest.raises(InputError, match="a damaged file"):
+        load_cleaned_labels(tmp_path, annotations)
+
+
+def test_retraining_without_an_exchange_says_what_to_run(llp_dir: Path, tmp_path: Path):
+    run = train(llp_dir, tmp_path, "ma_base")
+    shutil.rmtree(run / "LLP_Exchange", ignore_errors=True)
+    with pytest.raises(InputError, match=r"Run find_exchange\.py first"):
+        train(llp_dir, tmp_path, "ma")
