@@ -30,8 +30,9 @@ from utils.evaluation import (
     true_events,
 )
 from utils.figures import Timeline, confusion_matrix_figure, timeline_figure
+from utils.methods import PUBLISHED_NAMES
 from utils.metrics import confusion_matrix, parsing_scores, segment_accuracy
-from utils.paper import published_row, published_value
+from utils.paper import published_methods, published_row, published_value
 from utils.predictions import save_predictions
 from utils.reports import (
     ParsingRow,
@@ -59,6 +60,7 @@ from utils.training import BEST_CHECKPOINT
 
 # What a checkpoint's shapes do not tell, and where its data lie: taken from the run's own settings.
 FROM_RUN = (
+    "method",
     "dataset",
     "num_heads",
     "pre_norm",
@@ -84,6 +86,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs"), help="where runs are looked for")
     parser.add_argument("--logs_dir", type=Path, default=Path("test_logs"), help="where the evaluation goes")
     parser.add_argument("--checkpoint", type=Path, help=f"weights (default: {BEST_CHECKPOINT} of the run)")
+    parser.add_argument(
+        "--method",
+        choices=tuple(PUBLISHED_NAMES),
+        default="uwav",
+        help="whose published scores are printed beside, with UWAV's",
+    )
     parser.add_argument("--dataset", choices=tuple(HAN_DEFAULTS), default="LLP")
     parser.add_argument("--num_heads", type=int, default=16)
     parser.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
@@ -161,13 +169,20 @@ def chosen_videos(sample_ids: tuple[str, ...], names: list[str], number: int) ->
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
-def report_llp(folder: Path, evaluated: dict[str, tuple[Events, Events]], classes: tuple[str, ...], note: str) -> Table:
+def report_llp(
+    folder: Path,
+    evaluated: dict[str, tuple[Events, Events]],
+    classes: tuple[str, ...],
+    note: str,
+    published: tuple[str, ...],
+) -> Table:
     """Table of all F-scores beside the paper's Table 1; writes those of each class.
 
     Args:
         folder: of the evaluation, named as the run.
         evaluated: predicted and true events of each split.
         note: "simulated" where the features are.
+        published: methods of the paper to print beside.
     """
     rows = []
     for split, (prediction, truth) in evaluated.items():
@@ -175,11 +190,19 @@ def report_llp(folder: Path, evaluated: dict[str, tuple[Events, Events]], classe
         rows.append(ParsingRow(folder.name, split, parsing_scores(*streams), note))
         title = f"{folder.name}, {split}: F-scores and support per class"
         write_table(folder / f"per_class_{split}.csv", per_class_scores(*streams, classes, title, note))
-    rows.append(ParsingRow("UWAV", "test", published_row("table1_llp", "UWAV"), "published"))
+    for method in published_methods("table1_llp"):
+        if method in published:
+            rows.append(ParsingRow(method, "test", published_row("table1_llp", method), "published"))
     return parsing_table("Audio-visual video parsing on LLP (paper Table 1)", rows)
 
 
-def report_ave(folder: Path, evaluated: dict[str, tuple[Events, Events]], classes: tuple[str, ...], note: str) -> Table:
+def report_ave(
+    folder: Path,
+    evaluated: dict[str, tuple[Events, Events]],
+    classes: tuple[str, ...],
+    note: str,
+    published: tuple[str, ...],
+) -> Table:
     """Table of accuracies beside the paper's Table 2; writes those of each class and the confusion matrices.
 
     Args: as of `report_llp`.
@@ -194,7 +217,9 @@ def report_ave(folder: Path, evaluated: dict[str, tuple[Events, Events]], classe
         write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, note))
         marked = f"{title} ({note})" if note else title
         confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, marked)
-    rows.append(("UWAV", "test", [published_value("table2_ave_accuracy", "UWAV")], "published"))
+    for method in published_methods("table2_ave_accuracy"):
+        if method in published:
+            rows.append((method, "test", [published_value("table2_ave_accuracy", method)], "published"))
     return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows)
 
 
@@ -234,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
 
     report = {"LLP": report_llp, "AVE": report_ave}[args.dataset]
     note = "simulated" * is_simulated(data_dir_of(args, args.dataset))
-    table = report(args.output_dir, evaluated, first.annotations.classes, note)
+    published = (PUBLISHED_NAMES[args.method], "UWAV")
+    table = report(args.output_dir, evaluated, first.annotations.classes, note, published)
     write_tables(args.output_dir / "scores", table)
     log.info("\n" + format_text(table))
     log.info(f"tables, per-class scores and timeline figures: {args.output_dir}")

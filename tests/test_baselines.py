@@ -153,7 +153,8 @@ def test_a_file_of_one_method_refuses_another(llp_dir: Path, tmp_path: Path):
 def test_han_trains_and_is_evaluated_by_its_own_decoding(llp_dir: Path, tmp_path: Path):
     run = train(llp_dir, tmp_path / "runs", "han")
     logs = evaluate(run, tmp_path / "logs")
-    assert (logs / "scores.md").exists()
+    scores = (logs / "scores.txt").read_text()
+    assert "HAN (published)" in scores and "UWAV (published)" in scores
     assert read_args(logs / "args.yaml")["decoding"] == "modality"
     state = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
     assert HAN.dimensions(state)["visual_dims"] == [WIDTHS["res152"], WIDTHS["r2plus1d_18"]]

@@ -37,3 +37,6 @@ METHOD_DEFAULTS: dict[str, dict[str, object]] = {
     "ma_base": _MA_BASE,
     "ma": {**_MA_BASE, "guided_labels": "cleaned"},
 }
+
+# What the paper's tables call them.
+PUBLISHED_NAMES = {"uwav": "UWAV", "han": "HAN", "valor": "VALOR", "ma_base": "MA", "ma": "MA"}
