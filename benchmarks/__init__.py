@@ -1,0 +1,1 @@
+"""How fast this repository is, beside a naive implementation with the same results."""

@@ -1,0 +1,227 @@
+"""Everything but training: evaluation, metrics, threshold search, pseudo-labels, opening the packed store."""
+
+from contextlib import closing
+from dataclasses import astuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import naive, naive_scores
+from benchmarks.floor import han_operations, temporal_transformer_operations
+from benchmarks.measure import (
+    CPU,
+    HAN_AUDIO,
+    HAN_VISUAL,
+    LLP_VIDEOS,
+    TEACHER_AUDIO,
+    TEACHER_VISUAL,
+    Measurement,
+    Setup,
+    in_turn,
+    median_after_warm_up,
+    timed,
+)
+from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
+from dataloaders.batches import SplitBatches, open_events, open_split
+from dataloaders.datasets import load_annotations
+from dataloaders.pseudo_labels import save_pseudo_labels
+from models import HAN, TemporalTransformer
+from pseudo_label_generation import make_pseudo_labels
+from utils.device import Precision
+from utils.evaluation import predict_events, score_events, true_events
+from utils.inference import temporal_transformer_logits
+from utils.metrics import parsing_scores
+from utils.thresholds import classwise_thresholds
+
+EVAL_BATCH_SIZE = 128
+NUM_EVALUATED = LLP_VIDEOS["val"] + LLP_VIDEOS["test"]
+NUM_LABELLED = sum(LLP_VIDEOS.values())
+
+
+def evaluation(setup: Setup) -> list[Measurement]:
+    """Stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
+    data_dir, effort = setup.folder / "LLP", setup.effort
+    splits = [load_annotations("LLP", data_dir, name) for name in ("val", "test")]
+    opened = open_split(splits[0], HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
+    dims = {"num_classes": 25, "audio_dim": opened.audio_width, "visual_dim": opened.visual_width, **effort.han}
+    model, slow = HAN(**dims), NaiveHAN(**dims)
+    slow.load_state_dict(model.state_dict())
+    few = splits[0].subset(torch.arange(min(effort.naive_evaluated, splits[0].num_videos)))
+    files = naive.VideoFiles(few, data_dir, HAN_AUDIO, HAN_VISUAL)
+
+    def evaluate(precision: str) -> None:
+        for annotations in splits:
+            split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
+            prediction = predict_events(model, split, EVAL_BATCH_SIZE, Precision(precision, CPU))
+            score_events("LLP", prediction, true_events(annotations, CPU))
+
+    seconds = in_turn(
+        {
+            "naive": lambda: timed(lambda: naive.evaluate(slow, files)),
+            "float32": lambda: timed(lambda: evaluate("float32")),
+            "bf16": lambda: timed(lambda: evaluate("bf16")),
+        },
+        1 + effort.rounds,
+    )
+    num_videos = sum(annotations.num_videos for annotations in splits)
+    operations = NUM_EVALUATED * han_operations(10, False, **dims)
+    return [
+        Measurement(
+            f"evaluating 1,849 videos, metrics included, {precision}",
+            NUM_EVALUATED / few.num_videos * median_after_warm_up(seconds["naive"]),
+            NUM_EVALUATED / num_videos * median_after_warm_up(seconds[precision]),
+            "10x",
+            setup.machine.floor_seconds(precision, operations, 0),
+            f"naive {few.num_videos} videos, ours {num_videos}, {effort.rounds} rounds, scaled",
+            {name: seconds[name] for name in ("naive", precision)},
+        )
+        for precision in ("float32", "bf16")
+    ]
+
+
+def metrics(setup: Setup) -> Measurement:
+    """All F-scores of random events."""
+    truth = [random_events(NUM_EVALUATED, seed) for seed in (0, 1)]
+    generator = torch.Generator().manual_seed(2)
+    prediction = [events ^ (torch.rand(events.shape, generator=generator) < 0.01) for events in truth]
+    streams = (*prediction, *truth)
+    few = [events[: setup.effort.naive_scored] for events in streams]
+    arrays = [events.numpy() for events in few]
+    literal, vectorised = naive_scores.parsing_scores(*arrays), parsing_scores(*few)
+    for level in ("segment", "event"):
+        np.testing.assert_allclose(astuple(getattr(literal, level)), astuple(getattr(vectorised, level)), rtol=1e-12)
+    seconds = in_turn(
+        {
+            "naive": lambda: timed(lambda: naive_scores.parsing_scores(*arrays)),
+            "ours": lambda: timed(lambda: parsing_scores(*streams)),
+        },
+        1 + setup.effort.rounds,
+    )
+    return Measurement(
+        "metrics alone, 1,849 videos",
+        NUM_EVALUATED / len(few[0]) * median_after_warm_up(seconds["naive"]),
+        median_after_warm_up(seconds["ours"]),
+        "200x",
+        sample=f"naive {len(few[0])} videos, scaled; {setup.effort.rounds} rounds",
+        rounds=seconds,
+    )
+
+
+def threshold_search(setup: Setup) -> Measurement:
+    """Class-wise thresholds of both modalities on the validation split."""
+    num_videos = setup.effort.searched
+    labels = [random_events(num_videos, seed) for seed in (3, 4)]
+    in_video = labels[0].any(dim=1) | labels[1].any(dim=1)  # (N, C)
+    generator = torch.Generator().manual_seed(5)
+    logits = [torch.randn(truth.shape, generator=generator) + truth for truth in labels]
+    found: dict[str, list] = {}
+
+    def ours() -> None:
+        found["ours"] = [classwise_thresholds(*s, in_video).thresholds for s in zip(logits, labels, strict=True)]
+
+    def literal() -> None:
+        streams = zip(logits, labels, strict=True)
+        found["naive"] = [naive_scores.classwise_thresholds(z.numpy(), y.numpy(), in_video.numpy()) for z, y in streams]
+
+    seconds = in_turn({"ours": lambda: timed(ours)}, 1 + setup.effort.rounds)
+    seconds["naive"] = [timed(literal)]
+    for one, other in zip(found["ours"], found["naive"], strict=True):
+        np.testing.assert_array_equal(one.numpy(), other)
+    return Measurement(
+        f"threshold search, {num_videos} videos, 25 classes, both modalities",
+        seconds["naive"][0],
+        median_after_warm_up(seconds["ours"]),
+        "20x",
+        sample=f"naive once, ours {setup.effort.rounds} rounds",
+        rounds=seconds,
+    )
+
+
+def pseudo_labels(setup: Setup) -> list[Measurement]:
+    """Stage 2 after its thresholds: opening the packed files, the temporal transformer, hard labels, output."""
+    data_dir, effort = setup.folder / "LLP", setup.effort
+    annotations = load_annotations("LLP", data_dir, "train")
+    annotations = annotations.subset(torch.arange(min(effort.labelled, annotations.num_videos)))
+    events = open_events(data_dir, TEACHER_AUDIO, TEACHER_VISUAL, len(annotations.classes), CPU)
+    model, slow = TemporalTransformer(**effort.transformer), NaiveTemporalTransformer(**effort.transformer)
+    slow.load_state_dict(model.state_dict())
+    thresholds = {m: torch.zeros(len(annotations.classes), dtype=torch.float64) for m in ("audio", "visual")}
+    few = annotations.subset(torch.arange(min(effort.naive_labelled, annotations.num_videos)))
+    files = naive.VideoFiles(few, data_dir, TEACHER_AUDIO, TEACHER_VISUAL)
+    packed_dir = setup.folder / f"packed_{annotations.num_videos}"
+
+    def generate(precision: str) -> None:
+        split = open_split(annotations, TEACHER_AUDIO, TEACHER_VISUAL, data_dir, packed_dir, False, CPU, "auto")
+        logits = temporal_transformer_logits(model, split, events, EVAL_BATCH_SIZE, Precision(precision, CPU))
+        save_pseudo_labels(make_pseudo_labels(split, logits, thresholds), setup.folder / "ours" / "train.safetensors")
+
+    seconds = in_turn(
+        {
+            "naive": lambda: timed(
+                lambda: naive.write_pseudo_labels(slow, files, events, thresholds, setup.folder / "naive")
+            ),
+            "float32": lambda: timed(lambda: generate("float32")),
+            "bf16": lambda: timed(lambda: generate("bf16")),
+        },
+        1 + effort.rounds,
+    )
+    lengths = torch.full((NUM_LABELLED,), 10)
+    operations = temporal_transformer_operations(lengths, False, len(annotations.classes), **effort.transformer)
+    return [
+        Measurement(
+            f"pseudo-labels of 11,849 videos, packed, {precision}",
+            NUM_LABELLED / few.num_videos * median_after_warm_up(seconds["naive"]),
+            NUM_LABELLED / annotations.num_videos * median_after_warm_up(seconds[precision]),
+            "20x",
+            setup.machine.floor_seconds(precision, operations, 0),
+            f"naive {few.num_videos} videos, ours {annotations.num_videos}, {effort.rounds} rounds, scaled",
+            {name: seconds[name] for name in ("naive", precision)},
+        )
+        for precision in ("float32", "bf16")
+    ]
+
+
+def opening(setup: Setup) -> Measurement:
+    """From nothing to the first training batch: annotations and packed features of all three splits."""
+    data_dir = setup.folder / "LLP"
+
+    def open_all() -> dict[str, SplitBatches]:
+        opened = {}
+        for name in LLP_VIDEOS:
+            annotations = load_annotations("LLP", data_dir, name)
+            opened[name] = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
+        return opened
+
+    def ours() -> Tensor:
+        return next(iter(open_all()["train"].shuffled(setup.effort.batch_size, 0, 1))).visual.sum()
+
+    def first_naive_batch() -> Tensor:
+        splits = {name: load_annotations("LLP", data_dir, name) for name in LLP_VIDEOS}
+        files = naive.VideoFiles(splits["train"], data_dir, HAN_AUDIO, HAN_VISUAL)
+        with closing(naive.batches(files, setup.effort.batch_size)) as batches:
+            return next(batches).visual.sum()
+
+    num_videos = sum(split.num_videos for split in open_all().values())  # packs what is not packed
+    seconds = in_turn({"naive": lambda: timed(first_naive_batch), "ours": lambda: timed(ours)}, 1 + setup.effort.rounds)
+    return Measurement(
+        f"opening the packed LLP store ({num_videos:,} videos) to the first batch",
+        median_after_warm_up(seconds["naive"]),
+        median_after_warm_up(seconds["ours"]),
+        "under 1 s",
+        sample=f"files in the page cache, {setup.effort.rounds} rounds",
+        rounds=seconds,
+    )
+
+
+def random_events(num_videos: int, seed: int, num_segments: int = 10, num_classes: int = 25) -> Tensor:
+    """Events as LLP has them, one span of each of a video's one or two classes: (N, T, C) bool."""
+    generator = torch.Generator().manual_seed(seed)
+    events = torch.zeros(num_videos, num_segments, num_classes, dtype=torch.bool)
+    steps = torch.arange(num_segments)
+    for _ in range(2):
+        classes = torch.randint(num_classes, (num_videos,), generator=generator)
+        ends = torch.randint(0, num_segments + 1, (2, num_videos, 1), generator=generator)
+        first, last = ends.amin(dim=0), ends.amax(dim=0)
+        events[torch.arange(num_videos), :, classes] |= (steps >= first) & (steps < last)
+    return events

@@ -1,0 +1,150 @@
+"""Both networks as they are usually written: `nn.MultiheadAttention` with explicit masks and weights that nobody uses.
+
+Parameter names are those of `models`, so that one state dict fits both. B videos, T segments, C classes, D features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models import HANOutput, TemporalTransformerOutput
+
+
+class NaiveMLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, *dims: int):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(dims[i], dims[i + 1]) for i in range(len(dims) - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i < len(self.layers) - 1:
+                x = torch.relu(x)
+        return x
+
+
+class NaiveEncoderLayer(nn.Module):
+    """Post-norm transformer layer, with a second attention to another stream for HAN."""
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, cross_modal: bool):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
+        if cross_modal:
+            self.cm_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, padding: Tensor, other: Tensor | None = None) -> Tensor:
+        """x (B, T, D), padding (B, T) bool, other (B, T, D) -> (B, T, D)"""
+        num_segments = x.shape[1]
+        no_mask = torch.zeros(num_segments, num_segments, dtype=torch.bool)
+        masks = {"attn_mask": no_mask, "key_padding_mask": padding, "need_weights": True}
+        attended, _ = self.self_attn(x, x, x, **masks)
+        attended = self.dropout(attended)
+        if other is not None:
+            cross, _ = self.cm_attn(x, other, other, **masks)
+            attended = self.dropout(cross) + attended
+        x = self.norm1(x + attended)
+        hidden = self.dropout(torch.relu(self.linear1(x)))
+        return self.norm2(x + self.dropout(self.linear2(hidden)))
+
+
+class NaiveHAN(nn.Module):
+    """HAN, post-norm, visual attending to the updated audio, with one-layer projections."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        audio_dim: int,
+        visual_dim: int,
+        dim: int = 512,
+        num_heads: int = 16,
+        ffn_dim: int = 2048,
+        num_layers: int = 5,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        self.fc_a = NaiveMLP(audio_dim, 2 * dim, dim)
+        self.fc_fusion = NaiveMLP(visual_dim, dim)
+        self.hat_encoder = nn.Module()
+        self.hat_encoder.layers = nn.ModuleList(
+            NaiveEncoderLayer(dim, num_heads, ffn_dim, dropout, cross_modal=True) for _ in range(num_layers)
+        )
+        self.hat_encoder.final_norm_a = nn.LayerNorm(dim).requires_grad_(False)  # unused, part of the state dict
+        self.hat_encoder.final_norm_v = nn.LayerNorm(dim).requires_grad_(False)
+        self.fc_prob = nn.Linear(dim, num_classes)
+        self.fc_frame_att = NaiveMLP(dim, num_classes)
+        self.fc_av_att = NaiveMLP(dim, num_classes)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
+        """audio (B, T, audio_dim), visual (B, T, visual_dim)"""
+        audio = self.fc_a(audio)
+        visual_inputs = visual = self.fc_fusion(visual)
+        padding = torch.zeros(audio.shape[:2], dtype=torch.bool)
+        for layer in self.hat_encoder.layers:
+            audio = layer(audio, padding, visual)
+            visual = layer(visual, padding, audio)
+        x = torch.cat([audio.unsqueeze(-2), visual.unsqueeze(-2)], dim=-2)  # (B, T, 2, D)
+        probs = torch.sigmoid(self.fc_prob(x))  # (B, T, 2, C)
+        time_weights = torch.softmax(self.fc_frame_att(x), dim=1)
+        modality_weights = torch.softmax(self.fc_av_att(x), dim=2)
+        return HANOutput(
+            video_probs=(time_weights * (modality_weights * probs)).sum(dim=2).sum(dim=1),
+            audio_probs=(time_weights * probs).sum(dim=1)[:, 0, :],
+            visual_probs=(time_weights * probs).sum(dim=1)[:, 1, :],
+            audio_logits=self.fc_prob(audio),
+            visual_logits=self.fc_prob(visual),
+            audio_features=audio,
+            visual_features=visual,
+            visual_inputs=visual_inputs,
+        )
+
+
+class NaiveTemporalTransformer(nn.Module):
+    """The temporal transformer of stage 1."""
+
+    def __init__(
+        self,
+        audio_dim: int = 512,
+        visual_dim: int = 768,
+        audio_text_dim: int = 512,
+        visual_text_dim: int = 768,
+        dim: int = 1024,
+        num_heads: int = 16,
+        ffn_dim: int = 2048,
+        num_layers: int = 5,
+        dropout: float = 0.3,
+        audio_logit_scale: float = 3.2912,
+        visual_logit_scale: float = 4.6052,
+    ):
+        super().__init__()
+        self.proj_a = NaiveMLP(audio_dim, 2 * dim, dim)
+        self.proj_v = NaiveMLP(visual_dim, 2 * dim, dim)
+        for stream in ("a", "v"):
+            layers = (NaiveEncoderLayer(dim, num_heads, ffn_dim, dropout, cross_modal=False) for _ in range(num_layers))
+            encoder = nn.Module()
+            encoder.layers = nn.ModuleList(layers)
+            setattr(self, f"{stream}_transformer", nn.ModuleDict({"encoder": encoder}))
+        self.final_proj_a = NaiveMLP(dim, audio_text_dim, audio_text_dim)
+        self.final_proj_v = NaiveMLP(dim, visual_text_dim, visual_text_dim)
+        self.register_buffer("a_logit_scale", torch.tensor(audio_logit_scale))
+        self.register_buffer("v_logit_scale", torch.tensor(visual_logit_scale))
+
+    def forward(
+        self, audio: Tensor, visual: Tensor, audio_events: Tensor, visual_events: Tensor, mask: Tensor
+    ) -> TemporalTransformerOutput:
+        """audio (B, T, audio_dim), visual (B, T, visual_dim), events (C, text_dim) each, mask (B, T) False: padding"""
+        audio, visual = self.proj_a(audio), self.proj_v(visual)
+        for layer in self.a_transformer["encoder"].layers:
+            audio = layer(audio, ~mask)
+        for layer in self.v_transformer["encoder"].layers:
+            visual = layer(visual, ~mask)
+        audio, visual = self.final_proj_a(audio), self.final_proj_v(visual)
+        return TemporalTransformerOutput(
+            audio_logits=torch.matmul(audio, audio_events.T) * self.a_logit_scale,
+            visual_logits=torch.matmul(visual, visual_events.T) * self.v_logit_scale,
+        )

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Every benchmark beside a naive implementation, on simulated features at true shapes; docs/performance.md explains it.
+#   bash scripts/benchmark.sh --quick       a smaller sample, in under three minutes on two CPU cores
+#   bash scripts/benchmark.sh --accuracy    what bf16 costs in accuracy, instead
+#   ANNOTATIONS=../shared/annotations bash scripts/benchmark.sh    real annotations, and so the real lengths of videos
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+ANNOTATIONS=${ANNOTATIONS:-}         # folder that holds LLP/ and UnAV/; empty: annotations are generated
+WORK_DIR=${WORK_DIR:-data/benchmark} # takes data (9 GB without --quick) and results
+
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+"$PYTHON" -m benchmarks.run --work_dir "$WORK_DIR" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} "$@"
