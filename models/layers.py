@@ -51,8 +51,9 @@ class Dropout(nn.Module):
             return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-        keep = bits.ge_(round(self.p * 2**16) - 2**15)  # 0 or 1
-        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
+        dropped = round(self.p * 2**16)  # of 2^16 numbers
+        keep = bits.ge_(dropped - 2**15)  # 0 or 1
+        return x * keep.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
 class MultiheadAttention(nn.Module):
