@@ -16,7 +16,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p, dtype):
     out = Dropout(p).train()(x)
     dropped = (out == 0).double().mean().item()
     assert abs(dropped - p) < 4 * (p * (1 - p) / x.numel()) ** 0.5 + 1 / 65536
-    assert out.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-2 if dtype == torch.bfloat16 else 1e-6)
+    assert out.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-2 if dtype == torch.bfloat16 else 1e-4)
     assert out.dtype == dtype
 
 
@@ -33,7 +33,7 @@ def test_dropout_masks_the_gradient_as_it_masks_the_input():
     x = torch.randn(7, 13, requires_grad=True)
     out = Dropout(0.4).train()(x)
     out.sum().backward()
-    assert torch.equal(x.grad, torch.where(out == 0, 0.0, 1 / (1 - 0.4)))
+    torch.testing.assert_close(x.grad, torch.where(out == 0, 0.0, 1 / (1 - 0.4)), rtol=1e-4, atol=0)
 
 
 def test_dropout_is_off_in_evaluation():
