@@ -72,6 +72,11 @@ class Pipeline:
         inputs = {"pseudo_label_dir": self.pseudo_labels(dataset, "framewise")}
         return self._han("valor", dataset, seed, settings, inputs)
 
+    def valor_with_uwav_network(self, seed: int) -> Job:
+        """UWAV's network and recipe on VALOR's labels: only the labels differ from the "hard" row of Table 4."""
+        inputs = {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")}
+        return self._han("uwav", "LLP", seed, {"segment_labels": "hard", "reweight": False, "mixup": False}, inputs)
+
     def video_labels_only(self, seed: int, dataset: str = "LLP") -> Job:
         """UWAV's network and recipe without pseudo-labels."""
         return self._han("uwav", dataset, seed, {"segment_labels": "none"}, {})

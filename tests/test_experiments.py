@@ -19,10 +19,12 @@ from experiments.__main__ import main as run_experiments
 from experiments.collecting import Study
 from experiments.drawings import varied_videos
 from experiments.jobs import ENTRY_POINTS, Job, Runner, make_job, to_flags
+from experiments.orders import ORDERS, orders_table
 from experiments.pipeline import PRESETS, Pipeline, load_preset
 from tests.tiny_runs import assert_same_weights
 from utils.errors import InputError
 from utils.predictions import Predictions
+from utils.reports import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PARSERS = {
@@ -293,6 +295,27 @@ def test_videos_for_timelines_are_chosen_by_their_truth_alone():
     assert len(chosen[0]) == 5
     for n in chosen[0]:
         assert (audio[n] | visual[n]).any(axis=0).sum() >= 2
+
+
+def test_orders_are_looked_up_in_the_collected_tables(tmp_path: Path):
+    of_two = study(tmp_path, 1, 2)
+    experiment, runner = EXPERIMENTS["table3"](of_two), Runner(tmp_path / "runs")
+    for job, visual in zip(experiment.jobs, (61.0, 60.5), strict=True):  # VALOR, UWAV
+        finish(runner, job, **{**dict.fromkeys(NAMES, 50.0), "segment_V": visual})
+    write_table(tmp_path / "results" / "table3.json", experiment.tables(runner)["table3"])
+    (row,) = orders_table(tmp_path / "results").rows
+    assert row.labels == ("Temporal transformer over VALOR, visual", "table3", "NO")
+    assert [cell.mean for cell in row.cells] == [60.5, 61.0, -0.5]
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(order.table for order in ORDERS))
+def test_every_order_is_about_rows_and_columns_that_are_there(tmp_path: Path, name: str):
+    experiment, runner = EXPERIMENTS[name.partition("_")[0]](study(tmp_path)), Runner(tmp_path / "runs")
+    for job in dict.fromkeys(experiment.jobs):
+        finish(runner, job, **dict.fromkeys([*NAMES, "accuracy"], 50.0))
+    write_table(tmp_path / "results" / f"{name}.json", experiment.tables(runner)[name])
+    rows = orders_table(tmp_path / "results").rows
+    assert [row.labels[2] for row in rows] == ["yes"] * sum(order.table == name for order in ORDERS)
 
 
 # ---- scripts
