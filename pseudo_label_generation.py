@@ -313,7 +313,7 @@ def main(argv: list[str] | None = None) -> None:
             pairs[name] = (Events(pseudo.audio_labels.view(shape), pseudo.visual_labels.view(shape)), truth)
 
     method = METHOD_OF_TEACHER[args.teacher]
-    table = QUALITY[args.dataset](method, pairs, "simulated" * is_simulated(data_dir))
+    table = QUALITY[args.dataset](method, pairs, "simulated features" * is_simulated(data_dir))
     write_tables(args.output_dir / "pseudo_label_quality", table)
     log.info("\n" + format_text(table))
     finish_run(args.output_dir, {name: score_events(args.dataset, *events) for name, events in pairs.items()})

@@ -181,7 +181,7 @@ def report_llp(
     Args:
         folder: of the evaluation, named as the run.
         evaluated: predicted and true events of each split.
-        note: "simulated" where the features are.
+        note: "simulated features" where the features are.
         published: methods of the paper to print beside.
     """
     rows = []
@@ -258,7 +258,7 @@ def main(argv: list[str] | None = None) -> None:
             draw_timelines(args.output_dir / f"timelines_{name}", split, prediction, truth, videos)
 
     report = {"LLP": report_llp, "AVE": report_ave}[args.dataset]
-    note = "simulated" * is_simulated(data_dir_of(args, args.dataset))
+    note = "simulated features" * is_simulated(data_dir_of(args, args.dataset))
     published = (PUBLISHED_NAMES[args.method], "UWAV")
     table = report(args.output_dir, evaluated, first.annotations.classes, note, published)
     write_tables(args.output_dir / "scores", table)

@@ -95,7 +95,7 @@ def _segment_logits(
         torch.full((split.num_videos, num_segments, num_classes), -torch.inf, device=split.device) for _ in range(2)
     )
     first = 0
-    for batch in tqdm(split.in_order(batch_size), disable=not progress, total=-(-split.num_videos // batch_size)):
+    for batch in tqdm(split.in_order(batch_size), disable=None if progress else True, total=-(-split.num_videos // batch_size)):
         parts = score(batch)
         count, length = parts[0].shape[:2]
         for whole, part in zip((audio, visual), parts, strict=True):
@@ -113,7 +113,7 @@ def han_scores(
     """Run HAN over a split of videos of equal length."""
     model.eval()
     parts = []
-    for batch in tqdm(split.in_order(batch_size), disable=not progress, total=-(-split.num_videos // batch_size)):
+    for batch in tqdm(split.in_order(batch_size), disable=None if progress else True, total=-(-split.num_videos // batch_size)):
         output = precision.run(model, batch.audio, batch.visual)
         parts.append(
             (output.audio_logits, output.visual_logits, output.video_probs, output.audio_probs, output.visual_probs)

@@ -97,7 +97,7 @@ def fit(
             group["lr"] = lr
         model.train()
         sums: dict[str, Tensor] = {}  # stay on the device until the epoch ends: no step waits for the host
-        bar = tqdm(total=steps, desc=f"epoch {epoch}/{recipe.num_epochs}", unit="step", leave=False, mininterval=0.5)
+        bar = tqdm(total=steps, desc=f"epoch {epoch}/{recipe.num_epochs}", unit="step", leave=False, disable=None)
         for batch in train.shuffled(recipe.batch_size, recipe.seed, epoch):
             losses = step_losses(batch)
             optimizer.zero_grad(set_to_none=True)
