@@ -1,6 +1,7 @@
 """Networks over a whole split, batch by batch, without gradients."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,12 @@ def pad_rows(rows: Tensor, lengths: Tensor, value: float | bool = False) -> Tens
     padded = rows.new_full((*mask.shape, rows.shape[-1]), value)
     padded[mask.to(rows.device)] = rows
     return padded
+
+
+def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[Batch]:
+    """All batches of a split, with a progress bar on a terminal where it is wanted."""
+    total = math.ceil(split.num_videos / batch_size)
+    return tqdm(split.in_order(batch_size), disable=None if progress else True, total=total)
 
 
 @torch.inference_mode()
@@ -95,7 +102,7 @@ def _segment_logits(
         torch.full((split.num_videos, num_segments, num_classes), -torch.inf, device=split.device) for _ in range(2)
     )
     first = 0
-    for batch in tqdm(split.in_order(batch_size), disable=None if progress else True, total=-(-split.num_videos // batch_size)):
+    for batch in _in_order(split, batch_size, progress):
         parts = score(batch)
         count, length = parts[0].shape[:2]
         for whole, part in zip((audio, visual), parts, strict=True):
@@ -113,7 +120,7 @@ def han_scores(
     """Run HAN over a split of videos of equal length."""
     model.eval()
     parts = []
-    for batch in tqdm(split.in_order(batch_size), disable=None if progress else True, total=-(-split.num_videos // batch_size)):
+    for batch in _in_order(split, batch_size, progress):
         output = precision.run(model, batch.audio, batch.visual)
         parts.append(
             (output.audio_logits, output.visual_logits, output.video_probs, output.audio_probs, output.visual_probs)
