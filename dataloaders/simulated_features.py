@@ -21,9 +21,12 @@ STOP_WORDS = frozenset(
     ["a", "an", "and", "by", "flyby", "for", "in", "of", "on", "passing", "the", "to", "up", "with", "other", "down"]
 )
 GENERIC_WORDS = frozenset(
-    ["playing", "people", "driving", "cleaning", "floors", "sound", "noise", "kit", "electronic", "base"]
-)
-GENERIC_WEIGHT = 0.25
+    (
+        "playing", "people", "driving", "cleaning", "floors", "sound", "noise", "kit", "electronic", "base",
+        "man", "woman", "male", "female", "child", "kid",
+    )
+)  # fmt: skip
+GENERIC_WEIGHT = 0.4
 SYNONYMS = {
     "speech": "speak", "talk": "speak", "male": "man", "female": "woman", "laughter": "laugh", "fiddle": "violin",
     "infant": "baby", "sob": "cry", "mower": "mow", "lawnmow": "mow", "airplane": "aircraft", "siren": "alarm",
@@ -38,46 +41,45 @@ class StreamModel:
     hidden: float  # mean share of an event's segments whose evidence is missing
     hidden_spread: float  # how much that share differs between events: concentration of its beta distribution
     gain_spread: float  # standard deviation of an event's log strength
-    distractor: float  # probability, per segment, of false evidence for a class of the video that is not active there
-    foreign_distractor: float  # probability, per segment, of false evidence for any other class
+    distractor: float  # probability, per segment, of false evidence for a suggested class that is not active there
+    suggested: float  # mean number of further classes, not of the video, that distractors suggest
 
 
 @dataclass(frozen=True)
-class EmbeddingModel:
-    """Parameters of a backbone with a text encoder (CLIP, CLAP); amplitudes relative to one event's evidence."""
+class FeatureModel:
+    """Parameters of one backbone; amplitudes are norms, relative to the evidence of one event of strength 1."""
 
-    concepts: int  # K, dimensions that word vectors span
-    text_common: float  # share of a text feature's norm that all texts have in common
-    gap: float  # the constant that all segments have in common
-    context: float  # an event's own look or timbre, present in all its segments, evidence or not
-    scene: float  # the video's constant look, over all D dimensions
-    scene_concepts: float  # the same within the concepts: resemblance to events that are not there
-    noise: float  # per segment, over all D dimensions
-    noise_concepts: float  # per segment, within the concepts
+    concepts: int  # K, dimensions that the words' vectors span
+    styles: int  # S, dimensions of everything that says nothing about classes
+    scene: float  # the video's constant style
+    look: float  # an event's own look or timbre, in all its segments, evidence or not: a style, too
+    noise: float  # per segment, over all K + S dimensions
+    frame_noise: float = 0.0  # per frame, around its second (res152)
 
 
 @dataclass(frozen=True)
-class BackboneModel:
-    """Parameters of a backbone without a text encoder; amplitudes relative to one event's evidence."""
+class TextModel:
+    """Parameters of the text encoder that goes with a backbone (CLIP, CLAP)."""
 
-    context: float
-    scene: float
-    noise: float
-    frame_noise: float = 0.0  # per frame around its second (res152)
+    common: float  # what all texts have in common
+    association: float  # a class's text in the dimensions of style, so that a scene resembles events that are not there
+    gap: float  # the constant that all segments have in common, apart from all texts
 
 
 STREAMS = {
-    "audio": StreamModel(hidden=0.3, hidden_spread=3.0, gain_spread=0.3, distractor=0.25, foreign_distractor=0.2),
-    "visual": StreamModel(hidden=0.35, hidden_spread=3.0, gain_spread=0.3, distractor=0.25, foreign_distractor=0.2),
-}
-EMBEDDINGS = {
-    "clip": EmbeddingModel(64, 0.6, 3.0, 1.0, 1.5, 1.0, 1.5, 1.5),
-    "clap": EmbeddingModel(64, 0.3, 1.5, 1.0, 1.5, 1.0, 1.5, 1.5),
+    "audio": StreamModel(hidden=0.4, hidden_spread=20.0, gain_spread=0.2, distractor=0.08, suggested=3.0),
+    "visual": StreamModel(hidden=0.4, hidden_spread=20.0, gain_spread=0.2, distractor=0.08, suggested=3.0),
 }
 BACKBONES = {
-    "vggish": BackboneModel(context=0.5, scene=1.0, noise=2.0),
-    "res152": BackboneModel(context=0.5, scene=1.5, noise=3.0, frame_noise=3.0),
-    "r2plus1d_18": BackboneModel(context=0.5, scene=1.5, noise=3.0),
+    "clip": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
+    "clap": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
+    "vggish": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0),
+    "res152": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0, frame_noise=2.0),
+    "r2plus1d_18": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0),
+}
+TEXTS = {
+    "clip": TextModel(common=0.1, association=1.0, gap=3.0),
+    "clap": TextModel(common=0.1, association=1.0, gap=1.5),
 }
 
 
@@ -120,10 +122,10 @@ def _stem(word: str) -> str:
 
 
 @cache
-def _concept_axes(feature: str, seed: int) -> np.ndarray:
-    """(K, D) orthonormal rows: the directions of a feature's space that words span."""
-    rng = generator(seed, "axes", feature)
-    square = rng.standard_normal((WIDTHS[feature], EMBEDDINGS[feature].concepts))
+def _axes(feature: str, seed: int) -> np.ndarray:
+    """(2 + K + S, D) orthonormal rows: of all texts, of all segments, of concepts and of styles."""
+    model = BACKBONES[feature]
+    square = generator(seed, "axes", feature).standard_normal((WIDTHS[feature], 2 + model.concepts + model.styles))
     return np.linalg.qr(square)[0].T.astype(np.float32)
 
 
@@ -131,36 +133,27 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-@cache
-def _direction(feature: str, what: str, seed: int) -> np.ndarray:
-    """(D,) a fixed unit vector of a feature's space."""
-    return _unit(generator(seed, "direction", feature, what).standard_normal(WIDTHS[feature]).astype(np.float32))
-
-
-def class_concepts(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """Meaning of each class name as the weighted sum of its words' vectors: C names -> (C, K) float32, unit rows."""
-    concepts = EMBEDDINGS[feature].concepts
+def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, seed: int) -> np.ndarray:
+    """The weighted sum of its words' random vectors for each name: C names -> (C, size) float32, unit rows."""
     rows = [
-        sum(w * _unit(generator(seed, "word", feature, s).standard_normal(concepts)) for s, w in name_words(n).items())
+        sum(w * _unit(generator(seed, what, feature, s).standard_normal(size)) for s, w in name_words(n).items())
         for n in names
     ]
     return _unit(np.stack(rows)).astype(np.float32)
 
 
+def class_concepts(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
+    """What a backbone makes of each class, by the words of its name: C names -> (C, K) float32, unit rows."""
+    return _sums_of_words(feature, "word", names, BACKBONES[feature].concepts, seed)
+
+
 def text_features(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
     """Text features of class names in the space of CLIP or CLAP: C names -> (C, D) float32, unit rows."""
-    common = EMBEDDINGS[feature].text_common
-    meaning = class_concepts(feature, names, seed) @ _concept_axes(feature, seed)  # (C, D)
-    return _unit(math.sqrt(common) * _direction(feature, "text", seed) + math.sqrt(1 - common) * meaning)
-
-
-def _class_prototypes(feature: str, names: tuple[str, ...], seed: int) -> np.ndarray:
-    """Directions of the classes in a feature's space: (C, D) float32, unit rows."""
-    if feature in EMBEDDINGS:
-        return class_concepts(feature, names, seed) @ _concept_axes(feature, seed)
-    keys = [" ".join(sorted(name_words(name))) for name in names]
-    rows = [generator(seed, "prototype", feature, key).standard_normal(WIDTHS[feature]) for key in keys]
-    return _unit(np.stack(rows)).astype(np.float32)
+    names, model = tuple(names), TEXTS[feature]
+    concepts = class_concepts(feature, names, seed)
+    styles = model.association * _sums_of_words(feature, "association", names, BACKBONES[feature].styles, seed)
+    constants = np.tile(np.float32([model.common, 0]), (len(names), 1))
+    return _unit(np.concatenate([constants, concepts, styles], axis=1) @ _axes(feature, seed))
 
 
 @dataclass(frozen=True)
@@ -184,20 +177,19 @@ class VideoSimulator:
         self.dataset = dataset
         self.classes = classes
         self.seed = seed
-        self.prototypes = {feature: _class_prototypes(feature, classes, seed) for feature in FEATURES}
+        self.prototypes = {feature: class_concepts(feature, classes, seed) for feature in FEATURES}
 
     def features(self, video: str, truth: Truth, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Features of one video by name, each (T x rows per second, D) float32. They do not depend on each other."""
         evidence = {m: self._evidence(video, m, truth) for m in {MODALITIES[name] for name in names}}
-        simulate = {True: self._embedding, False: self._backbone}
-        return {name: simulate[name in EMBEDDINGS](name, video, evidence[MODALITIES[name]]) for name in names}
+        return {name: self._feature(name, video, evidence[MODALITIES[name]]) for name in names}
 
     def _evidence(self, video: str, modality: str, truth: Truth) -> _Evidence:
         model = STREAMS[modality]
         rng = generator(self.seed, self.dataset, video, modality)
         active = truth.audio if modality == "audio" else truth.visual  # (T, C)
         events, event_classes = _runs(active)  # (T, J), (J,)
-        num_segments, num_classes = active.shape
+        num_classes = active.shape[1]
         num_events = len(event_classes)
 
         share = rng.beta(model.hidden * model.hidden_spread, (1 - model.hidden) * model.hidden_spread, num_events)
@@ -206,46 +198,35 @@ class VideoSimulator:
         classes = np.zeros(active.shape, np.float32)
         np.add.at(classes.T, event_classes, (visible * strength).T.astype(np.float32))
 
-        candidates = (truth.labels | truth.audio.any(0) | truth.visual.any(0)) & ~active  # (T, C)
-        false = candidates & (rng.random(active.shape) < model.distractor)
-        foreign = np.zeros_like(active)
-        foreign[np.arange(num_segments), rng.integers(num_classes, size=num_segments)] = True
-        false |= foreign & ~active & (rng.random((num_segments, 1)) < model.foreign_distractor)
+        suggested = truth.labels | truth.audio.any(0) | truth.visual.any(0)  # (C,)
+        suggested[rng.integers(num_classes, size=rng.poisson(model.suggested))] = True
+        false = suggested & ~active & (rng.random(active.shape) < model.distractor)
         classes += false * np.exp(model.gain_spread * rng.standard_normal(active.shape)).astype(np.float32)
         return _Evidence(classes, events)
 
-    def _embedding(self, feature: str, video: str, evidence: _Evidence) -> np.ndarray:
-        """(T, D) float32, unit rows: constant gap + scene + evidence + the events' own looks + noise."""
-        model = EMBEDDINGS[feature]
-        rng = generator(self.seed, self.dataset, video, feature)
-        (num_segments, num_events), width = evidence.events.shape, WIDTHS[feature]
-        wide = rng.standard_normal((num_segments + num_events + 1, width), dtype=np.float32) / math.sqrt(width)
-        noise, looks, scene = np.split(wide, [num_segments, num_segments + num_events])
-        inside = rng.standard_normal((num_segments + 1, model.concepts), dtype=np.float32) / math.sqrt(model.concepts)
-        inside[:-1] *= model.noise_concepts
-        inside[:-1] += model.scene_concepts * inside[-1]
-        rows = model.gap * _direction(feature, "gap", self.seed) + model.scene * scene + model.noise * noise
-        rows += inside[:-1] @ _concept_axes(feature, self.seed)
-        rows += evidence.classes @ self.prototypes[feature]
-        rows += model.context * (evidence.events.astype(np.float32) @ looks)
-        return _unit(rows)
-
-    def _backbone(self, feature: str, video: str, evidence: _Evidence) -> np.ndarray:
-        """(T x rows per second, D) float32, not negative: rectified sum of evidence, looks, scene and noise."""
+    def _feature(self, feature: str, video: str, evidence: _Evidence) -> np.ndarray:
+        """(T x rows per second, D) float32; CLIP and CLAP: unit rows, others: not negative."""
         model = BACKBONES[feature]
         rng = generator(self.seed, self.dataset, video, feature)
-        (num_segments, num_events), width = evidence.events.shape, WIDTHS[feature]
-        wide = rng.standard_normal((num_segments + num_events + 1, width), dtype=np.float32) / math.sqrt(width)
-        noise, looks, scene = np.split(wide, [num_segments, num_segments + num_events])
-        rows = evidence.classes @ self.prototypes[feature] + model.scene * scene + model.noise * noise
-        rows += model.context * (evidence.events.astype(np.float32) @ looks)
+        num_segments, num_events = evidence.events.shape
         per_second = FEATURES[feature].rows_per_second
+        size = model.concepts + model.styles
+
+        def normal(rows: int, columns: int) -> np.ndarray:  # rows of norm 1 on average
+            return rng.standard_normal((rows, columns), dtype=np.float32) / math.sqrt(columns)
+
+        latent = model.noise * normal(num_segments, size)
+        latent[:, : model.concepts] += evidence.classes @ self.prototypes[feature]
+        looks = evidence.events.astype(np.float32) @ normal(num_events, model.styles)
+        latent[:, model.concepts :] += model.scene * normal(1, model.styles) + model.look * looks
         if per_second > 1:
-            rows = np.repeat(rows, per_second, axis=0)
-            frames = rng.standard_normal(rows.shape, dtype=np.float32)
-            frames *= model.frame_noise / math.sqrt(width)
-            rows += frames
-        rows *= math.sqrt(width) / 4
+            latent = np.repeat(latent, per_second, axis=0)
+            latent += model.frame_noise * normal(len(latent), size)
+        axes = _axes(feature, self.seed)
+        rows = latent @ axes[2:]
+        if feature in TEXTS:
+            return _unit(rows + TEXTS[feature].gap * axes[1])
+        rows *= math.sqrt(WIDTHS[feature]) / 4
         rows += 0.25
         return np.maximum(rows, 0, out=rows)
 

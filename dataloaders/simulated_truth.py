@@ -17,7 +17,7 @@ class OneSidedEvents:
     mean_share: float  # mean length as a share of the video
 
 
-ONE_SIDED = OneSidedEvents(of_label=0.5, others=1.0, mean_share=0.4)
+ONE_SIDED = OneSidedEvents(of_label=0.3, others=0.5, mean_share=0.4)
 
 
 def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:

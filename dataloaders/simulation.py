@@ -27,8 +27,8 @@ from dataloaders.features import FEATURES, event_features_path, feature_path
 from dataloaders.simulated_annotations import ANNOTATION_FILES, choose_videos, copy_annotations, generate_annotations
 from dataloaders.simulated_features import (
     BACKBONES,
-    EMBEDDINGS,
     STREAMS,
+    TEXTS,
     WIDTHS,
     Truth,
     VideoSimulator,
@@ -153,8 +153,8 @@ def _start(
         "model": {
             "one_sided_events": asdict(ONE_SIDED),
             "streams": {name: asdict(model) for name, model in STREAMS.items()},
-            "embeddings": {name: asdict(model) for name, model in EMBEDDINGS.items()},
             "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
+            "texts": {name: asdict(model) for name, model in TEXTS.items()},
         },
     }
     path = data_dir / MARKER
