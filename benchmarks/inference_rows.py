@@ -84,7 +84,11 @@ def metrics(setup: Setup) -> Measurement:
     """All F-scores of random events."""
     truth = [random_events(NUM_EVALUATED, seed) for seed in (0, 1)]
     generator = torch.Generator().manual_seed(2)
-    prediction = [events ^ (torch.rand(events.shape, generator=generator) < 0.01) for events in truth]
+    prediction = []
+    for seed, events in enumerate(truth, start=2):
+        wrong = (torch.rand(events.shape, generator=generator) < 0.15) & events.any(dim=1, keepdim=True)
+        other = random_events(NUM_EVALUATED, seed) & (torch.rand(NUM_EVALUATED, 1, 1, generator=generator) < 0.3)
+        prediction.append((events ^ wrong) | other)
     streams = (*prediction, *truth)
     few = [events[: setup.effort.naive_scored] for events in streams]
     arrays = [events.numpy() for events in few]

@@ -92,6 +92,7 @@ def prepare(work_dir: Path, annotations: Path | None, effort: Effort) -> Setup:
     """Simulate what is not there yet, and measure the machine."""
     sizes = "_".join(str(n or "all") for n in (*effort.llp_videos.values(), effort.unav_videos))
     folder = work_dir / f"{'generated' if annotations is None else 'annotated'}_{sizes}"
+    print(f"simulating what is not yet in {folder}", flush=True)
     simulate("LLP", folder, annotations, effort.llp_videos)
     unav_sizes = {"train": min(effort.unav_videos, UNAV_TRAIN_VIDEOS), "val": 2, "test": 2}
     simulate("UnAV", folder, annotations, unav_sizes)

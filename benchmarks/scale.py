@@ -91,8 +91,12 @@ def zero_split(folder: Path, split: str, num_videos: int, num_segments: int, res
 
 def peak_bytes() -> int:
     """Most memory that this process has had resident at once, mapped files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    try:
+        with open("/proc/self/status") as file:  # Linux's ru_maxrss is also that of the process that started this one
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -11,4 +11,5 @@ WORK_DIR=${WORK_DIR:-data/benchmark} # takes data (9 GB without --quick) and res
 
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
+export TQDM_DISABLE=1 # bars of every few timed steps
 "$PYTHON" -m benchmarks.run --work_dir "$WORK_DIR" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} "$@"

@@ -63,11 +63,15 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     return Counts(tp, per_class(predicted_first) - tp, per_class(true_first) - tp)
 
 
+def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
+    """F-score of each class in float64, and whether it occurs in prediction or truth: both in the shape of the counts."""
+    denominator = 2 * counts.tp + counts.fp + counts.fn
+    return 2 * counts.tp.double() / denominator.clamp(min=1), denominator > 0
+
+
 def video_f_scores(counts: Counts) -> Tensor:
     """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
-    denominator = 2 * counts.tp + counts.fp + counts.fn  # (N, C)
-    occurs = denominator > 0
-    f_scores = 2 * counts.tp.double() / denominator.clamp(min=1)
+    f_scores, occurs = class_f_scores(counts)  # (N, C)
     num_occurring = occurs.sum(dim=1)
     mean = (f_scores * occurs).sum(dim=1) / num_occurring.clamp(min=1)
     return torch.where(num_occurring > 0, mean, 1.0)
@@ -92,6 +96,41 @@ class ParsingScores:
     event: LevelScores
 
 
+@dataclass
+class _Cells:
+    """The K pairs of a video and a class that anything predicts or marks; videos have few of the C classes."""
+
+    num_videos: int
+    video: Tensor  # (K,)
+    audio_prediction: Tensor  # (K, T, 1), as of K videos with one class
+    visual_prediction: Tensor
+    audio_truth: Tensor
+    visual_truth: Tensor
+
+    @staticmethod
+    def of(*streams: Tensor) -> "_Cells":
+        """Four (N, T, C) bool in the order of the fields."""
+        marked = streams[0] | streams[1] | streams[2] | streams[3]
+        video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
+        return _Cells(len(marked), video, *(stream[video, :, label].unsqueeze(-1) for stream in streams))
+
+    def per_video_f_scores(self, level: str) -> Tensor:
+        """(N, 4) float64, see `per_video_f_scores`."""
+        count = {"segment": segment_counts, "event": event_counts}[level]
+        audio = count(self.audio_prediction, self.audio_truth)
+        visual = count(self.visual_prediction, self.visual_truth)
+        audio_visual = count(self.audio_prediction & self.visual_prediction, self.audio_truth & self.visual_truth)
+        return torch.stack([self._mean(c) for c in (audio, visual, audio_visual, audio + visual)], dim=1)
+
+    def _mean(self, counts: Counts) -> Tensor:
+        """`video_f_scores` of counts (K, 1) -> (N,)."""
+        f_scores, occurs = (values.squeeze(1).double() for values in class_f_scores(counts))
+        sums, num_occurring = (
+            f_scores.new_zeros(self.num_videos).index_add(0, self.video, x) for x in (f_scores, occurs)
+        )
+        return torch.where(num_occurring > 0, sums / num_occurring.clamp(min=1), 1.0)
+
+
 def per_video_f_scores(
     audio_prediction: Tensor, visual_prediction: Tensor, audio_truth: Tensor, visual_truth: Tensor, level: str
 ) -> Tensor:
@@ -100,11 +139,7 @@ def per_video_f_scores(
     Args:
         level: "segment" or "event".
     """
-    count = {"segment": segment_counts, "event": event_counts}[level]
-    audio = count(audio_prediction, audio_truth)
-    visual = count(visual_prediction, visual_truth)
-    audio_visual = count(audio_prediction & visual_prediction, audio_truth & visual_truth)
-    return torch.stack([video_f_scores(c) for c in (audio, visual, audio_visual, audio + visual)], dim=1)
+    return _Cells.of(audio_prediction, visual_prediction, audio_truth, visual_truth).per_video_f_scores(level)
 
 
 def level_scores(per_video: Tensor) -> LevelScores:
@@ -117,8 +152,8 @@ def parsing_scores(
     audio_prediction: Tensor, visual_prediction: Tensor, audio_truth: Tensor, visual_truth: Tensor
 ) -> ParsingScores:
     """All F-scores of a split: four (N, T, C) bool -> scores in percent."""
-    streams = (audio_prediction, visual_prediction, audio_truth, visual_truth)
-    return ParsingScores(*(level_scores(per_video_f_scores(*streams, level)) for level in ("segment", "event")))
+    cells = _Cells.of(audio_prediction, visual_prediction, audio_truth, visual_truth)
+    return ParsingScores(*(level_scores(cells.per_video_f_scores(level)) for level in ("segment", "event")))
 
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
