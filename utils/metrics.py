@@ -64,7 +64,7 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
 
 
 def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
-    """F-score of each class in float64, and whether it occurs in prediction or truth: both in the shape of the counts."""
+    """F-score of each class in float64, and whether the class occurs at all: both in the shape of the counts."""
     denominator = 2 * counts.tp + counts.fp + counts.fn
     return 2 * counts.tp.double() / denominator.clamp(min=1), denominator > 0
 
