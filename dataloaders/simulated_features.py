@@ -73,9 +73,9 @@ STREAMS = {
 BACKBONES = {
     "clip": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
     "clap": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
-    "vggish": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0),
-    "res152": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0, frame_noise=2.0),
-    "r2plus1d_18": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=1.0),
+    "vggish": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.4),
+    "res152": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.8, frame_noise=1.0),
+    "r2plus1d_18": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.8),
 }
 TEXTS = {
     "clip": TextModel(common=0.1, association=1.0, gap=3.0),
