@@ -15,7 +15,7 @@ simulate() { # data set, videos of train, val and test
         --dataset "$1" --num_train "$2" --num_val "$3" --num_test "$4"
 }
 simulate LLP 1000 300 500
-simulate UnAV 600 150 10
+simulate UnAV 1200 150 10
 simulate AVE 600 200 300
 bash scripts/paper/all.sh --preset small "$@"
 
@@ -26,7 +26,7 @@ bash scripts/paper/all.sh --preset small "$@"
 **Simulated**: features are drawn from the generative model of [simulation.md](simulation.md), around the real annotations where they
 are at hand; networks are small and training is short. Only orders may be compared with the published numbers.
 
-Made by one command (1000 training videos of LLP, 600 of UnAV, 600 of AVE; preset
+Made by one command (1000 training videos of LLP, 1200 of UnAV, 600 of AVE; preset
 [\`small\`](../experiments/presets/small.yaml)):
 
     ANNOTATIONS=$ANNOTATIONS bash scripts/simulated_results.sh $*
