@@ -24,6 +24,7 @@ from benchmarks.measure import UNAV_TRAIN_VIDEOS, Effort, Measurement, Setup
 from dataloaders.simulation import simulate
 from utils.files import write_text
 from utils.reports import Column, Row, Table, format_text, write_tables
+from utils.runs import run_entry_point
 
 FULL = Effort(
     llp_videos={"train": None, "val": None, "test": None},
@@ -169,4 +170,4 @@ def describe(measurement: Measurement) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)
