@@ -11,6 +11,7 @@ from dataloaders.cleaned_labels import load_cleaned_labels
 from models import HAN
 from utils.arguments import (
     HAN_DEFAULTS,
+    add_compile_argument,
     add_data_arguments,
     add_device_arguments,
     add_recipe_arguments,
@@ -19,7 +20,7 @@ from utils.arguments import (
     open_split_of,
     recipe_of,
 )
-from utils.device import Precision, select_device
+from utils.device import Precision, compile_network, select_device
 from utils.evaluation import BEST_METRIC, DECODING_HELP, decoder, predict_events, score_events, true_events
 from utils.losses import smooth_labels
 from utils.methods import METHOD_DEFAULTS
@@ -125,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         seed=20000,
     )
     add_device_arguments(parser)
+    add_compile_argument(parser)
     add_run_arguments(parser)
     return parser
 
@@ -233,8 +235,10 @@ def main(argv: list[str] | None = None) -> None:
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
+    forward = compile_network(model, device) if args.compile else model
+
     def step_losses(batch):
-        output = precision.run(model, batch.audio, batch.visual)
+        output = precision.run(forward, batch.audio, batch.visual)
         parts = [objective.losses(output, batch, model.fc_prob)]
         if guided is not None:
             parts.append(guided.losses(output, batch))

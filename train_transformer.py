@@ -7,6 +7,7 @@ import torch
 from dataloaders.batches import SplitBatches, open_events
 from models import TemporalTransformer
 from utils.arguments import (
+    add_compile_argument,
     add_data_arguments,
     add_device_arguments,
     add_recipe_arguments,
@@ -15,7 +16,7 @@ from utils.arguments import (
     open_split_of,
     recipe_of,
 )
-from utils.device import Precision, select_device
+from utils.device import Precision, compile_network, select_device
 from utils.inference import pad_rows, temporal_transformer_logits
 from utils.metrics import segment_counts, video_f_scores
 from utils.objectives import temporal_transformer_losses
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="loss weight of every segment of a class that occurs in the video (the paper does not mention it; 1: off)",
     )
     add_device_arguments(parser)
+    add_compile_argument(parser)
     add_run_arguments(parser)
     return parser
 
@@ -95,8 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
+    forward = compile_network(model, device) if args.compile else model
+
     def step_losses(batch):
-        output = precision.run(model, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
+        output = precision.run(forward, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
         return temporal_transformer_losses(output, batch, args.occurring_weight)
 
     progress = fit(

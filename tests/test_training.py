@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,24 @@ def test_batches_run_over_every_video_once_in_another_order_each_epoch(llp_dir):
         assert (matches.sum(0) == 1).all() and (matches.sum(1) == 1).all()
         orders.append(matches.float().argmax(1).tolist())
     assert orders[0] != orders[1]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
+def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path):
+    histories = []
+    for flag in ("--no-compile", "--compile"):
+        run = train(
+            llp_dir,
+            tmp_path / flag,
+            *VIDEO_LABELS_ONLY,
+            "--dropout",
+            "0",
+            "--num_layers",
+            "1",
+            "--batch_size",
+            "7",
+            flag,
+        )
+        histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"])
+    for eager, compiled in zip(*histories, strict=True):
+        assert compiled["total"] == pytest.approx(eager["total"], rel=1e-4)

@@ -65,6 +65,16 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eval_batch_size", type=int, default=128)
 
 
+def add_compile_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether training compiles its network."""
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler",
+    )
+
+
 def add_recipe_arguments(
     parser: argparse.ArgumentParser,
     *,
