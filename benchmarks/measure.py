@@ -33,6 +33,7 @@ class Effort:
     labelled: int
     naive_labelled: int
     rate_seconds: float  # spent on each of the machine's rates
+    compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
     batch_size: int = 64
     han: dict[str, int] = field(default_factory=dict)  # arguments of the networks that differ from the paper's
     transformer: dict[str, int] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a smaller sample of everything")
     parser.add_argument("--accuracy", action="store_true", help="bf16 against float32 on simulated LLP, three seeds")
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="default: not with --quick")
+    parser.add_argument("--compiled", action="store_true", help="also train compiled networks")
     parser.add_argument("--work_dir", type=Path, default=Path("data/benchmark"), help="takes data and results")
     parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/; default: generated annotations")
     parser.add_argument("--gpu_precision", choices=("tf32", "bf16"), default="bf16")
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         write_tables(args.work_dir / "accuracy", table)
         print("\n" + format_text(table))
         return
-    effort = QUICK if args.quick else FULL
+    effort = replace(QUICK if args.quick else FULL, compiled=args.compiled)
     setup = prepare(args.work_dir, args.annotations, effort)
     measurements = []
     for measurement in cpu_measurements(setup):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dataloaders.batches import SplitBatches
 from models import HAN, TemporalTransformer
-from utils.device import Precision
+from utils.device import Precision, compile_network
 from utils.objectives import HANObjective, temporal_transformer_losses
 from utils.training import Recipe, fit
 
@@ -55,13 +55,16 @@ def han_objective(split: SplitBatches) -> HANObjective:
     )
 
 
-def seconds_of_han_steps(model: HAN, split: SplitBatches, precision: str, num_steps: int, batch_size: int) -> float:
+def seconds_of_han_steps(
+    model: HAN, split: SplitBatches, precision: str, num_steps: int, batch_size: int, compiled: bool = False
+) -> float:
     """Seconds of some steps of stage 3, data included, after as many to warm up."""
     how = Precision(precision, split.device)
     objective = han_objective(split)
+    forward = compile_network(model, split.device) if compiled else model
 
     def step_losses(batch):
-        return objective.losses(how.run(model, batch.audio, batch.visual), batch, model.fc_prob)
+        return objective.losses(how.run(forward, batch.audio, batch.visual), batch, model.fc_prob)
 
     return _seconds_of_steps(model, split, step_losses, HAN_RECIPE, num_steps, batch_size)
 
@@ -73,12 +76,14 @@ def seconds_of_transformer_steps(
     precision: str,
     num_steps: int,
     batch_size: int,
+    compiled: bool = False,
 ) -> float:
     """Seconds of some steps of stage 1, data included, after as many to warm up."""
     how = Precision(precision, split.device)
+    forward = compile_network(model, split.device) if compiled else model
 
     def step_losses(batch):
-        output = how.run(model, batch.audio, batch.visual, *events, batch.mask)
+        output = how.run(forward, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
         return temporal_transformer_losses(output, batch)
 
     return _seconds_of_steps(model, split, step_losses, TRANSFORMER_RECIPE, num_steps, batch_size)

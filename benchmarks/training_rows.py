@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from benchmarks.measure import (
     TEACHER_AUDIO,
     TEACHER_VISUAL,
     UNAV_TRAIN_VIDEOS,
+    Effort,
     Measurement,
     Setup,
     in_turn,
@@ -42,6 +44,7 @@ from utils.training import Recipe
 
 PREFETCHED = 6  # batches that two workers hold ready or are reading: so many more are offered than are used
 LONGEST_UNAV = 60  # segments
+GOALS = {"float32": "2x", "bf16": "5x"}
 
 
 def han_epoch(setup: Setup) -> list[Measurement]:
@@ -65,8 +68,10 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     seconds = in_turn(
         {
             "naive": lambda: seconds_of_naive_steps(slow, HAN_RECIPE, naive_losses, files, steps, batch_size),
-            "float32": lambda: seconds_of_han_steps(model, split, "float32", steps, batch_size),
-            "bf16": lambda: seconds_of_han_steps(model, split, "bf16", steps, batch_size),
+            **{
+                name: partial(seconds_of_han_steps, model, split, precision, steps, batch_size, compiled)
+                for name, precision, compiled in variants(effort)
+            },
         },
         effort.rounds,
     )
@@ -98,8 +103,12 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
     seconds = in_turn(
         {
             "naive": lambda: seconds_of_naive_steps(slow, TRANSFORMER_RECIPE, naive_losses, files, steps, batch_size),
-            "float32": lambda: seconds_of_transformer_steps(model, split, events, "float32", steps, batch_size),
-            "bf16": lambda: seconds_of_transformer_steps(model, split, events, "bf16", steps, batch_size),
+            **{
+                name: partial(
+                    seconds_of_transformer_steps, model, split, events, precision, steps, batch_size, compiled
+                )
+                for name, precision, compiled in variants(effort)
+            },
         },
         effort.rounds,
     )
@@ -119,6 +128,12 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
     )
 
 
+def variants(effort: Effort) -> list[tuple[str, str, bool]]:
+    """Ways to train: name, precision, compiled."""
+    plain = [(precision, precision, False) for precision in GOALS]
+    return plain + [(f"{precision}, compiled", precision, True) for precision in GOALS if effort.compiled]
+
+
 def epoch_rows(
     setup: Setup,
     what: str,
@@ -135,15 +150,15 @@ def epoch_rows(
     num_bytes = PARAMETER_PASSES * parameter_bytes(model) * num_videos / batch_size
     return [
         Measurement(
-            f"{what}, {precision}",
+            f"{what}, {name}",
             scale * statistics.median(seconds["naive"]),
-            scale * statistics.median(seconds[precision]),
-            goal,
+            scale * statistics.median(seconds[name]),
+            GOALS[precision],
             setup.machine.floor_seconds(precision, operations * num_videos, num_bytes),
             f"{num_measured} videos{detail} in batches of {batch_size}, {len(seconds['naive'])} rounds, scaled",
-            {name: seconds[name] for name in ("naive", precision)},
+            {way: seconds[way] for way in ("naive", name)},
         )
-        for precision, goal in (("float32", "2x"), ("bf16", "5x"))
+        for name, precision, _ in variants(setup.effort)
     ]
 
 
