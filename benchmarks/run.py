@@ -30,14 +30,14 @@ FULL = Effort(
     llp_videos={"train": None, "val": None, "test": None},
     unav_videos=512,
     rounds=3,
-    han_steps=8,
-    transformer_steps=2,
+    han_steps=6,
+    transformer_steps=1,
     transformer_batch=64,
-    naive_evaluated=400,
+    naive_evaluated=200,
     naive_scored=1_849,
     searched=649,
-    labelled=2_048,
-    naive_labelled=150,
+    labelled=1_024,
+    naive_labelled=100,
     rate_seconds=3.0,
 )
 QUICK = Effort(
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         measurements += gpu_rows(folder, args.gpu_precision, args.gpu_epochs or (4 if args.quick else 80), 5)
     report(args.work_dir / "benchmark", measurements, setup.machine)
     if args.growth or (args.growth is None and not args.quick):
-        table = scale_rows.growth(num_videos=10_000, num_steps=4)
+        table = scale_rows.growth(num_videos=10_000, num_steps=3)
         write_tables(args.work_dir / "growth", table)
         print("\n" + format_text(table))
 
