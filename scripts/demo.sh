@@ -6,21 +6,19 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-DATASET=${DATASET:-LLP}           # LLP or AVE
-ANNOTATIONS=${ANNOTATIONS:-}      # folder that holds LLP/, UnAV/, AVE/; empty: annotations are generated
-DEMO_DIR=${DEMO_DIR:-demo}        # takes data, runs and tables
-NUM_PRETRAIN=${NUM_PRETRAIN:-800} # UnAV videos for stage 1
-NUM_TRAIN=${NUM_TRAIN:-600}       # videos for stage 3
-NUM_EVAL=${NUM_EVAL:-300}         # validation videos, and as many test videos
-NETWORK=${NETWORK:---dim 128 --num_heads 4 --ffn_dim 256 --num_layers 2}
-STAGE1=${STAGE1:---num_epochs 10 --warmup_epochs 2 --lr 1e-3 --lr_min 1e-4 --dropout 0.1}
-STAGE3=${STAGE3:---num_epochs 20 --warmup_epochs 2 --lr 5e-4 --lr_min 5e-5}
+DATASET=${DATASET:-LLP}            # LLP or AVE
+ANNOTATIONS=${ANNOTATIONS:-}       # folder that holds LLP/, UnAV/, AVE/; empty: annotations are generated
+DEMO_DIR=${DEMO_DIR:-demo}         # takes data, runs and tables
+NUM_PRETRAIN=${NUM_PRETRAIN:-1000} # UnAV videos for stage 1
+NUM_TRAIN=${NUM_TRAIN:-800}        # videos for stage 3
+NUM_EVAL=${NUM_EVAL:-300}          # validation videos, and as many test videos
+STAGE1=${STAGE1:---dim 128 --num_heads 4 --ffn_dim 256 --num_layers 1 --dropout 0.1 --num_epochs 12 --warmup_epochs 2 --lr 1e-3 --batch_size 32}
+STAGE3=${STAGE3:---dim 64 --num_heads 4 --ffn_dim 128 --num_layers 1 --num_epochs 16 --warmup_epochs 1 --lr 1e-3 --batch_size 16}
 
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
 stages=scripts
 [[ "$DATASET" == AVE ]] && stages=scripts/ave
-read -r -a network <<< "$NETWORK"
 read -r -a stage1 <<< "$STAGE1"
 read -r -a stage3 <<< "$STAGE3"
 kind=generated
@@ -36,12 +34,12 @@ for dataset in UnAV "$DATASET"; do
         --num_train "$number" --num_val "$NUM_EVAL" --num_test "$NUM_EVAL" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"}
 done
 echo "== Stage 1: pre-training the temporal transformer on UnAV"
-DATA_DIR=$data/UnAV bash "$stages/train_transformer.sh" "${network[@]}" "${stage1[@]}"
+DATA_DIR=$data/UnAV bash "$stages/train_transformer.sh" "${stage1[@]}"
 export DATA_DIR=$data/$DATASET
 echo "== Stage 2: pseudo-labels for $DATASET"
 bash "$stages/pseudo_label_generation.sh"
 echo "== Stage 3: training HAN on $DATASET"
-bash "$stages/train_han.sh" "${network[@]}" "${stage3[@]}"
+bash "$stages/train_han.sh" "${stage3[@]}"
 echo "== Stage 4: evaluation"
 bash "$stages/test_han.sh"
 echo "Simulated features: these numbers show that the code runs, not how good the method is."

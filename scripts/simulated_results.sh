@@ -14,7 +14,7 @@ simulate() { # data set, videos of train, val and test
     python -m dataloaders.simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
         --dataset "$1" --num_train "$2" --num_val "$3" --num_test "$4"
 }
-simulate LLP 1000 300 500
+simulate LLP 1000 649 1200 # all of val and test
 simulate UnAV 1200 150 10
 simulate AVE 600 200 300
 bash scripts/paper/all.sh --preset small "$@"

@@ -106,9 +106,8 @@ def test_demo_runs_from_nothing_to_the_table_and_figures(tmp_path, dataset):
         NUM_PRETRAIN="8",
         NUM_TRAIN="8",
         NUM_EVAL="4",
-        NETWORK="--dim 16 --num_heads 2 --ffn_dim 16 --num_layers 1",
-        STAGE1="--num_epochs 1",
-        STAGE3="--num_epochs 1",
+        STAGE1="--dim 16 --num_heads 2 --ffn_dim 16 --num_layers 1 --num_epochs 1",
+        STAGE3="--dim 16 --num_heads 2 --ffn_dim 16 --num_layers 1 --num_epochs 1",
     )
     assert done.returncode == 0, done.stderr
     assert "published" in done.stdout
