@@ -29,11 +29,10 @@ def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
 
 
 def _runs(active: Tensor) -> tuple[Tensor, Tensor]:
-    """First indices and lengths of all maximal runs of True: (R, T) bool -> (K,), (K,), indices into the flat input."""
-    padded = F.pad(active, (1, 1))  # (R, T + 2)
-    first = (padded[:, 1:-1] & ~padded[:, :-2]).flatten().nonzero().squeeze(1)
-    last = (padded[:, 1:-1] & ~padded[:, 2:]).flatten().nonzero().squeeze(1)
-    return first, last - first + 1
+    """Maximal runs of True: (R, T) bool -> (K,) first positions, (K,) lengths; row r, segment t is at r·(T + 1) + t."""
+    separated = F.pad(F.pad(active, (0, 1)).flatten(), (1, 0))  # a gap after every row, and before the first
+    changes = (separated[1:] != separated[:-1]).nonzero().squeeze(1)  # first, end, first, end, ...
+    return changes[::2].contiguous(), changes[1::2] - changes[::2]
 
 
 def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
@@ -56,7 +55,7 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     hit = 3 * overlap_length >= predicted_length[in_predicted] + true_length[in_true]
 
     def per_class(first: Tensor) -> Tensor:
-        cells = torch.bincount(first.div(num_segments, rounding_mode="floor"), minlength=num_videos * num_classes)
+        cells = torch.bincount(first.div(num_segments + 1, rounding_mode="floor"), minlength=num_videos * num_classes)
         return cells.view(num_videos, num_classes)
 
     tp = per_class(overlap_first[hit])
