@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_data import write_llp, write_unav
+from tests.tiny_data import write_ave, write_llp, write_unav
 
 
 @pytest.fixture
@@ -17,3 +17,9 @@ def llp_dir(tmp_path: Path) -> Path:
 def unav_dir(tmp_path: Path) -> Path:
     """A tiny UnAV folder of its own."""
     return write_unav(tmp_path / "data" / "UnAV")
+
+
+@pytest.fixture
+def ave_dir(tmp_path: Path) -> Path:
+    """A tiny AVE folder of its own."""
+    return write_ave(tmp_path / "data" / "AVE")

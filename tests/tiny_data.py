@@ -1,10 +1,11 @@
-"""Tiny LLP and UnAV folders in the real layout: random features, narrow ones, and hand-made annotations."""
+"""Tiny LLP, UnAV and AVE folders in the real layout: random features, narrow ones, and hand-made annotations."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 
+from dataloaders.ave import AVE_CLASSES
 from dataloaders.datasets import load_annotations
 from dataloaders.features import FEATURES, event_features_path, feature_path
 from dataloaders.llp import LLP_CLASSES
@@ -53,6 +54,26 @@ def write_unav(folder: Path, num_train: int = 10, num_eval: int = 5, seed: int =
             database[f"{subset[:3]}{n:08d}"] = {"duration": duration, "annotations": [event], "subset": subset}
     (folder / "unav100_annotations.json").write_text(json.dumps({"version": "1", "database": database}))
     write_features(folder, "UnAV", ("clip", "clap"), rng)
+    return folder
+
+
+def write_ave(folder: Path, num_train: int = 12, num_eval: int = 6, classes: int = 3, seed: int = 2) -> Path:
+    """Videos of one event each, in part of the video; the first one is background throughout."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    every_line = ["Category&VideoID&Quality&StartTime&EndTime"]
+    for split, number in (("train", num_train), ("val", num_eval), ("test", num_eval)):
+        lines = []
+        for n in range(number):
+            start = int(rng.integers(0, 6))
+            end = start + int(rng.integers(2, 5)) if n else start
+            lines.append(f"{AVE_CLASSES[n % classes]}&{split[:2]}{n:09d}&good&{start}&{end}")
+        (folder / f"{split}Set.txt").write_text("\n".join(lines) + "\n")
+        every_line += lines
+    (folder / "Annotations.txt").write_text(
+        "Category&VideoID&Quality&StartTime&EndTime\n" + "\n".join(every_line) + "\n"
+    )
+    write_features(folder, "AVE", ("clip", "clap", "r2plus1d_18"), rng)
     return folder
 
 

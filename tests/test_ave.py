@@ -1,0 +1,179 @@
+"""The second experiment, AVE: thresholds for accuracy, decoding of one event a video, and stages 2 to 4."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dataloaders.ave import AVE_CLASSES
+from tests.tiny_runs import NETWORK, evaluate, label, pretrain, train
+from utils.decoding import decode_single_event
+from utils.errors import InputError
+from utils.thresholds import accuracy_thresholds
+
+
+@pytest.fixture
+def pretrained(unav_dir, tmp_path) -> Path:
+    return pretrain(unav_dir, tmp_path / "runs", "--num_epochs", "1")
+
+
+@pytest.fixture
+def pseudo_label_dir(ave_dir, pretrained) -> Path:
+    label(ave_dir, pretrained, "--dataset", "AVE")
+    return pretrained / "AVE_Dataset"
+
+
+def train_ave(ave_dir: Path, output_dir: Path, pseudo_label_dir: Path, *flags: str) -> Path:
+    return train(ave_dir, output_dir, "--dataset", "AVE", "--pseudo_label_dir", pseudo_label_dir, *flags)
+
+
+def random_problem(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Logits of both modalities, labels, video labels: 12 videos of one of 4 classes, 6 segments; class 3 has none."""
+    generator = torch.Generator().manual_seed(seed)
+    audio, visual = torch.randn(2, 12, 6, 4, generator=generator)
+    video_labels = torch.nn.functional.one_hot(torch.arange(12) % 3, 4).bool()
+    labels = (torch.rand(12, 6, 4, generator=generator) < 0.5) & video_labels.unsqueeze(1)
+    return audio, visual, labels, video_labels
+
+
+def literal_search(audio, visual, labels, num_candidates: int) -> tuple[float, float, float]:
+    """The best pair of thresholds over lists of logits and labels, by trying every pair."""
+
+    def candidates(logits: list[float]) -> list[float]:
+        step = (max(logits) - min(logits)) / (num_candidates - 2)
+        first = min(logits) - step
+        return [first + (max(logits) - first) * i / (num_candidates - 1) for i in range(num_candidates)]
+
+    best = (-1.0, 0.0, 0.0)
+    for a in candidates(audio):
+        for v in candidates(visual):
+            right = sum(
+                (x > a + 1e-9 and y > v + 1e-9) == truth for x, y, truth in zip(audio, visual, labels, strict=True)
+            )
+            best = max(best, (right / len(labels), a, v), key=lambda item: item[0])
+    return best
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("class_wise", [True, False])
+def test_thresholds_are_as_accurate_as_those_of_a_literal_search(seed, class_wise):
+    audio, visual, labels, video_labels = random_problem(seed)
+    search = accuracy_thresholds(audio, visual, labels, video_labels, class_wise, num_candidates=9)
+    in_video = video_labels.unsqueeze(1).expand(labels.shape)
+    for k in range(3 if class_wise else 1):
+        cells = in_video.clone()
+        if class_wise:
+            cells[:, :, [c for c in range(4) if c != k]] = False
+        streams = [x[cells].tolist() for x in (audio.double(), visual.double(), labels)]
+        best, _, _ = literal_search(*streams, num_candidates=9)
+        assert search.accuracy[k].item() == pytest.approx(best)
+        chosen = [(a > search.audio[k] and v > search.visual[k]) == truth for a, v, truth in zip(*streams, strict=True)]
+        assert sum(chosen) / len(chosen) == pytest.approx(best)
+    if class_wise:
+        assert search.accuracy[3].isnan()  # no video of this class
+
+
+def test_searching_together_is_never_worse_than_apart():
+    for seed in range(10):
+        problem = random_problem(seed)
+        together, apart = (accuracy_thresholds(*problem, jointly=jointly) for jointly in (True, False))
+        assert (together.accuracy[:3] >= apart.accuracy[:3]).all()
+
+
+def scores_of_one_video() -> tuple[Tensor, Tensor, Tensor]:
+    """Three segments, three classes: class 1 wins by video probability, class 2 by the mean over segments."""
+    audio = torch.tensor([[[-9.0, 1.0, 5.0], [-9.0, 1.0, 5.0], [-9.0, -1.0, 5.0]]])
+    visual = torch.tensor([[[-9.0, 1.0, 5.0], [-9.0, -1.0, -5.0], [-9.0, -1.0, 5.0]]])
+    return audio, visual, torch.tensor([[0.1, 0.9, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("event_from", "active_in", "event", "segments"),
+    [
+        ("video", "both", 1, [0]),
+        ("video", "either", 1, [0, 1]),
+        ("segments", "both", 2, [0, 2]),
+        ("segments", "either", 2, [0, 1, 2]),
+    ],
+)
+def test_video_has_its_most_likely_event_where_it_is_active(event_from, active_in, event, segments):
+    decoded = decode_single_event(*scores_of_one_video(), event_from=event_from, active_in=active_in)
+    expected = torch.zeros(1, 3, 3, dtype=torch.bool)
+    expected[0, segments, event] = True
+    assert torch.equal(decoded, expected)
+
+
+def test_event_is_found_even_where_its_probability_is_low():
+    audio, visual, video_probs = scores_of_one_video()
+    assert decode_single_event(audio, visual, video_probs * 0.1).any()
+
+
+@pytest.mark.parametrize("flags", [(), ("--threshold_type", "class_agnostic"), ("--grid_search", "apart")])
+def test_stage_2_reports_the_accuracy_of_the_labels(ave_dir, pretrained, flags):
+    label(ave_dir, pretrained, "--dataset", "AVE", *flags)
+    folder = pretrained / "AVE_Dataset"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary.keys() == {"val", "test"}
+    assert summary["val"]["accuracy"] >= 100 * background_share(
+        ave_dir / "valSet.txt"
+    )  # "all background" is a candidate
+    thresholds = load_file(folder / "val.safetensors")["audio_thresholds"]
+    assert thresholds.shape == (28,)
+    assert (thresholds.unique().numel() == 1) == ("class_agnostic" in flags)
+
+
+def background_share(path: Path) -> float:
+    events = [line.split("&")[3:] for line in path.read_text().splitlines()]
+    return 1 - sum(int(end) - int(start) for start, end in events) / (10 * len(events))
+
+
+def test_recipe_of_ave_is_the_default(ave_dir, pseudo_label_dir, tmp_path):
+    run = train_ave(ave_dir, tmp_path / "runs", pseudo_label_dir)
+    assert run.name.startswith("HAN_soft_reweight_mixup_AVE_")
+    settings = yaml.safe_load((run / "args.yaml").read_text())
+    assert settings["audio_features"] == ["clap"]
+    assert settings["visual_features"] == ["clip", "r2plus1d_18"]
+    assert settings["mixup_labels"] == "ceiling"
+
+
+def test_han_is_evaluated_by_accuracy_with_tables_and_confusion_matrices(ave_dir, pseudo_label_dir, tmp_path):
+    run = train_ave(ave_dir, tmp_path / "runs", pseudo_label_dir)
+    logs = evaluate(run, tmp_path / "logs")
+    best = json.loads((run / "summary.json").read_text())["accuracy"]
+    assert json.loads((logs / "summary.json").read_text())["val"]["accuracy"] == pytest.approx(best)
+    assert "published" in (logs / "scores.txt").read_text()
+    for split in ("val", "test"):
+        assert (logs / f"confusion_{split}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(logs / f"per_class_{split}.csv")) >= len(AVE_CLASSES)
+
+
+def test_training_never_reads_the_segments_of_training_videos(ave_dir, pseudo_label_dir, tmp_path):
+    before = train_ave(ave_dir, tmp_path / "before", pseudo_label_dir)
+    lines = (ave_dir / "trainSet.txt").read_text().splitlines()
+    moved = [lines[0], *(line.rsplit("&", 2)[0] + "&0&10" for line in lines[1:])]  # the first has no event at all
+    (ave_dir / "trainSet.txt").write_text("\n".join(moved) + "\n")
+    annotations = (ave_dir / "Annotations.txt").read_text()
+    for line, other in zip(lines, moved, strict=True):
+        annotations = annotations.replace(line, other)
+    (ave_dir / "Annotations.txt").write_text(annotations)
+    after = train_ave(ave_dir, tmp_path / "after", pseudo_label_dir)
+    weights = [torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True) for run in (before, after)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_pseudo_labels_of_another_data_set_are_refused(ave_dir, llp_dir, pretrained, tmp_path):
+    of_llp = label(llp_dir, pretrained)
+    with pytest.raises(InputError, match="pseudo-labels of LLP with 25 classes"):
+        train_ave(ave_dir, tmp_path / "runs", of_llp)
+
+
+def test_checkpoint_of_another_data_set_is_refused(ave_dir, llp_dir, tmp_path):
+    flags = ("--audio_features", "clap", "--visual_features", "clip", "r2plus1d_18", *NETWORK)
+    run = train(llp_dir, tmp_path / "runs", "--segment_labels", "none", *flags)
+    with pytest.raises(InputError, match="num_classes 25 instead of 28"):
+        evaluate(run, tmp_path / "logs", "--dataset", "AVE", "--data_dir", ave_dir, "--annotations_dir", ave_dir)
