@@ -158,6 +158,8 @@ def quantity(value: float, unit: str) -> str:
     """Three significant digits with a unit that suits."""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB"
+    if value >= 100:
+        return f"{value:,.0f} s"
     for factor, name in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= factor:
             return f"{value / factor:.3g} {name}"

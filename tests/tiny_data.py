@@ -70,9 +70,7 @@ def write_ave(folder: Path, num_train: int = 12, num_eval: int = 6, classes: int
             lines.append(f"{AVE_CLASSES[n % classes]}&{split[:2]}{n:09d}&good&{start}&{end}")
         (folder / f"{split}Set.txt").write_text("\n".join(lines) + "\n")
         every_line += lines
-    (folder / "Annotations.txt").write_text(
-        "Category&VideoID&Quality&StartTime&EndTime\n" + "\n".join(every_line) + "\n"
-    )
+    (folder / "Annotations.txt").write_text("\n".join(every_line) + "\n")
     write_features(folder, "AVE", ("clip", "clap", "r2plus1d_18"), rng)
     return folder
 
