@@ -112,7 +112,7 @@ def percentage(part: Tensor, whole: Tensor) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_settings(build_parser(), argv, settings_of_run)
-    device = select_device(args.device)
+    device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
     args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
     args.output_dir = args.output_dir or args.checkpoint_dir / f"{args.dataset}_Exchange"

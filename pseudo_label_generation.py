@@ -270,7 +270,7 @@ def framewise_teacher(
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_settings(build_parser(), argv)
-    device = select_device(args.device)
+    device = select_device(args.device, args.deterministic)
     data_dir = data_dir_of(args, args.dataset)
     find_settings(args)
     args.output_dir.mkdir(parents=True, exist_ok=True)

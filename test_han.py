@@ -225,7 +225,7 @@ def report_ave(
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    device = select_device(args.device)
+    device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
     splits = {name: open_split_of(args, args.dataset, name, device) for name in args.splits}
     first = splits[args.splits[0]]

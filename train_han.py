@@ -184,7 +184,7 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    device = select_device(args.device)
+    device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
     find_label_folders(args)

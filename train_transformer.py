@@ -72,7 +72,7 @@ def validate(model, split: SplitBatches, events, batch_size: int, precision: Pre
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_settings(build_parser(), argv)
-    device = select_device(args.device)
+    device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
     train, val = (open_split_of(args, DATASET, name, device) for name in ("train", "val"))

@@ -238,3 +238,15 @@ def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path):
         histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"])
     for eager, compiled in zip(*histories, strict=True):
         assert compiled["total"] == pytest.approx(eager["total"], rel=1e-4)
+
+
+def test_deterministic_training_equals_itself_and_the_default_on_the_cpu(llp_dir, tmp_path):
+    try:
+        runs = [
+            train(llp_dir, tmp_path / str(n), *VIDEO_LABELS_ONLY, *flags)
+            for n, flags in enumerate([("--deterministic",), ("--deterministic",), ()])
+        ]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_weights(runs[0], runs[1])
+    assert_same_weights(runs[0], runs[2])

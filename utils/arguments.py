@@ -61,6 +61,12 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     """Where and how precisely to compute."""
     group = parser.add_argument_group("device")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    group.add_argument(
+        "--deterministic",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway",
+    )
     group.add_argument("--precision", choices=PRECISIONS, default="float32")
     group.add_argument("--eval_batch_size", type=int, default=128)
 

@@ -1,6 +1,7 @@
 """Devices and numerical precision."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -12,12 +13,18 @@ from utils.errors import InputError
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
-def select_device(name: str = "auto") -> torch.device:
+def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:
     """The device of a run: CUDA, else Apple's, else the CPU when `name` is "auto".
+
+    Args:
+        deterministic: choose kernels that give the same result in every run; slower on CUDA. The CPU's do anyway.
 
     Raises:
         InputError: when the named device is not there.
     """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # has to be there before CUDA starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
