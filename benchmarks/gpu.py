@@ -16,8 +16,8 @@ from dataloaders.store import open_features
 FEATURES = {"LLP": ["vggish", "res152", "r2plus1d_18", "clip", "clap"], "UnAV": ["clip", "clap"]}
 
 
-def gpu_rows(folder: Path, precision: str, num_epochs: int, num_seeds: int) -> list[Measurement]:
-    """Stages 1 to 4, and several seeds of stage 3 in one process; features are packed before the clock starts.
+def gpu_rows(folder: Path, precision: str, num_epochs: int, device: str = "cuda") -> list[Measurement]:
+    """Stages 1 to 4; features are packed before the clock starts.
 
     Args:
         folder: holds `LLP/` and `UnAV/`.
@@ -27,34 +27,30 @@ def gpu_rows(folder: Path, precision: str, num_epochs: int, num_seeds: int) -> l
         for split in ("train", "val", "test"):
             open_features(load_annotations(dataset, folder / dataset, split), features, folder / dataset)
     runs = folder / "gpu_runs"
-    device = ["--device", "cuda", "--precision", precision]
-    llp = [*device, "--data_dir", str(folder / "LLP")]
+    common = ["--device", device, "--precision", precision]
+    llp = [*common, "--data_dir", str(folder / "LLP")]
     training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20"]
-    unav = [*device, "--data_dir", str(folder / "UnAV")]
+    unav = [*common, "--data_dir", str(folder / "UnAV")]
     find = ["--runs_dir", str(runs)]
-    warm_up()
+    warm_up(device)
     seconds = {
         "stage 1": timed(lambda: train_transformer.main([*unav, *training])),
         "stage 2": timed(lambda: pseudo_label_generation.main([*llp, *find])),
         "stage 3": timed(lambda: train_han.main([*llp, *training])),
         "stage 4": timed(lambda: test_han.main([*llp, *find, "--logs_dir", str(folder / "gpu_logs")])),
     }
-    name = torch.cuda.get_device_name()
+    name = torch.cuda.get_device_name() if device == "cuda" else device
     row = Measurement(
         "", None, 0.0, "", sample=f"{name}, {precision}, {num_epochs} epochs, validation after each; packed before"
     )
-    rows = [
+    return [
         replace(row, what=f"GPU: stage 3, {num_epochs} epochs", ours=seconds["stage 3"], goal="30 s"),
         replace(row, what=f"GPU: stage 1, {num_epochs} epochs", ours=seconds["stage 1"], goal="90 s"),
         replace(row, what="GPU: all four stages", ours=sum(seconds.values()), goal="3 min"),
     ]
-    if "--num_runs" in train_han.build_parser()._option_string_actions:
-        several = timed(lambda: train_han.main([*llp, *training, "--num_runs", str(num_seeds)]))
-        rows.append(replace(row, what=f"GPU: {num_seeds} seeds of stage 3", ours=several, goal="2x one seed"))
-    return rows
 
 
-def warm_up() -> None:
-    """Start CUDA and its libraries, which is not part of any stage."""
-    a = torch.randn(1024, 1024, device="cuda")
+def warm_up(device: str) -> None:
+    """Start the device's libraries, which is not part of any stage."""
+    a = torch.randn(1024, 1024, device=device)
     (a @ a).sum().item()

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = args.work_dir / "paper_size"
         for dataset in ("LLP", "UnAV"):
             simulate(dataset, folder, args.annotations)
-        measurements += gpu_rows(folder, args.gpu_precision, args.gpu_epochs or (4 if args.quick else 80), 5)
+        measurements += gpu_rows(folder, args.gpu_precision, args.gpu_epochs or (4 if args.quick else 80))
     report(args.work_dir / "benchmark", measurements, setup.machine)
     if args.growth or (args.growth is None and not args.quick):
         table = scale_rows.growth(num_videos=10_000, num_steps=3)
