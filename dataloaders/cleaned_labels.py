@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, find_samples
 from utils.errors import InputError
 from utils.files import atomic_write
 
@@ -34,23 +33,9 @@ class CleanedLabels:
                 have an event that the video's label lacks.
         """
         num_classes = len(annotations.classes)
-        if self.dataset != annotations.dataset or self.classes[:num_classes] != annotations.classes:
-            raise InputError(
-                where,
-                f"cleaned labels of {self.dataset} with {len(self.classes)} classes",
-                f"cleaned labels of {annotations.dataset} with its {num_classes} classes in order",
-                WAY_OUT,
-            )
-        index = {sample_id: n for n, sample_id in enumerate(self.sample_ids)}
-        absent = [sample_id for sample_id in annotations.sample_ids if sample_id not in index]
-        if absent:
-            raise InputError(
-                where,
-                f"no labels for {len(absent)} of {annotations.num_videos} videos, for instance {absent[0]}",
-                f"labels of every {annotations.split} video",
-                WAY_OUT,
-            )
-        videos = torch.tensor([index[sample_id] for sample_id in annotations.sample_ids], dtype=torch.int64)
+        videos = find_samples(
+            annotations, self.dataset, self.classes, self.sample_ids, where, "cleaned labels", WAY_OUT
+        )
         audio, visual = self.audio_labels[videos, :num_classes], self.visual_labels[videos, :num_classes]
         added = (audio | visual) & ~annotations.video_labels  # (N, C)
         if added.any():

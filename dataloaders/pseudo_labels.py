@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dataloaders.annotations import SplitAnnotations, segment_rows
+from dataloaders.annotations import SplitAnnotations, find_samples, segment_rows
 from dataloaders.npy import read_npy
 from utils.errors import InputError
 from utils.files import atomic_write
@@ -54,23 +54,7 @@ class PseudoLabels:
             InputError: when they are of another data set, their first classes are others, or they lack a video.
         """
         num_classes = len(annotations.classes)
-        if self.dataset != annotations.dataset or self.classes[:num_classes] != annotations.classes:
-            raise InputError(
-                where,
-                f"pseudo-labels of {self.dataset} with {len(self.classes)} classes",
-                f"pseudo-labels of {annotations.dataset} with its {len(annotations.classes)} classes in order",
-                WAY_OUT,
-            )
-        index = {sample_id: n for n, sample_id in enumerate(self.sample_ids)}
-        absent = [sample_id for sample_id in annotations.sample_ids if sample_id not in index]
-        if absent:
-            raise InputError(
-                where,
-                f"no pseudo-labels for {len(absent)} of {annotations.num_videos} videos, for instance {absent[0]}",
-                f"pseudo-labels of every {annotations.split} video",
-                WAY_OUT,
-            )
-        videos = torch.tensor([index[sample_id] for sample_id in annotations.sample_ids], dtype=torch.int64)
+        videos = find_samples(annotations, self.dataset, self.classes, self.sample_ids, where, "pseudo-labels", WAY_OUT)
         if not torch.equal(self.lengths[videos], annotations.lengths):
             raise InputError(where, "videos of other lengths", "the annotated numbers of segments", WAY_OUT)
         offsets = torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])

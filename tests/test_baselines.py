@@ -391,7 +391,7 @@ def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path,
     [
         ({"dataset": "AVE"}, "cleaned labels of AVE"),
         ({"classes": LLP_CLASSES[::-1]}, "cleaned labels of LLP"),
-        ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "no labels for 14 of 14 videos"),
+        ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "no cleaned labels for 14 of 14 videos"),
         ({"audio_labels": torch.ones(14, 25, dtype=torch.bool)}, "events that the videos' labels lack"),
     ],
 )
