@@ -8,9 +8,7 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.cleaned_labels import CleanedLabels, save_cleaned_labels
-from models import HAN
-from utils.arguments import add_data_arguments, add_device_arguments, add_subset_arguments, open_split_of
-from utils.checkpoints import load_network
+from utils.arguments import add_data_arguments, add_device_arguments, add_subset_arguments, load_han_of, open_split_of
 from utils.device import Precision, select_device
 from utils.evaluation import true_events
 from utils.exchange import ErrorRates, Exchange, error_rates, exchange_streams
@@ -117,13 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
     args.output_dir = args.output_dir or args.checkpoint_dir / f"{args.dataset}_Exchange"
     train, val = (open_split_of(args, args.dataset, name, device) for name in ("train", "val"))
-    expected = {
-        "audio_dim": train.audio_width,
-        "visual_dim": train.visual_width,
-        "num_classes": len(train.annotations.classes),
-    }
-    settings = {"num_heads": args.num_heads, "pre_norm": args.pre_norm, "encoder_order": args.encoder_order}
-    model = load_network(HAN, args.checkpoint, expected, **settings).to(device)
+    model = load_han_of(args, train)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     write_args(args.output_dir, args)
     log = open_log(args.output_dir)

@@ -8,16 +8,15 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from dataloaders.batches import SplitBatches
-from models import HAN
 from utils.arguments import (
     HAN_DEFAULTS,
     add_data_arguments,
     add_device_arguments,
     add_subset_arguments,
     data_dir_of,
+    load_han_of,
     open_split_of,
 )
-from utils.checkpoints import load_network
 from utils.device import Precision, select_device
 from utils.evaluation import (
     DECODING_HELP,
@@ -229,13 +228,7 @@ def main(argv: list[str] | None = None) -> None:
     precision = Precision(args.precision, device)
     splits = {name: open_split_of(args, args.dataset, name, device) for name in args.splits}
     first = splits[args.splits[0]]
-    expected = {
-        "audio_dim": first.audio_width,
-        "visual_dim": first.visual_width,
-        "num_classes": len(first.annotations.classes),
-    }
-    settings = {"num_heads": args.num_heads, "pre_norm": args.pre_norm, "encoder_order": args.encoder_order}
-    model = load_network(HAN, args.checkpoint, expected, **settings).to(device)
+    model = load_han_of(args, first)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     write_args(args.output_dir, args)
     log = open_log(args.output_dir)

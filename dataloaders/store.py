@@ -5,12 +5,9 @@ files (name, size, time of change, segments). A source that was changed, added o
 is packed again.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +21,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import POOLED
 from dataloaders.features import FEATURES, feature_path, read_segment_features
 from utils.errors import InputError
-from utils.files import atomic_write
+from utils.files import atomic_write, exclusive
 
 PACK_FORMAT = "1"
 READER_THREADS = 8
@@ -93,7 +90,7 @@ def open_features(
         path = packs[feature]
         stale = _why_stale(path, sources[feature])
         if stale:
-            with _lock(packed_dir):
+            with exclusive(packed_dir):
                 stale = _why_stale(path, sources[feature])  # another process may have packed it meanwhile
                 if stale:
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
@@ -157,15 +154,6 @@ def _report_missing(
         f"{annotations.dataset} {annotations.split}: leaving out {len(incomplete)} of {annotations.num_videos} "
         f"videos without feature files; " + "; ".join(lines)
     )
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time pack into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _read_manifest(path: Path) -> _Sources | None:

@@ -1,12 +1,10 @@
 """One call of an entry point: what it computes, where its output lies, and how it is run once only."""
 
-import fcntl
 import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +19,7 @@ import train_han
 import train_transformer
 from utils.device import select_device
 from utils.errors import InputError
-from utils.files import write_text
+from utils.files import exclusive, write_text
 from utils.runs import ARGS_FILE, SUMMARY_FILE
 
 ENTRY_POINTS: dict[str, Callable[[list[str]], None]] = {
@@ -101,7 +99,7 @@ class Runner:
             return output
         paths = {flag: str(self.run(needed)) for flag, needed in job.inputs}
         folder = self.runs_dir / job.key
-        with _lock(folder):
+        with exclusive(folder):
             output = self.output(job)  # another process may have run it meanwhile
             if output is not None:
                 return output
@@ -180,12 +178,3 @@ def machine_name(device: str) -> str:
         model = platform.processor() or platform.machine()
     name = f"{model}, {torch.get_num_threads()} threads"
     return name if chosen.type == "cpu" else f"{chosen.type}, {name}"
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Let one process at a time run a job."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,6 +10,8 @@ from dataloaders.batches import SplitBatches, open_split
 from dataloaders.datasets import DEFAULT_DATA_DIR, load_annotations
 from dataloaders.features import FEATURES
 from dataloaders.subsets import Subset
+from models import HAN
+from utils.checkpoints import load_network
 from utils.device import PRECISIONS
 from utils.schedule import learning_rate, step_learning_rate
 from utils.training import Recipe
@@ -149,6 +151,21 @@ def open_split_of(
         pseudo_dir,
         Subset(getattr(args, "train_fraction", 1.0), getattr(args, "num_classes", None)),
     )
+
+
+def load_han_of(args: argparse.Namespace, split: SplitBatches) -> HAN:
+    """The HAN of `args.checkpoint`, on the split's device.
+
+    Raises:
+        InputError: when it does not fit the split's features and classes.
+    """
+    expected = {
+        "audio_dim": split.audio_width,
+        "visual_dim": split.visual_width,
+        "num_classes": len(split.annotations.classes),
+    }
+    settings = {"num_heads": args.num_heads, "pre_norm": args.pre_norm, "encoder_order": args.encoder_order}
+    return load_network(HAN, args.checkpoint, expected, **settings).to(split.device)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
