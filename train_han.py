@@ -14,21 +14,26 @@ from utils.arguments import (
     add_compile_argument,
     add_data_arguments,
     add_device_arguments,
+    add_num_runs_argument,
     add_recipe_arguments,
     add_run_arguments,
     add_subset_arguments,
     open_split_of,
     recipe_of,
+    seeds_of,
 )
 from utils.device import Precision, compile_network, select_device
+from utils.errors import InputError
 from utils.evaluation import BEST_METRIC, DECODING_HELP, decoder, predict_events, score_events, true_events
 from utils.losses import smooth_labels
 from utils.methods import METHOD_DEFAULTS
+from utils.networks import SingleNetwork, StackedNetworks
 from utils.objectives import ContrastiveObjective, GuidedObjective, HANObjective, add_objectives
 from utils.runs import (
     SUMMARY_FILE,
     create_run_dir,
     finish_run,
+    folders_of_runs,
     newest_finished_run,
     open_log,
     parse_settings,
@@ -125,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
         batch_size=64,
         seed=20000,
     )
+    add_num_runs_argument(parser)
     add_device_arguments(parser)
     add_compile_argument(parser)
     add_run_arguments(parser)
@@ -182,32 +188,49 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
     return {m: of_modality(m).to(split.device, torch.float32) for m in ("audio", "visual")}
 
 
+def make_networks(args: argparse.Namespace, train: SplitBatches) -> SingleNetwork | StackedNetworks:
+    """HAN for the split's features and classes, on its device, with random weights: one, or one a seed.
+
+    Raises:
+        InputError: when the number of runs is impossible, or several are to be compiled.
+    """
+
+    def make() -> HAN:
+        return HAN(
+            num_classes=len(train.annotations.classes),
+            audio_dim=train.audio_width,
+            visual_dim=train.visual_width,
+            dim=args.dim,
+            num_heads=args.num_heads,
+            ffn_dim=args.ffn_dim,
+            num_layers=args.num_layers,
+            num_proj_layers=args.num_proj_layers,
+            num_mmil_layers=args.num_mmil_layers,
+            dropout=args.dropout,
+            pre_norm=args.pre_norm,
+            encoder_order=args.encoder_order,
+            num_audio_proj_layers=args.num_audio_proj_layers,
+            visual_dims=train.visual_widths if args.visual_fusion == "projected" else None,
+        ).to(train.device)
+
+    seed = seeds_of(args)
+    if isinstance(seed, int):
+        torch.manual_seed(seed)
+        return SingleNetwork(make(), seed, train.device)
+    if args.compile:
+        raise InputError("--compile", f"--num_runs {args.num_runs}", "one run", "Leave out one of the two flags.")
+    return StackedNetworks(make, seed, train.device)
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
-    torch.manual_seed(args.seed)
     find_label_folders(args)
 
     train = open_split_of(args, args.dataset, "train", device, args.pseudo_label_dir)
     val = open_split_of(args, args.dataset, "val", device)
     truth = true_events(val.annotations, device)
-    model = HAN(
-        num_classes=len(train.annotations.classes),
-        audio_dim=train.audio_width,
-        visual_dim=train.visual_width,
-        dim=args.dim,
-        num_heads=args.num_heads,
-        ffn_dim=args.ffn_dim,
-        num_layers=args.num_layers,
-        num_proj_layers=args.num_proj_layers,
-        num_mmil_layers=args.num_mmil_layers,
-        dropout=args.dropout,
-        pre_norm=args.pre_norm,
-        encoder_order=args.encoder_order,
-        num_audio_proj_layers=args.num_audio_proj_layers,
-        visual_dims=train.visual_widths if args.visual_fusion == "projected" else None,
-    ).to(device)
     objective = HANObjective(
         segment_labels=args.segment_labels,
         temperature=args.temperature,
@@ -230,16 +253,21 @@ def main(argv: list[str] | None = None) -> None:
             args.contrastive_weight, args.contrastive_temperature, args.contrastive_smoothing
         )
 
+    networks = make_networks(args, train)
     run_dir = args.resume or create_run_dir(args.output_dir, f"HAN_{variant(args)}_{args.dataset}")
     write_args(run_dir, args)
+    folders = folders_of_runs(run_dir, networks.seed)
+    if args.num_runs > 1:  # each is a run folder like any other
+        for folder, seed in zip(folders, networks.seed, strict=True):
+            write_args(folder, argparse.Namespace(**vars(args) | {"num_runs": 1, "seed": seed}))
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
-    forward = compile_network(model, device) if args.compile else model
+    compiled = compile_network(networks.network, device) if args.compile else None
 
-    def step_losses(batch):
-        output = precision.run(forward, batch.audio, batch.visual)
-        parts = [objective.losses(output, batch, model.fc_prob)]
+    def step_losses(network, batch):
+        output = precision.run(network if compiled is None else compiled, batch.audio, batch.visual)
+        parts = [objective.losses(output, batch, network.fc_prob)]
         if guided is not None:
             parts.append(guided.losses(output, batch))
         if contrastive is not None:
@@ -248,18 +276,23 @@ def main(argv: list[str] | None = None) -> None:
 
     decode = decoder(args.dataset, args.decoding)
 
-    def validate() -> dict[str, float]:
-        prediction = predict_events(model, val, args.eval_batch_size, precision, decode)
+    def validate(network) -> dict[str, float]:
+        prediction = predict_events(network, val, args.eval_batch_size, precision, decode)
         return score_events(args.dataset, prediction, truth)
 
     best_metric = BEST_METRIC[args.dataset]
-    progress = fit(
-        model, train, step_losses, validate, recipe_of(args), best_metric, run_dir, log, args.resume is not None
+    runs = fit(
+        networks, train, step_losses, validate, recipe_of(args), best_metric, run_dir, log, args.resume is not None
     )
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, best_metric: progress.best_score})
-    log.info(
-        f"best {best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}: {run_dir / BEST_CHECKPOINT}"
-    )
+    summaries = [{"best_epoch": run.best_epoch, best_metric: run.best_score} for run in runs]
+    for folder, summary in zip(folders, summaries, strict=True):
+        finish_run(folder, summary)
+        log.info(
+            f"best {best_metric} {summary[best_metric]:.2f} in epoch {summary['best_epoch']}: "
+            f"{folder / BEST_CHECKPOINT}"
+        )
+    if len(runs) > 1:
+        finish_run(run_dir, {folder.name: summary for folder, summary in zip(folders, summaries, strict=True)})
 
 
 if __name__ == "__main__":

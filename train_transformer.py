@@ -19,6 +19,7 @@ from utils.arguments import (
 from utils.device import Precision, compile_network, select_device
 from utils.inference import pad_rows, temporal_transformer_logits
 from utils.metrics import segment_counts, video_f_scores
+from utils.networks import SingleNetwork
 from utils.objectives import temporal_transformer_losses
 from utils.runs import create_run_dir, finish_run, open_log, parse_settings, run_entry_point, write_args
 from utils.training import BEST_CHECKPOINT, fit
@@ -97,17 +98,19 @@ def main(argv: list[str] | None = None) -> None:
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
-    forward = compile_network(model, device) if args.compile else model
+    compiled = compile_network(model, device) if args.compile else None
 
-    def step_losses(batch):
-        output = precision.run(forward, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows)
+    def step_losses(network, batch):
+        output = precision.run(
+            network if compiled is None else compiled, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows
+        )
         return temporal_transformer_losses(output, batch, args.occurring_weight)
 
-    progress = fit(
-        model,
+    (progress,) = fit(
+        SingleNetwork(model, args.seed, device),
         train,
         step_losses,
-        lambda: validate(model, val, events, args.eval_batch_size, precision),
+        lambda network: validate(network, val, events, args.eval_batch_size, precision),
         recipe_of(args),
         BEST_METRIC,
         run_dir,

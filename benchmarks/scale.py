@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.stages import seconds_of_han_steps
+from benchmarks.stages import SEED, seconds_of_han_steps
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.llp import LLP_CLASSES
@@ -24,6 +24,7 @@ from dataloaders.store import PackedFeature
 from models import HAN
 from utils.device import PRECISIONS, Precision
 from utils.evaluation import predict_events, score_events, true_events
+from utils.networks import SingleNetwork
 
 WIDTHS = {"vggish": 128, "res152": 2048, "r2plus1d_18": 512}
 NUM_VALIDATION_VIDEOS = 649
@@ -50,7 +51,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float | bool]:
     start_bytes = peak_bytes()
     train = zero_split(folder, "train", args.num_videos, args.num_segments, args.residency)
     model = HAN(len(LLP_CLASSES), train.audio_width, train.visual_width, dim=args.dim, ffn_dim=4 * args.dim)
-    seconds = seconds_of_han_steps(model, train, args.precision, args.num_steps, args.batch_size)
+    seconds = seconds_of_han_steps(
+        SingleNetwork(model, SEED, train.device), train, args.precision, args.num_steps, args.batch_size
+    )
     for _ in train.in_order(args.batch_size):
         pass  # every page of the split is touched, as in a whole epoch
     if args.validate:

@@ -29,6 +29,7 @@ from benchmarks.measure import (
 from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
 from benchmarks.stages import (
     HAN_RECIPE,
+    SEED,
     TRANSFORMER_RECIPE,
     han_objective,
     seconds_of_han_steps,
@@ -39,6 +40,7 @@ from dataloaders.batches import open_events, open_split
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, PseudoLabels, save_pseudo_labels
 from models import HAN, TemporalTransformer
+from utils.networks import SingleNetwork
 from utils.objectives import temporal_transformer_losses
 from utils.training import Recipe
 
@@ -60,6 +62,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     dims |= effort.han
     model, slow = HAN(**dims), NaiveHAN(**dims)
     slow.load_state_dict(model.state_dict())
+    single = SingleNetwork(model, SEED, CPU)
     files = naive.VideoFiles(offered, data_dir, HAN_AUDIO, HAN_VISUAL, pseudo_dir=pseudo_dir)
 
     def naive_losses(batch: naive.NaiveBatch) -> dict[str, Tensor]:
@@ -69,7 +72,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
         {
             "naive": lambda: seconds_of_naive_steps(slow, HAN_RECIPE, naive_losses, files, steps, batch_size),
             **{
-                name: partial(seconds_of_han_steps, model, split, precision, steps, batch_size, compiled)
+                name: partial(seconds_of_han_steps, single, split, precision, steps, batch_size, compiled)
                 for name, precision, compiled in variants(effort)
             },
         },

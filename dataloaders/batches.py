@@ -6,9 +6,9 @@ map while the previous batch is computed on. All give equal batches.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -48,6 +48,18 @@ class Batch:
     audio_labels: Tensor | None  # (B, T, C) bool, the truth where the split has one
     visual_labels: Tensor | None  # (B, T, C) bool
     teacher: Teacher | None
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], data: Batch | Teacher) -> Batch | Teacher:
+    """The same with a function applied to each tensor."""
+    changed: dict[str, object] = {}
+    for field in fields(data):
+        value = getattr(data, field.name)
+        if isinstance(value, Tensor):
+            changed[field.name] = function(value)
+        elif isinstance(value, Teacher):
+            changed[field.name] = map_tensors(function, value)
+    return replace(data, **changed)
 
 
 class SplitBatches:
@@ -109,10 +121,28 @@ class SplitBatches:
         """These videos in this order: (K,) int64 indices, on the CPU."""
         return self._batches(videos.split(batch_size))
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
+    def shuffled(self, batch_size: int, seed: int | tuple[int, ...], epoch: int) -> Iterator[Batch]:
+        """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history.
+
+        Args:
+            seed: of one run; or of several runs, which are read together, each in the order that it would have alone.
+                Then every tensor of a batch has a first dimension of runs.
+
+        Raises:
+            ValueError: for several runs, when videos differ in length.
+        """
+        if isinstance(seed, int):
+            yield from self._batches(self._order(seed, epoch).split(batch_size))
+            return
+        if not self._equal_length:
+            raise ValueError("several runs at a time need videos of one length")
+        orders = torch.stack([self._order(s, epoch) for s in seed])  # (runs, N)
+        for batch in self._batches(tuple(part.flatten() for part in orders.split(batch_size, dim=1))):
+            yield map_tensors(lambda x: x.unflatten(0, (len(seed), -1)), batch)
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        return self._batches(torch.randperm(self.num_videos, generator=generator).split(batch_size))
+        return torch.randperm(self.num_videos, generator=generator)
 
     def _batches(self, groups: tuple[Tensor, ...]) -> Iterator[Batch]:
         if self.resident:

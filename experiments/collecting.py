@@ -6,8 +6,9 @@ from pathlib import Path
 
 from experiments.jobs import Job, Runner
 from experiments.pipeline import Pipeline
+from utils.evaluation import scores_by_level
 from utils.metrics import LevelScores, ParsingScores
-from utils.reports import SCORE_NAMES, Cell, Column, ParsingRow, Row, Table, parsing_table
+from utils.reports import Cell, Column, ParsingRow, Row, Table, parsing_table
 
 Scores = ParsingScores | LevelScores
 
@@ -47,10 +48,8 @@ class Study:
 
 def scores_of(summary: Mapping[str, Mapping[str, float]], split: str = "test", segments_only: bool = False) -> Scores:
     """The scores in a summary of stage 2 or 4."""
-    levels = [
-        LevelScores(*(summary[split][f"{level}_{name}"] for name in SCORE_NAMES)) for level in ("segment", "event")
-    ]
-    return levels[0] if segments_only else ParsingScores(*levels)
+    scores = scores_by_level(summary[split])
+    return scores.segment if segments_only else scores
 
 
 def comparison(

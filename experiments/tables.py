@@ -105,7 +105,7 @@ def table_a5(study: Study) -> Experiment:
     evaluation = study.pipeline.timed_evaluation(training)
 
     def tables(runner: Runner) -> dict[str, Table]:
-        history = load_checkpoint(runner.finished_output(training) / LAST_STATE)["progress"]["history"]
+        history = load_checkpoint(runner.finished_output(training) / LAST_STATE)["progress"][0]["history"]
         epoch = statistics.median(scores["train_seconds"] for scores in history)
         record = runner.record(evaluation)
         paper = "table_a5_compute_rtx3090"

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.streams import drawn_per_run
 
 
 class MLP(nn.Module):
@@ -47,6 +50,9 @@ class Dropout(nn.Module):
         """Any shape."""
         if not self.training or self.p == 0:
             return x
+        return drawn_per_run(self._drop, x)
+
+    def _drop(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
@@ -105,9 +111,11 @@ class MultiheadAttention(nn.Module):
         return self.out_proj(attended if packing is None else packing.pack(attended))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        if not (self.training and self.dropout.p and q.device.type == "cpu"):
-            dropout = self.dropout.p if self.training else 0.0
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask, dropout_p=dropout)
+        if not (self.training and self.dropout.p):
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
+        if q.device.type != "cpu":
+            fused = partial(F.scaled_dot_product_attention, dropout_p=self.dropout.p)
+            return drawn_per_run(fused, q, k, v, *([] if key_mask is None else [key_mask]))
         # PyTorch has no fused kernel with dropout for the CPU.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         if key_mask is not None:

@@ -140,7 +140,7 @@ def test_learning_rate_follows_the_schedule(llp_dir, tmp_path):
         *VIDEO_LABELS_ONLY,
         *("--num_epochs", "4", "--warmup_epochs", "2", "--lr", "0.1", "--lr_min", "0.02"),
     )
-    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"]
     assert [epoch["learning_rate"] for epoch in history] == pytest.approx([0.05, 0.1, 0.06, 0.02])
 
 
@@ -197,7 +197,7 @@ def test_bf16_trains_close_to_float32(llp_dir, pseudo_label_dir, tmp_path):
             tmp_path / precision,
             *("--pseudo_label_dir", pseudo_label_dir, "--precision", precision, "--dropout", "0"),
         )
-        history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+        history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"]
         losses.append(history[-1]["total"])
         weights = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
         assert all(tensor.dtype == torch.float32 for tensor in weights.values())
@@ -235,7 +235,7 @@ def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path):
             "7",
             flag,
         )
-        histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"])
+        histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"])
     for eager, compiled in zip(*histories, strict=True):
         assert compiled["total"] == pytest.approx(eager["total"], rel=1e-4)
 

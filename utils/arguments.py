@@ -13,6 +13,7 @@ from dataloaders.subsets import Subset
 from models import HAN
 from utils.checkpoints import load_network
 from utils.device import PRECISIONS
+from utils.errors import InputError
 from utils.schedule import learning_rate, step_learning_rate
 from utils.training import Recipe
 
@@ -120,6 +121,27 @@ def add_recipe_arguments(
     group.add_argument("--seed", type=int, default=seed)
 
 
+def add_num_runs_argument(parser: argparse.ArgumentParser) -> None:
+    """How many seeds are trained together, or were."""
+    parser.add_argument(
+        "--num_runs",
+        type=int,
+        default=1,
+        help="so many seeds from --seed on, trained together, each as it would train alone, in folders run_<seed>",
+    )
+
+
+def seeds_of(args: argparse.Namespace) -> int | tuple[int, ...]:
+    """The seed of one run, or the seeds of several that are trained together.
+
+    Raises:
+        InputError: when there is no run.
+    """
+    if args.num_runs < 1:
+        raise InputError("--num_runs", str(args.num_runs), "at least 1", "Leave it out to train one run.")
+    return args.seed if args.num_runs == 1 else tuple(range(args.seed, args.seed + args.num_runs))
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Run folders and resuming."""
     group = parser.add_argument_group("run")
@@ -185,7 +207,6 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
         eps=args.eps,
         weight_decay=args.weight_decay,
         clip_norm=args.clip_norm,
-        seed=args.seed,
         checkpoint_every=args.checkpoint_every,
         save_every=args.save_every,
     )

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from utils.errors import InputError
-from utils.metrics import per_video_f_scores
+from utils.metrics import SCORE_NAMES, per_video_f_scores
 from utils.predictions import STREAMS, Predictions, load_predictions
-from utils.reports import LEVELS, SCORE_NAMES, Cell, Column, Row, Table, format_text, write_tables
+from utils.reports import LEVELS, Cell, Column, Row, Table, format_text, write_tables
 
 CHUNK = 500  # resamples drawn at a time: bounds the memory at CHUNK x N weights
 

@@ -1,6 +1,6 @@
 """Predicted events of a split and their scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from models import HAN
 from utils.decoding import decode_segments, decode_segments_by_modality, decode_single_event
 from utils.device import Precision
 from utils.inference import HANScores, han_scores, pad_rows
-from utils.metrics import ParsingScores, parsing_scores, segment_accuracy
+from utils.metrics import SCORE_NAMES, LevelScores, ParsingScores, parsing_scores, segment_accuracy
 from utils.predictions import Predictions
 
-SCORE_NAMES = ("A", "V", "AV", "Type", "Event")
+LEVEL_NAMES = ("segment", "event")
 BEST_METRIC = {"LLP": "segment_Type", "AVE": "accuracy"}  # what selects checkpoint_best.pt in stage 3
 
 DECODING_HELP = "the probability that an event of LLP also needs: the video's (UWAV), or that modality's own (HAN, MA)"
@@ -84,8 +84,13 @@ def score_events(dataset: str, prediction: Events, truth: Events) -> dict[str, f
 
 def named_scores(scores: ParsingScores) -> dict[str, float]:
     """The ten F-scores by name."""
-    names = [f"{level}_{name}" for level in ("segment", "event") for name in SCORE_NAMES]
+    names = [f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES]
     return dict(zip(names, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
+
+
+def scores_by_level(named: Mapping[str, float]) -> ParsingScores:
+    """What `named_scores` has taken apart."""
+    return ParsingScores(*(LevelScores(*(named[f"{level}_{name}"] for name in SCORE_NAMES)) for level in LEVEL_NAMES))
 
 
 def to_predictions(annotations: SplitAnnotations, prediction: Events, truth: Events) -> Predictions:

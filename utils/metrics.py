@@ -76,6 +76,9 @@ def video_f_scores(counts: Counts) -> Tensor:
     return torch.where(num_occurring > 0, mean, 1.0)
 
 
+SCORE_NAMES = ("A", "V", "AV", "Type", "Event")  # of the fields of LevelScores, as the paper's tables head them
+
+
 @dataclass
 class LevelScores:
     """F-scores in percent at one level, in the order of the paper's tables."""

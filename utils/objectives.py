@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dataloaders.batches import Batch
 from models import HANOutput, TemporalTransformerOutput
+from models.streams import drawn_per_run
 from utils.losses import (
     audio_visual_loss,
     class_balance_weights,
@@ -92,10 +93,15 @@ class HANObjective:
     ) -> Tensor:
         """One modality's mixup loss with a lambda and a permutation of its own."""
         features = getattr(output, f"{modality}_features")
-        lam = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample().item()
-        permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
+        lam, permutation = drawn_per_run(self._draw_mixup, features)
         mixed_logits = classifier(mixup_features(features, lam, permutation))
         return mixup_loss(mixed_logits, self._targets(modality, self.mixup_labels, batch), lam, permutation)
+
+    def _draw_mixup(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """lambda from Beta(alpha, alpha), and an order of all B·T segments of features (B, T, D)."""
+        lam = torch.distributions.Beta(self.mixup_alpha, self.mixup_alpha).sample()
+        permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
+        return lam.to(features.device, non_blocking=True), permutation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from utils.files import write_text
-from utils.metrics import LevelScores, ParsingScores, event_counts, segment_counts
+from utils.metrics import SCORE_NAMES, LevelScores, ParsingScores, event_counts, segment_counts
 
 BACKGROUND = "background"
 
@@ -255,7 +255,6 @@ def write_tables(path_stem: Path, table: Table) -> list[Path]:
 # ---- parsing, Table 1 and its kin
 
 LEVELS = ("Segment-level", "Event-level")
-SCORE_NAMES = ("A", "V", "AV", "Type", "Event")
 
 
 @dataclass(frozen=True)

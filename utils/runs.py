@@ -125,6 +125,11 @@ def create_run_dir(root: Path, name: str) -> Path:
             number += 1
 
 
+def folders_of_runs(run_dir: Path, seed: int | tuple[int, ...]) -> list[Path]:
+    """Where each run's checkpoints lie: `run_dir` itself, or a folder in it for each of several seeds."""
+    return [run_dir] if isinstance(seed, int) else [run_dir / f"run_{s}" for s in seed]
+
+
 def finish_run(run_dir: Path, summary: dict) -> None:
     """Mark a run as finished and keep its key figures."""
     write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

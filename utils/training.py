@@ -1,4 +1,4 @@
-"""The training loop of stages 1 and 3."""
+"""The training loop of stages 1 and 3, of one run or of several at a time."""
 
 import logging
 import math
@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dataloaders.batches import Batch, SplitBatches
+from dataloaders.batches import SplitBatches
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import InputError
+from utils.networks import Losses, SingleNetwork, StackedNetworks, StepLosses
+from utils.runs import folders_of_runs
 
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
@@ -32,7 +34,6 @@ class Recipe:
     eps: float
     weight_decay: float
     clip_norm: float  # gradient norm; infinity: no clipping
-    seed: int
     checkpoint_every: int  # epochs between the checkpoints that are kept
     save_every: int = 1  # epochs between the states that a killed run resumes from
 
@@ -48,99 +49,113 @@ class Progress:
 
 
 def fit(
-    model: nn.Module,
+    networks: SingleNetwork | StackedNetworks,
     train: SplitBatches,
-    step_losses: Callable[[Batch], dict[str, Tensor]],
-    validate: Callable[[], dict[str, float]],
+    step_losses: StepLosses,
+    validate: Callable[[nn.Module], dict[str, float]],
     recipe: Recipe,
     best_metric: str,
     run_dir: Path,
     log: logging.Logger,
     resume: bool = False,
-) -> Progress:
-    """Train a model, validate after every epoch, keep the best weights.
+) -> list[Progress]:
+    """Train, validate after every epoch, keep the best weights.
 
     Args:
-        model: on its device.
+        networks: of one run, or of R runs that are trained together.
         train: batches to learn from.
-        step_losses: losses of one batch by name; "total" is minimised.
-        validate: scores of the present weights by name.
+        step_losses: losses of a network on one batch by name; "total" is minimised.
+        validate: scores of a network by name.
         best_metric: the score whose highest value makes `checkpoint_best.pt`.
-        run_dir: takes `checkpoints/` and TensorBoard events.
+        run_dir: takes the state to resume from; each run's checkpoints and TensorBoard events go to its
+            `folders_of_runs`.
         resume: go on from `checkpoints/last.pt` where there is one.
 
+    Returns:
+        the progress of each run
+
     Raises:
-        InputError: when the loss is no longer finite, or a checkpoint cannot be read or written.
+        InputError: when a loss is no longer finite, or a checkpoint cannot be read or written.
     """
-    device = train.device
-    parameters = [p for p in model.parameters() if p.requires_grad]
     make_optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
     optimizer = make_optimizer(
-        parameters,
+        networks.parameters,
         lr=recipe.learning_rate(1),
         betas=recipe.betas,
         eps=recipe.eps,
         weight_decay=recipe.weight_decay,
         fused=True,
     )
-    progress = Progress()
+    runs = [Progress() for _ in range(networks.num_runs)]
     if resume and (run_dir / LAST_STATE).exists():
-        progress = _restore(run_dir / LAST_STATE, model, optimizer, device)
-        log.info(f"resuming after epoch {progress.epoch}")
-    writer = SummaryWriter(str(run_dir), purge_step=progress.epoch + 1)
+        runs = _restore(run_dir / LAST_STATE, networks, optimizer)
+        log.info(f"resuming after epoch {runs[0].epoch}")
+    folders = folders_of_runs(run_dir, networks.seed)
+    writers = [SummaryWriter(str(folder), purge_step=runs[0].epoch + 1) for folder in folders]
     steps = math.ceil(train.num_videos / recipe.batch_size)
 
-    for epoch in range(progress.epoch + 1, recipe.num_epochs + 1):
+    for epoch in range(runs[0].epoch + 1, recipe.num_epochs + 1):
         started = time.perf_counter()
         lr = recipe.learning_rate(epoch)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        model.train()
-        sums: dict[str, Tensor] = {}  # stay on the device until the epoch ends: no step waits for the host
+        networks.network.train()
+        sums: Losses = {}  # stay on the device until the epoch ends: no step waits for the host
         bar = tqdm(total=steps, desc=f"epoch {epoch}/{recipe.num_epochs}", unit="step", leave=False, disable=None)
-        for batch in train.shuffled(recipe.batch_size, recipe.seed, epoch):
-            losses = step_losses(batch)
+        for batch in train.shuffled(recipe.batch_size, networks.seed, epoch):
+            losses = networks.losses(step_losses, batch)
             optimizer.zero_grad(set_to_none=True)
-            losses["total"].backward()
-            losses["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+            losses["total"].sum().backward()  # the sum over runs: no run's weights change another's loss
+            losses["gradient_norm"] = networks.clip_gradients(recipe.clip_norm)
             optimizer.step()
             for name, value in losses.items():
                 sums[name] = sums[name] + value.detach() if name in sums else value.detach()
             bar.update()
         bar.close()
-        means = {name: value.item() / steps for name, value in sums.items()}
+        totals = {name: value.flatten().tolist() for name, value in sums.items()}  # of each run
         train_seconds = time.perf_counter() - started
-        _check_finite(means, epoch, run_dir)
 
-        model.eval()
-        with torch.inference_mode():
-            scores = validate()
-        score = scores[best_metric]
-        is_best = score > progress.best_score
-        if is_best:
-            progress.best_score, progress.best_epoch = score, epoch
-        progress.epoch = epoch
-        progress.history.append({**means, **scores, "learning_rate": lr, "train_seconds": train_seconds})
-
-        for name, value in means.items():
-            writer.add_scalar(f"train/{name}", value, epoch)
-        for name, value in scores.items():
-            writer.add_scalar(f"val/{name}", value, epoch)
-        writer.add_scalar("train/learning_rate", lr, epoch)
-        writer.add_scalar("time/train_seconds", train_seconds, epoch)
-        if is_best:
-            save_checkpoint(model.state_dict(), run_dir / BEST_CHECKPOINT)
-        if epoch % recipe.checkpoint_every == 0:
-            save_checkpoint(model.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
+        for run, (progress, folder, writer) in enumerate(zip(runs, folders, writers, strict=True)):
+            means = {name: of_runs[run] / steps for name, of_runs in totals.items()}
+            _check_finite(means, epoch, folder)
+            network = networks.network_of(run)
+            network.eval()
+            with torch.inference_mode():
+                scores = validate(network)
+            progress.epoch = epoch
+            progress.history.append({**means, **scores, "learning_rate": lr, "train_seconds": train_seconds})
+            if scores[best_metric] > progress.best_score:
+                progress.best_score, progress.best_epoch = scores[best_metric], epoch
+                save_checkpoint(network.state_dict(), folder / BEST_CHECKPOINT)
+            if epoch % recipe.checkpoint_every == 0:
+                save_checkpoint(network.state_dict(), folder / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
+            _write_events(writer, epoch, means, scores, lr, train_seconds)
         if epoch % recipe.save_every == 0 or epoch == recipe.num_epochs:
-            _save(run_dir / LAST_STATE, model, optimizer, progress, device)
-        other_seconds = time.perf_counter() - started - train_seconds
-        log.info(
-            f"epoch {epoch:3d}  loss {means['total']:.4f}  {best_metric} {score:.2f}{' (best)' if is_best else ''}  "
-            f"{train_seconds:.1f} s + {other_seconds:.1f} s"
-        )
-    writer.close()
-    return progress
+            _save(run_dir / LAST_STATE, networks, optimizer, runs)
+        log.info(_epoch_line(runs, best_metric, time.perf_counter() - started - train_seconds))
+    for writer in writers:
+        writer.close()
+    return runs
+
+
+def _write_events(
+    writer: SummaryWriter, epoch: int, means: dict[str, float], scores: dict[str, float], lr: float, seconds: float
+) -> None:
+    for name, value in means.items():
+        writer.add_scalar(f"train/{name}", value, epoch)
+    for name, value in scores.items():
+        writer.add_scalar(f"val/{name}", value, epoch)
+    writer.add_scalar("train/learning_rate", lr, epoch)
+    writer.add_scalar("time/train_seconds", seconds, epoch)
+
+
+def _epoch_line(runs: list[Progress], best_metric: str, other_seconds: float) -> str:
+    """One line on the last epoch of all runs."""
+    epoch = runs[0].epoch
+    losses = " ".join(f"{run.history[-1]['total']:.4f}" for run in runs)
+    scores = " ".join(f"{run.history[-1][best_metric]:.2f}{' (best)' * (run.best_epoch == epoch)}" for run in runs)
+    seconds = f"{runs[0].history[-1]['train_seconds']:.1f} s + {other_seconds:.1f} s"
+    return f"epoch {epoch:3d}  loss {losses}  {best_metric} {scores}  {seconds}"
 
 
 def _check_finite(means: dict[str, float], epoch: int, run_dir: Path) -> None:
@@ -155,26 +170,22 @@ def _check_finite(means: dict[str, float], epoch: int, run_dir: Path) -> None:
 
 
 def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, device: torch.device
+    path: Path, networks: SingleNetwork | StackedNetworks, optimizer: torch.optim.Optimizer, runs: list[Progress]
 ) -> None:
     state = {
-        "model": model.state_dict(),
+        **networks.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "progress": vars(progress),
-        "cpu_generator": torch.get_rng_state(),
-        "device_generator": _device_generator(device).get_state(),
+        "progress": [vars(progress) for progress in runs],
     }
     save_checkpoint(state, path)
 
 
-def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+def _restore(path: Path, networks: SingleNetwork | StackedNetworks, optimizer: torch.optim.Optimizer) -> list[Progress]:
     state = load_checkpoint(path)
     try:
-        model.load_state_dict(state["model"])
+        networks.load_state_dict(state)
         optimizer.load_state_dict(state["optimizer"])
-        progress = Progress(**state["progress"])
-        torch.set_rng_state(state["cpu_generator"])
-        _device_generator(device).set_state(state["device_generator"])
+        return [Progress(**progress) for progress in state["progress"]]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             path,
@@ -182,10 +193,3 @@ def _restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, dev
             "the last state of this run, on the same kind of device",
             "Resume with the run's own settings, or start a new run.",
         ) from error
-    return progress
-
-
-def _device_generator(device: torch.device) -> torch.Generator:
-    if device.type == "cuda":
-        return torch.cuda.default_generators[device.index or torch.cuda.current_device()]
-    return torch.mps._get_default_mps_generator() if device.type == "mps" else torch.default_generator
