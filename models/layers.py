@@ -50,16 +50,17 @@ class Dropout(nn.Module):
         """Any shape."""
         if not self.training or self.p == 0:
             return x
-        return drawn_per_run(self._drop, x)
-
-    def _drop(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return F.dropout(x, self.p)
-        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+            return drawn_per_run(partial(F.dropout, p=self.p), x)
         dropped = round(self.p * 2**16)  # of 2^16 numbers
-        keep = bits.ge_(dropped - 2**15)  # 0 or 1
+        keep = drawn_per_run(partial(_random_choice, least=dropped - 2**15), x)
         return x * keep.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+
+
+def _random_choice(x: Tensor, least: int) -> Tensor:
+    """For each element of x a random number from all of int16: 1 where it is at least so large, else 0, as int16."""
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.int16)[: x.numel()].view(x.shape).ge_(least)
 
 
 class MultiheadAttention(nn.Module):

@@ -81,9 +81,11 @@ class _DrawnPerRun(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims: Sequence[int | None], draw: Callable[..., Drawn], *tensors: Tensor):
+        of_runs = [
+            [t] * info.batch_size if dim is None else t.unbind(dim) for t, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
         drawn = []
-        for run in range(info.batch_size):
-            of_run = [t if dim is None else t.select(dim, run) for t, dim in zip(tensors, in_dims[1:], strict=True)]
+        for run, of_run in enumerate(zip(*of_runs, strict=True)):
             with _active.of_run(run):
                 drawn.append(draw(*of_run))
         if isinstance(drawn[0], Tensor):
