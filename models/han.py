@@ -37,16 +37,28 @@ class HANLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, other: Tensor) -> Tensor:
-        """Update one modality from itself and from the other: x (B, T, D), other (B, T, D) -> (B, T, D).
+    def forward(self, audio: Tensor, visual: Tensor, order: str) -> tuple[Tensor, Tensor]:
+        """Update both modalities, each from itself and from the other: (B, T, D) each -> (B, T, D) each.
 
         Pre-norm normalises only the query side of the cross-attention, as the released code does.
+
+        Args:
+            order: "sequential": visual attends to the audio just updated; "parallel": to the audio that came in.
         """
+        streams = torch.cat([audio, visual])  # (2B, T, D): self-attention sees each video by itself
+        queries = self.norm1(streams) if self.pre_norm else streams
+        streams = streams + self.dropout(self.self_attn(queries, queries))
+        (audio_stream, visual_stream), (audio_query, visual_query) = streams.chunk(2), queries.chunk(2)
+        updated_audio = self._from_other(audio_stream, audio_query, visual)
+        other = updated_audio if order == "sequential" else audio
+        return updated_audio, self._from_other(visual_stream, visual_query, other)
+
+    def _from_other(self, x: Tensor, query: Tensor, other: Tensor) -> Tensor:
+        """Cross-attention and feed-forward of one modality, after its self-attention: (B, T, D) -> (B, T, D)."""
+        x = x + self.dropout(self.cm_attn(query, other))
         if self.pre_norm:
-            query = self.norm1(x)
-            x = x + self.dropout(self.cm_attn(query, other)) + self.dropout(self.self_attn(query, query))
             return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
-        x = self.norm1(x + self.dropout(self.cm_attn(x, other)) + self.dropout(self.self_attn(x, x)))
+        x = self.norm1(x)
         return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.linear2, self.dropout)))
 
 
@@ -77,9 +89,7 @@ class HANEncoder(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D), (B, T, D) -> (B, T, D), (B, T, D)"""
         for layer in self.layers:
-            updated_audio = layer(audio, visual)
-            visual = layer(visual, updated_audio if self.order == "sequential" else audio)
-            audio = updated_audio
+            audio, visual = layer(audio, visual, self.order)
         if self.pre_norm:
             return self.final_norm_a(audio), self.final_norm_v(visual)
         return audio, visual

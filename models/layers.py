@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from models.streams import drawn_per_run
 
 
+SHORT = 16  # segments, up to which the CPU's softmax is faster over columns than over rows
+
+
 class MLP(nn.Module):
     """Linear layers with ReLU between them, none after the last.
 
@@ -50,17 +53,19 @@ class Dropout(nn.Module):
         """Any shape."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
             return drawn_per_run(partial(F.dropout, p=self.p), x)
         dropped = round(self.p * 2**16)  # of 2^16 numbers
-        keep = drawn_per_run(partial(_random_choice, least=dropped - 2**15), x)
-        return x * keep.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+        return x * drawn_per_run(partial(_random_factors, least=dropped - 2**15, factor=2**16 / (2**16 - dropped)), x)
 
 
-def _random_choice(x: Tensor, least: int) -> Tensor:
-    """For each element of x a random number from all of int16: 1 where it is at least so large, else 0, as int16."""
+def _random_factors(x: Tensor, least: int, factor: float) -> Tensor:
+    """For each element of x a random number from all of int16: `factor` where it is at least `least`, else 0."""
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.int16)[: x.numel()].view(x.shape).ge_(least)
+    keep = words.view(torch.int16)[: x.numel()].view(x.shape).ge_(least)  # 0 or 1
+    if x.dtype == torch.bfloat16:  # 0 times the bits of a number are the bits of 0: no conversion
+        return keep.mul_(torch.tensor(factor, dtype=torch.bfloat16).view(torch.int16)).view(torch.bfloat16)
+    return keep.to(x.dtype).mul_(factor)
 
 
 class MultiheadAttention(nn.Module):
@@ -118,10 +123,14 @@ class MultiheadAttention(nn.Module):
             fused = partial(F.scaled_dot_product_attention, dropout_p=self.dropout.p)
             return drawn_per_run(fused, q, k, v, *([] if key_mask is None else [key_mask]))
         # PyTorch has no fused kernel with dropout for the CPU.
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        q = q * q.shape[-1] ** -0.5
+        if k.shape[-2] < SHORT and key_mask is None:
+            weights = torch.softmax(k @ q.transpose(-1, -2), dim=-2).to(v.dtype)
+            return self.dropout(weights).transpose(-1, -2) @ v
+        scores = q @ k.transpose(-1, -2)
         if key_mask is not None:
             scores = scores.masked_fill(~key_mask, -torch.inf)
-        return self.dropout(torch.softmax(scores, dim=-1)) @ v
+        return self.dropout(torch.softmax(scores, dim=-1).to(v.dtype)) @ v
 
 
 @dataclass(frozen=True)
