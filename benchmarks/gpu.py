@@ -1,6 +1,7 @@
 """Absolute times on a CUDA device: the entry points themselves, at the paper's size, on packed features."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,38 +17,52 @@ from dataloaders.store import open_features
 FEATURES = {"LLP": ["vggish", "res152", "r2plus1d_18", "clip", "clap"], "UnAV": ["clip", "clap"]}
 
 
-def gpu_rows(folder: Path, precision: str, num_epochs: int, device: str = "cuda") -> list[Measurement]:
-    """Stages 1 to 4; features are packed before the clock starts.
+def gpu_rows(
+    folder: Path, precision: str, num_epochs: int, device: str = "cuda", compiled: bool = True
+) -> list[Measurement]:
+    """Stages 1 to 4, and five seeds of stage 3 together; features are packed before the clock starts.
 
     Args:
         folder: holds `LLP/` and `UnAV/`.
         num_epochs: of stages 1 and 3; the paper's 80, or fewer for a look.
+        compiled: train compiled networks as well; the seconds include compiling.
     """
     for dataset, features in FEATURES.items():
         for split in ("train", "val", "test"):
             open_features(load_annotations(dataset, folder / dataset, split), features, folder / dataset)
-    runs = folder / "gpu_runs"
     common = ["--device", device, "--precision", precision]
-    llp = [*common, "--data_dir", str(folder / "LLP")]
-    training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20"]
-    unav = [*common, "--data_dir", str(folder / "UnAV")]
-    find = ["--runs_dir", str(runs)]
-    warm_up(device)
-    seconds = {
-        "stage 1": timed(lambda: train_transformer.main([*unav, *training])),
-        "stage 2": timed(lambda: pseudo_label_generation.main([*llp, *find])),
-        "stage 3": timed(lambda: train_han.main([*llp, *training])),
-        "stage 4": timed(lambda: test_han.main([*llp, *find, "--logs_dir", str(folder / "gpu_logs")])),
-    }
+    training = ["--num_epochs", str(num_epochs), "--output_dir", str(folder / "gpu_runs"), "--save_every", "20"]
     name = torch.cuda.get_device_name() if device == "cuda" else device
     row = Measurement(
         "", None, 0.0, "", sample=f"{name}, {precision}, {num_epochs} epochs, validation after each; packed before"
     )
-    return [
-        replace(row, what=f"GPU: stage 3, {num_epochs} epochs", ours=seconds["stage 3"], goal="30 s"),
-        replace(row, what=f"GPU: stage 1, {num_epochs} epochs", ours=seconds["stage 1"], goal="90 s"),
-        replace(row, what="GPU: all four stages", ours=sum(seconds.values()), goal="3 min"),
-    ]
+    warm_up(device)
+    rows = []
+    for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
+        seconds = seconds_of_stages(folder, common, [*training, *flags])
+        whats = {
+            f"stage 3, {num_epochs} epochs": (seconds["stage 3"], "30 s"),
+            f"stage 1, {num_epochs} epochs": (seconds["stage 1"], "90 s"),
+            "all four stages": (sum(seconds.values()), "3 min"),
+        }
+        if not flags:
+            llp = ["--data_dir", str(folder / "LLP"), "--num_runs", "5"]
+            together = timed(partial(train_han.main, [*common, *training, *llp]))
+            whats["five seeds of stage 3 together"] = (together, f"{2 * seconds['stage 3']:.0f} s, twice one")
+        rows += [replace(row, what=f"GPU: {what}{how}", ours=s, goal=goal) for what, (s, goal) in whats.items()]
+    return rows
+
+
+def seconds_of_stages(folder: Path, common: list[str], training: list[str]) -> dict[str, float]:
+    """Seconds of each stage. `common` are flags of all stages, `training` of stages 1 and 3."""
+    unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
+    runs = ["--runs_dir", training[training.index("--output_dir") + 1]]
+    return {
+        "stage 1": timed(lambda: train_transformer.main([*unav, *training])),
+        "stage 2": timed(lambda: pseudo_label_generation.main([*llp, *runs])),
+        "stage 3": timed(lambda: train_han.main([*llp, *training])),
+        "stage 4": timed(lambda: test_han.main([*llp, *runs, "--logs_dir", str(folder / "gpu_logs")])),
+    }
 
 
 def warm_up(device: str) -> None:

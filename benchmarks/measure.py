@@ -25,6 +25,7 @@ class Effort:
     unav_videos: int
     rounds: int  # naive and optimised take turns so many times, after one turn to warm up
     han_steps: int
+    several_steps: int  # of several runs trained together
     transformer_steps: int
     transformer_batch: int
     naive_evaluated: int  # videos

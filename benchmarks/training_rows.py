@@ -40,12 +40,13 @@ from dataloaders.batches import open_events, open_split
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, PseudoLabels, save_pseudo_labels
 from models import HAN, TemporalTransformer
-from utils.networks import SingleNetwork
+from utils.networks import SingleNetwork, StackedNetworks
 from utils.objectives import temporal_transformer_losses
 from utils.training import Recipe
 
 PREFETCHED = 6  # batches that two workers hold ready or are reading: so many more are offered than are used
 LONGEST_UNAV = 60  # segments
+NUM_RUNS = 5
 GOALS = {"float32": "2x", "bf16": "5x"}
 
 
@@ -82,6 +83,40 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     return epoch_rows(
         setup, "HAN epoch", LLP_VIDEOS["train"], seconds, steps * batch_size, batch_size, operations, model
     )
+
+
+def several_runs(setup: Setup) -> list[Measurement]:
+    """Stage 3 of several seeds trained together; "naive" stands for training them one after the other, as ours does."""
+    effort, data_dir, pseudo_dir = setup.effort, setup.folder / "LLP", setup.folder / "pseudo_labels"
+    steps, batch_size = effort.several_steps, effort.batch_size
+    annotations = load_annotations("LLP", data_dir, "train")
+    split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto", pseudo_dir)
+    dims = {"num_classes": len(annotations.classes), "audio_dim": split.audio_width, "visual_dim": split.visual_width}
+    dims |= effort.han
+    one = SingleNetwork(HAN(**dims), SEED, CPU)
+    together = StackedNetworks(partial(HAN, **dims), range(SEED, SEED + NUM_RUNS), CPU)
+    rows = []
+    for precision in GOALS:
+        ways = {"one": one, "together": together}
+        seconds = in_turn(
+            {
+                name: partial(seconds_of_han_steps, networks, split, precision, steps, batch_size)
+                for name, networks in ways.items()
+            },
+            effort.rounds,
+        )
+        scale = LLP_VIDEOS["train"] / (steps * batch_size)
+        rows.append(
+            Measurement(
+                f"HAN epoch, {NUM_RUNS} seeds together beside one after the other, {precision}",
+                scale * NUM_RUNS * statistics.median(seconds["one"]),
+                scale * statistics.median(seconds["together"]),
+                "",
+                sample=f"{steps * batch_size} videos in batches of {batch_size}, {effort.rounds} rounds, scaled",
+                rounds=seconds,
+            )
+        )
+    return rows
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:

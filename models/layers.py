@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from models.streams import drawn_per_run
 
-
-SHORT = 16  # segments, up to which the CPU's softmax is faster over columns than over rows
+SHORT = 16  # segments; fewer need attention of their own on the CPU
 
 
 class MLP(nn.Module):
@@ -117,20 +116,23 @@ class MultiheadAttention(nn.Module):
         return self.out_proj(attended if packing is None else packing.pack(attended))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None) -> Tensor:
-        if not (self.training and self.dropout.p):
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
-        if q.device.type != "cpu":
-            fused = partial(F.scaled_dot_product_attention, dropout_p=self.dropout.p)
-            return drawn_per_run(fused, q, k, v, *([] if key_mask is None else [key_mask]))
-        # PyTorch has no fused kernel with dropout for the CPU.
-        q = q * q.shape[-1] ** -0.5
-        if k.shape[-2] < SHORT and key_mask is None:
-            weights = torch.softmax(k @ q.transpose(-1, -2), dim=-2).to(v.dtype)
-            return self.dropout(weights).transpose(-1, -2) @ v
-        scores = q @ k.transpose(-1, -2)
-        if key_mask is not None:
-            scores = scores.masked_fill(~key_mask, -torch.inf)
-        return self.dropout(torch.softmax(scores, dim=-1).to(v.dtype)) @ v
+        dropout = self.dropout.p if self.training else 0.0
+        masks = [] if key_mask is None else [key_mask]
+        if q.device.type == "cpu" and (dropout or k.shape[-2] < SHORT):
+            # PyTorch's kernel for the CPU has no dropout, and is slow for few segments.
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+            for mask in masks:
+                scores = scores.masked_fill(~mask, -torch.inf)
+            return self.dropout(_softmax(scores).to(v.dtype)) @ v
+        fused = partial(F.scaled_dot_product_attention, dropout_p=dropout)
+        return drawn_per_run(fused, q, k, v, *masks) if dropout else fused(q, k, v, *masks)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension. The CPU's is several times faster over columns than over short rows."""
+    if scores.shape[-1] >= SHORT:
+        return torch.softmax(scores, dim=-1)
+    return torch.softmax(scores.transpose(-1, -2).contiguous(), dim=-2).transpose(-1, -2)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks import naive, naive_scores, run
 from benchmarks.floor import Machine, han_operations
+from benchmarks.gpu import gpu_rows
 from benchmarks.inference_rows import random_events
 from benchmarks.measure import Setup
 from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
@@ -21,6 +22,7 @@ from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import load_pseudo_labels
 from models import HAN, TemporalTransformer
 from pseudo_label_generation import make_pseudo_labels
+from tests.tiny_data import write_llp, write_unav
 from utils.device import Precision
 from utils.evaluation import predict_events, true_events
 from utils.inference import temporal_transformer_logits
@@ -179,6 +181,7 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
         llp_videos={"train": 4, "val": 2, "test": 2},
         unav_videos=3,
         han_steps=1,
+        several_steps=1,
         transformer_steps=1,
         transformer_batch=2,
         batch_size=2,
@@ -199,3 +202,14 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
         assert measurement.ours > 0
         assert measurement.what in printed
     assert (tmp_path / "benchmark_measurements.json").exists()
+
+
+def test_gpu_rows_time_all_stages_and_five_seeds(tmp_path: Path):
+    write_llp(tmp_path / "LLP", num_train=4, num_eval=2)
+    write_unav(tmp_path / "UnAV", num_train=2, num_eval=2)
+    rows = gpu_rows(tmp_path, "bf16", num_epochs=1, device="cpu", compiled=False)
+    assert [row.what.split(",")[0] for row in rows] == [
+        *("GPU: stage 3", "GPU: stage 1", "GPU: all four stages", "GPU: five seeds of stage 3 together"),
+    ]
+    assert rows[2].ours > rows[0].ours + rows[1].ours
+    assert len(list((tmp_path / "gpu_runs").glob("HAN_*/run_*/summary.json"))) == 5

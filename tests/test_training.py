@@ -220,24 +220,15 @@ def test_batches_run_over_every_video_once_in_another_order_each_epoch(llp_dir):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs g++")
-def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path):
+@pytest.mark.parametrize(("dropout", "tolerance"), [("0", 1e-4), ("0.1", 0.1)])  # compiled code draws other numbers
+def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path, dropout, tolerance):
+    flags = (*VIDEO_LABELS_ONLY, "--dropout", dropout, "--num_layers", "1", "--batch_size", "7")
     histories = []
     for flag in ("--no-compile", "--compile"):
-        run = train(
-            llp_dir,
-            tmp_path / flag,
-            *VIDEO_LABELS_ONLY,
-            "--dropout",
-            "0",
-            "--num_layers",
-            "1",
-            "--batch_size",
-            "7",
-            flag,
-        )
+        run = train(llp_dir, tmp_path / flag, *flags, flag)
         histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"])
     for eager, compiled in zip(*histories, strict=True):
-        assert compiled["total"] == pytest.approx(eager["total"], rel=1e-4)
+        assert compiled["total"] == pytest.approx(eager["total"], rel=tolerance)
 
 
 def test_deterministic_training_equals_itself_and_the_default_on_the_cpu(llp_dir, tmp_path):
