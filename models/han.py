@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, Dropout, MultiheadAttention, count_layers, feed_forward, mlp_dims
+from models.layers import MLP, Dropout, Linear, MultiheadAttention, count_layers, feed_forward, mlp_dims
 
 
 @dataclass
@@ -31,8 +31,8 @@ class HANLayer(nn.Module):
         self.pre_norm = pre_norm
         self.self_attn = MultiheadAttention(dim, num_heads, dropout)
         self.cm_attn = MultiheadAttention(dim, num_heads, dropout)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = Linear(dim, ffn_dim)
+        self.linear2 = Linear(ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)
@@ -139,11 +139,11 @@ class HAN(nn.Module):
         self.fc_a = MLP([audio_dim, *[2 * dim] * (num_audio_proj_layers - 1), dim])
         self.visual_dims = visual_dims
         if visual_dims is not None:
-            self.fc_v = nn.ModuleList(nn.Linear(width, dim) for width in visual_dims)
+            self.fc_v = nn.ModuleList(Linear(width, dim) for width in visual_dims)
             visual_dim = dim * len(visual_dims)
         self.fc_fusion = MLP([visual_dim, *proj_hidden, dim])
         self.hat_encoder = HANEncoder(dim, num_heads, ffn_dim, num_layers, dropout, pre_norm, encoder_order)
-        self.fc_prob = nn.Linear(dim, num_classes)
+        self.fc_prob = Linear(dim, num_classes)
         self.fc_frame_att = MLP([dim, *mmil_hidden, num_classes])
         self.fc_av_att = MLP([dim, *mmil_hidden, num_classes])
 

@@ -9,9 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.streams import drawn_per_run
+from models.streams import drawn_per_run, several_runs
 
 SHORT = 16  # segments; fewer need attention of their own on the CPU
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(..., D) -> (..., E); weight (E, D), bias (E,)."""
+    if not several_runs():
+        return F.linear(x, weight, bias)
+    # torch.vmap takes F.linear apart before autocast sees it: the bias would then make a bf16 product float32.
+    y = F.linear(x, weight)
+    return y + bias.to(y.dtype)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that several runs at a time compute in the same precision as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)"""
+        return linear(x, self.weight, self.bias)
 
 
 class MLP(nn.Module):
@@ -23,7 +40,7 @@ class MLP(nn.Module):
 
     def __init__(self, dims: Sequence[int]):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(dims))
+        self.layers = nn.ModuleList(Linear(i, o) for i, o in pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., dims[0]) -> (..., dims[-1])"""
@@ -86,7 +103,7 @@ class MultiheadAttention(nn.Module):
         self.dropout = Dropout(dropout)
         self.in_proj_weight = nn.Parameter(torch.empty(3 * dim, dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * dim))
-        self.out_proj = nn.Linear(dim, dim)
+        self.out_proj = Linear(dim, dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -103,10 +120,10 @@ class MultiheadAttention(nn.Module):
         """
         dim = query.shape[-1]
         if query is context:
-            streams = [F.linear(query, self.in_proj_weight, self.in_proj_bias)]
+            streams = [linear(query, self.in_proj_weight, self.in_proj_bias)]
         else:
             weights, biases = (x.split([dim, 2 * dim]) for x in (self.in_proj_weight, self.in_proj_bias))
-            streams = [F.linear(x, w, b) for x, w, b in zip((query, context), weights, biases, strict=True)]
+            streams = [linear(x, w, b) for x, w, b in zip((query, context), weights, biases, strict=True)]
         if packing is not None:
             streams = [packing.pad(x) for x in streams]
         qkv = [x for stream in streams for x in stream.split(dim, dim=-1)]

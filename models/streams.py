@@ -13,6 +13,7 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
     """The generators that operations on a device draw from when none is named: the CPU's, and the device's own."""
     generators = [torch.default_generator]
     if device.type == "cuda":
+        torch.cuda.init()  # there are none before
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
     elif device.type == "mps":
@@ -51,6 +52,11 @@ class RandomStreams:
 
 
 _active: RandomStreams | None = None
+
+
+def several_runs() -> bool:
+    """Whether several runs are being computed as one."""
+    return _active is not None
 
 
 def drawn_per_run(draw: Callable[..., Drawn], *tensors: Tensor) -> Drawn:

@@ -9,11 +9,15 @@ import yaml
 
 import test_han
 import train_han
+from dataloaders.batches import Batch
+from models import HAN
 from models.layers import Dropout, MultiheadAttention
 from models.streams import RandomStreams, drawn_per_run
 from tests.test_training import VIDEO_LABELS_ONLY, kill_at_save
 from tests.tiny_runs import assert_same_weights, evaluate, label, newest, pretrain, train
+from utils.device import Precision
 from utils.errors import InputError
+from utils.networks import SingleNetwork, StackedNetworks
 
 CPU = torch.device("cpu")
 THREE = ("--num_runs", "3", "--seed", "7")
@@ -52,7 +56,7 @@ def test_runs_trained_together_equal_those_trained_alone(llp_dir, pseudo_label_d
     together = train(llp_dir, tmp_path / "together", *flags, *THREE)
     state = last_state(together)
     rounded = "bf16" in flags  # then a score may change with one decision
-    tolerance = 1e-2 if rounded else 1e-5
+    tolerance = 5e-3 if rounded else 1e-5
     for run, seed in enumerate((7, 8, 9)):
         alone = last_state(train(llp_dir, tmp_path / "alone" / str(seed), *flags, "--seed", str(seed)))
         histories = zip(state["progress"][run]["history"], alone["progress"][0]["history"], strict=True)
@@ -183,6 +187,39 @@ def test_attention_of_every_run_equals_its_own():
     for run, seed in enumerate((5, 6)):
         torch.manual_seed(seed)
         torch.testing.assert_close(together[run], attention(x[run], x[run]))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_random_numbers_are_drawn_for_tensors_of_the_same_layout_as_alone(monkeypatch, precision):
+    # On a GPU which numbers a kernel draws depends on the layout and type of its input.
+    seen: list[tuple] = []
+
+    def noted(draw, *tensors):
+        def note_and_draw(*tensors):
+            seen.append(tuple((t.shape, t.stride(), t.dtype) for t in tensors))
+            return draw(*tensors)
+
+        return drawn_per_run(note_and_draw, *tensors)
+
+    monkeypatch.setattr("models.layers.drawn_per_run", noted)
+    how = Precision(precision, CPU)
+
+    def step(network: HAN, batch: Batch) -> dict:
+        output = how.run(network, batch.audio, batch.visual)
+        return {"total": output.video_probs.sum()}
+
+    def make() -> HAN:
+        return HAN(4, 6, 8, dim=16, num_heads=2, ffn_dim=24, num_layers=2)
+
+    def batch(*leading: int) -> Batch:
+        audio, visual = torch.randn(*leading, 3, 10, 6), torch.randn(*leading, 3, 10, 8)
+        return Batch(torch.zeros(*leading, 3), audio, visual, None, None, torch.zeros(*leading, 3, 4), None, None, None)
+
+    SingleNetwork(make(), 1, CPU).losses(step, batch())
+    alone = list(seen)
+    seen.clear()
+    StackedNetworks(make, (1, 2), CPU).losses(step, batch(2))
+    assert seen == [layout for layout in alone for _ in range(2)]
 
 
 def test_drawing_without_a_tensor_of_the_runs_says_so():
