@@ -139,7 +139,7 @@ class MultiheadAttention(nn.Module):
             # PyTorch's kernel for the CPU has no dropout, and is slow for few segments.
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
             for mask in masks:
-                scores = scores.masked_fill(~mask, -torch.inf)
+                scores = scores.float() + torch.where(mask, 0.0, -torch.inf)
             return self.dropout(_softmax(scores).to(v.dtype)) @ v
         fused = partial(F.scaled_dot_product_attention, dropout_p=dropout)
         return drawn_per_run(fused, q, k, v, *masks) if dropout else fused(q, k, v, *masks)
@@ -166,7 +166,7 @@ class Packing:
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (R, D)"""
-        return x.flatten(0, 1)[self.rows]
+        return x.flatten(0, 1).index_select(0, self.rows)
 
     def pad(self, x: Tensor) -> Tensor:
         """(R, D) -> (B, T, D), zero where there is padding."""
