@@ -30,6 +30,7 @@ from utils.methods import METHOD_DEFAULTS
 from utils.networks import SingleNetwork, StackedNetworks
 from utils.objectives import ContrastiveObjective, GuidedObjective, HANObjective, add_objectives
 from utils.runs import (
+    ARGS_FILE,
     SUMMARY_FILE,
     create_run_dir,
     finish_run,
@@ -138,10 +139,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Flags over the defaults of the method and the data set."""
-    return parse_settings(
+    """Flags over the defaults of the method and the data set.
+
+    Raises:
+        InputError: as `parse_settings`, and when one of several runs is to be resumed without the others.
+    """
+    args = parse_settings(
         build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method], fixed=("method",)
     )
+    if args.resume and (args.resume.resolve().parent / ARGS_FILE).exists():
+        raise InputError(
+            "--resume", args.resume, "the folder of all runs that were trained together", "Name the folder above it."
+        )
+    return args
 
 
 def variant(args: argparse.Namespace) -> str:

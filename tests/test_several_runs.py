@@ -157,6 +157,12 @@ def test_other_number_of_runs_is_not_resumed(llp_dir, tmp_path):
         train_han.main(["--resume", str(run), "--num_runs", "2"])
 
 
+def test_one_of_several_runs_is_not_resumed_alone(llp_dir, tmp_path):
+    run = train(llp_dir, tmp_path, *VIDEO_LABELS_ONLY, *THREE)
+    with pytest.raises(InputError, match="the folder above it"):
+        train_han.main(["--resume", str(run / "run_8")])
+
+
 def streams_of(seeds) -> RandomStreams:
     streams = RandomStreams(CPU)
     for seed in seeds:
