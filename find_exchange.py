@@ -10,6 +10,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.cleaned_labels import CleanedLabels, save_cleaned_labels
 from utils.arguments import add_data_arguments, add_device_arguments, add_subset_arguments, load_han_of, open_split_of
 from utils.device import Precision, select_device
+from utils.errors import InputError
 from utils.evaluation import true_events
 from utils.exchange import ErrorRates, Exchange, error_rates, exchange_streams
 from utils.reports import Cell, Column, Row, Table, format_text, write_tables
@@ -62,6 +63,9 @@ def settings_of_run(args: argparse.Namespace) -> dict[str, object]:
     way_out = "Run train_han.py --method ma_base first, or give --checkpoint_dir."
     run_dir = args.checkpoint_dir or newest_finished_run(args.runs_dir, f"HAN_ma_base_{args.dataset}_", way_out)
     settings = read_args(run_dir / ARGS_FILE)
+    if settings.get("num_runs", 1) > 1:
+        found = f"{settings['num_runs']} runs trained together"
+        raise InputError(run_dir, found, "one run", "Name one of its folders run_<seed> as --checkpoint_dir.")
     of_run = {
         name: Path(value) if name.endswith("_dir") and value is not None else value
         for name, value in settings.items()

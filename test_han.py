@@ -53,11 +53,13 @@ from utils.runs import (
     ARGS_FILE,
     finish_run,
     folders_of_runs,
+    is_one_of_several,
     newest_finished_run,
     open_log,
     parse_settings,
     read_args,
     run_entry_point,
+    run_name,
     write_args,
 )
 from utils.training import BEST_CHECKPOINT
@@ -129,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Flags over the settings of the evaluated run."""
     args = parse_settings(build_parser(), argv, settings_of_run)
-    name = args.checkpoint_dir.name if args.checkpoint_dir else args.checkpoint.stem
+    name = run_name(args.checkpoint_dir) if args.checkpoint_dir else args.checkpoint.stem
     args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
     args.output_dir = args.output_dir or args.logs_dir / name
     return args
@@ -251,9 +253,15 @@ def report(args: argparse.Namespace, runs: Sequence[RunScores]) -> Table:
     """Write the table of a run, or of several, to `args.output_dir`."""
     tables = {"LLP": report_llp, "AVE": report_ave}
     published = (PUBLISHED_NAMES[args.method], "UWAV")
-    table = tables[args.dataset](args.output_dir.name, runs, note_of(args), published)
+    table = tables[args.dataset](name_of(args), runs, note_of(args), published)
     write_tables(args.output_dir / "scores", table)
     return table
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """What the tables call the run."""
+    one_of_several = args.checkpoint_dir is not None and is_one_of_several(args.checkpoint_dir)
+    return run_name(args.checkpoint_dir) if one_of_several else args.output_dir.name
 
 
 def note_of(args: argparse.Namespace) -> str:

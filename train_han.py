@@ -30,11 +30,11 @@ from utils.methods import METHOD_DEFAULTS
 from utils.networks import SingleNetwork, StackedNetworks
 from utils.objectives import ContrastiveObjective, GuidedObjective, HANObjective, add_objectives
 from utils.runs import (
-    ARGS_FILE,
     SUMMARY_FILE,
     create_run_dir,
     finish_run,
     folders_of_runs,
+    is_one_of_several,
     newest_finished_run,
     open_log,
     parse_settings,
@@ -142,15 +142,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Flags over the defaults of the method and the data set.
 
     Raises:
-        InputError: as `parse_settings`, and when one of several runs is to be resumed without the others.
+        InputError: as `parse_settings`; when the number of runs is impossible, several are to be compiled, or one of
+            several is to be resumed without the others.
     """
     args = parse_settings(
-        build_parser(), argv, lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method], fixed=("method",)
+        build_parser(),
+        argv,
+        lambda args: HAN_DEFAULTS[args.dataset] | METHOD_DEFAULTS[args.method],
+        fixed=("method",),
+        fixed_on_resume=("seed", "num_runs"),
     )
-    if args.resume and (args.resume.resolve().parent / ARGS_FILE).exists():
-        raise InputError(
-            "--resume", args.resume, "the folder of all runs that were trained together", "Name the folder above it."
-        )
+    seeds_of(args)
+    if args.compile and args.num_runs > 1:
+        raise InputError("--compile", f"--num_runs {args.num_runs}", "one run", "Leave out one of the two flags.")
+    if args.resume and is_one_of_several(args.resume):
+        found, expected = f"one of several runs ({args.resume})", "the folder of all runs that were trained together"
+        raise InputError("--resume", found, expected, "Name the folder above it.")
     return args
 
 
@@ -199,11 +206,7 @@ def per_modality(split: SplitBatches, of_modality) -> dict[str, Tensor]:
 
 
 def make_networks(args: argparse.Namespace, train: SplitBatches) -> SingleNetwork | StackedNetworks:
-    """HAN for the split's features and classes, on its device, with random weights: one, or one a seed.
-
-    Raises:
-        InputError: when the number of runs is impossible, or several are to be compiled.
-    """
+    """HAN for the split's features and classes, on its device, with random weights: one, or one a seed."""
 
     def make() -> HAN:
         return HAN(
@@ -227,8 +230,6 @@ def make_networks(args: argparse.Namespace, train: SplitBatches) -> SingleNetwor
     if isinstance(seed, int):
         torch.manual_seed(seed)
         return SingleNetwork(make(), seed, train.device)
-    if args.compile:
-        raise InputError("--compile", f"--num_runs {args.num_runs}", "one run", "Leave out one of the two flags.")
     return StackedNetworks(make, seed, train.device)
 
 
@@ -265,11 +266,7 @@ def main(argv: list[str] | None = None) -> None:
 
     networks = make_networks(args, train)
     run_dir = args.resume or create_run_dir(args.output_dir, f"HAN_{variant(args)}_{args.dataset}")
-    write_args(run_dir, args)
     folders = folders_of_runs(run_dir, networks.seed)
-    if args.num_runs > 1:  # each is a run folder like any other
-        for folder, seed in zip(folders, networks.seed, strict=True):
-            write_args(folder, argparse.Namespace(**vars(args) | {"num_runs": 1, "seed": seed}))
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
@@ -290,9 +287,24 @@ def main(argv: list[str] | None = None) -> None:
         prediction = predict_events(network, val, args.eval_batch_size, precision, decode)
         return score_events(args.dataset, prediction, truth)
 
+    def write_settings() -> None:
+        write_args(run_dir, args)
+        if args.num_runs > 1:  # each can be evaluated, and repeated alone
+            for folder, seed in zip(folders, networks.seed, strict=True):
+                write_args(folder, argparse.Namespace(**vars(args) | {"num_runs": 1, "seed": seed}))
+
     best_metric = BEST_METRIC[args.dataset]
     runs = fit(
-        networks, train, step_losses, validate, recipe_of(args), best_metric, run_dir, log, args.resume is not None
+        networks,
+        train,
+        step_losses,
+        validate,
+        recipe_of(args),
+        best_metric,
+        run_dir,
+        log,
+        resume=args.resume is not None,
+        on_start=write_settings,
     )
     summaries = [{"best_epoch": run.best_epoch, best_metric: run.best_score} for run in runs]
     for folder, summary in zip(folders, summaries, strict=True):

@@ -72,7 +72,7 @@ def validate(model, split: SplitBatches, events, batch_size: int, precision: Pre
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(build_parser(), argv)
+    args = parse_settings(build_parser(), argv, fixed_on_resume=("seed",))
     device = select_device(args.device, args.deterministic)
     precision = Precision(args.precision, device)
     torch.manual_seed(args.seed)
@@ -94,7 +94,6 @@ def main(argv: list[str] | None = None) -> None:
     ).to(device)
 
     run_dir = args.resume or create_run_dir(args.output_dir, f"TemporalTransformer_{DATASET}")
-    write_args(run_dir, args)
     log = open_log(run_dir)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
@@ -116,6 +115,7 @@ def main(argv: list[str] | None = None) -> None:
         run_dir,
         log,
         resume=args.resume is not None,
+        on_start=lambda: write_args(run_dir, args),
     )
     finish_run(run_dir, {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score})
     log.info(

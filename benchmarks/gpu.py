@@ -18,7 +18,7 @@ FEATURES = {"LLP": ["vggish", "res152", "r2plus1d_18", "clip", "clap"], "UnAV": 
 
 
 def gpu_rows(
-    folder: Path, precision: str, num_epochs: int, device: str = "cuda", compiled: bool = True
+    folder: Path, precision: str, num_epochs: int, device: str = "cuda", compiled: bool = False
 ) -> list[Measurement]:
     """Stages 1 to 4, and five seeds of stage 3 together; features are packed before the clock starts.
 
@@ -31,7 +31,8 @@ def gpu_rows(
         for split in ("train", "val", "test"):
             open_features(load_annotations(dataset, folder / dataset, split), features, folder / dataset)
     common = ["--device", device, "--precision", precision]
-    training = ["--num_epochs", str(num_epochs), "--output_dir", str(folder / "gpu_runs"), "--save_every", "20"]
+    runs = folder / "gpu_runs"
+    training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20"]
     name = torch.cuda.get_device_name() if device == "cuda" else device
     row = Measurement(
         "", None, 0.0, "", sample=f"{name}, {precision}, {num_epochs} epochs, validation after each; packed before"
@@ -39,7 +40,7 @@ def gpu_rows(
     warm_up(device)
     rows = []
     for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
-        seconds = seconds_of_stages(folder, common, [*training, *flags])
+        seconds = seconds_of_stages(folder, runs, common, [*training, *flags])
         whats = {
             f"stage 3, {num_epochs} epochs": (seconds["stage 3"], "30 s"),
             f"stage 1, {num_epochs} epochs": (seconds["stage 1"], "90 s"),
@@ -53,15 +54,15 @@ def gpu_rows(
     return rows
 
 
-def seconds_of_stages(folder: Path, common: list[str], training: list[str]) -> dict[str, float]:
-    """Seconds of each stage. `common` are flags of all stages, `training` of stages 1 and 3."""
+def seconds_of_stages(folder: Path, runs: Path, common: list[str], training: list[str]) -> dict[str, float]:
+    """Seconds of each stage. `common` are flags of all stages, `training` of stages 1 and 3, which write to `runs`."""
     unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
-    runs = ["--runs_dir", training[training.index("--output_dir") + 1]]
+    find = ["--runs_dir", str(runs)]
     return {
         "stage 1": timed(lambda: train_transformer.main([*unav, *training])),
-        "stage 2": timed(lambda: pseudo_label_generation.main([*llp, *runs])),
+        "stage 2": timed(lambda: pseudo_label_generation.main([*llp, *find])),
         "stage 3": timed(lambda: train_han.main([*llp, *training])),
-        "stage 4": timed(lambda: test_han.main([*llp, *runs, "--logs_dir", str(folder / "gpu_logs")])),
+        "stage 4": timed(lambda: test_han.main([*llp, *find, "--logs_dir", str(folder / "gpu_logs")])),
     }
 
 

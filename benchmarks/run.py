@@ -80,12 +80,14 @@ def main(argv: list[str] | None = None) -> None:
     for measurement in cpu_measurements(setup):
         print(describe(measurement), flush=True)
         measurements.append(measurement)
+    report(args.work_dir / "benchmark", measurements, setup.machine)
     if torch.cuda.is_available():
         folder = args.work_dir / "paper_size"
         for dataset in ("LLP", "UnAV"):
             simulate(dataset, folder, args.annotations)
-        measurements += gpu_rows(folder, args.gpu_precision, args.gpu_epochs or (4 if args.quick else 80))
-    report(args.work_dir / "benchmark", measurements, setup.machine)
+        epochs = args.gpu_epochs or (4 if args.quick else 80)
+        measurements += gpu_rows(folder, args.gpu_precision, epochs, compiled=args.compiled)
+        report(args.work_dir / "benchmark", measurements, setup.machine)
     if args.growth or (args.growth is None and not args.quick):
         table = scale_rows.growth(num_videos=10_000, num_steps=3)
         write_tables(args.work_dir / "growth", table)

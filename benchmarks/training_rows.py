@@ -95,9 +95,10 @@ def several_runs(setup: Setup) -> list[Measurement]:
     dims |= effort.han
     one = SingleNetwork(HAN(**dims), SEED, CPU)
     together = StackedNetworks(partial(HAN, **dims), range(SEED, SEED + NUM_RUNS), CPU)
+    ways = {"one": one, "together": together}
+    scale = LLP_VIDEOS["train"] / (steps * batch_size)
     rows = []
     for precision in GOALS:
-        ways = {"one": one, "together": together}
         seconds = in_turn(
             {
                 name: partial(seconds_of_han_steps, networks, split, precision, steps, batch_size)
@@ -105,7 +106,6 @@ def several_runs(setup: Setup) -> list[Measurement]:
             },
             effort.rounds,
         )
-        scale = LLP_VIDEOS["train"] / (steps * batch_size)
         rows.append(
             Measurement(
                 f"HAN epoch, {NUM_RUNS} seeds together beside one after the other, {precision}",

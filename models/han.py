@@ -6,7 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, Dropout, Linear, MultiheadAttention, count_layers, feed_forward, mlp_dims
+from models.layers import (
+    MLP,
+    Dropout,
+    LayerNorm,
+    Linear,
+    MultiheadAttention,
+    at_least_float32,
+    count_layers,
+    feed_forward,
+    mlp_dims,
+)
 
 
 @dataclass
@@ -33,8 +43,8 @@ class HANLayer(nn.Module):
         self.cm_attn = MultiheadAttention(dim, num_heads, dropout)
         self.linear1 = Linear(dim, ffn_dim)
         self.linear2 = Linear(ffn_dim, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.dropout = Dropout(dropout)
 
     def forward(self, audio: Tensor, visual: Tensor, order: str) -> tuple[Tensor, Tensor]:
@@ -80,8 +90,8 @@ class HANEncoder(nn.Module):
         self.order = order
         self.layers = nn.ModuleList(HANLayer(dim, num_heads, ffn_dim, dropout, pre_norm) for _ in range(num_layers))
         # The released state dict holds the final norms in both variants; only the pre-norm variant applies them.
-        self.final_norm_a = nn.LayerNorm(dim)
-        self.final_norm_v = nn.LayerNorm(dim)
+        self.final_norm_a = LayerNorm(dim)
+        self.final_norm_v = LayerNorm(dim)
         if not pre_norm:
             self.final_norm_a.requires_grad_(False)
             self.final_norm_v.requires_grad_(False)
@@ -182,9 +192,11 @@ class HAN(nn.Module):
         audio, visual = self.hat_encoder(self.fc_a(audio), visual_inputs)  # (B, T, D) each
         features = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
-        weighted = torch.softmax(self.fc_frame_att(features), dim=1) * torch.sigmoid(logits)  # w_time · p
+        w_time = torch.softmax(at_least_float32(self.fc_frame_att(features)), dim=1)
+        w_modal = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)
+        weighted = w_time * torch.sigmoid(logits)  # (B, T, 2, C)
         # MMIL pooling: the sum over modality and time of w_modal · w_time · p
-        video_probs = (torch.softmax(self.fc_av_att(features), dim=2) * weighted).sum(dim=(1, 2))  # (B, C)
+        video_probs = (w_modal * weighted).sum(dim=(1, 2))  # (B, C)
         modality_probs = weighted.sum(dim=1)  # (B, 2, C)
         return HANOutput(
             video_probs=video_probs,

@@ -14,6 +14,11 @@ from models.streams import drawn_per_run, several_runs
 SHORT = 16  # segments; fewer need attention of their own on the CPU
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """bf16 as float32, anything wider as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """(..., D) -> (..., E); weight (E, D), bias (E,)."""
     if not several_runs():
@@ -29,6 +34,16 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)"""
         return linear(x, self.weight, self.bias)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` that several runs at a time compute in the same precision as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)"""
+        y = super().forward(x)
+        # As in `linear`; on the CPU autocast leaves the norm of a bf16 tensor in bf16.
+        return y.to(x.dtype) if several_runs() and x.device.type == "cpu" else y
 
 
 class MLP(nn.Module):
@@ -139,7 +154,7 @@ class MultiheadAttention(nn.Module):
             # PyTorch's kernel for the CPU has no dropout, and is slow for few segments.
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
             for mask in masks:
-                scores = scores.float() + torch.where(mask, 0.0, -torch.inf)
+                scores = at_least_float32(scores) + torch.where(mask, 0.0, -torch.inf)
             return self.dropout(_softmax(scores).to(v.dtype)) @ v
         fused = partial(F.scaled_dot_product_attention, dropout_p=dropout)
         return drawn_per_run(fused, q, k, v, *masks) if dropout else fused(q, k, v, *masks)

@@ -44,11 +44,11 @@ class RandomStreams:
     def active(self) -> Iterator[None]:
         """Let `drawn_per_run` draw from these streams."""
         global _active
-        _active = self
+        before, _active = _active, self
         try:
             yield
         finally:
-            _active = None
+            _active = before
 
 
 _active: RandomStreams | None = None

@@ -207,7 +207,7 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
 def test_gpu_rows_time_all_stages_and_five_seeds(tmp_path: Path):
     write_llp(tmp_path / "LLP", num_train=4, num_eval=2)
     write_unav(tmp_path / "UnAV", num_train=2, num_eval=2)
-    rows = gpu_rows(tmp_path, "bf16", num_epochs=1, device="cpu", compiled=False)
+    rows = gpu_rows(tmp_path, "bf16", num_epochs=1, device="cpu")
     assert [row.what.split(",")[0] for row in rows] == [
         *("GPU: stage 3", "GPU: stage 1", "GPU: all four stages", "GPU: five seeds of stage 3 together"),
     ]

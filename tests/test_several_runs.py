@@ -1,12 +1,14 @@
 """Several runs trained together: each as it would be trained alone."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import find_exchange
 import test_han
 import train_han
 from dataloaders.batches import Batch
@@ -15,11 +17,12 @@ from models.layers import Dropout, MultiheadAttention
 from models.streams import RandomStreams, drawn_per_run
 from tests.test_training import VIDEO_LABELS_ONLY, kill_at_save
 from tests.tiny_runs import assert_same_weights, evaluate, label, newest, pretrain, train
-from utils.device import Precision
 from utils.errors import InputError
 from utils.networks import SingleNetwork, StackedNetworks
+from utils.predictions import load_predictions
 
 CPU = torch.device("cpu")
+CANCELLED = ("fc_frame_att.layers.0.bias", "fc_av_att.layers.0.bias")
 THREE = ("--num_runs", "3", "--seed", "7")
 OTHER_LOSSES = (
     "--guided_labels",
@@ -36,6 +39,16 @@ OTHER_LOSSES = (
 @pytest.fixture
 def pseudo_label_dir(llp_dir, unav_dir, tmp_path) -> Path:
     return label(llp_dir, pretrain(unav_dir, tmp_path / "stage1", "--num_epochs", "1"))
+
+
+def with_effect(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All but the biases that a softmax cancels: their gradients are rounding errors, which Adam blows up."""
+    kept = {name: value for name, value in weights.items() if name not in CANCELLED}
+    for name in kept:
+        if name.endswith("in_proj_bias"):
+            query, _, value = kept[name].chunk(3)
+            kept[name] = torch.cat([query, value])
+    return kept
 
 
 def last_state(run: Path) -> dict:
@@ -64,6 +77,9 @@ def test_runs_trained_together_equal_those_trained_alone(llp_dir, pseudo_label_d
             names = ["total", "video", "gradient_norm"] if rounded else [n for n in there if n != "train_seconds"]
             assert [here[n] for n in names] == pytest.approx([there[n] for n in names], rel=tolerance, abs=tolerance)
         assert torch.equal(state["generators"][run][0], alone["generators"][0])  # the same numbers were drawn
+        if not rounded:
+            here = {name: value[run] for name, value in state["network"].items()}
+            torch.testing.assert_close(with_effect(here), with_effect(alone["network"]), rtol=1e-4, atol=1e-5)
 
 
 def test_runs_trained_together_differ(llp_dir, tmp_path):
@@ -110,7 +126,8 @@ def test_each_run_has_its_own_checkpoints_tables_and_the_report_has_mean_and_dev
     for name in summary:
         assert (together / name / "checkpoints/checkpoint_epoch_002.pt").exists()
         assert json.loads((logs / name / "summary.json").read_text()) == summary[name]
-        alone = evaluate(together / name, tmp_path / "one_by_one")  # a run folder like any other
+        evaluate(together / name, tmp_path / "one_by_one")
+        alone = tmp_path / "one_by_one" / together.name / name
         for table in ("scores.csv", "per_class_test.csv"):
             assert (alone / table).read_text() == (logs / name / table).read_text()
     rows = json.loads((logs / "scores.json").read_text())["rows"]
@@ -151,10 +168,51 @@ def test_impossible_numbers_of_runs_are_refused(llp_dir, tmp_path, flags, messag
     assert not list(tmp_path.glob("HAN_*"))
 
 
-def test_other_number_of_runs_is_not_resumed(llp_dir, tmp_path):
+@pytest.mark.parametrize("flags", [("--num_runs", "2"), ("--num_runs", "1"), ("--seed", "8"), ("--dim", "32")])
+def test_runs_are_not_resumed_with_what_does_not_fit_and_keep_their_settings(llp_dir, tmp_path, flags):
+    run = train(llp_dir, tmp_path, *VIDEO_LABELS_ONLY, *THREE, "--num_epochs", "2")
+    settings = (run / "args.yaml").read_text()
+    with pytest.raises(InputError):
+        train_han.main(["--resume", str(run), *flags])
+    assert (run / "args.yaml").read_text() == settings
+    train_han.main(["--resume", str(run), "--num_epochs", "3"])
+    assert json.loads((run / "run_8/summary.json").read_text())["best_epoch"] >= 1
+    assert yaml.safe_load((run / "run_8/args.yaml").read_text())["num_epochs"] == 3
+
+
+def test_state_of_another_kind_of_device_is_not_resumed(llp_dir, tmp_path):
     run = train(llp_dir, tmp_path, *VIDEO_LABELS_ONLY, *THREE)
-    with pytest.raises(InputError, match="another number of runs"):
-        train_han.main(["--resume", str(run), "--num_runs", "2"])
+    state = last_state(run)
+    for generators in state["generators"]:
+        generators.append(torch.zeros(16, dtype=torch.uint8))
+    torch.save(state, run / "checkpoints/last.pt")
+    with pytest.raises(InputError, match="another kind of device"):
+        train_han.main(["--resume", str(run)])
+
+
+@pytest.mark.parametrize("method", ["han", "valor", "ma_base"])
+def test_baselines_train_several_runs(llp_dir, pseudo_label_dir, tmp_path, method):
+    flags = ("--method", method, "--pseudo_label_dir", pseudo_label_dir, "--num_heads", "1", "--num_layers", "1")
+    run = train(llp_dir, tmp_path, *flags, "--num_runs", "2")
+    assert (evaluate(run, tmp_path / "logs") / "run_20001/scores.txt").exists()
+
+
+def test_what_takes_one_run_says_so_of_several(llp_dir, tmp_path):
+    run = train(llp_dir, tmp_path, "--method", "ma_base", *THREE)
+    with pytest.raises(InputError, match="run_<seed>"):
+        find_exchange.main(["--checkpoint_dir", str(run), "--device", "cpu"])
+    logs = evaluate(run, tmp_path / "logs")
+    with pytest.raises(InputError, match="run_<seed>"):
+        load_predictions(logs, "test")
+    assert load_predictions(logs / "run_8", "test").split == "test"
+
+
+def test_exchange_of_one_of_several_base_models_is_found(llp_dir, tmp_path):
+    run = train(llp_dir, tmp_path, "--method", "ma_base", *THREE)
+    find_exchange.main(["--checkpoint_dir", str(run / "run_8"), "--device", "cpu"])
+    retrained = train(llp_dir, tmp_path, "--method", "ma")
+    settings = yaml.safe_load((retrained / "args.yaml").read_text())
+    assert settings["cleaned_label_dir"] == str(run / "run_8/LLP_Exchange")
 
 
 def test_one_of_several_runs_is_not_resumed_alone(llp_dir, tmp_path):
@@ -196,9 +254,10 @@ def test_attention_of_every_run_equals_its_own():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_random_numbers_are_drawn_for_tensors_of_the_same_layout_as_alone(monkeypatch, precision):
-    # On a GPU which numbers a kernel draws depends on the layout and type of its input.
+def test_several_runs_compute_in_the_layouts_and_types_of_one(monkeypatch, precision):
+    # Which numbers a GPU's kernel draws depends on the layout and type of its input; here it is the CPU's branch.
     seen: list[tuple] = []
+    types: list[list[torch.dtype]] = []
 
     def noted(draw, *tensors):
         def note_and_draw(*tensors):
@@ -208,10 +267,11 @@ def test_random_numbers_are_drawn_for_tensors_of_the_same_layout_as_alone(monkey
         return drawn_per_run(note_and_draw, *tensors)
 
     monkeypatch.setattr("models.layers.drawn_per_run", noted)
-    how = Precision(precision, CPU)
 
     def step(network: HAN, batch: Batch) -> dict:
-        output = how.run(network, batch.audio, batch.visual)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            output = network(batch.audio, batch.visual)
+        types.append([getattr(output, field.name).dtype for field in fields(output)])
         return {"total": output.video_probs.sum()}
 
     def make() -> HAN:
@@ -226,6 +286,7 @@ def test_random_numbers_are_drawn_for_tensors_of_the_same_layout_as_alone(monkey
     seen.clear()
     StackedNetworks(make, (1, 2), CPU).losses(step, batch(2))
     assert seen == [layout for layout in alone for _ in range(2)]
+    assert types[0] == types[1]
 
 
 def test_drawing_without_a_tensor_of_the_runs_says_so():

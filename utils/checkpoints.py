@@ -31,12 +31,7 @@ def load_checkpoint(path: Path) -> dict:
         InputError: when the file is absent, damaged or holds anything but tensors and plain containers.
     """
     if not path.is_file():
-        raise InputError(
-            path,
-            "no such file",
-            "a checkpoint",
-            "Name a run folder whose training has saved one: of several seeds, one `run_<seed>`.",
-        )
+        raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:

@@ -107,12 +107,17 @@ class StackedNetworks:
 
     def state_dict(self) -> dict[str, object]:
         """Weights and random streams of all runs."""
-        return {"network": self._values, "generators": self._streams.states}
+        return {"network": self._values, "generators": self._streams.states, "seeds": list(self.seed)}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on from `state_dict()`. KeyError, RuntimeError or ValueError when it does not fit."""
-        if state["network"].keys() != self._values.keys() or len(state["generators"]) != self.num_runs:
-            raise ValueError("it is of another network or another number of runs")
+        shapes = {name: value.shape for name, value in state["network"].items()}
+        if shapes != {name: value.shape for name, value in self._values.items()}:
+            raise ValueError("another network")
+        if state["seeds"] != list(self.seed):
+            raise ValueError(f"seeds {state['seeds']} instead of {list(self.seed)}")
+        if [len(run) for run in state["generators"]] != [len(run) for run in self._streams.states]:
+            raise ValueError("the random streams of another kind of device")
         with torch.no_grad():
             for name, value in self._values.items():
                 value.copy_(state["network"][name])

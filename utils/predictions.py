@@ -56,6 +56,8 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
     """
     path = predictions_path(run_dir, split)
     way_out = "Evaluate the run again with test_han.py."
+    if any(run_dir.glob("run_*/predictions_*.npz")):
+        raise InputError(run_dir, "several runs", "one run", "Name one of its folders run_<seed>.")
     if not path.is_file():
         others = sorted(other.name for other in run_dir.glob("predictions_*.npz")) or "no predictions"
         raise InputError(path, f"no such file ({others} in the folder)", f"predictions of split {split}", way_out)

@@ -23,6 +23,7 @@ def parse_settings(
     argv: list[str] | None = None,
     defaults_for: Callable[[argparse.Namespace], dict[str, object]] | None = None,
     fixed: tuple[str, ...] = (),
+    fixed_on_resume: tuple[str, ...] = (),
 ) -> argparse.Namespace:
     """Parse flags over the settings of `--config FILE`, or of the run that `--resume RUN` continues.
 
@@ -30,6 +31,7 @@ def parse_settings(
         defaults_for: given the settings so far, defaults that depend on them, as on the data set. They yield to flags
             and to the file; those that the script has no flag for are passed over.
         fixed: settings that a flag must not change when a file gives them, because others of the file depend on them.
+        fixed_on_resume: settings that a flag must not change when a run is continued.
 
     Raises:
         InputError: when the file is absent, is no YAML mapping, has settings that this script does not know, or a flag
@@ -42,12 +44,12 @@ def parse_settings(
     settings = {} if config is None else _read_settings(config, parser)
     parser.set_defaults(**settings)
     chosen = parser.parse_known_args(argv)[0]
-    for name in fixed:
+    for name in (*fixed, *(fixed_on_resume if resumed else ())):
         if name in settings and getattr(chosen, name) != settings[name]:
             raise InputError(
                 f"--{name}",
                 repr(getattr(chosen, name)),
-                f"{settings[name]!r} as in {config}, whose other settings belong to it",
+                f"{settings[name]!r} as in {config}, which depends on it",
                 "Leave out the flag, or the file.",
             )
     if defaults_for is not None:
@@ -125,6 +127,19 @@ def create_run_dir(root: Path, name: str) -> Path:
             number += 1
 
 
+def is_one_of_several(run_dir: Path) -> bool:
+    """Whether this run was trained together with others, in a folder of the one that belongs to all of them."""
+    run_dir = run_dir.resolve()
+    args_file = run_dir.parent / ARGS_FILE
+    return run_dir.name.startswith("run_") and args_file.exists() and read_args(args_file).get("num_runs", 1) > 1
+
+
+def run_name(run_dir: Path) -> str:
+    """What a run is called in tables and folders of results: one of several has the name of all before its own."""
+    run_dir = run_dir.resolve()
+    return f"{run_dir.parent.name}/{run_dir.name}" if is_one_of_several(run_dir) else run_dir.name
+
+
 def folders_of_runs(run_dir: Path, seed: int | tuple[int, ...]) -> list[Path]:
     """Where each run's checkpoints lie: `run_dir` itself, or a folder in it for each of several seeds."""
     return [run_dir] if isinstance(seed, int) else [run_dir / f"run_{s}" for s in seed]
@@ -141,7 +156,10 @@ def newest_finished_run(root: Path, prefix: str, way_out: str, marker: str = SUM
     Raises:
         InputError: when there is none.
     """
-    finished = [path for path in root.glob(f"{prefix}*/{marker}") if path.is_file()]
+    patterns = [f"{prefix}*/{marker}"]
+    if marker != SUMMARY_FILE:  # what was made from one of several runs lies in that run's folder
+        patterns.append(f"{prefix}*/run_*/{marker}")
+    finished = [path for pattern in patterns for path in root.glob(pattern) if path.is_file()]
     if not finished:
         raise InputError(root, f"no finished run {prefix}*", "at least one", way_out)
     newest = max(finished, key=lambda path: path.stat().st_mtime_ns)

@@ -58,6 +58,7 @@ def fit(
     run_dir: Path,
     log: logging.Logger,
     resume: bool = False,
+    on_start: Callable[[], None] = lambda: None,
 ) -> list[Progress]:
     """Train, validate after every epoch, keep the best weights.
 
@@ -70,6 +71,7 @@ def fit(
         run_dir: takes the state to resume from; each run's checkpoints and TensorBoard events go to its
             `folders_of_runs`.
         resume: go on from `checkpoints/last.pt` where there is one.
+        on_start: called before the first epoch, once a state to resume from is known to fit.
 
     Returns:
         the progress of each run
@@ -90,6 +92,7 @@ def fit(
     if resume and (run_dir / LAST_STATE).exists():
         runs = _restore(run_dir / LAST_STATE, networks, optimizer)
         log.info(f"resuming after epoch {runs[0].epoch}")
+    on_start()
     folders = folders_of_runs(run_dir, networks.seed)
     writers = [SummaryWriter(str(folder), purge_step=runs[0].epoch + 1) for folder in folders]
     steps = math.ceil(train.num_videos / recipe.batch_size)
@@ -114,10 +117,10 @@ def fit(
         bar.close()
         totals = {name: value.flatten().tolist() for name, value in sums.items()}  # of each run
         train_seconds = time.perf_counter() - started
+        _check_finite(totals, epoch, run_dir, folders)
 
         for run, (progress, folder, writer) in enumerate(zip(runs, folders, writers, strict=True)):
             means = {name: of_runs[run] / steps for name, of_runs in totals.items()}
-            _check_finite(means, epoch, folder)
             network = networks.network_of(run)
             network.eval()
             with torch.inference_mode():
@@ -158,8 +161,14 @@ def _epoch_line(runs: list[Progress], best_metric: str, other_seconds: float) ->
     return f"epoch {epoch:3d}  loss {losses}  {best_metric} {scores}  {seconds}"
 
 
-def _check_finite(means: dict[str, float], epoch: int, run_dir: Path) -> None:
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
+def _check_finite(totals: dict[str, list[float]], epoch: int, run_dir: Path, folders: list[Path]) -> None:
+    """One broken run stops all that are trained with it, before any of them saves this epoch."""
+    broken = [
+        name if len(folders) == 1 else f"{name} of {folder.name}"
+        for name, of_runs in totals.items()
+        for folder, value in zip(folders, of_runs, strict=True)
+        if not math.isfinite(value)
+    ]
     if broken:
         raise InputError(
             run_dir,
