@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=5.0,
         help="loss weight of every segment of a class that occurs in the video (the paper does not mention it; 1: off)",
     )
-    add_device_arguments(parser)
+    add_device_arguments(parser, eval_batch_size=128)  # of videos of up to a minute
     add_compile_argument(parser)
     add_run_arguments(parser)
     return parser

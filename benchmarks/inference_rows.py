@@ -34,7 +34,7 @@ from utils.inference import temporal_transformer_logits
 from utils.metrics import parsing_scores
 from utils.thresholds import classwise_thresholds
 
-EVAL_BATCH_SIZE = 128
+EVAL_BATCH_SIZE = 256  # the entry points' default
 NUM_EVALUATED = LLP_VIDEOS["val"] + LLP_VIDEOS["test"]
 NUM_LABELLED = sum(LLP_VIDEOS.values())
 
