@@ -90,6 +90,7 @@ def several_runs(setup: Setup) -> list[Measurement]:
     effort, data_dir, pseudo_dir = setup.effort, setup.folder / "LLP", setup.folder / "pseudo_labels"
     steps, batch_size = effort.several_steps, effort.batch_size
     annotations = load_annotations("LLP", data_dir, "train")
+    write_random_pseudo_labels(pseudo_dir, annotations, set())
     split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto", pseudo_dir)
     dims = {"num_classes": len(annotations.classes), "audio_dim": split.audio_width, "visual_dim": split.visual_width}
     dims |= effort.han

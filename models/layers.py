@@ -20,7 +20,12 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """(..., D) -> (..., E); weight (E, D), bias (E,)."""
+    """`F.linear` that several runs at a time compute in the same precision as one: (..., D) -> (..., E).
+
+    Args:
+        weight: (E, D).
+        bias: (E,).
+    """
     if not several_runs():
         return F.linear(x, weight, bias)
     # torch.vmap takes F.linear apart before autocast sees it: the bias would then make a bf16 product float32.
