@@ -1,86 +1,91 @@
-"""MA, stage 2: find by exchanging streams which labels of the training videos each modality does not show."""
+"""MA, stage 2: find by exchanging modalities which labels of the training videos each modality does not show."""
 
-import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.cleaned_labels import CleanedLabels, save_cleaned_labels
-from utils.arguments import add_data_arguments, add_device_arguments, add_subset_arguments, load_han_of, open_split_of
-from utils.device import Precision, select_device
-from utils.errors import InputError
-from utils.evaluation import true_events
-from utils.exchange import ErrorRates, Exchange, error_rates, exchange_streams
-from utils.reports import Cell, Column, Row, Table, format_text, write_tables
-from utils.runs import (
-    ARGS_FILE,
+from dataloaders.datasets import PARSED_DATASETS
+from dataloaders.subsets import Subset
+from models import HAN
+from utils.audio_visual import AudioVisual
+from utils.cli.run_folders import (
+    DEFAULT_RUNS_DIR,
+    begin_output,
     finish_run,
     newest_finished_run,
-    open_log,
-    parse_settings,
-    read_args,
     run_entry_point,
-    write_args,
 )
-from utils.training import BEST_CHECKPOINT
+from utils.cli.settings import ARGS_FILE, parse_settings, read_args, read_settings, with_settings
+from utils.errors import InputError
+from utils.evaluation.inference import error_rates, exchange_modalities
+from utils.evaluation.tasks import true_events
+from utils.method.exchange import Exchange
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.settings import setting
+from utils.training.checkpoints import load_network
+from utils.training.device import DeviceSettings
+from utils.training.loop import BEST_CHECKPOINT
 
 NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "seed")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="Network and data settings default to those of the base model's run."
+@dataclass(frozen=True)
+class Settings:
+    """What the exchange can be told; network and data settings default to those of the base model's run."""
+
+    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
+    checkpoint_dir: Path | None = setting(
+        None, "run of train_han.py --method ma_base (default: the newest finished one in runs_dir)"
     )
-    parser.add_argument("--dataset", choices=("LLP", "AVE"), default="LLP")
-    parser.add_argument(
-        "--checkpoint_dir",
-        type=Path,
-        help="run of train_han.py --method ma_base (default: the newest finished one in runs_dir)",
-    )
-    parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs"), help="where runs are looked for")
-    parser.add_argument("--checkpoint", type=Path, help=f"weights (default: {BEST_CHECKPOINT} of the run)")
-    parser.add_argument("--num_heads", type=int, default=1)
-    parser.add_argument("--pre_norm", action=argparse.BooleanOptionalAction, default=False)
-    parser.add_argument("--encoder_order", choices=("sequential", "parallel"), default="parallel")
-    parser.add_argument("--output_dir", type=Path, help="(default: <checkpoint_dir>/<dataset>_Exchange)")
-    parser.add_argument(
-        "--keep_one_modality",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="give labels that would be removed from both modalities back to both",
-    )
-    parser.add_argument("--seed", type=int, default=20000, help="of the choice of unrelated videos")
-    add_data_arguments(parser, audio_features=["vggish"], visual_features=["res152", "r2plus1d_18"])
-    add_subset_arguments(parser)
-    add_device_arguments(parser)
-    return parser
+    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "where runs are looked for")
+    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
+    num_heads: int = setting(1, "attention heads", least=1)
+    pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
+    encoder_order: str = setting("parallel", "order of the encoder", choices=("sequential", "parallel"))
+    output_dir: Path | None = setting(None, "(default: <checkpoint_dir>/<dataset>_Exchange)")
+    keep_one_modality: bool = setting(False, "give labels that would be removed from both modalities back to both")
+    seed: int = setting(20000, "seed of the choice of unrelated videos", least=0, below=2**63)
+    data: DataSettings = DataSettings()
+    subset: Subset = Subset()
+    device: DeviceSettings = DeviceSettings()
 
 
-def settings_of_run(args: argparse.Namespace) -> dict[str, object]:
+def settings_of_run(settings: Settings) -> Mapping[str, object]:
     """The base model's run, and its settings."""
     way_out = "Run train_han.py --method ma_base first, or give --checkpoint_dir."
-    run_dir = args.checkpoint_dir or newest_finished_run(args.runs_dir, f"HAN_ma_base_{args.dataset}_", way_out)
-    settings = read_args(run_dir / ARGS_FILE)
-    if settings.get("num_runs", 1) > 1:
-        found = f"{settings['num_runs']} runs trained together"
+    prefix = f"HAN_ma_base_{settings.dataset}_"
+    run_dir = settings.checkpoint_dir or newest_finished_run(settings.runs_dir, prefix, way_out)
+    of_run = read_args(run_dir / ARGS_FILE)
+    if of_run.get("num_runs", 1) > 1:
+        found = f"the runs of {of_run['num_runs']} seeds"
         raise InputError(run_dir, found, "one run", "Name one of its folders run_<seed> as --checkpoint_dir.")
-    of_run = {
-        name: Path(value) if name.endswith("_dir") and value is not None else value
-        for name, value in settings.items()
-        if name not in NOT_FROM_RUN
+    of_run = read_settings(run_dir / ARGS_FILE, Settings)
+    return {**{n: value for n, value in of_run.items() if n not in NOT_FROM_RUN}, "checkpoint_dir": run_dir}
+
+
+def load_base_model(settings: Settings, train: SplitBatches) -> HAN:
+    """The base model, on the split's device."""
+    expected = {
+        "audio_dim": train.widths.audio,
+        "visual_dim": train.widths.visual,
+        "num_classes": len(train.annotations.classes),
     }
-    return {**of_run, "checkpoint_dir": run_dir}
+    told = {"num_heads": settings.num_heads, "pre_norm": settings.pre_norm, "encoder_order": settings.encoder_order}
+    return load_network(HAN, settings.checkpoint, expected, **told).to(train.device)
 
 
-def cleaning_table(annotations: SplitAnnotations, exchange: Exchange, rates: ErrorRates) -> Table:
+def cleaning_table(annotations: SplitAnnotations, exchange: Exchange, rates: AudioVisual[Tensor]) -> Table:
     """For each class: its videos, the share that each modality lost, and the error rates."""
     labels = annotations.video_labels
     counts = labels.sum(dim=0)  # (C,)
-    kept = {"Audio": (exchange.audio_labels, rates.audio), "Visual": (exchange.visual_labels, rates.visual)}
     columns, cells = [Column("videos", decimals=0)], [counts.tolist()]
-    for name, (left, rate) in kept.items():
+    for name, left, rate in zip(("Audio", "Visual"), exchange.labels, rates, strict=True):
         columns += [Column("removed (%)", name), Column("error rate", name, decimals=2)]
         cells += [(100 * (counts - left.sum(dim=0)) / counts.clamp(min=1)).tolist(), rate.tolist()]
     rows = [
@@ -95,65 +100,81 @@ def cleaning_table(annotations: SplitAnnotations, exchange: Exchange, rates: Err
 def agreement(annotations: SplitAnnotations, exchange: Exchange) -> dict[str, float]:
     """How well the exchange does where the truth is known, in percent of a modality's labels.
 
-    "precision": share of the removed labels whose event is truly absent from the modality; "recall": share of the
-    absent events whose labels were removed. None of either counts as 100.
+    "precision": share of the removed labels whose event is truly absent from the modality, 100 where none was removed;
+    "recall": share of the absent events whose labels were removed, 100 where none is absent.
     """
-    truth = true_events(annotations, torch.device("cpu"))
-    scores = {}
-    for modality in ("audio", "visual"):
-        absent = annotations.video_labels & ~getattr(truth, modality).any(dim=1)  # (N, C)
-        removed = annotations.video_labels & ~getattr(exchange, f"{modality}_labels")
-        scores[f"{modality}_precision"] = percentage(absent & removed, removed)
-        scores[f"{modality}_recall"] = percentage(absent & removed, absent)
-    return scores
+    labels, truth = annotations.video_labels, true_events(annotations, torch.device("cpu"))
+    absent = truth.map(lambda events: labels & ~events.any(dim=1))  # (N, C)
+    removed = exchange.labels.map(lambda left: labels & ~left)
+    both = absent.map(torch.logical_and, removed)
+    precision, recall = both.map(percentage, removed), both.map(percentage, absent)
+    return {
+        "audio_precision": precision.audio,
+        "audio_recall": recall.audio,
+        "visual_precision": precision.visual,
+        "visual_recall": recall.visual,
+    }
 
 
 def percentage(part: Tensor, whole: Tensor) -> float:
+    """How much of `whole` is in `part`, in percent; 100 of nothing."""
     return 100 * part.sum().item() / whole.sum().item() if whole.any() else 100.0
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(build_parser(), argv, settings_of_run)
-    device = select_device(args.device, args.deterministic)
-    precision = Precision(args.precision, device)
-    args.checkpoint = args.checkpoint or args.checkpoint_dir / BEST_CHECKPOINT
-    args.output_dir = args.output_dir or args.checkpoint_dir / f"{args.dataset}_Exchange"
-    train, val = (open_split_of(args, args.dataset, name, device) for name in ("train", "val"))
-    model = load_han_of(args, train)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_args(args.output_dir, args)
-    log = open_log(args.output_dir)
+def summarise(train: SplitAnnotations, cleaned: Exchange, val: SplitAnnotations, on_val: Exchange) -> dict[str, float]:
+    """Key figures of the exchange."""
+    given, left = train.video_labels, cleaned.labels
+    return {
+        "labels": int(given.sum()),
+        "removed_from_audio": int((given & ~left.audio).sum()),
+        "removed_from_visual": int((given & ~left.visual).sum()),
+        "removed_from_both": int((given & ~left.audio & ~left.visual).sum()),
+        **{f"val_{name}": value for name, value in agreement(val, on_val).items()},
+    }
 
-    rates = error_rates(model, train, args.eval_batch_size, precision)
-    generator = torch.Generator().manual_seed(args.seed)
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings(Settings, __doc__, argv, settings_of_run)
+    checkpoint = settings.checkpoint or settings.checkpoint_dir / BEST_CHECKPOINT
+    output_dir = settings.output_dir or settings.checkpoint_dir / f"{settings.dataset}_Exchange"
+    settings = with_settings(settings, checkpoint=checkpoint, output_dir=output_dir)
+    device, precision = settings.device.select()
+
+    # 2 Data
+    train, val = (
+        open_split(settings.dataset, name, settings.data, device, subset=settings.subset) for name in ("train", "val")
+    )
+
+    # 3 Model
+    model = load_base_model(settings, train)
+    log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
+
+    # 4 Exchange
+    batch_size = settings.device.eval_batch_size
+    rates = error_rates(model, train, batch_size, precision)
+    generator = torch.Generator().manual_seed(settings.seed)
     cleaned, on_val = (
-        exchange_streams(model, split, rates, args.eval_batch_size, precision, generator) for split in (train, val)
+        exchange_modalities(model, split, rates, batch_size, precision, generator) for split in (train, val)
     )
     annotations = train.annotations
-    if args.keep_one_modality:
+    if settings.keep_one_modality:
         cleaned = cleaned.keeping_one(annotations.video_labels)
         on_val = on_val.keeping_one(val.annotations.video_labels)
-    labels = CleanedLabels(
-        annotations.dataset, annotations.classes, annotations.sample_ids, cleaned.audio_labels, cleaned.visual_labels
-    )
-    save_cleaned_labels(labels, args.output_dir)
+    of_split = (annotations.dataset, annotations.classes, annotations.sample_ids)
+    save_cleaned_labels(CleanedLabels(*of_split, cleaned.labels), output_dir)
+
+    # 5 Report
     if cleaned.without_partner:
         log.warning(f"{cleaned.without_partner} videos have no unrelated video; they keep all labels")
     table = cleaning_table(annotations, cleaned, rates)
-    write_tables(args.output_dir / "removed_labels", table)
+    write_tables(output_dir / "removed_labels", table)
     log.info("\n" + format_text(table))
-    given = annotations.video_labels
-    summary = {
-        "labels": int(given.sum()),
-        "removed_from_audio": int((given & ~cleaned.audio_labels).sum()),
-        "removed_from_visual": int((given & ~cleaned.visual_labels).sum()),
-        "removed_from_both": int((given & ~cleaned.audio_labels & ~cleaned.visual_labels).sum()),
-        **{f"val_{name}": value for name, value in agreement(val.annotations, on_val).items()},
-    }
+    summary = summarise(annotations, cleaned, val.annotations, on_val)
     for name, value in summary.items():
         log.info(f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}")
-    log.info(f"cleaned labels: {args.output_dir}")
-    finish_run(args.output_dir, summary)
+    log.info(f"cleaned labels: {output_dir}")
+    finish_run(output_dir, summary)
 
 
 if __name__ == "__main__":

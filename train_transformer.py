@@ -1,126 +1,93 @@
 """Stage 1: pre-train the temporal transformer on UnAV-100 (paper section 3.2)."""
 
-import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from dataloaders.batches import SplitBatches, open_events
-from models import TemporalTransformer
-from utils.arguments import (
-    add_compile_argument,
-    add_data_arguments,
-    add_device_arguments,
-    add_recipe_arguments,
-    add_run_arguments,
-    data_dir_of,
-    open_split_of,
-    recipe_of,
-)
-from utils.device import Precision, compile_network, select_device
-from utils.inference import pad_rows, temporal_transformer_logits
-from utils.metrics import segment_counts, video_f_scores
-from utils.networks import SingleNetwork
-from utils.objectives import temporal_transformer_losses
-from utils.runs import create_run_dir, finish_run, open_log, parse_settings, run_entry_point, write_args
-from utils.training import BEST_CHECKPOINT, fit
+from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split, open_texts
+from models import TemporalTransformer, TemporalTransformerConfig
+from utils.audio_visual import AudioVisual
+from utils.cli.run_folders import TrainingRun, begin_run, finish_run, run_entry_point
+from utils.cli.settings import parse_settings
+from utils.evaluation.inference import temporal_transformer_logits
+from utils.evaluation.tasks import true_events
+from utils.method.metrics import segment_counts, video_f_scores
+from utils.method.objectives import Losses, Moment, TemporalTransformerLosses, temporal_transformer_losses
+from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
+from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 DATASET = "UnAV"
 BEST_METRIC = "segment_AV"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_data_arguments(parser, audio_features=["clap"], visual_features=["clip"])
-    model = parser.add_argument_group("model")
-    model.add_argument("--dim", type=int, default=1024)
-    model.add_argument("--num_heads", type=int, default=16)
-    model.add_argument("--ffn_dim", type=int, default=2048)
-    model.add_argument("--num_layers", type=int, default=5)
-    model.add_argument("--dropout", type=float, default=0.3)
-    model.add_argument("--audio_logit_scale", type=float, default=3.2912)
-    model.add_argument("--visual_logit_scale", type=float, default=4.6052)
+@dataclass(frozen=True)
+class Settings:
+    """What stage 1 can be told; its defaults are the released recipe."""
+
+    data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
+    model: TemporalTransformerConfig = TemporalTransformerConfig()
     # The paper clips at 1.0 and does not give the betas; these are the released code's.
-    add_recipe_arguments(
-        parser,
-        lr=1e-4,
-        lr_min=1e-5,
-        betas=(0.5, 0.999),
-        weight_decay=1e-3,
-        clip_norm=2.0,
-        batch_size=64,
-        seed=1000,
-    )
-    parser.add_argument(
-        "--occurring_weight",
-        type=float,
-        default=5.0,
-        help="loss weight of every segment of a class that occurs in the video (the paper does not mention it; 1: off)",
-    )
-    add_device_arguments(parser, eval_batch_size=128)  # of videos of up to a minute
-    add_compile_argument(parser)
-    add_run_arguments(parser)
-    return parser
+    recipe: Recipe = Recipe(lr_min=1e-5, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=2.0, seed=1000)
+    losses: TemporalTransformerLosses = TemporalTransformerLosses()
+    device: DeviceSettings = DeviceSettings(eval_batch_size=128)  # of videos of up to a minute
+    compile: CompileSettings = CompileSettings()
+    saving: Saving = Saving()
+    run: TrainingRun = TrainingRun()
 
 
 @torch.inference_mode()
-def validate(model, split: SplitBatches, events, batch_size: int, precision: Precision) -> dict[str, float]:
+def validate(
+    model: TemporalTransformer, split: SplitBatches, texts: AudioVisual[Tensor], batch_size: int, precision: Precision
+) -> dict[str, float]:
     """Segment-level F-score of p_av > 0.5 against the audio-visual labels, averaged over videos, in percent."""
-    logits = temporal_transformer_logits(model, split, events, batch_size, precision)
+    logits = temporal_transformer_logits(model, split, texts, batch_size, precision)
     prediction = torch.sigmoid(logits.audio) * torch.sigmoid(logits.visual) > 0.5  # (N, T, C)
-    truth = pad_rows(split.annotations.audio_labels, split.annotations.lengths).to(prediction.device)
+    truth = true_events(split.annotations, prediction.device).audio  # of both modalities
     return {BEST_METRIC: 100 * video_f_scores(segment_counts(prediction, truth)).mean().item()}
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_settings(build_parser(), argv, fixed_on_resume=("seed",))
-    device = select_device(args.device, args.deterministic)
-    precision = Precision(args.precision, device)
-    torch.manual_seed(args.seed)
-    train, val = (open_split_of(args, DATASET, name, device) for name in ("train", "val"))
-    num_classes = len(train.annotations.classes)
-    events = open_events(data_dir_of(args, DATASET), args.audio_features, args.visual_features, num_classes, device)
-    model = TemporalTransformer(
-        audio_dim=train.audio_width,
-        visual_dim=train.visual_width,
-        audio_text_dim=events[0].shape[1],
-        visual_text_dim=events[1].shape[1],
-        dim=args.dim,
-        num_heads=args.num_heads,
-        ffn_dim=args.ffn_dim,
-        num_layers=args.num_layers,
-        dropout=args.dropout,
-        audio_logit_scale=args.audio_logit_scale,
-        visual_logit_scale=args.visual_logit_scale,
-    ).to(device)
+    # 1 Settings
+    settings = parse_settings(Settings, __doc__, argv, resumable=RESUMABLE)
+    device, precision = settings.device.select()
+    torch.manual_seed(settings.recipe.seed)
 
-    run_dir = args.resume or create_run_dir(args.output_dir, f"TemporalTransformer_{DATASET}")
-    log = open_log(run_dir)
+    # 2 Data
+    train, val = (open_split(DATASET, name, settings.data, device) for name in ("train", "val"))
+    texts = open_texts(DATASET, settings.data, device)
+
+    # 3 Model
+    text_dims = texts.map(lambda x: x.shape[1])
+    model = TemporalTransformer(*train.widths, *text_dims, settings.model).to(device)
+    forward = compile_network(model, device) if settings.compile.compile else model
+
+    # 4 Loop
+    run_dir, log = begin_run(settings, f"TemporalTransformer_{DATASET}")
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
-    compiled = compile_network(model, device) if args.compile else None
+    def batch_losses(batch: Batch, moment: Moment) -> Iterator[Losses]:
+        output = precision.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
+        yield temporal_transformer_losses(output, batch, settings.losses)
 
-    def step_losses(network, batch):
-        output = precision.run(
-            network if compiled is None else compiled, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows
-        )
-        return temporal_transformer_losses(output, batch, args.occurring_weight)
-
-    (progress,) = fit(
-        SingleNetwork(model, args.seed, device),
+    progress = fit(
+        model,
         train,
-        step_losses,
-        lambda network: validate(network, val, events, args.eval_batch_size, precision),
-        recipe_of(args),
+        batch_losses,
+        lambda: validate(model, val, texts, settings.device.eval_batch_size, precision),
+        settings.recipe,
         BEST_METRIC,
         run_dir,
         log,
-        resume=args.resume is not None,
-        on_start=lambda: write_args(run_dir, args),
+        settings.saving,
+        resume=settings.run.resume is not None,
     )
+
+    # 5 Report
     finish_run(run_dir, {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score})
-    log.info(
-        f"best {BEST_METRIC} {progress.best_score:.2f} in epoch {progress.best_epoch}: {run_dir / BEST_CHECKPOINT}"
-    )
+    best = f"best {BEST_METRIC} {progress.best_score:.2f} in epoch {progress.best_epoch}"
+    log.info(f"{best}: {run_dir / BEST_CHECKPOINT}")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
-from dataloaders.simulation import simulate
-from utils.reports import Cell, Column, Row, Table
+from dataloaders.simulation.simulate import simulate
+from utils.reporting.tables import Cell, Column, Row, Table
 
 METRIC = "segment_Type"
 NETWORK = ("--dim", "128", "--num_heads", "4", "--ffn_dim", "256", "--num_layers", "2")

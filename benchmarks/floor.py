@@ -1,7 +1,7 @@
 """The least time a computation could take: its operations and bytes over what this machine has been measured to do."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
+from models import HANConfig, TemporalTransformerConfig
+from utils.audio_visual import AudioVisual
 
 MATRIX_SIZES = ((640, 512, 2048), (1280, 2048, 512), (2688, 1024, 2048), (2048, 2048, 2048))
 COPY_BYTES = 2**28
@@ -57,29 +59,35 @@ def _shortest(run: Callable[[], object], seconds: float) -> float:
     return shortest
 
 
-def han_operations(num_segments: int, training: bool, **dims: int) -> int:
+def han_operations(
+    num_segments: int, training: bool, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig
+) -> int:
     """Matrix operations of HAN on one video, backwards included when training."""
     with torch.device("meta"):
-        model = NaiveHAN(**dims)
-        inputs = (torch.empty(1, num_segments, dims["audio_dim"]), torch.empty(1, num_segments, dims["visual_dim"]))
+        model = NaiveHAN(num_classes, audio_dim, visual_dims, config)
+        inputs = (torch.empty(1, num_segments, audio_dim), torch.empty(1, num_segments, sum(visual_dims)))
         return _operations(model, inputs, training)
 
 
-def temporal_transformer_operations(lengths: Tensor, training: bool, num_classes: int, **dims: int) -> int:
+def temporal_transformer_operations(
+    lengths: Tensor,
+    training: bool,
+    widths: AudioVisual[int],
+    texts: AudioVisual[Tensor],
+    config: TemporalTransformerConfig,
+) -> int:
     """Matrix operations of the temporal transformer on videos of these lengths (N,), none spent on padding.
 
     They are a·T + b·T² for a video of T segments; two counts give a and b.
     """
     counts = {}
     with torch.device("meta"):
-        model = NaiveTemporalTransformer(**dims)
-        text_dims = (model.final_proj_a.layers[-1].out_features, model.final_proj_v.layers[-1].out_features)
-        events = [torch.empty(num_classes, dim) for dim in text_dims]
-        widths = (model.proj_a.layers[0].in_features, model.proj_v.layers[0].in_features)
+        model = NaiveTemporalTransformer(*widths, *texts.map(lambda x: x.shape[1]), config)
+        texts = texts.map(lambda x: torch.empty(x.shape))
         for length in (20, 40):
             streams = [torch.empty(1, length, width) for width in widths]
             mask = torch.ones(1, length, dtype=torch.bool)
-            counts[length] = _operations(model, (*streams, *events, mask), training)
+            counts[length] = _operations(model, (*streams, *texts, mask), training)
     squared = (counts[40] - 2 * counts[20]) / (40**2 - 2 * 20**2)
     linear = (counts[20] - 20**2 * squared) / 20
     lengths = lengths.double()
@@ -92,7 +100,7 @@ def _operations(model: nn.Module, inputs: tuple[Tensor, ...], training: bool) ->
     with counter, torch.set_grad_enabled(training):
         output = model(*inputs)
         if training:
-            (output.audio_logits.sum() + output.visual_logits.sum()).backward()
+            (output.logits.audio.sum() + output.logits.visual.sum()).backward()
     return counter.get_total_flops()
 
 

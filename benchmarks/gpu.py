@@ -18,21 +18,28 @@ FEATURES = {"LLP": ["vggish", "res152", "r2plus1d_18", "clip", "clap"], "UnAV": 
 
 
 def gpu_rows(
-    folder: Path, precision: str, num_epochs: int, device: str = "cuda", compiled: bool = False
+    folder: Path,
+    precision: str,
+    num_epochs: int,
+    device: str = "cuda",
+    compiled: bool = False,
+    num_seeds: int = 5,
+    network: tuple[str, ...] = (),
 ) -> list[Measurement]:
-    """Stages 1 to 4, and five seeds of stage 3 together; features are packed before the clock starts.
+    """Stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts.
 
     Args:
         folder: holds `LLP/` and `UnAV/`.
         num_epochs: of stages 1 and 3; the paper's 80, or fewer for a look.
         compiled: train compiled networks as well; the seconds include compiling.
+        network: flags of the networks' sizes where they are not the paper's.
     """
     for dataset, features in FEATURES.items():
         for split in ("train", "val", "test"):
             open_features(load_annotations(dataset, folder / dataset, split), features, folder / dataset)
     common = ["--device", device, "--precision", precision]
     runs = folder / "gpu_runs"
-    training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20"]
+    training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20", *network]
     name = torch.cuda.get_device_name() if device == "cuda" else device
     row = Measurement(
         "", None, 0.0, "", sample=f"{name}, {precision}, {num_epochs} epochs, validation after each; packed before"
@@ -47,9 +54,10 @@ def gpu_rows(
             "all four stages": (sum(seconds.values()), "3 min"),
         }
         if not flags:
-            llp = ["--data_dir", str(folder / "LLP"), "--num_runs", "5"]
-            together = timed(partial(train_han.main, [*common, *training, *llp]))
-            whats["five seeds of stage 3 together"] = (together, f"{2 * seconds['stage 3']:.0f} s, twice one")
+            llp = ["--data_dir", str(folder / "LLP"), "--num_runs", str(num_seeds)]
+            side_by_side = timed(partial(train_han.main, [*common, *training, *llp]))
+            goal = f"{2 * seconds['stage 3']:.0f} s, twice one"
+            whats[f"stage 3 of {num_seeds} seeds side by side"] = (side_by_side, goal)
         rows += [replace(row, what=f"GPU: {what}{how}", ours=s, goal=goal) for what, (s, goal) in whats.items()]
     return rows
 

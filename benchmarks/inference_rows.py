@@ -1,7 +1,7 @@
 """Everything but training: evaluation, metrics, threshold search, pseudo-labels, opening the packed store."""
 
 from contextlib import closing
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import torch
@@ -11,11 +11,7 @@ from benchmarks import naive, naive_scores
 from benchmarks.floor import han_operations, temporal_transformer_operations
 from benchmarks.measure import (
     CPU,
-    HAN_AUDIO,
-    HAN_VISUAL,
     LLP_VIDEOS,
-    TEACHER_AUDIO,
-    TEACHER_VISUAL,
     Measurement,
     Setup,
     in_turn,
@@ -23,38 +19,41 @@ from benchmarks.measure import (
     timed,
 )
 from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
-from dataloaders.batches import SplitBatches, open_events, open_split
+from benchmarks.stages import STAGE_1, STAGE_3, predicted_events
+from dataloaders.batches import SplitBatches, open_batches, open_split, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import save_pseudo_labels
 from models import HAN, TemporalTransformer
-from pseudo_label_generation import make_pseudo_labels
-from utils.device import Precision
-from utils.evaluation import predict_events, score_events, true_events
-from utils.inference import temporal_transformer_logits
-from utils.metrics import parsing_scores
-from utils.thresholds import classwise_thresholds
+from utils.audio_visual import AudioVisual
+from utils.evaluation.inference import temporal_transformer_logits
+from utils.evaluation.tasks import task_of, true_events
+from utils.evaluation.teachers import hard_events, make_pseudo_labels
+from utils.method.metrics import parsing_scores
+from utils.method.thresholds import classwise_thresholds
+from utils.training.device import Precision
 
-EVAL_BATCH_SIZE = 256  # the entry points' default
+EVAL_BATCH_SIZE = STAGE_3.device.eval_batch_size
 NUM_EVALUATED = LLP_VIDEOS["val"] + LLP_VIDEOS["test"]
 NUM_LABELLED = sum(LLP_VIDEOS.values())
 
 
 def evaluation(setup: Setup) -> list[Measurement]:
     """Stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
-    data_dir, effort = setup.folder / "LLP", setup.effort
+    data_dir, effort, task = setup.folder / "LLP", setup.effort, task_of("LLP")
+    settings = replace(STAGE_3.data, data_dir=data_dir)
     splits = [load_annotations("LLP", data_dir, name) for name in ("val", "test")]
-    opened = open_split(splits[0], HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
-    dims = {"num_classes": 25, "audio_dim": opened.audio_width, "visual_dim": opened.visual_width, **effort.han}
-    model, slow = HAN(**dims), NaiveHAN(**dims)
+    opened = open_batches(splits[0], settings, CPU)
+    sizes = (len(splits[0].classes), opened.widths.audio, opened.feature_widths.visual, effort.han)
+    model, slow = HAN(*sizes), NaiveHAN(*sizes)
     slow.load_state_dict(model.state_dict())
     few = splits[0].subset(torch.arange(min(effort.naive_evaluated, splits[0].num_videos)))
-    files = naive.VideoFiles(few, data_dir, HAN_AUDIO, HAN_VISUAL)
+    files = naive.VideoFiles(few, settings)
 
     def evaluate(precision: str) -> None:
         for annotations in splits:
-            split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
-            prediction = predict_events(model, split, EVAL_BATCH_SIZE, Precision(precision, CPU))
-            score_events("LLP", prediction, true_events(annotations, CPU))
+            split = open_batches(annotations, settings, CPU)
+            prediction = predicted_events(model, split, EVAL_BATCH_SIZE, Precision(precision, CPU))
+            task.score(prediction, true_events(annotations, CPU))
 
     seconds = in_turn(
         {
@@ -65,7 +64,7 @@ def evaluation(setup: Setup) -> list[Measurement]:
         1 + effort.rounds,
     )
     num_videos = sum(annotations.num_videos for annotations in splits)
-    operations = NUM_EVALUATED * han_operations(10, False, **dims)
+    operations = NUM_EVALUATED * han_operations(10, False, *sizes)
     return [
         Measurement(
             f"evaluating 1,849 videos, metrics included, {precision}",
@@ -82,32 +81,33 @@ def evaluation(setup: Setup) -> list[Measurement]:
 
 def metrics(setup: Setup) -> Measurement:
     """All F-scores of random events."""
-    truth = [random_events(NUM_EVALUATED, seed) for seed in (0, 1)]
     generator = torch.Generator().manual_seed(2)
-    prediction = []
-    for seed, events in enumerate(truth, start=2):
+
+    def predict(events: Tensor, seed: int) -> Tensor:
         wrong = (torch.rand(events.shape, generator=generator) < 0.15) & events.any(dim=1, keepdim=True)
         other = random_events(NUM_EVALUATED, seed) & (torch.rand(NUM_EVALUATED, 1, 1, generator=generator) < 0.3)
-        prediction.append((events ^ wrong) | other)
-    streams = (*prediction, *truth)
-    few = [events[: setup.effort.naive_scored] for events in streams]
-    arrays = [events.numpy() for events in few]
+        return (events ^ wrong) | other
+
+    truth = AudioVisual(0, 1).map(lambda seed: random_events(NUM_EVALUATED, seed))
+    prediction = truth.map(predict, AudioVisual(2, 3))
+    few = [events.map(lambda of_all: of_all[: setup.effort.naive_scored]) for events in (prediction, truth)]
+    arrays = [events.map(Tensor.numpy) for events in few]
     literal, vectorised = naive_scores.parsing_scores(*arrays), parsing_scores(*few)
     for level in ("segment", "event"):
         np.testing.assert_allclose(astuple(getattr(literal, level)), astuple(getattr(vectorised, level)), rtol=1e-12)
     seconds = in_turn(
         {
             "naive": lambda: timed(lambda: naive_scores.parsing_scores(*arrays)),
-            "ours": lambda: timed(lambda: parsing_scores(*streams)),
+            "ours": lambda: timed(lambda: parsing_scores(prediction, truth)),
         },
         1 + setup.effort.rounds,
     )
     return Measurement(
         "metrics alone, 1,849 videos",
-        NUM_EVALUATED / len(few[0]) * median_after_warm_up(seconds["naive"]),
+        NUM_EVALUATED / len(few[0].audio) * median_after_warm_up(seconds["naive"]),
         median_after_warm_up(seconds["ours"]),
         "200x",
-        sample=f"naive {len(few[0])} videos, scaled; {setup.effort.rounds} rounds",
+        sample=f"naive {len(few[0].audio)} videos, scaled; {setup.effort.rounds} rounds",
         rounds=seconds,
     )
 
@@ -115,18 +115,19 @@ def metrics(setup: Setup) -> Measurement:
 def threshold_search(setup: Setup) -> Measurement:
     """Class-wise thresholds of both modalities on the validation split."""
     num_videos = setup.effort.searched
-    labels = [random_events(num_videos, seed) for seed in (3, 4)]
-    in_video = labels[0].any(dim=1) | labels[1].any(dim=1)  # (N, C)
+    labels = AudioVisual(3, 4).map(lambda seed: random_events(num_videos, seed))
+    in_video = labels.audio.any(dim=1) | labels.visual.any(dim=1)  # (N, C)
     generator = torch.Generator().manual_seed(5)
-    logits = [torch.randn(truth.shape, generator=generator) + truth for truth in labels]
-    found: dict[str, list] = {}
+    logits = labels.map(lambda truth: torch.randn(truth.shape, generator=generator) + truth)
+    found: dict[str, AudioVisual] = {}
 
     def ours() -> None:
-        found["ours"] = [classwise_thresholds(*s, in_video).thresholds for s in zip(logits, labels, strict=True)]
+        found["ours"] = logits.map(lambda z, y: classwise_thresholds(z, y, in_video).thresholds, labels)
 
     def literal() -> None:
-        streams = zip(logits, labels, strict=True)
-        found["naive"] = [naive_scores.classwise_thresholds(z.numpy(), y.numpy(), in_video.numpy()) for z, y in streams]
+        found["naive"] = logits.map(
+            lambda z, y: naive_scores.classwise_thresholds(z.numpy(), y.numpy(), in_video.numpy()), labels
+        )
 
     seconds = in_turn({"ours": lambda: timed(ours)}, 1 + setup.effort.rounds)
     seconds["naive"] = [timed(literal)]
@@ -147,23 +148,26 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
     data_dir, effort = setup.folder / "LLP", setup.effort
     annotations = load_annotations("LLP", data_dir, "train")
     annotations = annotations.subset(torch.arange(min(effort.labelled, annotations.num_videos)))
-    events = open_events(data_dir, TEACHER_AUDIO, TEACHER_VISUAL, len(annotations.classes), CPU)
-    model, slow = TemporalTransformer(**effort.transformer), NaiveTemporalTransformer(**effort.transformer)
+    settings = replace(STAGE_1.data, data_dir=data_dir, packed_dir=setup.folder / f"packed_{annotations.num_videos}")
+    widths, texts = open_batches(annotations, settings, CPU).widths, open_texts("LLP", settings, CPU)
+    sizes = (*widths, *texts.map(lambda x: x.shape[1]), effort.transformer)
+    model, slow = TemporalTransformer(*sizes), NaiveTemporalTransformer(*sizes)
     slow.load_state_dict(model.state_dict())
-    thresholds = {m: torch.zeros(len(annotations.classes), dtype=torch.float64) for m in ("audio", "visual")}
+    thresholds = texts.map(lambda x: torch.zeros(x.shape[0], dtype=torch.float64))
     few = annotations.subset(torch.arange(min(effort.naive_labelled, annotations.num_videos)))
-    files = naive.VideoFiles(few, data_dir, TEACHER_AUDIO, TEACHER_VISUAL)
-    packed_dir = setup.folder / f"packed_{annotations.num_videos}"
+    files = naive.VideoFiles(few, settings)
 
     def generate(precision: str) -> None:
-        split = open_split(annotations, TEACHER_AUDIO, TEACHER_VISUAL, data_dir, packed_dir, False, CPU, "auto")
-        logits = temporal_transformer_logits(model, split, events, EVAL_BATCH_SIZE, Precision(precision, CPU))
-        save_pseudo_labels(make_pseudo_labels(split, logits, thresholds), setup.folder / "ours" / "train.safetensors")
+        split = open_batches(annotations, settings, CPU)
+        logits = temporal_transformer_logits(model, split, texts, EVAL_BATCH_SIZE, Precision(precision, CPU))
+        events = hard_events(logits, thresholds, annotations.video_labels)
+        pseudo = make_pseudo_labels(split, logits, events, thresholds)
+        save_pseudo_labels(pseudo, setup.folder / "ours" / "train.safetensors")
 
     seconds = in_turn(
         {
             "naive": lambda: timed(
-                lambda: naive.write_pseudo_labels(slow, files, events, thresholds, setup.folder / "naive")
+                lambda: naive.write_pseudo_labels(slow, files, texts, thresholds, setup.folder / "naive")
             ),
             "float32": lambda: timed(lambda: generate("float32")),
             "bf16": lambda: timed(lambda: generate("bf16")),
@@ -171,7 +175,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
         1 + effort.rounds,
     )
     lengths = torch.full((NUM_LABELLED,), 10)
-    operations = temporal_transformer_operations(lengths, False, len(annotations.classes), **effort.transformer)
+    operations = temporal_transformer_operations(lengths, False, widths, texts, effort.transformer)
     return [
         Measurement(
             f"pseudo-labels of 11,849 videos, packed, {precision}",
@@ -189,22 +193,19 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
 def opening(setup: Setup) -> Measurement:
     """From nothing to the first training batch: annotations and packed features of all three splits."""
     data_dir = setup.folder / "LLP"
+    settings = replace(STAGE_3.data, data_dir=data_dir)
 
     def open_all() -> dict[str, SplitBatches]:
-        opened = {}
-        for name in LLP_VIDEOS:
-            annotations = load_annotations("LLP", data_dir, name)
-            opened[name] = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto")
-        return opened
+        return {name: open_split("LLP", name, settings, CPU) for name in LLP_VIDEOS}
 
     def ours() -> Tensor:
-        return next(iter(open_all()["train"].shuffled(setup.effort.batch_size, 0, 1))).visual.sum()
+        return next(open_all()["train"].shuffled(setup.effort.batch_size, 0, 1)).features.visual.sum()
 
     def first_naive_batch() -> Tensor:
         splits = {name: load_annotations("LLP", data_dir, name) for name in LLP_VIDEOS}
-        files = naive.VideoFiles(splits["train"], data_dir, HAN_AUDIO, HAN_VISUAL)
+        files = naive.VideoFiles(splits["train"], settings)
         with closing(naive.batches(files, setup.effort.batch_size)) as batches:
-            return next(batches).visual.sum()
+            return next(batches).features.visual.sum()
 
     num_videos = sum(split.num_videos for split in open_all().values())  # packs what is not packed
     seconds = in_turn({"naive": lambda: timed(first_naive_batch), "ours": lambda: timed(ours)}, 1 + setup.effort.rounds)

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.floor import Machine
+from models import HANConfig, TemporalTransformerConfig
 
 CPU = torch.device("cpu")
-HAN_AUDIO, HAN_VISUAL = ["vggish"], ["res152", "r2plus1d_18"]
-TEACHER_AUDIO, TEACHER_VISUAL = ["clap"], ["clip"]
 LLP_VIDEOS = {"train": 10_000, "val": 649, "test": 1_200}
 UNAV_TRAIN_VIDEOS = 6_489
 
@@ -25,7 +24,6 @@ class Effort:
     unav_videos: int
     rounds: int  # naive and optimised take turns so many times, after one turn to warm up
     han_steps: int
-    several_steps: int  # of several runs trained together
     transformer_steps: int
     transformer_batch: int
     naive_evaluated: int  # videos
@@ -36,8 +34,8 @@ class Effort:
     rate_seconds: float  # spent on each of the machine's rates
     compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
     batch_size: int = 64
-    han: dict[str, int] = field(default_factory=dict)  # arguments of the networks that differ from the paper's
-    transformer: dict[str, int] = field(default_factory=dict)
+    han: HANConfig = HANConfig()
+    transformer: TemporalTransformerConfig = TemporalTransformerConfig()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 Parameter names are those of `models`, so that one state dict fits both. B videos, T segments, C classes, D features.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from models import HANOutput, TemporalTransformerOutput
+from models import HANConfig, HANOutput, TemporalTransformerConfig, TemporalTransformerOutput
+from utils.audio_visual import AudioVisual
 
 
 class NaiveMLP(nn.Module):
@@ -27,13 +30,14 @@ class NaiveMLP(nn.Module):
 class NaiveEncoderLayer(nn.Module):
     """Post-norm transformer layer, with a second attention to another stream for HAN."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, cross_modal: bool):
+    def __init__(self, config: HANConfig | TemporalTransformerConfig, cross_modal: bool):
         super().__init__()
+        dim, num_heads, dropout = config.dim, config.num_heads, config.dropout
         self.self_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
         if cross_modal:
             self.cm_attn = nn.MultiheadAttention(dim, num_heads, dropout, batch_first=True)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.linear1 = nn.Linear(dim, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
@@ -54,25 +58,16 @@ class NaiveEncoderLayer(nn.Module):
 
 
 class NaiveHAN(nn.Module):
-    """HAN, post-norm, visual attending to the updated audio, with one-layer projections."""
+    """HAN in the released variant, whatever the configuration says but for dim, heads, ffn_dim, layers and dropout."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        audio_dim: int,
-        visual_dim: int,
-        dim: int = 512,
-        num_heads: int = 16,
-        ffn_dim: int = 2048,
-        num_layers: int = 5,
-        dropout: float = 0.1,
-    ):
+    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
         super().__init__()
+        dim = config.dim
         self.fc_a = NaiveMLP(audio_dim, 2 * dim, dim)
-        self.fc_fusion = NaiveMLP(visual_dim, dim)
+        self.fc_fusion = NaiveMLP(sum(visual_dims), dim)
         self.hat_encoder = nn.Module()
         self.hat_encoder.layers = nn.ModuleList(
-            NaiveEncoderLayer(dim, num_heads, ffn_dim, dropout, cross_modal=True) for _ in range(num_layers)
+            NaiveEncoderLayer(config, cross_modal=True) for _ in range(config.num_layers)
         )
         self.hat_encoder.final_norm_a = nn.LayerNorm(dim).requires_grad_(False)  # unused, part of the state dict
         self.hat_encoder.final_norm_v = nn.LayerNorm(dim).requires_grad_(False)
@@ -81,7 +76,7 @@ class NaiveHAN(nn.Module):
         self.fc_av_att = NaiveMLP(dim, num_classes)
 
     def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
-        """audio (B, T, audio_dim), visual (B, T, visual_dim)"""
+        """audio (B, T, audio_dim), visual (B, T, sum of visual_dims)"""
         audio = self.fc_a(audio)
         visual_inputs = visual = self.fc_fusion(visual)
         padding = torch.zeros(audio.shape[:2], dtype=torch.bool)
@@ -94,12 +89,11 @@ class NaiveHAN(nn.Module):
         modality_weights = torch.softmax(self.fc_av_att(x), dim=2)
         return HANOutput(
             video_probs=(time_weights * (modality_weights * probs)).sum(dim=2).sum(dim=1),
-            audio_probs=(time_weights * probs).sum(dim=1)[:, 0, :],
-            visual_probs=(time_weights * probs).sum(dim=1)[:, 1, :],
-            audio_logits=self.fc_prob(audio),
-            visual_logits=self.fc_prob(visual),
-            audio_features=audio,
-            visual_features=visual,
+            modality_probs=AudioVisual(
+                (time_weights * probs).sum(dim=1)[:, 0, :], (time_weights * probs).sum(dim=1)[:, 1, :]
+            ),
+            logits=AudioVisual(self.fc_prob(audio), self.fc_prob(visual)),
+            features=AudioVisual(audio, visual),
             visual_inputs=visual_inputs,
         )
 
@@ -109,35 +103,33 @@ class NaiveTemporalTransformer(nn.Module):
 
     def __init__(
         self,
-        audio_dim: int = 512,
-        visual_dim: int = 768,
-        audio_text_dim: int = 512,
-        visual_text_dim: int = 768,
-        dim: int = 1024,
-        num_heads: int = 16,
-        ffn_dim: int = 2048,
-        num_layers: int = 5,
-        dropout: float = 0.3,
-        audio_logit_scale: float = 3.2912,
-        visual_logit_scale: float = 4.6052,
+        audio_dim: int,
+        visual_dim: int,
+        audio_text_dim: int,
+        visual_text_dim: int,
+        config: TemporalTransformerConfig,
     ):
         super().__init__()
+        dim = config.dim
         self.proj_a = NaiveMLP(audio_dim, 2 * dim, dim)
         self.proj_v = NaiveMLP(visual_dim, 2 * dim, dim)
-        for stream in ("a", "v"):
-            layers = (NaiveEncoderLayer(dim, num_heads, ffn_dim, dropout, cross_modal=False) for _ in range(num_layers))
-            encoder = nn.Module()
-            encoder.layers = nn.ModuleList(layers)
-            setattr(self, f"{stream}_transformer", nn.ModuleDict({"encoder": encoder}))
+        self.a_transformer = self._transformer(config)
+        self.v_transformer = self._transformer(config)
         self.final_proj_a = NaiveMLP(dim, audio_text_dim, audio_text_dim)
         self.final_proj_v = NaiveMLP(dim, visual_text_dim, visual_text_dim)
-        self.register_buffer("a_logit_scale", torch.tensor(audio_logit_scale))
-        self.register_buffer("v_logit_scale", torch.tensor(visual_logit_scale))
+        self.register_buffer("a_logit_scale", torch.tensor(config.audio_logit_scale))
+        self.register_buffer("v_logit_scale", torch.tensor(config.visual_logit_scale))
+
+    @staticmethod
+    def _transformer(config: TemporalTransformerConfig) -> nn.ModuleDict:
+        encoder = nn.Module()
+        encoder.layers = nn.ModuleList(NaiveEncoderLayer(config, cross_modal=False) for _ in range(config.num_layers))
+        return nn.ModuleDict({"encoder": encoder})
 
     def forward(
-        self, audio: Tensor, visual: Tensor, audio_events: Tensor, visual_events: Tensor, mask: Tensor
+        self, audio: Tensor, visual: Tensor, audio_texts: Tensor, visual_texts: Tensor, mask: Tensor
     ) -> TemporalTransformerOutput:
-        """audio (B, T, audio_dim), visual (B, T, visual_dim), events (C, text_dim) each, mask (B, T) False: padding"""
+        """audio (B, T, audio_dim), visual (B, T, visual_dim), texts (C, text_dim) each, mask (B, T) False: padding"""
         audio, visual = self.proj_a(audio), self.proj_v(visual)
         for layer in self.a_transformer["encoder"].layers:
             audio = layer(audio, ~mask)
@@ -145,6 +137,8 @@ class NaiveTemporalTransformer(nn.Module):
             visual = layer(visual, ~mask)
         audio, visual = self.final_proj_a(audio), self.final_proj_v(visual)
         return TemporalTransformerOutput(
-            audio_logits=torch.matmul(audio, audio_events.T) * self.a_logit_scale,
-            visual_logits=torch.matmul(visual, visual_events.T) * self.v_logit_scale,
+            AudioVisual(
+                torch.matmul(audio, audio_texts.T) * self.a_logit_scale,
+                torch.matmul(visual, visual_texts.T) * self.v_logit_scale,
+            )
         )

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from utils.metrics import LevelScores, ParsingScores
+from utils.audio_visual import AudioVisual
+from utils.method.metrics import LevelScores, ParsingScores
 
 
 def segment_counts(prediction: np.ndarray, truth: np.ndarray) -> list[tuple[int, int, int]]:
@@ -55,15 +56,13 @@ def f_score(counts: list[tuple[int, int, int]]) -> float:
     return sum(scores) / len(scores) if scores else 1.0
 
 
-def video_scores(
-    audio_prediction: np.ndarray, visual_prediction: np.ndarray, audio_truth: np.ndarray, visual_truth: np.ndarray
-) -> list[list[float]]:
-    """One video's F-scores from four (T, C) bool: at segment and event level, each [A, V, AV, Event@AV]."""
+def video_scores(prediction: AudioVisual[np.ndarray], truth: AudioVisual[np.ndarray]) -> list[list[float]]:
+    """One video's F-scores from (T, C) bool each: at segment and event level, [A, V, AV, Event@AV]."""
     levels = []
     for count in (segment_counts, event_counts):
-        audio = count(audio_prediction, audio_truth)
-        visual = count(visual_prediction, visual_truth)
-        audio_visual = count(audio_prediction & visual_prediction, audio_truth & visual_truth)
+        audio = count(prediction.audio, truth.audio)
+        visual = count(prediction.visual, truth.visual)
+        audio_visual = count(prediction.audio & prediction.visual, truth.audio & truth.visual)
         both = [tuple(a + v for a, v in zip(of_a, of_v, strict=True)) for of_a, of_v in zip(audio, visual, strict=True)]
         levels.append([f_score(audio), f_score(visual), f_score(audio_visual), f_score(both)])
     return levels
@@ -80,12 +79,12 @@ def mean_scores(videos: list[list[list[float]]]) -> ParsingScores:
     return ParsingScores(*levels)
 
 
-def parsing_scores(
-    audio_prediction: np.ndarray, visual_prediction: np.ndarray, audio_truth: np.ndarray, visual_truth: np.ndarray
-) -> ParsingScores:
-    """All F-scores of N videos: four (N, T, C) bool."""
-    streams = zip(audio_prediction, visual_prediction, audio_truth, visual_truth, strict=True)
-    return mean_scores([video_scores(*video) for video in streams])
+def parsing_scores(prediction: AudioVisual[np.ndarray], truth: AudioVisual[np.ndarray]) -> ParsingScores:
+    """All F-scores of N videos: (N, T, C) bool each."""
+    videos = zip(*prediction, *truth, strict=True)
+    return mean_scores(
+        [video_scores(AudioVisual(a, v), AudioVisual(true_a, true_v)) for a, v, true_a, true_v in videos]
+    )
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:

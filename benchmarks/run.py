@@ -21,17 +21,16 @@ from benchmarks.accuracy import bf16_difference
 from benchmarks.floor import Machine, measure_machine
 from benchmarks.gpu import gpu_rows
 from benchmarks.measure import UNAV_TRAIN_VIDEOS, Effort, Measurement, Setup
-from dataloaders.simulation import simulate
+from dataloaders.simulation.simulate import simulate
+from utils.cli.run_folders import run_entry_point
 from utils.files import write_text
-from utils.reports import Column, Row, Table, format_text, write_tables
-from utils.runs import run_entry_point
+from utils.reporting.tables import Column, Row, Table, format_text, write_tables
 
 FULL = Effort(
     llp_videos={"train": None, "val": None, "test": None},
     unav_videos=512,
     rounds=3,
     han_steps=6,
-    several_steps=2,
     transformer_steps=1,
     transformer_batch=64,
     naive_evaluated=200,
@@ -46,7 +45,6 @@ QUICK = Effort(
     unav_videos=64,
     rounds=1,
     han_steps=3,
-    several_steps=1,
     transformer_steps=1,
     transformer_batch=32,
     naive_evaluated=100,
@@ -108,7 +106,6 @@ def prepare(work_dir: Path, annotations: Path | None, effort: Effort) -> Setup:
 def cpu_measurements(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
     """The rows of the CPU table, in its order."""
     yield from training_rows.han_epoch(setup)
-    yield from training_rows.several_runs(setup)
     yield from training_rows.transformer_epoch(setup)
     yield from inference_rows.evaluation(setup)
     yield inference_rows.metrics(setup)
@@ -124,7 +121,7 @@ def report(path_stem: Path, measurements: list[Measurement], machine: Machine) -
     threads = torch.get_num_threads()
     notes = (
         f"{threads} threads, PyTorch {torch.__version__}; measured here: {rates}, {machine.bandwidth / 1e9:.0f} GB/s. "
-        "The naive column is float32 throughout, but for several seeds: there it is ours, one seed after the other.",
+        "The naive column is float32 throughout.",
     )
     columns = tuple(Column(name) for name in ("naive", "ours", "ratio", "share of the floor"))
     rows = tuple(Row((m.what, m.goal), cells(m)) for m in measurements)

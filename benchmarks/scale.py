@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.stages import SEED, seconds_of_han_steps
+from benchmarks.stages import predicted_events, seconds_of_han_steps
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.pseudo_labels import PseudoLabels
 from dataloaders.store import PackedFeature
-from models import HAN
-from utils.device import PRECISIONS, Precision
-from utils.evaluation import predict_events, score_events, true_events
-from utils.networks import SingleNetwork
+from models import HAN, HANConfig
+from utils.audio_visual import AudioVisual
+from utils.evaluation.tasks import task_of, true_events
+from utils.training.device import PRECISIONS, Precision
 
 WIDTHS = {"vggish": 128, "res152": 2048, "r2plus1d_18": 512}
 NUM_VALIDATION_VIDEOS = 649
@@ -50,17 +50,16 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float | bool]:
     """Seconds of a step, bytes of the training split's features, peak memory of this process in bytes."""
     start_bytes = peak_bytes()
     train = zero_split(folder, "train", args.num_videos, args.num_segments, args.residency)
-    model = HAN(len(LLP_CLASSES), train.audio_width, train.visual_width, dim=args.dim, ffn_dim=4 * args.dim)
-    seconds = seconds_of_han_steps(
-        SingleNetwork(model, SEED, train.device), train, args.precision, args.num_steps, args.batch_size
-    )
+    config = HANConfig(dim=args.dim, ffn_dim=4 * args.dim)
+    model = HAN(len(LLP_CLASSES), train.widths.audio, train.feature_widths.visual, config)
+    seconds = seconds_of_han_steps(model, train, args.precision, args.num_steps, args.batch_size)
     for _ in train.in_order(args.batch_size):
         pass  # every page of the split is touched, as in a whole epoch
     if args.validate:
         val = zero_split(folder, "val", NUM_VALIDATION_VIDEOS, args.num_segments, args.residency)
-        prediction = predict_events(model, val, 128, Precision(args.precision, val.device))
-        score_events("LLP", prediction, true_events(val.annotations, val.device))
-    width = train.audio_width + train.visual_width
+        prediction = predicted_events(model, val, 128, Precision(args.precision, val.device))
+        task_of("LLP").score(prediction, true_events(val.annotations, val.device))
+    width = sum(train.widths)
     return {
         "seconds_per_step": seconds / args.num_steps,
         "resident": train.resident,
@@ -79,10 +78,11 @@ def zero_split(folder: Path, split: str, num_videos: int, num_segments: int, res
     rows = video_labels.repeat_interleave(num_segments, dim=0)  # (R, C)
     ids = tuple(f"{split}{n}" for n in range(num_videos))
     lengths = torch.full((num_videos,), num_segments)
-    annotations = SplitAnnotations("LLP", split, LLP_CLASSES, ids, ids, lengths, video_labels, rows, rows)
+    annotations = SplitAnnotations("LLP", split, LLP_CLASSES, ids, ids, lengths, video_labels, AudioVisual(rows, rows))
     thresholds = torch.zeros(num_classes, dtype=torch.float64)
     logits = torch.randn(num_rows, num_classes, generator=generator)
-    pseudo = PseudoLabels("LLP", LLP_CLASSES, ids, lengths, logits, logits, rows, rows, thresholds, thresholds)
+    pairs = (AudioVisual(values, values) for values in (logits, rows, thresholds))
+    pseudo = PseudoLabels("LLP", LLP_CLASSES, ids, lengths, *pairs)
     features = {}
     for name, width in WIDTHS.items():
         path = folder / f"{name}_{split}.bin"
@@ -90,8 +90,8 @@ def zero_split(folder: Path, split: str, num_videos: int, num_segments: int, res
             file.truncate(4 * num_rows * width)
         values = torch.from_file(str(path), shared=True, size=num_rows * width).view(num_rows, width)
         features[name] = PackedFeature(path, name, values, torch.arange(num_videos) * num_segments)
-    audio, visual = [features["vggish"]], [features["res152"], features["r2plus1d_18"]]
-    return SplitBatches(annotations, audio, visual, torch.device("cpu"), residency, pseudo)
+    chosen = AudioVisual([features["vggish"]], [features["res152"], features["r2plus1d_18"]])
+    return SplitBatches(annotations, chosen, torch.device("cpu"), residency, pseudo)
 
 
 def peak_bytes() -> int:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from benchmarks.measure import LLP_VIDEOS, Measurement, Setup
-from utils.reports import Column, Row, Table
+from utils.reporting.tables import Column, Row, Table
 
 GROWTH = (1, 2, 4, 10)
 SEGMENTS = (10, 60, 300)
@@ -26,8 +26,9 @@ def measure(**flags: object) -> dict:
 
 def peak_memory(setup: Setup, num_videos: int = LLP_VIDEOS["train"]) -> Measurement:
     """Peak memory of stage 3 with its split resident, training steps and a validation included."""
-    flags = {"dim": setup.effort.han["dim"]} if "dim" in setup.effort.han else {}
-    measured = measure(num_videos=num_videos, residency="resident", validate=True, num_steps=2, **flags)
+    measured = measure(
+        num_videos=num_videos, residency="resident", validate=True, num_steps=2, dim=setup.effort.han.dim
+    )
     return Measurement(
         f"peak memory of stage 3, {num_videos:,} videos resident",
         None,

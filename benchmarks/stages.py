@@ -2,34 +2,26 @@
 
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dataloaders.batches import SplitBatches
-from models import TemporalTransformer
-from utils.device import Precision, compile_network
-from utils.networks import SingleNetwork, StackedNetworks, StepLosses
-from utils.objectives import HANObjective, temporal_transformer_losses
-from utils.training import Recipe, fit
+import train_han
+import train_transformer
+from dataloaders.batches import Batch, SplitBatches
+from models import HAN, TemporalTransformer
+from utils.audio_visual import AudioVisual
+from utils.evaluation.inference import run_han
+from utils.evaluation.tasks import Events, task_of
+from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
+from utils.training.device import Precision, compile_network
+from utils.training.loop import Recipe, Saving, fit
 
-SEED = 20000
-HAN_RECIPE = Recipe(
-    num_epochs=1,
-    batch_size=64,
-    learning_rate=lambda epoch: 1e-4,
-    optimizer="adamw",
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=1e-4,
-    clip_norm=1.0,
-    checkpoint_every=1000,
-    save_every=1000,
-)
-TRANSFORMER_RECIPE = replace(HAN_RECIPE, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=2.0)
+STAGE_1 = train_transformer.Settings()
+STAGE_3 = train_han.Settings()
 
 
 class FirstSteps:
@@ -39,48 +31,30 @@ class FirstSteps:
         self.split = split
         self.device = split.device
         self.num_steps = num_steps
-        self.num_videos = num_steps * batch_size
+        self.num_videos = min(num_steps * batch_size, split.num_videos)
 
-    def shuffled(self, batch_size: int, seed: int | tuple[int, ...], epoch: int):
+    def shuffled(self, batch_size: int, seed: int, epoch: int):
         return islice(self.split.shuffled(batch_size, seed, epoch), self.num_steps)
 
 
-def han_objective(split: SplitBatches) -> HANObjective:
-    """The paper's objective with the split's pseudo-labels."""
-
-    def per_modality(of_modality) -> dict[str, Tensor]:
-        return {m: of_modality(m).to(split.device, torch.float32) for m in ("audio", "visual")}
-
-    return HANObjective(
-        thresholds=per_modality(split.pseudo.thresholds), class_frequencies=per_modality(split.pseudo.class_frequencies)
-    )
-
-
 def seconds_of_han_steps(
-    networks: SingleNetwork | StackedNetworks,
-    split: SplitBatches,
-    precision: str,
-    num_steps: int,
-    batch_size: int,
-    compiled: bool = False,
+    model: HAN, split: SplitBatches, precision: str, num_steps: int, batch_size: int, compiled: bool = False
 ) -> float:
     """Seconds of some steps of stage 3, data included, after as many to warm up."""
     how = Precision(precision, split.device)
-    objective = han_objective(split)
-    forward = compile_network(networks.network, split.device) if compiled else None
+    objective = HANObjective.of_split(STAGE_3.losses, split)
+    forward = compile_network(model, split.device) if compiled else model
 
-    def step_losses(network, batch):
-        return objective.losses(
-            how.run(network if forward is None else forward, batch.audio, batch.visual), batch, network.fc_prob
-        )
+    def batch_losses(batch: Batch) -> Losses:
+        return objective(how.run(forward, *batch.features), batch, model.fc_prob)
 
-    return _seconds_of_steps(networks, split, step_losses, HAN_RECIPE, num_steps, batch_size)
+    return _seconds_of_steps(model, split, batch_losses, STAGE_3.recipe, num_steps, batch_size)
 
 
 def seconds_of_transformer_steps(
     model: TemporalTransformer,
     split: SplitBatches,
-    events: tuple[Tensor, Tensor],
+    texts: AudioVisual[Tensor],
     precision: str,
     num_steps: int,
     batch_size: int,
@@ -88,35 +62,39 @@ def seconds_of_transformer_steps(
 ) -> float:
     """Seconds of some steps of stage 1, data included, after as many to warm up."""
     how = Precision(precision, split.device)
-    forward = compile_network(model, split.device) if compiled else None
+    forward = compile_network(model, split.device) if compiled else model
 
-    def step_losses(network, batch):
-        output = how.run(
-            network if forward is None else forward, batch.audio, batch.visual, *events, batch.mask, batch.valid_rows
-        )
-        return temporal_transformer_losses(output, batch)
+    def batch_losses(batch: Batch) -> Losses:
+        output = how.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
+        return temporal_transformer_losses(output, batch, STAGE_1.losses)
 
-    networks = SingleNetwork(model, SEED, split.device)
-    return _seconds_of_steps(networks, split, step_losses, TRANSFORMER_RECIPE, num_steps, batch_size)
+    return _seconds_of_steps(model, split, batch_losses, STAGE_1.recipe, num_steps, batch_size)
 
 
 def _seconds_of_steps(
-    networks: SingleNetwork | StackedNetworks,
+    model: nn.Module,
     split: SplitBatches,
-    step_losses: StepLosses,
+    batch_losses: Callable[[Batch], Losses],
     recipe: Recipe,
     num_steps: int,
     batch_size: int,
 ) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        first_run, *_ = fit(
-            networks,
+        progress = fit(
+            model,
             FirstSteps(split, num_steps, batch_size),
-            step_losses,
-            lambda network: {"none": float("nan")},  # no validation, and so no best checkpoint
+            lambda batch, moment: iter((batch_losses(batch),)),
+            lambda: {"none": float("nan")},  # no validation, and so no best checkpoint
             replace(recipe, num_epochs=2, batch_size=batch_size),
             "none",
             Path(folder),
             logging.getLogger("benchmark"),
+            Saving(save_every=2),
         )
-    return first_run.history[-1]["train_seconds"]
+    return progress.history[-1]["train_seconds"]
+
+
+def predicted_events(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> Events:
+    """What stage 4 predicts for a split."""
+    output = run_han(model, split, batch_size, precision)
+    return task_of(split.annotations.dataset).decode(output, STAGE_3.decoding)

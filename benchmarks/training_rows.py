@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +15,7 @@ from benchmarks import naive
 from benchmarks.floor import PARAMETER_PASSES, han_operations, parameter_bytes, temporal_transformer_operations
 from benchmarks.measure import (
     CPU,
-    HAN_AUDIO,
-    HAN_VISUAL,
     LLP_VIDEOS,
-    TEACHER_AUDIO,
-    TEACHER_VISUAL,
     UNAV_TRAIN_VIDEOS,
     Effort,
     Measurement,
@@ -27,26 +24,18 @@ from benchmarks.measure import (
     timed,
 )
 from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
-from benchmarks.stages import (
-    HAN_RECIPE,
-    SEED,
-    TRANSFORMER_RECIPE,
-    han_objective,
-    seconds_of_han_steps,
-    seconds_of_transformer_steps,
-)
+from benchmarks.stages import STAGE_1, STAGE_3, seconds_of_han_steps, seconds_of_transformer_steps
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import open_events, open_split
+from dataloaders.batches import Batch, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, PseudoLabels, save_pseudo_labels
 from models import HAN, TemporalTransformer
-from utils.networks import SingleNetwork, StackedNetworks
-from utils.objectives import temporal_transformer_losses
-from utils.training import Recipe
+from utils.audio_visual import AudioVisual
+from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
+from utils.training.loop import Recipe
 
 PREFETCHED = 6  # batches that two workers hold ready or are reading: so many more are offered than are used
 LONGEST_UNAV = 60  # segments
-NUM_RUNS = 5
 GOALS = {"float32": "2x", "bf16": "5x"}
 
 
@@ -57,67 +46,31 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     annotations = load_annotations("LLP", data_dir, "train")
     offered = annotations.subset(torch.arange((steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
     write_random_pseudo_labels(pseudo_dir, annotations, set(offered.sample_ids))
-    split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto", pseudo_dir)
-    objective = han_objective(split)
-    dims = {"num_classes": len(annotations.classes), "audio_dim": split.audio_width, "visual_dim": split.visual_width}
-    dims |= effort.han
-    model, slow = HAN(**dims), NaiveHAN(**dims)
+    settings = replace(STAGE_3.data, data_dir=data_dir)
+    split = open_batches(annotations, settings, CPU, pseudo_dir)
+    objective = HANObjective.of_split(STAGE_3.losses, split)
+    sizes = (len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
+    model, slow = HAN(*sizes), NaiveHAN(*sizes)
     slow.load_state_dict(model.state_dict())
-    single = SingleNetwork(model, SEED, CPU)
-    files = naive.VideoFiles(offered, data_dir, HAN_AUDIO, HAN_VISUAL, pseudo_dir=pseudo_dir)
+    files = naive.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir)
 
-    def naive_losses(batch: naive.NaiveBatch) -> dict[str, Tensor]:
-        return objective.losses(slow(batch.audio, batch.visual), batch, slow.fc_prob)
+    def naive_losses(batch: Batch) -> Losses:
+        return objective(slow(*batch.features), batch, slow.fc_prob)
 
     seconds = in_turn(
         {
-            "naive": lambda: seconds_of_naive_steps(slow, HAN_RECIPE, naive_losses, files, steps, batch_size),
+            "naive": lambda: seconds_of_naive_steps(slow, STAGE_3.recipe, naive_losses, files, steps, batch_size),
             **{
-                name: partial(seconds_of_han_steps, single, split, precision, steps, batch_size, compiled)
+                name: partial(seconds_of_han_steps, model, split, precision, steps, batch_size, compiled)
                 for name, precision, compiled in variants(effort)
             },
         },
         effort.rounds,
     )
-    operations = han_operations(int(annotations.lengths[0]), True, **dims)
+    operations = han_operations(int(annotations.lengths[0]), True, *sizes)
     return epoch_rows(
         setup, "HAN epoch", LLP_VIDEOS["train"], seconds, steps * batch_size, batch_size, operations, model
     )
-
-
-def several_runs(setup: Setup) -> list[Measurement]:
-    """Stage 3 of several seeds trained together; "naive" stands for training them one after the other, as ours does."""
-    effort, data_dir, pseudo_dir = setup.effort, setup.folder / "LLP", setup.folder / "pseudo_labels"
-    steps, batch_size = effort.several_steps, effort.batch_size
-    annotations = load_annotations("LLP", data_dir, "train")
-    write_random_pseudo_labels(pseudo_dir, annotations, set())
-    split = open_split(annotations, HAN_AUDIO, HAN_VISUAL, data_dir, None, False, CPU, "auto", pseudo_dir)
-    dims = {"num_classes": len(annotations.classes), "audio_dim": split.audio_width, "visual_dim": split.visual_width}
-    dims |= effort.han
-    one = SingleNetwork(HAN(**dims), SEED, CPU)
-    together = StackedNetworks(partial(HAN, **dims), range(SEED, SEED + NUM_RUNS), CPU)
-    ways = {"one": one, "together": together}
-    scale = LLP_VIDEOS["train"] / (steps * batch_size)
-    rows = []
-    for precision in GOALS:
-        seconds = in_turn(
-            {
-                name: partial(seconds_of_han_steps, networks, split, precision, steps, batch_size)
-                for name, networks in ways.items()
-            },
-            effort.rounds,
-        )
-        rows.append(
-            Measurement(
-                f"HAN epoch, {NUM_RUNS} seeds together beside one after the other, {precision}",
-                scale * NUM_RUNS * statistics.median(seconds["one"]),
-                scale * statistics.median(seconds["together"]),
-                "",
-                sample=f"{steps * batch_size} videos in batches of {batch_size}, {effort.rounds} rounds, scaled",
-                rounds=seconds,
-            )
-        )
-    return rows
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
@@ -128,31 +81,29 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
     spread = torch.linspace(0, annotations.num_videos - 1, steps * batch_size).long()
     chosen = annotations.lengths.argsort()[spread]
     annotations = annotations.subset(chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))])
-    split = open_split(annotations, TEACHER_AUDIO, TEACHER_VISUAL, data_dir, None, False, CPU, "auto")
-    num_classes = len(annotations.classes)
-    events = open_events(data_dir, TEACHER_AUDIO, TEACHER_VISUAL, num_classes, CPU)
-    model, slow = TemporalTransformer(**effort.transformer), NaiveTemporalTransformer(**effort.transformer)
+    settings = replace(STAGE_1.data, data_dir=data_dir)
+    split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
+    sizes = (*split.widths, *texts.map(lambda x: x.shape[1]), effort.transformer)
+    model, slow = TemporalTransformer(*sizes), NaiveTemporalTransformer(*sizes)
     slow.load_state_dict(model.state_dict())
     offered = annotations.subset(torch.arange((steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
-    files = naive.VideoFiles(offered, data_dir, TEACHER_AUDIO, TEACHER_VISUAL, num_segments=LONGEST_UNAV)
+    files = naive.VideoFiles(offered, settings, num_segments=LONGEST_UNAV)
 
-    def naive_losses(batch: naive.NaiveBatch) -> dict[str, Tensor]:
-        return temporal_transformer_losses(slow(batch.audio, batch.visual, *events, batch.mask), batch)
+    def naive_losses(batch: Batch) -> Losses:
+        return temporal_transformer_losses(slow(*batch.features, *texts, batch.mask), batch, STAGE_1.losses)
 
     seconds = in_turn(
         {
-            "naive": lambda: seconds_of_naive_steps(slow, TRANSFORMER_RECIPE, naive_losses, files, steps, batch_size),
+            "naive": lambda: seconds_of_naive_steps(slow, STAGE_1.recipe, naive_losses, files, steps, batch_size),
             **{
-                name: partial(
-                    seconds_of_transformer_steps, model, split, events, precision, steps, batch_size, compiled
-                )
+                name: partial(seconds_of_transformer_steps, model, split, texts, precision, steps, batch_size, compiled)
                 for name, precision, compiled in variants(effort)
             },
         },
         effort.rounds,
     )
     lengths = annotations.lengths
-    operations = temporal_transformer_operations(lengths, True, num_classes, **effort.transformer) / len(lengths)
+    operations = temporal_transformer_operations(lengths, True, split.widths, texts, effort.transformer) / len(lengths)
     detail = f" of {lengths.double().mean():.1f} s on average"
     return epoch_rows(
         setup,
@@ -204,7 +155,7 @@ def epoch_rows(
 def seconds_of_naive_steps(
     model: nn.Module,
     recipe: Recipe,
-    losses: Callable[[naive.NaiveBatch], dict[str, Tensor]],
+    losses: Callable[[Batch], Losses],
     files: naive.VideoFiles,
     num_steps: int,
     batch_size: int,
@@ -220,11 +171,11 @@ def seconds_of_naive_steps(
     )
 
     with closing(naive.batches(files, batch_size)) as batches:
-        naive.train_step(model, optimizer, losses, next(batches), recipe.clip_norm)
+        naive.train_step(optimizer, losses, next(batches), recipe.clip_norm)
 
         def steps() -> None:
             for _ in range(num_steps):
-                naive.train_step(model, optimizer, losses, next(batches), recipe.clip_norm)
+                naive.train_step(optimizer, losses, next(batches), recipe.clip_norm)
 
         return timed(steps)
 
@@ -233,17 +184,21 @@ def write_random_pseudo_labels(folder: Path, annotations: SplitAnnotations, as_f
     """Pseudo-labels of a split as a packed file, and of some of its videos (sample ids) also one `.npy` a video."""
     generator = torch.Generator().manual_seed(0)
     num_rows, num_classes = int(annotations.lengths.sum()), len(annotations.classes)
-    logits = [torch.randn(num_rows, num_classes, generator=generator) for _ in range(2)]
+    logits = AudioVisual(*(torch.randn(num_rows, num_classes, generator=generator) for _ in range(2)))
     in_video = annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)
-    labels = [(stream > 0) & in_video for stream in logits]
+    labels = logits.map(lambda of_modality: (of_modality > 0) & in_video)
     thresholds = torch.zeros(num_classes, dtype=torch.float64)
     identity = (annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths)
-    pseudo = PseudoLabels(*identity, *logits, *labels, thresholds, thresholds.clone())
+    pseudo = PseudoLabels(*identity, logits, labels, AudioVisual(thresholds, thresholds.clone()))
     save_pseudo_labels(pseudo, folder / f"{annotations.split}.safetensors")
     offsets = annotations.offsets.tolist()
-    for modality, of_logits, of_labels in zip(("audio", "visual"), logits, labels, strict=True):
-        for subfolder, values in ((NPY_LOGITS[modality], of_logits), (NPY_LABELS[modality], of_labels.float())):
-            (folder / subfolder).mkdir(parents=True, exist_ok=True)
-            for n, sample_id in enumerate(annotations.sample_ids):
-                if sample_id in as_files:
-                    np.save(folder / subfolder / f"{sample_id}.npy", values[offsets[n] : offsets[n + 1]].numpy())
+    of_files = [n for n, sample_id in enumerate(annotations.sample_ids) if sample_id in as_files]
+
+    def write_videos(subfolder: str, rows: Tensor) -> None:
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
+        for n in of_files:
+            values = rows[offsets[n] : offsets[n + 1]].float().numpy()
+            np.save(folder / subfolder / f"{annotations.sample_ids[n]}.npy", values)
+
+    NPY_LOGITS.map(write_videos, logits)
+    NPY_LABELS.map(write_videos, labels)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from utils.errors import InputError
 
+YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # file names are made of ids, so nothing else may stand in one
 _GET_FILES = "data/README.md says where to get the annotation files."
 
 
@@ -66,6 +68,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         column = (table.loc[line] == "").idxmax()
         raise InputError(f"{path}, line {line}", f"no value for {column}", "a value in every column", "Fill it in.")
     return table
+
+
+def check_youtube_id(video_id: str, where: str) -> None:
+    """Raise InputError for a video id that is not one of YouTube: it could lead a path out of its folder."""
+    if not re.fullmatch(YOUTUBE_ID, video_id):
+        raise InputError(where, f"video id {video_id!r}", "11 letters, digits, - or _", "Correct the id.")
 
 
 @cache

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 
@@ -24,8 +25,7 @@ class SplitAnnotations:
     feature_ids: tuple[str, ...]  # (N,) stems of the feature files
     lengths: Tensor  # (N,) int64, segments of each video
     video_labels: Tensor  # (N, C) bool, what weak supervision sees
-    audio_labels: Tensor | None  # (R, C) bool; None where the split has no segment labels
-    visual_labels: Tensor | None  # (R, C) bool; None where the split has no segment labels
+    labels: AudioVisual[Tensor] | None  # (R, C) bool; None where the split has no segment labels
 
     @property
     def num_videos(self) -> int:
@@ -46,8 +46,7 @@ class SplitAnnotations:
             feature_ids=tuple(self.feature_ids[i] for i in indices),
             lengths=self.lengths[keep],
             video_labels=self.video_labels[keep],
-            audio_labels=None if self.audio_labels is None else self.audio_labels[rows],
-            visual_labels=None if self.visual_labels is None else self.visual_labels[rows],
+            labels=self.labels and self.labels.map(lambda labels: labels[rows]),
         )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from dataloaders.annotation_files import read_text, split_file, warn_once
+from dataloaders.annotation_files import check_youtube_id, read_text, split_file, warn_once
 from dataloaders.annotations import SplitAnnotations
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 AVE_CLASSES = (
@@ -62,8 +63,8 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     with start = end is background throughout and has no video label either.
 
     Raises:
-        InputError: for an absent or empty file, a malformed or repeated line, an unknown category, times outside the
-            video, and a line that `Annotations.txt` lacks.
+        InputError: for an absent or empty file, a malformed or repeated line, an unknown category, an id that
+            is none of YouTube, times outside the video, and a line that `Annotations.txt` lacks.
     """
     annotations_dir = Path(annotations_dir)
     path = split_file(annotations_dir, FILES, split)
@@ -92,8 +93,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         feature_ids=tuple(line.video_id for line in samples),
         lengths=torch.full((len(samples),), NUM_SEGMENTS),
         video_labels=labels.any(1),
-        audio_labels=segment_labels,
-        visual_labels=segment_labels,
+        labels=AudioVisual(segment_labels, segment_labels),
     )
 
 
@@ -122,7 +122,8 @@ def _parse(text: str, where: str) -> _Line:
     category, video_id, _, start, end = fields
     if category not in AVE_CLASSES:
         raise InputError(where, f"unknown category {category!r}", f"one of {'; '.join(AVE_CLASSES)}", "Correct it.")
-    if not re.fullmatch("[0-9]+", start) or not re.fullmatch("[0-9]+", end):
+    check_youtube_id(video_id, where)
+    if not re.fullmatch("[0-9]{1,9}", start) or not re.fullmatch("[0-9]{1,9}", end):
         raise InputError(where, f"times {start} and {end}", "whole seconds", "Correct the line.")
     if not int(start) <= int(end) <= NUM_SEGMENTS:
         expected = f"0 <= start <= end <= {NUM_SEGMENTS}"

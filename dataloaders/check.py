@@ -13,26 +13,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import DEFAULT_DATA_DIR, LOADERS, POOLED, load_annotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.features import (
     FEATURES,
     PROBLEMS,
     FeatureError,
     Problem,
-    event_features_path,
     feature_path,
-    load_event_features,
+    load_text_features,
     read_segment_features,
+    text_features_path,
 )
 from utils.errors import InputError
 
-# What the stages read with their default settings: LLP in stages 2 to 4, UnAV in stage 1 only, AVE in stages 2 to 4.
-DEFAULT_FEATURES = {
-    "LLP": ("vggish", "res152", "r2plus1d_18", "clip", "clap"),
-    "UnAV": ("clip", "clap"),
-    "AVE": ("clip", "clap", "r2plus1d_18"),
-}
-DEFAULT_SPLITS = {"LLP": ("train", "val", "test"), "UnAV": ("train", "val"), "AVE": ("train", "val", "test")}
 CLASS_NAMES = "class names"  # stands for the split in the report on text features
 READER_THREADS = 8
 OFFENDERS_SHOWN = 5
@@ -65,9 +58,10 @@ class Report:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
-    data_dir = args.data_dir or DEFAULT_DATA_DIR[args.dataset]
-    features = args.features or DEFAULT_FEATURES[args.dataset]
-    splits = args.splits or DEFAULT_SPLITS[args.dataset]
+    dataset = DATASETS[args.dataset]
+    data_dir = args.data_dir or dataset.folder
+    features = args.features or dataset.features
+    splits = args.splits or dataset.splits
     try:
         annotations = [load_annotations(args.dataset, args.annotations_dir or data_dir, split) for split in splits]
     except InputError as error:
@@ -90,13 +84,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         description="Report which feature files are present, missing or unusable. Exit status: 0 all can be used, 1 "
         "training would fail, 2 unusable annotations or arguments.",
     )
-    parser.add_argument("--dataset", choices=LOADERS, required=True)
+    parser.add_argument("--dataset", choices=DATASETS, required=True)
     parser.add_argument("--data_dir", type=Path, help="the data set's folder; default: data/<dataset>")
     parser.add_argument("--annotations_dir", type=Path, help="where the annotation files lie; default: data_dir")
     parser.add_argument("--features", nargs="+", choices=FEATURES, help="default: what the stages need by default")
-    parser.add_argument(
-        "--splits", nargs="+", choices=("train", "val", "test"), help="default: all that the stages need"
-    )
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: all that the stages need")
     parser.add_argument("--list_all", action="store_true", help="list every unusable file, not the first few")
     return parser.parse_args(argv)
 
@@ -104,7 +96,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> list[Report]:
     """Judge the files of one feature: a report per split, and one on the text features where it has them."""
     reports = [_check_segments(data_dir, feature, split) for split in annotations]
-    if FEATURES[feature].event_folder is not None:
+    if FEATURES[feature].text_folder is not None:
         reports.append(_check_class_names(data_dir, feature, len(annotations[0].classes)))
     return _check_widths(reports)
 
@@ -116,7 +108,7 @@ def _check_segments(data_dir: Path, feature: str, annotations: SplitAnnotations)
     def judge(feature_id: str) -> Judgement:
         path = feature_path(data_dir, feature, feature_id)
         try:
-            rows = read_segment_features(path, feature, lengths[feature_id], POOLED[annotations.dataset])
+            rows = read_segment_features(path, feature, lengths[feature_id], DATASETS[annotations.dataset].pooled)
         except FeatureError as error:
             return Judgement(path, error=error)
         return Judgement(path, width=rows.shape[1])
@@ -133,9 +125,9 @@ def _check_segments(data_dir: Path, feature: str, annotations: SplitAnnotations)
 
 
 def _check_class_names(data_dir: Path, feature: str, num_classes: int) -> Report:
-    path = event_features_path(data_dir, feature)
+    path = text_features_path(data_dir, feature)
     try:
-        judgement = Judgement(path, width=load_event_features(data_dir, feature, num_classes).shape[1])
+        judgement = Judgement(path, width=load_text_features(data_dir, feature, num_classes).shape[1])
     except FeatureError as error:
         judgement = Judgement(path, error=error)
     return Report(feature, CLASS_NAMES, [judgement])

@@ -8,6 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations, find_samples
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.files import atomic_write
 
@@ -22,8 +23,7 @@ class CleanedLabels:
     dataset: str
     classes: tuple[str, ...]  # (C,)
     sample_ids: tuple[str, ...]  # (N,)
-    audio_labels: Tensor  # (N, C) bool
-    visual_labels: Tensor  # (N, C) bool
+    labels: AudioVisual[Tensor]  # (N, C) bool
 
     def aligned(self, annotations: SplitAnnotations, where: Path) -> "CleanedLabels":
         """These labels for exactly the annotated videos, in their order, and for the annotated classes.
@@ -36,8 +36,8 @@ class CleanedLabels:
         videos = find_samples(
             annotations, self.dataset, self.classes, self.sample_ids, where, "cleaned labels", WAY_OUT
         )
-        audio, visual = self.audio_labels[videos, :num_classes], self.visual_labels[videos, :num_classes]
-        added = (audio | visual) & ~annotations.video_labels  # (N, C)
+        labels = self.labels.map(lambda of_modality: of_modality[videos, :num_classes])
+        added = (labels.audio | labels.visual) & ~annotations.video_labels  # (N, C)
         if added.any():
             first = annotations.sample_ids[int(added.any(dim=1).nonzero()[0])]
             raise InputError(
@@ -50,21 +50,20 @@ class CleanedLabels:
             self,
             classes=annotations.classes,
             sample_ids=annotations.sample_ids,
-            audio_labels=audio,
-            visual_labels=visual,
+            labels=labels,
         )
 
 
 def save_cleaned_labels(labels: CleanedLabels, folder: Path) -> None:
     """Write `cleaned_labels.safetensors`, atomically."""
-    tensors = {name: getattr(labels, name).cpu().clone() for name in ("audio_labels", "visual_labels")}
+    audio, visual = labels.labels.map(lambda of_modality: of_modality.cpu().clone())
     metadata = {
         "dataset": labels.dataset,
         "classes": "\n".join(labels.classes),
         "sample_ids": "\n".join(labels.sample_ids),
     }
     with atomic_write(folder / FILE) as file:
-        file.write(save(tensors, metadata))
+        file.write(save({"audio_labels": audio, "visual_labels": visual}, metadata))
 
 
 def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> CleanedLabels:
@@ -83,8 +82,7 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> CleanedL
                 dataset=metadata["dataset"],
                 classes=tuple(metadata["classes"].split("\n")),
                 sample_ids=tuple(metadata["sample_ids"].split("\n")),
-                audio_labels=file.get_tensor("audio_labels"),
-                visual_labels=file.get_tensor("visual_labels"),
+                labels=AudioVisual(file.get_tensor("audio_labels"), file.get_tensor("visual_labels")),
             )
     except (SafetensorError, KeyError) as error:
         raise InputError(path, f"a damaged file ({error})", "labels cleaned by find_exchange.py", WAY_OUT) from error

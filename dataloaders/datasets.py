@@ -1,23 +1,74 @@
-"""The data sets by name."""
+"""The data sets: one row each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataloaders import ave, llp, unav
 from dataloaders.annotations import SplitAnnotations
 from utils.errors import InputError
 
-LOADERS: dict[str, Callable[[Path, str], SplitAnnotations]] = {
-    "LLP": llp.load_split,
-    "UnAV": unav.load_split,
-    "AVE": ave.load_split,
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What the repository has to know of a data set, besides its annotations."""
+
+    name: str
+    load_split: Callable[[Path, str], SplitAnnotations]
+    classes: tuple[str, ...]  # (C,)
+    task: str | None  # of stages 3 and 4, a name in `utils.evaluation.tasks`; None: stage 1 is pre-trained on it
+    features: tuple[str, ...]  # those that the stages read by default, and that are simulated
+    splits: tuple[str, ...] = SPLITS  # those that the stages read
+    pooled: bool = False  # whether feature files may have any number of rows and are pooled to one a segment
+    han_settings: Mapping[str, object] = field(default_factory=dict)  # of stages 3 and 4, where they are not LLP's
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie unless a flag says otherwise."""
+        return Path("data") / self.name
+
+
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            name="LLP",
+            load_split=llp.load_split,
+            classes=llp.LLP_CLASSES,
+            task="parsing",
+            features=("vggish", "res152", "r2plus1d_18", "clip", "clap"),
+        ),
+        Dataset(
+            name="UnAV",
+            load_split=unav.load_split,
+            classes=unav.UNAV_CLASSES,
+            task=None,
+            features=("clip", "clap"),
+            splits=("train", "val"),
+            pooled=True,
+        ),
+        Dataset(
+            name="AVE",
+            load_split=ave.load_split,
+            classes=ave.AVE_CLASSES,
+            task="localisation",
+            features=("clip", "clap", "r2plus1d_18"),
+            han_settings={
+                "audio_features": ("clap",),
+                "visual_features": ("clip", "r2plus1d_18"),
+                "batch_size": 16,
+                "mixup_labels": "ceiling",
+            },
+        ),
+    )
 }
-DEFAULT_DATA_DIR: dict[str, Path] = {name: Path("data") / name for name in LOADERS}
-POOLED: dict[str, bool] = {"LLP": False, "UnAV": True, "AVE": False}  # feature files of any number of rows
+PARSED_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.task)  # of stages 2 to 4
 
 
 def load_annotations(dataset: str, annotations_dir: Path, split: str) -> SplitAnnotations:
     """One split ("train", "val" or "test") of a data set. Raises InputError for unusable files and unknown names."""
-    if dataset not in LOADERS:
-        raise InputError("--dataset", dataset, f"one of {', '.join(LOADERS)}", "Choose one of these.")
-    return LOADERS[dataset](Path(annotations_dir), split)
+    if dataset not in DATASETS:
+        raise InputError("--dataset", dataset, f"one of {', '.join(DATASETS)}", "Choose one of these.")
+    return DATASETS[dataset].load_split(Path(annotations_dir), split)

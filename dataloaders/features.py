@@ -20,28 +20,30 @@ _WHERE_FROM = "data/README.md says where to get it."
 
 @dataclass(frozen=True)
 class Feature:
-    """Where a backbone's files lie below a data set's folder, and how many rows it has for one second."""
+    """One kind of feature files, made by one backbone."""
 
     name: str
-    folder: str
+    modality: str  # "audio" or "visual"
+    width: int  # of the published files; others are read as wide as they are
+    folder: str  # below a data set's folder
     rows_per_second: int = 1
-    event_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
+    text_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
 
 
 FEATURES: dict[str, Feature] = {
     feature.name: feature
     for feature in (
-        Feature("vggish", "feats/vggish"),
-        Feature("res152", "feats/res152", rows_per_second=8),
-        Feature("r2plus1d_18", "feats/r2plus1d_18"),
-        Feature("clip", "feats_CLIP/segment_feats", event_folder="feats_CLIP/event_feats"),
-        Feature("clap", "feats_CLAP/segment_feats", event_folder="feats_CLAP/event_feats"),
+        Feature("vggish", "audio", 128, "feats/vggish"),
+        Feature("res152", "visual", 2048, "feats/res152", rows_per_second=8),
+        Feature("r2plus1d_18", "visual", 512, "feats/r2plus1d_18"),
+        Feature("clip", "visual", 768, "feats_CLIP/segment_feats", text_folder="feats_CLIP/event_feats"),
+        Feature("clap", "audio", 512, "feats_CLAP/segment_feats", text_folder="feats_CLAP/event_feats"),
     )
 }
 
 
 # What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
-EVENT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
+TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
 
 
 class FeatureError(InputError):
@@ -57,13 +59,13 @@ def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
     return Path(data_dir) / FEATURES[feature].folder / f"{feature_id}.npy"
 
 
-def event_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
+def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
     """The text features of a data set's classes. Raises InputError for a feature without a text encoder."""
-    folder = FEATURES[feature].event_folder
+    folder = FEATURES[feature].text_folder
     if folder is None:
-        with_text = ", ".join(name for name, known in FEATURES.items() if known.event_folder)
+        with_text = ", ".join(name for name, known in FEATURES.items() if known.text_folder)
         raise InputError(feature, "a feature without text features", with_text, "Choose one of these.")
-    return Path(data_dir) / folder / EVENT_FILES[prompts]
+    return Path(data_dir) / folder / TEXT_FILES[prompts]
 
 
 def read_segment_features(
@@ -93,27 +95,28 @@ def read_segment_features(
     return segments
 
 
-def load_event_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
+def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
     """Text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
-    path = event_features_path(data_dir, feature, prompts)
-    rows = _read_rows(path)
+    path = text_features_path(data_dir, feature, prompts)
+    rows = load_rows(path)
     if rows.shape[0] != num_classes:
         raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_classes} rows, one per class")
-    _check_finite(rows, path)
     return torch.from_numpy(rows)
+
+
+def load_rows(path: Path) -> np.ndarray:
+    """A file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
+    rows = _read_rows(path)
+    _check_finite(rows, path)
+    return rows
 
 
 def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
     """A file's (L, D) array as float32."""
-    way_out = "Copy or extract the file again."
     try:
         rows = read_npy(path)
-    except FileNotFoundError:
-        raise FeatureError(
-            "missing", path, "no file", "a feature file", "data/README.md says where to get it."
-        ) from None
     except (OSError, ValueError) as error:
-        raise FeatureError("unreadable", path, f"a damaged file ({error})", "a whole .npy file", way_out) from error
+        raise feature_error(path, error) from error
     if rows.ndim != 2 or 0 in rows.shape:
         raise _shape_error(path, f"shape {rows.shape}", "a 2-D array (rows, width) that is not empty")
     if rows.dtype.kind != "f":
@@ -122,6 +125,20 @@ def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
         raise _shape_error(path, f"width {rows.shape[1]}", f"width {width}")
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
         return np.ascontiguousarray(rows, dtype=np.float32)
+
+
+def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
+    """What keeps a feature file from being read, from what `read_npy` or the system raised."""
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        found, way_out = f"a link to {path.readlink()}, which is not there", "Make the link anew, or copy the file."
+        return FeatureError("unreadable", path, found, "a feature file", way_out)
+    if isinstance(error, FileNotFoundError):
+        return FeatureError("missing", path, "no file", "a feature file", _WHERE_FROM)
+    if isinstance(error, PermissionError):
+        way_out = "Give yourself permission to read it."
+        return FeatureError("unreadable", path, "no permission to read it", "a readable file", way_out)
+    way_out = "Copy or extract the file again."
+    return FeatureError("unreadable", path, f"a damaged file ({error})", "a whole .npy file", way_out)
 
 
 def _pool(rows: np.ndarray, num_segments: int) -> np.ndarray:

@@ -7,8 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dataloaders.annotation_files import read_table, split_file, warn_once
+from dataloaders.annotation_files import YOUTUBE_ID, read_table, split_file, warn_once
 from dataloaders.annotations import SplitAnnotations
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 LLP_CLASSES = (
@@ -39,6 +40,7 @@ LLP_CLASSES = (
     "Clapping",
 )
 NUM_SEGMENTS = 10
+_NAME = rf"{YOUTUBE_ID}_[0-9]+(?:\.[0-9]+)?_[0-9]+(?:\.[0-9]+)?"  # times in seconds, a few with a decimal
 FILES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
 AUDIO_FILE = "AVVP_eval_audio.csv"
 VISUAL_FILE = "AVVP_eval_visual.csv"
@@ -56,7 +58,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
     Raises:
         InputError: for an absent file or column, an unknown class, times that are not whole seconds within the video, a
-            malformed or repeated file name, and a file without rows.
+            malformed or repeated file name, a file without rows, and an eval file without a row of the split.
     """
     annotations_dir = Path(annotations_dir)
     path = split_file(annotations_dir, FILES, split)
@@ -68,7 +70,11 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     video_labels = torch.zeros(len(table), len(LLP_CLASSES), dtype=torch.bool)
     video_labels[torch.from_numpy(table.index.get_indexer(videos)), torch.from_numpy(classes)] = True
 
-    has_segment_labels = split != "train"
+    labels = None
+    if split != "train":
+        labels = AudioVisual(AUDIO_FILE, VISUAL_FILE).map(
+            lambda file: _segment_labels(annotations_dir / file, names, split)
+        )
     return SplitAnnotations(
         dataset="LLP",
         split=split,
@@ -77,12 +83,11 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         feature_ids=tuple(names.str[:11]),
         lengths=torch.full((len(table),), NUM_SEGMENTS),
         video_labels=video_labels,
-        audio_labels=_segment_labels(annotations_dir / AUDIO_FILE, names) if has_segment_labels else None,
-        visual_labels=_segment_labels(annotations_dir / VISUAL_FILE, names) if has_segment_labels else None,
+        labels=labels,
     )
 
 
-def _segment_labels(path: Path, names: pd.Series) -> Tensor:
+def _segment_labels(path: Path, names: pd.Series, split: str) -> Tensor:
     """An eval file's labels of the named videos: (N * 10, C) bool."""
     table = read_table(path, ("filename", "onset", "offset", "event_labels"))
     table = _drop_damaged(table, path)
@@ -91,6 +96,9 @@ def _segment_labels(path: Path, names: pd.Series) -> Tensor:
     lines, classes = _events(table["event_labels"], path)
     rows = table.index.get_indexer(lines)  # (E,) which row an event comes from
     videos = pd.Index(names).get_indexer(table["filename"])  # -1: in another split, or in none (15 files)
+    if (videos < 0).all():
+        found = f"no row of the {len(names)} videos of {split}"
+        raise InputError(path, found, "their events", "Take the eval files that belong to the split's file.")
 
     seconds = np.arange(NUM_SEGMENTS)
     active = (onset[:, None] <= seconds) & (seconds < offset[:, None])  # (rows, T); onset >= offset marks nothing
@@ -144,10 +152,10 @@ def _whole_seconds(times: pd.Series, path: Path) -> np.ndarray:
 
 
 def _check_names(names: pd.Series, path: Path) -> None:
-    malformed = ~names.str.match(r".{11}_")
+    malformed = ~names.str.fullmatch(_NAME)
     if malformed.any():
         line = malformed.idxmax()
-        expected = "<11-character video id>_<start>_<end>"
+        expected = "<11-character video id of letters, digits, - and _>_<start>_<end>"
         raise InputError(f"{path}, line {line}", f"file name {names[line]!r}", expected, "Correct the name.")
     repeated = names.duplicated()
     if repeated.any():

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import yaml
 
-from dataloaders.ave import AVE_CLASSES
-from dataloaders.llp import LLP_CLASSES
+from dataloaders.datasets import DATASETS, PARSED_DATASETS
+from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError
 
 PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.yaml"
-CLASSES = {"LLP": LLP_CLASSES, "AVE": AVE_CLASSES}
-MODALITIES = ("audio", "visual")
 
 
-def load_prompts(path: Path, dataset: str) -> dict[str, tuple[str, ...]]:
+def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
     """Each modality's sentences in class order, (C,) strings.
 
     Raises:
@@ -29,7 +27,7 @@ def load_prompts(path: Path, dataset: str) -> dict[str, tuple[str, ...]]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         found = f"no readable YAML file ({error})"
         raise InputError(path, found, "prompts by data set, modality and class", "Check the path.") from error
-    prompts = {}
+    prompts = []
     for modality in MODALITIES:
         where = f"{path}, {dataset}, {modality}"
         way_out = "Write one `class: sentence` line for every class."
@@ -38,24 +36,24 @@ def load_prompts(path: Path, dataset: str) -> dict[str, tuple[str, ...]]:
             named = dict(sentences.items())
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(where, "no sentences by class", "a mapping of classes to sentences", way_out) from error
-        classes = CLASSES[dataset]
+        classes = DATASETS[dataset].classes
         wrong = [f"no {name}" for name in classes if name not in named]
         wrong += [f"unknown {name}" for name in named if name not in classes]
         wrong += [f"{name}: {named[name]!r}" for name in named if not isinstance(named[name], str) or not named[name]]
         if wrong:
             raise InputError(where, "; ".join(wrong[:5]), f"a sentence for each of {len(classes)} classes", way_out)
-        prompts[modality] = tuple(named[name] for name in classes)
-    return prompts
+        prompts.append(tuple(named[name] for name in classes))
+    return AudioVisual(*prompts)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", choices=tuple(CLASSES), default="LLP")
+    parser.add_argument("--dataset", choices=PARSED_DATASETS, default="LLP")
     parser.add_argument("--modality", choices=MODALITIES, required=True)
     parser.add_argument("--prompts_file", type=Path, default=PROMPTS_FILE)
     args = parser.parse_args(argv)
     try:
-        print("\n".join(load_prompts(args.prompts_file, args.dataset)[args.modality]))
+        print("\n".join(load_prompts(args.prompts_file, args.dataset)._asdict()[args.modality]))
     except InputError as error:
         sys.exit(f"error: {error}")
 

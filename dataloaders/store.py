@@ -18,8 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import POOLED
-from dataloaders.features import FEATURES, feature_path, read_segment_features
+from dataloaders.datasets import DATASETS
+from dataloaders.features import FEATURES, feature_error, feature_path, read_segment_features
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive
 
@@ -94,7 +94,7 @@ def open_features(
                 stale = _why_stale(path, sources[feature])  # another process may have packed it meanwhile
                 if stale:
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
-                    _pack(path, feature, data_dir, sources[feature], pooled=POOLED[annotations.dataset])
+                    _pack(path, feature, data_dir, sources[feature], pooled=DATASETS[annotations.dataset].pooled)
         opened[feature] = _open(path, feature, sources[feature], annotations)
     return annotations, opened
 
@@ -125,7 +125,10 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
         for entry in entries:
             name = entry.name.removesuffix(".npy")
             if name in segments and name != entry.name:
-                stat = entry.stat()
+                try:
+                    stat = entry.stat()
+                except OSError as error:  # a link that leads nowhere
+                    raise feature_error(Path(entry.path), error) from error
                 found[name] = (stat.st_size, stat.st_mtime_ns)
     ids = [i for i in segments if i in found]
     stats = np.array([found[i] for i in ids], dtype=np.int64).reshape(-1, 2)
@@ -158,16 +161,25 @@ def _report_missing(
 
 def _read_manifest(path: Path) -> _Sources | None:
     """What a packed file was packed from; None when there is no whole packed file of this format."""
-    if not path.exists():
+    if not path.is_file():
         return None
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != PACK_FORMAT:
                 return None
-            arrays = (file.get_tensor(name) for name in ("lengths", "sizes", "mtimes"))
-            return _Sources(metadata["ids"].split("\n") if metadata["ids"] else [], *arrays)
-    except (SafetensorError, KeyError):
+            arrays = [file.get_tensor(name) for name in ("lengths", "sizes", "mtimes")]
+            ids = metadata["ids"].split("\n") if metadata["ids"] else []
+            values = file.get_slice("values")
+            shape = values.get_shape()
+            fits = values.get_dtype() == "F32" and len(shape) == 2 and shape[0] == sum(arrays[0].tolist())
+            if not fits or any(array.dtype != np.int64 or array.shape != (len(ids),) for array in arrays):
+                return None
+            return _Sources(ids, *arrays)
+    except PermissionError as error:
+        way_out = "Give yourself permission to read it, or choose another --packed_dir."
+        raise InputError(path, "no permission to read it", "a readable file", way_out) from error
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
 
 

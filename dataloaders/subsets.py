@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from utils.errors import InputError
+from utils.settings import setting
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,10 @@ class Subset:
     The paper does not say how it chose; these are choices of this repository.
     """
 
-    train_fraction: float = 1.0  # of the training videos; val and test stay whole
-    num_classes: int | None = None  # the first so many in index order, in every split; None: all
-
-    def __post_init__(self):
-        if not 0 < self.train_fraction <= 1:
-            raise InputError(
-                "--train_fraction", self.train_fraction, "a share above 0, at most 1", "Give 0.6 for 60 %."
-            )
+    train_fraction: float = setting(1.0, "share of the training videos; val and test stay whole", above=0, most=1)
+    num_classes: int | None = setting(
+        None, "number of classes, the first in index order, in every split; only their videos are kept", least=1
+    )
 
     def videos(self, annotations: SplitAnnotations) -> Tensor:
         """Indices of the videos that are kept, in their order: (K,) int64.
@@ -52,8 +49,7 @@ class Subset:
             part,
             classes=part.classes[classes],
             video_labels=part.video_labels[:, classes],
-            audio_labels=None if part.audio_labels is None else part.audio_labels[:, classes],
-            visual_labels=None if part.visual_labels is None else part.visual_labels[:, classes],
+            labels=part.labels and part.labels.map(lambda labels: labels[:, classes]),
         )
 
     def _check_classes(self, annotations: SplitAnnotations) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataloaders.annotation_files import read_text
+from dataloaders.annotation_files import check_youtube_id, read_text
 from dataloaders.annotations import SplitAnnotations
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 UNAV_CLASSES = (
@@ -116,6 +118,7 @@ UNAV_CLASSES = (
     "hair dryer drying",
 )
 FILE = "unav100_annotations.json"
+MAX_DURATION = 3600  # seconds; those of the published file are at most 60
 SUBSETS = {"train": "train", "val": "validation", "test": "test"}
 _UPSTREAM = "Compare it with the published file (data/README.md)."
 
@@ -125,7 +128,8 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
     Raises:
         InputError: for an absent file or field, an unknown class or a name that is not its `label_id`'s, a time that is
-            not a number or lies outside the video, a repeated video, and a split without videos.
+            not a number or lies outside the video, an id that is none of YouTube, a
+            repeated video, and a split without videos.
     """
     path = Path(annotations_dir) / FILE
     if split not in SUBSETS:
@@ -150,8 +154,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         feature_ids=tuple(videos),
         lengths=torch.tensor(lengths),
         video_labels=torch.from_numpy(video_labels),
-        audio_labels=segment_labels,
-        visual_labels=segment_labels,
+        labels=AudioVisual(segment_labels, segment_labels),
     )
 
 
@@ -162,10 +165,13 @@ def _read_videos(path: Path, subset: str) -> dict[str, dict]:
     except json.JSONDecodeError as error:
         found = f"a broken file ({error.msg}, column {error.colno})"
         raise InputError(f"{path}, line {error.lineno}", found, "JSON", _UPSTREAM) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested brackets
+        raise InputError(path, f"a broken file ({error})", "JSON", _UPSTREAM) from error
     if not isinstance(content, dict):
         raise InputError(path, "no JSON object", "an object with the field 'database'", _UPSTREAM)
     videos = {}
     for video_id, video in _field(content, "database", dict, path).items():
+        check_youtube_id(video_id, str(path))
         if not isinstance(video, dict):
             raise InputError(f"{path}, video {video_id}", f"{video!r}", "an object", _UPSTREAM)
         of_video = _field(video, "subset", str, path, video_id)
@@ -183,17 +189,16 @@ def _unique(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
     """A JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in unique if keys.count(key) > 1)
+        repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise InputError(path, f"{repeated!r} more than once in one object", "each video once", _UPSTREAM)
     return unique
 
 
 def _num_segments(path: Path, video_id: str, video: dict) -> int:
     duration = _field(video, "duration", (int, float), path, video_id)
-    if not 0 < duration < math.inf:
-        found = f"duration {duration}"
-        raise InputError(f"{path}, video {video_id}", found, "a positive number of seconds", _UPSTREAM)
+    if not 0 < duration <= MAX_DURATION:
+        expected = f"a positive number of seconds, {MAX_DURATION} at most"
+        raise InputError(f"{path}, video {video_id}", f"duration {duration}", expected, _UPSTREAM)
     return math.ceil(duration)
 
 

@@ -1,6 +1,23 @@
-"""Networks of UWAV. Nothing in here knows of files, flags or data sets."""
+"""Networks. Nothing in here knows of files, flags or data sets."""
 
-from models.han import HAN, HANOutput
-from models.temporal_transformer import TemporalTransformer, TemporalTransformerOutput
+from models.cmpae import CMPAE
+from models.coleaf import CoLeaF
+from models.han import HAN, HANConfig, HANOutput
+from models.leap import LEAP
+from models.temporal_transformer import TemporalTransformer, TemporalTransformerConfig, TemporalTransformerOutput
 
-__all__ = ["HAN", "HANOutput", "TemporalTransformer", "TemporalTransformerOutput"]
+# Of stage 3, by the name that --network has for them. All parse (audio, visual) and return a `HANOutput`.
+NETWORKS = {"han": HAN, "cmpae": CMPAE, "leap": LEAP, "coleaf": CoLeaF}
+
+__all__ = [
+    "CMPAE",
+    "HAN",
+    "LEAP",
+    "NETWORKS",
+    "CoLeaF",
+    "HANConfig",
+    "HANOutput",
+    "TemporalTransformer",
+    "TemporalTransformerConfig",
+    "TemporalTransformerOutput",
+]

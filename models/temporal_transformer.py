@@ -1,4 +1,4 @@
-"""The temporal transformer of stage 1, which writes the pseudo-labels of stage 2."""
+"""The temporal transformer of stage 1, which writes the pseudo-labels of stage 2 (paper section 3.2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,28 +6,52 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import MLP, Dropout, MultiheadAttention, Packing, count_layers, feed_forward
+from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
+from models.layers import MLP, check_heads, count_layers, feed_forward, stack_layers
+from models.pretrained import Pretrained
+from utils.audio_visual import AudioVisual
+from utils.settings import setting
+
+
+@dataclass(frozen=True)
+class TemporalTransformerConfig:
+    """The temporal transformer, all but the widths of features and texts; the defaults are the released recipe."""
+
+    dim: int = setting(1024, "width D of the encoders", least=1)
+    num_heads: int = setting(16, "attention heads", least=1)
+    ffn_dim: int = setting(2048, "hidden width of the feed-forward layers", least=1)
+    num_layers: int = setting(5, "layers of each encoder", least=1)
+    dropout: float = setting(0.3, "dropout probability", least=0, below=1)
+    audio_logit_scale: float = setting(3.2912, "scale of the audio logits", above=0)
+    visual_logit_scale: float = setting(4.6052, "scale of the visual logits", above=0)
+    layer_init: str = setting(
+        "equal",
+        "equal: all layers start with the same weights (released); independent: each with its own",
+        choices=("equal", "independent"),
+    )
+
+    def __post_init__(self):
+        check_heads(self.dim, self.num_heads)
 
 
 @dataclass
 class TemporalTransformerOutput:
     """Logits of every segment and class; those of padded segments carry no meaning."""
 
-    audio_logits: Tensor  # (B, T, C)
-    visual_logits: Tensor  # (B, T, C)
+    logits: AudioVisual[Tensor]  # (B, T, C)
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm transformer encoder layer, parameter names as in `nn.TransformerEncoderLayer`."""
+    """Post-norm encoder layer (Vaswani et al., 2017), parameter names as in `nn.TransformerEncoderLayer`."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float):
+    def __init__(self, config: TemporalTransformerConfig):
         super().__init__()
-        self.self_attn = MultiheadAttention(dim, num_heads, dropout)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.dropout = Dropout(dropout)
+        self.self_attn = FastMultiheadAttention(config.dim, config.num_heads, config.dropout)
+        self.linear1 = nn.Linear(config.dim, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, config.dim)
+        self.norm1 = nn.LayerNorm(config.dim)
+        self.norm2 = nn.LayerNorm(config.dim)
+        self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
         """(B, T, D), or (R, D) when packed -> the same"""
@@ -38,9 +62,9 @@ class EncoderLayer(nn.Module):
 class Encoder(nn.Module):
     """A stack of encoder layers without positional encoding."""
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, num_layers: int, dropout: float):
+    def __init__(self, config: TemporalTransformerConfig):
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(dim, num_heads, ffn_dim, dropout) for _ in range(num_layers))
+        self.layers = stack_layers([EncoderLayer(config) for _ in range(config.num_layers)], config.layer_init)
 
     def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
         """(B, T, D), or (R, D) when packed -> the same"""
@@ -49,15 +73,14 @@ class Encoder(nn.Module):
         return x
 
 
-class TemporalTransformer(nn.Module):
-    """Two independent streams of projection, transformer encoder and projection into the text encoders' spaces.
+class TemporalTransformer(nn.Module, Pretrained):
+    """For each modality a projection, a transformer encoder and a projection into its text encoder's space.
 
     Args:
         audio_dim: width of the audio features (CLAP: 512).
         visual_dim: width of the visual features (CLIP: 768).
-        audio_text_dim: width of the audio events' text features (CLAP: 512).
-        visual_text_dim: width of the visual events' text features (CLIP: 768).
-        dim: D, the width of the encoders.
+        audio_text_dim: width of the text features that audio is scored against (CLAP: 512).
+        visual_text_dim: width of the text features that visual is scored against (CLIP: 768).
     """
 
     def __init__(
@@ -66,59 +89,73 @@ class TemporalTransformer(nn.Module):
         visual_dim: int = 768,
         audio_text_dim: int = 512,
         visual_text_dim: int = 768,
-        dim: int = 1024,
-        num_heads: int = 16,
-        ffn_dim: int = 2048,
-        num_layers: int = 5,
-        dropout: float = 0.3,
-        audio_logit_scale: float = 3.2912,
-        visual_logit_scale: float = 4.6052,
+        config: TemporalTransformerConfig | None = None,
     ):
         super().__init__()
+        self.config = config = config or TemporalTransformerConfig()
+        dim = config.dim
         self.proj_a = MLP([audio_dim, 2 * dim, dim])
         self.proj_v = MLP([visual_dim, 2 * dim, dim])
         # The released keys read a_transformer.encoder.layers.i.*
-        self.a_transformer = nn.ModuleDict({"encoder": Encoder(dim, num_heads, ffn_dim, num_layers, dropout)})
-        self.v_transformer = nn.ModuleDict({"encoder": Encoder(dim, num_heads, ffn_dim, num_layers, dropout)})
+        self.a_transformer = nn.ModuleDict({"encoder": Encoder(config)})
+        self.v_transformer = nn.ModuleDict({"encoder": Encoder(config)})
         self.final_proj_a = MLP([dim, audio_text_dim, audio_text_dim])
         self.final_proj_v = MLP([dim, visual_text_dim, visual_text_dim])
-        self.register_buffer("a_logit_scale", torch.tensor(audio_logit_scale))
-        self.register_buffer("v_logit_scale", torch.tensor(visual_logit_scale))
+        self.register_buffer("a_logit_scale", torch.tensor(config.audio_logit_scale))
+        self.register_buffer("v_logit_scale", torch.tensor(config.visual_logit_scale))
 
-    @staticmethod
-    def dimensions(state: Mapping[str, Tensor]) -> dict[str, int]:
-        """The arguments that a state dict tells by its shapes: all but heads, dropout and the logit scales.
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "TemporalTransformer":
+        """The network that a state dict in the released layout belongs to; its weights are not loaded yet.
+
+        Args:
+            settings: fields of `TemporalTransformerConfig` that shapes do not tell: heads and dropout.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
         layers = "a_transformer.encoder.layers"
+        config = TemporalTransformerConfig(
+            dim=state["proj_a.layers.1.weight"].shape[0],
+            ffn_dim=state[f"{layers}.0.linear1.weight"].shape[0],
+            num_layers=count_layers(state, layers),
+            **settings,
+        )
+        inputs = (state[f"{name}.layers.0.weight"].shape[1] for name in ("proj_a", "proj_v"))
+        outputs = (state[f"{name}.layers.1.weight"].shape[0] for name in ("final_proj_a", "final_proj_v"))
+        return cls(*inputs, *outputs, config)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """What the constructor is called with, for `save_pretrained`."""
+        return {**self.sizes, "config": self.config}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the data have to fit, by name."""
         return {
-            "audio_dim": state["proj_a.layers.0.weight"].shape[1],
-            "visual_dim": state["proj_v.layers.0.weight"].shape[1],
-            "audio_text_dim": state["final_proj_a.layers.1.weight"].shape[0],
-            "visual_text_dim": state["final_proj_v.layers.1.weight"].shape[0],
-            "dim": state["proj_a.layers.1.weight"].shape[0],
-            "ffn_dim": state[f"{layers}.0.linear1.weight"].shape[0],
-            "num_layers": count_layers(state, layers),
+            "audio_dim": self.proj_a.layers[0].in_features,
+            "visual_dim": self.proj_v.layers[0].in_features,
+            "audio_text_dim": self.final_proj_a.layers[-1].out_features,
+            "visual_text_dim": self.final_proj_v.layers[-1].out_features,
         }
 
     def forward(
         self,
         audio: Tensor,
         visual: Tensor,
-        audio_events: Tensor,
-        visual_events: Tensor,
+        audio_texts: Tensor,
+        visual_texts: Tensor,
         mask: Tensor | None = None,
         valid_rows: Tensor | None = None,
     ) -> TemporalTransformerOutput:
-        """Score every segment against every event name.
+        """Score every segment against every event name: scale · (output · text featureᵀ).
 
         Args:
             audio: (B, T, audio_dim).
             visual: (B, T, visual_dim).
-            audio_events: (C, audio_text_dim) text features of the event names.
-            visual_events: (C, visual_text_dim) text features of the event names.
+            audio_texts: (C, audio_text_dim) text features of the event names.
+            visual_texts: (C, visual_text_dim) text features of the event names.
             mask: (B, T) bool, False where a segment is padding. None: no padding.
             valid_rows: (R,) int64, where the flattened mask is True, if it is known; it saves a wait for the device.
         """
@@ -128,8 +165,8 @@ class TemporalTransformer(nn.Module):
             audio, visual = packing.pack(audio), packing.pack(visual)
         audio = self.final_proj_a(self.a_transformer["encoder"](self.proj_a(audio), packing))
         visual = self.final_proj_v(self.v_transformer["encoder"](self.proj_v(visual), packing))
-        audio_logits = audio @ audio_events.T * self.a_logit_scale
-        visual_logits = visual @ visual_events.T * self.v_logit_scale
-        if packing is not None:
-            audio_logits, visual_logits = packing.pad(audio_logits), packing.pad(visual_logits)
-        return TemporalTransformerOutput(audio_logits, visual_logits)
+        logits = AudioVisual(
+            audio @ audio_texts.T * self.a_logit_scale,
+            visual @ visual_texts.T * self.v_logit_scale,
+        )
+        return TemporalTransformerOutput(logits if packing is None else logits.map(packing.pad))

@@ -1,16 +1,28 @@
-# Sourced by the scripts that promise to run on a fresh machine: makes $PYTHON an interpreter with all requirements.
-# An active virtual or conda environment is used as it is; otherwise .venv is created here, once per requirements.txt.
-if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
-    PYTHON=python
-else
-    wanted=$(cksum requirements.txt)
-    if [[ "$(cat .venv/requirements.cksum 2>/dev/null)" != "$wanted" ]]; then
-        echo "Installing requirements.txt into .venv"
-        python3 -m venv .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-        echo "$wanted" > .venv/requirements.cksum
-    fi
-    PATH="$PWD/.venv/bin:$PATH"
-    PYTHON=python
+# Sourced by the scripts that promise to run on a fresh machine, or run by itself: makes $PYTHON an interpreter with the
+# packages of requirements.txt, or of the files that $REQUIREMENTS names.
+# An active virtual or conda environment is used as it is; otherwise .venv is created here, and each file installed once.
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+    set -euo pipefail
+    cd "$(dirname "$0")/.."
 fi
-export PATH PYTHON
+fits() { "$@" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
+if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+    if ! { fits .venv/bin/python && .venv/bin/python -m pip --version > /dev/null 2>&1; }; then
+        if ! fits python3; then
+            echo "error: python3: found $(python3 --version 2>&1 || true); expected Python 3.11 or newer. Install it, or" \
+                "activate an environment that has it." >&2
+            exit 2
+        fi
+        python3 -m venv --clear .venv # absent, broken, or of an older Python
+    fi
+    for requirements in ${REQUIREMENTS:-requirements.txt}; do
+        wanted=$(cksum "$requirements")
+        if [[ "$(cat ".venv/$requirements.cksum" 2> /dev/null)" != "$wanted" ]]; then
+            echo "Installing $requirements into .venv"
+            .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+            echo "$wanted" > ".venv/$requirements.cksum"
+        fi
+    done
+fi
+# shellcheck source=scripts/python.sh
+source scripts/python.sh

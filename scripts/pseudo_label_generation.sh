@@ -9,6 +9,8 @@ DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 
-python pseudo_label_generation.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" pseudo_label_generation.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --runs_dir "$RUNS_DIR" \
     ${PRETRAINED_TRANSFORMER_DIR:+--transformer_dir "$PRETRAINED_TRANSFORMER_DIR"} "$@"

@@ -5,13 +5,16 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 ANNOTATIONS=${ANNOTATIONS-../shared/annotations} # real annotation files in LLP/, UnAV/, AVE/; empty: simulate them, too
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
 export DATA_ROOT=${DATA_ROOT:-data/simulated}
 export RUNS_DIR=${RUNS_DIR:-temp_train_logs/simulated}
 export RESULTS_DIR=${RESULTS_DIR:-results/small}
 REPORT=${REPORT:-docs/simulated_results.md}
 
 simulate() { # data set, videos of train, val and test
-    python -m dataloaders.simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
+    "$PYTHON" -m dataloaders.simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
         --dataset "$1" --num_train "$2" --num_val "$3" --num_test "$4"
 }
 simulate LLP 1000 649 1200 # all of val and test
@@ -34,8 +37,8 @@ Made by one command (1000 training videos of LLP, 1200 of UnAV, 600 of AVE; pres
 [experiments.md](experiments.md) says what each table runs.
 
 HEADER
-    python -m experiments.orders "$RESULTS_DIR"
-    for table in table1 table2 table3 table4 tableA5 tableA6 tableA7_training_videos tableA7_classes tableA9 figureA4 figureA5; do
+    "$PYTHON" -m experiments.orders "$RESULTS_DIR"
+    for table in table1 significance table2 table3 table4 tableA5 tableA6 tableA7_training_videos tableA7_classes tableA9 figureA4 figureA5; do
         printf '\n'
         cat "$RESULTS_DIR/$table.md"
     done

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+export REQUIREMENTS=${REQUIREMENTS:-requirements.txt requirements-video.txt}
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
 "$PYTHON" -m ruff check .

@@ -10,6 +10,8 @@ ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
-python test_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" test_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
     ${CHECKPOINT_DIR:+--checkpoint_dir "$CHECKPOINT_DIR"} "$@"

@@ -9,6 +9,8 @@ DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
-python train_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_han.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --output_dir "$OUTPUT_DIR" \
     ${PRETRAINED_TRANSFORMER_DIR:+--pseudo_label_dir "$PRETRAINED_TRANSFORMER_DIR/${DATASET}_Dataset"} "$@"

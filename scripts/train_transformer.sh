@@ -7,4 +7,6 @@ DATA_DIR=${DATA_DIR:-data/UnAV}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
-python train_transformer.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_transformer.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dataloaders import annotation_files, ave, llp, unav
-from dataloaders.datasets import LOADERS, load_annotations
+from dataloaders.datasets import DATASETS, load_annotations
 from utils.errors import InputError
 
 REAL_ANNOTATIONS = Path(os.environ.get("UWAV_ANNOTATIONS", Path(__file__).parents[2] / "shared" / "annotations"))
@@ -33,8 +33,16 @@ def write_llp(folder: Path, **replaced: list[str]) -> Path:
         "AVVP_train.csv": ["filename\tevent_labels", f"{CLIP_A}\tDog"],
         "AVVP_val_pd.csv": ["filename\tevent_labels", f"{CLIP_C}\tSpeech"],
         "AVVP_test_pd.csv": ["filename\tevent_labels", f"{CLIP_A}\tSpeech,Dog", f"{CLIP_B}\tClapping,Clapping"],
-        "AVVP_eval_audio.csv": ["filename\tonset\toffset\tevent_labels", f"{CLIP_A}\t2\t4\tSpeech"],
-        "AVVP_eval_visual.csv": ["filename\tonset\toffset\tevent_labels", f"{CLIP_A}\t0\t10\tDog"],
+        "AVVP_eval_audio.csv": [
+            "filename\tonset\toffset\tevent_labels",
+            f"{CLIP_A}\t2\t4\tSpeech",
+            f"{CLIP_C}\t0\t1\tDog",
+        ],
+        "AVVP_eval_visual.csv": [
+            "filename\tonset\toffset\tevent_labels",
+            f"{CLIP_A}\t0\t10\tDog",
+            f"{CLIP_C}\t0\t1\tDog",
+        ],
     }
     for name, lines in files.items():
         lines = replaced.get(name.removesuffix(".csv"), lines)
@@ -45,7 +53,7 @@ def write_llp(folder: Path, **replaced: list[str]) -> Path:
 def llp_audio(folder: Path, *rows: str) -> torch.Tensor:
     """The audio labels (2, 10, 25) of the test split for these rows of the eval file."""
     write_llp(folder, AVVP_eval_audio=["filename\tonset\toffset\tevent_labels", *rows])
-    return llp.load_split(folder, "test").audio_labels.view(2, 10, 25)
+    return llp.load_split(folder, "test").labels.audio.view(2, 10, 25)
 
 
 def marked(labels: torch.Tensor) -> list[list[int]]:
@@ -70,8 +78,8 @@ def test_llp_event_marks_the_seconds_from_onset_to_before_offset(tmp_path):
 
 def test_llp_audio_and_visual_labels_are_apart(tmp_path):
     split = llp.load_split(write_llp(tmp_path), "test")
-    assert split.audio_labels.any(0).nonzero().flatten().tolist() == [SPEECH]
-    assert split.visual_labels.any(0).nonzero().flatten().tolist() == [DOG]
+    assert split.labels.audio.any(0).nonzero().flatten().tolist() == [SPEECH]
+    assert split.labels.visual.any(0).nonzero().flatten().tolist() == [DOG]
 
 
 def test_llp_overlapping_rows_of_one_class_are_joined(tmp_path):
@@ -85,7 +93,8 @@ def test_llp_row_that_does_not_end_after_its_onset_marks_nothing(tmp_path, times
 
 
 def test_llp_eval_rows_of_no_split_or_of_another_split_are_skipped(tmp_path):
-    assert not llp_audio(tmp_path, "17iGUal2M_10_20\t0\t10\tSinging", f"{CLIP_C}\t0\t10\tSpeech").any()
+    others = ("17iGUal2M_10_20\t0\t10\tSinging", f"{CLIP_C}\t0\t10\tSpeech")
+    assert marked(llp_audio(tmp_path, *others, f"{CLIP_B}\t0\t1\tSpeech")) == [[1, 0, SPEECH]]
 
 
 def test_llp_segment_label_that_the_video_label_lacks_is_kept(tmp_path):
@@ -97,7 +106,7 @@ def test_llp_training_videos_have_no_segment_labels_and_need_no_eval_files(tmp_p
     write_llp(tmp_path)
     (tmp_path / "AVVP_eval_audio.csv").unlink()
     split = llp.load_split(tmp_path, "train")
-    assert split.audio_labels is None and split.visual_labels is None
+    assert split.labels is None
 
 
 OLD_ROWS = (
@@ -105,6 +114,7 @@ OLD_ROWS = (
     "Baby_cry_infant_cry\t0\t4\tSpeech",
     "KvIjsmANkxI_10_20`\t0\t1\tCat",
     f"{CLIP_A}\t0\t1\tDog",
+    f"{CLIP_C}\t0\t1\tDog",
 )
 
 
@@ -176,7 +186,7 @@ def test_llp_empty_split_is_refused(tmp_path, lines):
     refused(tmp_path, "train", "AVVP_train.csv")
 
 
-@pytest.mark.parametrize("dataset", LOADERS)
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_unknown_split_is_refused(tmp_path, dataset):
     refused(tmp_path, "validation", "no split 'validation'", dataset=dataset)
 
@@ -192,8 +202,14 @@ def unav_video(*events: dict, duration: float = 12.3, subset: str = "train") -> 
     return {"duration": duration, "annotations": list(events), "subset": subset}
 
 
+def unav_id(name: str) -> str:
+    return name.ljust(11, "_")
+
+
 def write_unav(folder: Path, **videos: dict) -> Path:
-    (folder / unav.FILE).write_text(json.dumps({"version": "unav100", "database": videos}))
+    (folder / unav.FILE).write_text(
+        json.dumps({"version": "unav100", "database": {unav_id(name): video for name, video in videos.items()}})
+    )
     return folder
 
 
@@ -201,23 +217,23 @@ def test_unav_event_marks_every_second_that_it_touches(tmp_path):
     video = unav_video(unav_event(2.9, 4.1), unav_event(6, 8, label_id=0), unav_event(12, 12.3, label_id=0))
     split = unav.load_split(write_unav(tmp_path, a=video), "train")
     assert split.lengths.tolist() == [13]
-    assert split.audio_labels[:, 36].nonzero().flatten().tolist() == [2, 3, 4]
-    assert split.audio_labels[:, 0].nonzero().flatten().tolist() == [6, 7, 12]
-    assert split.visual_labels is split.audio_labels
+    assert split.labels.audio[:, 36].nonzero().flatten().tolist() == [2, 3, 4]
+    assert split.labels.audio[:, 0].nonzero().flatten().tolist() == [6, 7, 12]
+    assert split.labels.visual is split.labels.audio
 
 
 def test_unav_segment_rows_of_videos_of_different_lengths_follow_each_other(tmp_path):
     videos = {"a": unav_video(unav_event(0, 1), duration=3), "b": unav_video(unav_event(0, 1, 5), duration=60)}
     split = unav.load_split(write_unav(tmp_path, **videos), "train")
     assert split.offsets.tolist() == [0, 3, 63]
-    assert marked(split.audio_labels) == [[0, 36], [3, 5]]
+    assert marked(split.labels.audio) == [[0, 36], [3, 5]]
     assert marked(split.video_labels) == [[0, 36], [1, 5]]
 
 
 def test_unav_validation_subset_is_the_val_split(tmp_path):
     videos = {"a": unav_video(unav_event(0, 1)), "b": unav_video(unav_event(0, 1), subset="validation")}
     split = unav.load_split(write_unav(tmp_path, **videos), "val")
-    assert split.sample_ids == split.feature_ids == ("b",)
+    assert split.sample_ids == split.feature_ids == (unav_id("b"),)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +255,7 @@ def test_unav_validation_subset_is_the_val_split(tmp_path):
 )
 def test_unav_bad_video_is_refused_by_name(tmp_path, video, words):
     write_unav(tmp_path, good=unav_video(unav_event(0, 1)), bad=video)
-    refused(tmp_path, "train", unav.FILE, "video bad", *words, dataset="UnAV")
+    refused(tmp_path, "train", unav.FILE, f"video {unav_id('bad')}", *words, dataset="UnAV")
 
 
 def test_unav_repeated_video_is_refused(tmp_path):
@@ -275,8 +291,8 @@ def write_ave(
 def test_ave_event_marks_its_seconds_and_the_rest_is_background(tmp_path):
     split = ave.load_split(write_ave(tmp_path, [f"{MAN}&aaaaaaaaaaa&good&2&5"]), "train")
     man = ave.AVE_CLASSES.index(MAN)
-    assert marked(split.audio_labels) == [[2, man], [3, man], [4, man]]
-    assert split.visual_labels is split.audio_labels
+    assert marked(split.labels.audio) == [[2, man], [3, man], [4, man]]
+    assert split.labels.visual is split.labels.audio
     assert marked(split.video_labels) == [[0, man]]
 
 
@@ -290,7 +306,7 @@ def test_ave_one_clip_under_two_categories_is_two_samples_with_one_feature_file(
 
 def test_ave_line_that_ends_where_it_starts_is_background_throughout(tmp_path):
     split = ave.load_split(write_ave(tmp_path, ["Church bell&VWi2ENBuTbw&good&0&0"]), "train")
-    assert not split.audio_labels.any() and not split.video_labels.any()
+    assert not split.labels.audio.any() and not split.video_labels.any()
 
 
 def test_ave_header_and_blank_lines_are_no_samples(tmp_path):
@@ -349,12 +365,12 @@ def test_published_splits_have_the_published_number_of_videos(dataset, counts):
     assert tuple(split.num_videos for split in splits) == counts
     for split in splits:
         assert len(set(split.sample_ids)) == split.num_videos
-        assert split.audio_labels is None or split.audio_labels.shape == (int(split.lengths.sum()), len(split.classes))
+        assert split.labels is None or split.labels.audio.shape == (int(split.lengths.sum()), len(split.classes))
 
 
 @needs_real_annotations
 def test_published_llp_videos_without_events_of_a_modality_are_as_many_as_known():
     splits = [llp.load_split(REAL_ANNOTATIONS / "LLP", name) for name in ("val", "test")]
-    silent = sum((~s.audio_labels.view(-1, 250).any(1)).sum().item() for s in splits)
-    invisible = sum((~s.visual_labels.view(-1, 250).any(1)).sum().item() for s in splits)
+    silent = sum((~s.labels.audio.view(-1, 250).any(1)).sum().item() for s in splits)
+    invisible = sum((~s.labels.visual.view(-1, 250).any(1)).sum().item() for s in splits)
     assert (silent, invisible) == (10, 191)  # 9 without an audio row, and one whose only row ends at its onset

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from dataloaders.ave import AVE_CLASSES
 from tests.tiny_runs import NETWORK, evaluate, label, pretrain, train
-from utils.decoding import decode_single_event
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.thresholds import accuracy_thresholds
+from utils.method.decoding import decode_single_event
+from utils.method.thresholds import accuracy_thresholds
 
 
 @pytest.fixture
@@ -63,16 +64,17 @@ def literal_search(audio, visual, labels, num_candidates: int) -> tuple[float, f
 @pytest.mark.parametrize("class_wise", [True, False])
 def test_thresholds_are_as_accurate_as_those_of_a_literal_search(seed, class_wise):
     audio, visual, labels, video_labels = random_problem(seed)
-    search = accuracy_thresholds(audio, visual, labels, video_labels, class_wise, num_candidates=9)
+    search = accuracy_thresholds(AudioVisual(audio, visual), labels, video_labels, class_wise, num_candidates=9)
     in_video = video_labels.unsqueeze(1).expand(labels.shape)
     for k in range(3 if class_wise else 1):
-        cells = in_video.clone()
+        searched = in_video.clone()
         if class_wise:
-            cells[:, :, [c for c in range(4) if c != k]] = False
-        streams = [x[cells].tolist() for x in (audio.double(), visual.double(), labels)]
-        best, _, _ = literal_search(*streams, num_candidates=9)
+            searched[:, :, [c for c in range(4) if c != k]] = False
+        values = [x[searched].tolist() for x in (audio.double(), visual.double(), labels)]
+        best, _, _ = literal_search(*values, num_candidates=9)
         assert search.accuracy[k].item() == pytest.approx(best)
-        chosen = [(a > search.audio[k] and v > search.visual[k]) == truth for a, v, truth in zip(*streams, strict=True)]
+        a0, v0 = (threshold[k] for threshold in search.thresholds)
+        chosen = [(a > a0 and v > v0) == truth for a, v, truth in zip(*values, strict=True)]
         assert sum(chosen) / len(chosen) == pytest.approx(best)
     if class_wise:
         assert search.accuracy[3].isnan()  # no video of this class
@@ -80,16 +82,17 @@ def test_thresholds_are_as_accurate_as_those_of_a_literal_search(seed, class_wis
 
 def test_searching_together_is_never_worse_than_apart():
     for seed in range(10):
-        problem = random_problem(seed)
-        together, apart = (accuracy_thresholds(*problem, jointly=jointly) for jointly in (True, False))
+        audio, visual, *labels = random_problem(seed)
+        logits = AudioVisual(audio, visual)
+        together, apart = (accuracy_thresholds(logits, *labels, jointly=jointly) for jointly in (True, False))
         assert (together.accuracy[:3] >= apart.accuracy[:3]).all()
 
 
-def scores_of_one_video() -> tuple[Tensor, Tensor, Tensor]:
+def scores_of_one_video() -> tuple[AudioVisual[Tensor], Tensor]:
     """Three segments, three classes: class 1 wins by video probability, class 2 by the mean over segments."""
     audio = torch.tensor([[[-9.0, 1.0, 5.0], [-9.0, 1.0, 5.0], [-9.0, -1.0, 5.0]]])
     visual = torch.tensor([[[-9.0, 1.0, 5.0], [-9.0, -1.0, -5.0], [-9.0, -1.0, 5.0]]])
-    return audio, visual, torch.tensor([[0.1, 0.9, 0.8]])
+    return AudioVisual(audio, visual), torch.tensor([[0.1, 0.9, 0.8]])
 
 
 @pytest.mark.parametrize(
@@ -109,8 +112,8 @@ def test_video_has_its_most_likely_event_where_it_is_active(event_from, active_i
 
 
 def test_event_is_found_even_where_its_probability_is_low():
-    audio, visual, video_probs = scores_of_one_video()
-    assert decode_single_event(audio, visual, video_probs * 0.1).any()
+    logits, video_probs = scores_of_one_video()
+    assert decode_single_event(logits, video_probs * 0.1).any()
 
 
 @pytest.mark.parametrize("flags", [(), ("--threshold_type", "class_agnostic"), ("--grid_search", "apart")])

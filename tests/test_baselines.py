@@ -16,22 +16,23 @@ import train_han
 from dataloaders.batches import Batch
 from dataloaders.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
 from dataloaders.datasets import load_annotations
-from dataloaders.features import event_features_path, feature_path
+from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.prompts import PROMPTS_FILE, load_prompts
 from dataloaders.pseudo_labels import load_pseudo_labels
-from models import HAN, HANOutput
+from models import HAN, HANConfig, HANOutput
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import assert_same_weights, evaluate, newest
-from utils.checkpoints import load_network
-from utils.decoding import decode_segments_by_modality
+from utils.audio_visual import AudioVisual
+from utils.cli.settings import parse_settings, read_args
 from utils.errors import InputError
-from utils.exchange import ErrorRates, Exchange, absent_labels, normalized_error_rates, unrelated_videos
-from utils.losses import contrastive_loss, smooth_labels
-from utils.objectives import GuidedObjective, add_objectives
-from utils.runs import read_args
-from utils.schedule import step_learning_rate
-from utils.thresholds import FIXED_THRESHOLDS
+from utils.method.decoding import decode_segments_by_modality
+from utils.method.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
+from utils.method.losses import contrastive_loss, smooth_labels
+from utils.method.objectives import HANLosses, HANObjective
+from utils.method.thresholds import FIXED_THRESHOLDS
+from utils.training.checkpoints import load_network
+from utils.training.schedule import step_learning_rate
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--num_epochs", "2", "--batch_size", "4", "--device", "cpu"]
 VISUAL_THRESHOLDS = "20 15 18 14 15 18 18 15 15 15 15 18 15 15 15 15 15 15 15 16 14 15 15 15 18"
@@ -63,41 +64,36 @@ def find(runs: Path, *flags: str) -> Path:
 
 def test_guided_losses_equal_a_loop_over_videos_and_classes():
     generator = torch.Generator().manual_seed(0)
-    probs = {m: torch.rand(3, 5, generator=generator) for m in ("audio", "visual")}
+    probs = AudioVisual(*(torch.rand(3, 5, generator=generator) for _ in range(2)))
+    video_probs = torch.rand(3, 5, generator=generator)
     labels = torch.rand(7, 5, generator=generator) < 0.4  # of the whole split
     videos = torch.tensor([6, 0, 3])
-    output = HANOutput(None, probs["audio"], probs["visual"], None, None, None, None, None)
-    batch = Batch(**{**dict.fromkeys(Batch.__dataclass_fields__), "videos": videos})
-    objective = GuidedObjective(smooth_labels(labels.float(), 0.0), smooth_labels(labels.float(), 0.1))
-    losses = objective.losses(output, batch)
+    output = HANOutput(video_probs, probs, None, None, None)
+    fields = {"videos": videos, "video_labels": labels[videos].float()}
+    batch = Batch(**{**dict.fromkeys(Batch.__dataclass_fields__), **fields})
+    targets = AudioVisual(smooth_labels(labels.float(), 0.0), smooth_labels(labels.float(), 0.1))
+    objective = HANObjective(HANLosses(segment_labels="none", guided_labels="video"), guided_targets=targets)
+    losses = objective(output, batch, None)
 
-    for modality, smoothed in (("audio", False), ("visual", True)):
+    for m, (modality, smoothed) in enumerate((("audio", False), ("visual", True))):
         total = 0.0
         for b in range(3):
             for c in range(5):
                 y = float(labels[videos[b], c])
                 y = 0.9 * y + 0.05 if smoothed else y
-                p = float(probs[modality][b, c])
+                p = float(probs[m][b, c])
                 total -= (y * math.log(p) + (1 - y) * math.log(1 - p)) / 15
         assert losses[f"{modality}_guided"].item() == pytest.approx(total, rel=1e-5)
-    assert losses["total"] == losses["audio_guided"] + losses["visual_guided"]
-
-
-def test_objectives_add_up():
-    parts = [
-        {"a": torch.tensor(1.0), "total": torch.tensor(2.0)},
-        {"b": torch.tensor(3.0), "total": torch.tensor(5.0)},
-    ]
-    assert {name: value.item() for name, value in add_objectives(parts).items()} == {"a": 1, "b": 3, "total": 7}
-    assert add_objectives(parts[:1])["total"] == 2
+    total = losses["video"] + losses["audio_guided"] + losses["visual_guided"]
+    assert losses["total"].item() == pytest.approx(total.item())
 
 
 def test_a_segment_and_its_modality_both_have_to_reach_one_half():
     generator = torch.Generator().manual_seed(1)
-    logits = [torch.randn(2, 3, 4, generator=generator) for _ in range(2)]
-    pooled = [torch.rand(2, 4, generator=generator) for _ in range(2)]
+    logits = AudioVisual(*(torch.randn(2, 3, 4, generator=generator) for _ in range(2)))
+    pooled = AudioVisual(*(torch.rand(2, 4, generator=generator) for _ in range(2)))
     logits[0][0, 0, 0], pooled[0][0, 0] = 0.0, 0.5  # just reached
-    decoded = decode_segments_by_modality(*logits, *pooled)
+    decoded = decode_segments_by_modality(logits, pooled)
     for m in range(2):
         for b in range(2):
             for t in range(3):
@@ -114,7 +110,8 @@ def test_the_step_schedule_decays_after_every_tenth_epoch():
 
 def test_visual_features_projected_apart_are_fused_linearly():
     torch.manual_seed(0)
-    model = HAN(4, 6, 18, 8, 1, 8, 1, num_audio_proj_layers=1, visual_dims=[10, 8], encoder_order="parallel").eval()
+    network = {"dim": 8, "num_heads": 1, "ffn_dim": 8, "num_layers": 1, "num_audio_proj_layers": 1}
+    model = HAN(4, 6, (10, 8), HANConfig(**network, visual_fusion="projected", encoder_order="parallel")).eval()
     audio, visual = torch.randn(2, 10, 6), torch.randn(2, 10, 18)
     (first, second), fusion = model.fc_v, model.fc_fusion.layers[0]
     by_hand = fusion(torch.cat([first(visual[..., :10]), second(visual[..., 10:])], dim=-1))
@@ -129,7 +126,7 @@ def test_a_method_sets_defaults_that_flags_override_and_args_keep(llp_dir: Path,
     kept = {
         **{"method": "han", "optimizer": "adam", "schedule": "step", "lr_decay": 0.1, "lr_decay_every": 10},
         **{"num_heads": 1, "num_layers": 1, "weight_decay": 0.0, "clip_norm": math.inf, "guided_labels": "video"},
-        **{"decoding": "modality", "segment_labels": "none", "contrastive_weight": 0.0},
+        **{"decoding": "video", "segment_labels": "none", "contrastive_weight": 0.0},
     }
     assert {name: args[name] for name in kept} == kept
 
@@ -139,9 +136,11 @@ def test_a_method_sets_defaults_that_flags_override_and_args_keep(llp_dir: Path,
     [("uwav", 64, 80, "soft"), ("han", 16, 40, "none"), ("ma_base", 16, 12, "none"), ("valor", 64, 80, "hard")],
 )
 def test_methods_have_their_recipes(method: str, batch_size: int, num_epochs: int, segment_labels: str):
-    args = train_han.parse_args(["--method", method])
-    assert (args.batch_size, args.num_epochs, args.segment_labels) == (batch_size, num_epochs, segment_labels)
-    assert (args.num_layers, args.num_heads, args.ffn_dim) == ((5, 16, 2048) if method == "uwav" else (1, 1, 512))
+    settings = parse_settings(train_han.Settings, "", ["--method", method], train_han.settings_of_method)
+    recipe, model = settings.recipe, settings.model
+    found = (recipe.batch_size, recipe.num_epochs, settings.losses.segment_labels)
+    assert found == (batch_size, num_epochs, segment_labels)
+    assert (model.num_layers, model.num_heads, model.ffn_dim) == ((5, 16, 2048) if method == "uwav" else (1, 1, 512))
 
 
 def test_a_file_of_one_method_refuses_another(llp_dir: Path, tmp_path: Path):
@@ -155,9 +154,9 @@ def test_han_trains_and_is_evaluated_by_its_own_decoding(llp_dir: Path, tmp_path
     logs = evaluate(run, tmp_path / "logs")
     scores = (logs / "scores.txt").read_text()
     assert "HAN (published)" in scores and "UWAV (published)" in scores
-    assert read_args(logs / "args.yaml")["decoding"] == "modality"
+    assert read_args(logs / "args.yaml")["decoding"] == "video"
     state = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
-    assert HAN.dimensions(state)["visual_dims"] == [WIDTHS["res152"], WIDTHS["r2plus1d_18"]]
+    assert HAN.from_state(state, num_heads=1).visual_dims == (WIDTHS["res152"], WIDTHS["r2plus1d_18"])
 
 
 def test_a_resumed_baseline_ends_as_an_uninterrupted_one(llp_dir: Path, tmp_path: Path):
@@ -172,25 +171,26 @@ def test_a_resumed_baseline_ends_as_an_uninterrupted_one(llp_dir: Path, tmp_path
 
 def test_fixed_thresholds_are_valors():
     for modality, printed in (("visual", VISUAL_THRESHOLDS), ("audio", AUDIO_THRESHOLDS)):
-        assert FIXED_THRESHOLDS["LLP"][modality] == tuple(map(int, printed.split()))
-        assert len(FIXED_THRESHOLDS["LLP"][modality]) == len(LLP_CLASSES)
+        thresholds = FIXED_THRESHOLDS["LLP"]._asdict()[modality]
+        assert thresholds == tuple(map(int, printed.split()))
+        assert len(thresholds) == len(LLP_CLASSES)
 
 
 def test_framewise_labels_equal_a_loop_over_segments_and_classes(llp_dir: Path, tmp_path: Path):
     folder = label_framewise(llp_dir, tmp_path)
     annotations = load_annotations("LLP", llp_dir, "train")
     pseudo = load_pseudo_labels(folder, annotations)
-    for modality, feature, scale in (("audio", "clap", 26.87), ("visual", "clip", 100.0)):
-        events = np.load(event_features_path(llp_dir, feature))
+    for m, (feature, scale) in enumerate((("clap", 26.87), ("clip", 100.0))):
+        events = np.load(text_features_path(llp_dir, feature))
         for n, feature_id in enumerate(annotations.feature_ids):
             rows = np.load(feature_path(llp_dir, feature, feature_id))
             for t in range(10):
                 for c in range(25):
                     cosine = rows[t] @ events[c] / np.linalg.norm(rows[t]) / np.linalg.norm(events[c])
-                    logit = getattr(pseudo, f"{modality}_logits")[10 * n + t, c].item()
+                    logit = pseudo.logits[m][10 * n + t, c].item()
                     assert logit == pytest.approx(scale * cosine, abs=1e-3)
-                    expected = logit > FIXED_THRESHOLDS["LLP"][modality][c] and annotations.video_labels[n, c].item()
-                    assert getattr(pseudo, f"{modality}_labels")[10 * n + t, c].item() == expected
+                    expected = logit > FIXED_THRESHOLDS["LLP"][m][c] and annotations.video_labels[n, c].item()
+                    assert pseudo.labels[m][10 * n + t, c].item() == expected
 
 
 def test_valor_trains_on_the_newest_framewise_labels_and_is_evaluated(llp_dir: Path, tmp_path: Path):
@@ -206,17 +206,17 @@ def test_valor_scores_its_own_sentences_where_their_features_are_there(llp_dir: 
     assert read_args(label_framewise(llp_dir, tmp_path) / "args.yaml")["prompts"] == "event_names"
     rng = np.random.default_rng(0)
     for feature in ("clip", "clap"):
-        write_npy(event_features_path(llp_dir, feature, "valor"), rng.standard_normal((25, WIDTHS[feature])))
+        write_npy(text_features_path(llp_dir, feature, "valor"), rng.standard_normal((25, WIDTHS[feature])))
     with_sentences = label_framewise(llp_dir, tmp_path)
     assert read_args(with_sentences / "args.yaml")["prompts"] == "valor"
     by_name = label_framewise(llp_dir, tmp_path, "--prompts", "event_names")
     annotations = load_annotations("LLP", llp_dir, "val")
-    one, other = (load_pseudo_labels(folder, annotations).audio_logits for folder in (with_sentences, by_name))
+    one, other = (load_pseudo_labels(folder, annotations).logits.audio for folder in (with_sentences, by_name))
     assert not torch.allclose(one, other)
 
 
 def test_sentences_of_just_one_modality_are_refused(llp_dir: Path, tmp_path: Path):
-    write_npy(event_features_path(llp_dir, "clip", "valor"), np.ones((25, WIDTHS["clip"])))
+    write_npy(text_features_path(llp_dir, "clip", "valor"), np.ones((25, WIDTHS["clip"])))
     with pytest.raises(InputError, match=r"feats_CLAP.*no file, but"):
         label_framewise(llp_dir, tmp_path)
 
@@ -224,8 +224,8 @@ def test_sentences_of_just_one_modality_are_refused(llp_dir: Path, tmp_path: Pat
 def test_every_class_of_both_data_sets_has_a_sentence_of_each_modality():
     for dataset, number in (("LLP", 25), ("AVE", 28)):
         prompts = load_prompts(PROMPTS_FILE, dataset)
-        assert all(len(prompts[modality]) == number for modality in ("audio", "visual"))
-    assert load_prompts(PROMPTS_FILE, "LLP")["visual"][3] == "A photo of a dog."
+        assert prompts.map(len) == (number, number)
+    assert load_prompts(PROMPTS_FILE, "LLP").visual[3] == "A photo of a dog."
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,11 @@ def test_contrastive_loss_equals_a_loop_over_seconds():
             ]
             log_sum = math.log(sum(math.exp(logit) for logit in logits))
             for s in range(10):
-                target = 0.9 * (s == t) + 0.1 / 10
+                target = 0.9 if s == t else 0.1 / 9
                 total -= target * (logits[s] - log_sum) / 20
-    assert contrastive_loss(audio, visual).item() == pytest.approx(total, rel=1e-5)
+    assert contrastive_loss(audio, visual, temperature=0.2, label_smoothing=0.1).item() == pytest.approx(
+        total, rel=1e-5
+    )
 
 
 def test_partners_share_no_label_and_are_drawn_by_the_seed():
@@ -309,8 +311,8 @@ def test_error_rates_and_absent_labels_equal_a_loop():
         expected = [*(float(rate / (sum(missed) / 3)) for rate in missed), 1.0]
         rates.append(normalized_error_rates(p, labels))
         assert rates[-1].tolist() == pytest.approx(expected, rel=1e-5)
-    exchanged = [torch.rand(30, 4, generator=generator) for _ in range(2)]
-    absent = absent_labels(*exchanged, ErrorRates(*rates))
+    exchanged = AudioVisual(*(torch.rand(30, 4, generator=generator) for _ in range(2)))
+    absent = absent_labels(exchanged, AudioVisual(*rates))
     for n in range(30):
         for c in range(4):
             audio, visual = (float(exchanged[m][n, c] / rates[m][c]) for m in range(2))
@@ -321,16 +323,17 @@ def test_a_class_that_is_never_missed_keeps_its_labels():
     labels = torch.tensor([[True, True], [True, True]])
     rates = normalized_error_rates(torch.tensor([[0.9, 0.1], [0.8, 0.1]]), labels)
     assert rates.tolist() == [0, 2]
-    assert not absent_labels(torch.zeros(1, 2), torch.zeros(1, 2), ErrorRates(rates, rates))[0, 0]
+    assert not absent_labels(AudioVisual(torch.zeros(1, 2), torch.zeros(1, 2)), AudioVisual(rates, rates))[0, 0]
     assert normalized_error_rates(torch.ones(2, 2), labels).tolist() == [1, 1]  # nothing is missed at all
 
 
 def test_labels_that_both_modalities_lose_can_be_given_back():
     labels = torch.tensor([[True, True, True, False]])
-    exchange = Exchange(torch.tensor([[False, False, True, False]]), torch.tensor([[False, True, True, False]]), 0)
+    left = AudioVisual(torch.tensor([[False, False, True, False]]), torch.tensor([[False, True, True, False]]))
+    exchange = Exchange(left, 0)
     kept = exchange.keeping_one(labels)
-    assert kept.audio_labels.tolist() == [[True, False, True, False]]
-    assert kept.visual_labels.tolist() == [[True, True, True, False]]
+    assert kept.labels.audio.tolist() == [[True, False, True, False]]
+    assert kept.labels.visual.tolist() == [[True, True, True, False]]
 
 
 def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path):
@@ -349,7 +352,7 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
     @torch.inference_mode()
     def pooled(audio: torch.Tensor, visual: torch.Tensor) -> list[torch.Tensor]:
         output = model(audio[None], visual[None])
-        return [output.audio_probs[0], output.visual_probs[0]]
+        return [probs[0] for probs in output.modality_probs]
 
     labels = annotations.video_labels
     own = [pooled(*stream) for stream in streams]
@@ -360,7 +363,7 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
         heard = pooled(streams[n][0], streams[partner][1])
         seen = pooled(streams[partner][0], streams[n][1])
         for c in labels[n].nonzero().squeeze(1).tolist():
-            for left, probs in ((cleaned.audio_labels, heard), (cleaned.visual_labels, seen)):
+            for left, probs in ((cleaned.labels.audio, heard), (cleaned.labels.visual, seen)):
                 absent = all(float(probs[m][c]) < 0.5 * float(rates[m][c]) for m in range(2))
                 assert left[n, c].item() == (not absent)
                 removed += absent
@@ -380,10 +383,10 @@ def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path,
     annotations = load_annotations("LLP", llp_dir, "train")
     audio, visual = annotations.video_labels.clone(), annotations.video_labels.clone()
     audio[3] = False
-    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, audio, visual), tmp_path)
+    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, AudioVisual(audio, visual)), tmp_path)
     part = annotations.subset(torch.tensor([5, 3]))
     loaded = load_cleaned_labels(tmp_path, part)
-    assert torch.equal(loaded.audio_labels, audio[[5, 3]]) and torch.equal(loaded.visual_labels, visual[[5, 3]])
+    assert torch.equal(loaded.labels.audio, audio[[5, 3]]) and torch.equal(loaded.labels.visual, visual[[5, 3]])
 
 
 @pytest.mark.parametrize(
@@ -392,14 +395,14 @@ def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path,
         ({"dataset": "AVE"}, "cleaned labels of AVE"),
         ({"classes": LLP_CLASSES[::-1]}, "cleaned labels of LLP"),
         ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "no cleaned labels for 14 of 14 videos"),
-        ({"audio_labels": torch.ones(14, 25, dtype=torch.bool)}, "events that the videos' labels lack"),
+        ({"labels": AudioVisual(*torch.ones(2, 14, 25, dtype=torch.bool))}, "events that the videos' labels lack"),
     ],
 )
 def test_cleaned_labels_of_other_data_are_refused(llp_dir: Path, tmp_path: Path, change: dict, found: str):
     annotations = load_annotations("LLP", llp_dir, "train")
     labels = {
         **{"dataset": "LLP", "classes": LLP_CLASSES, "sample_ids": annotations.sample_ids},
-        **{"audio_labels": annotations.video_labels, "visual_labels": annotations.video_labels},
+        "labels": AudioVisual(annotations.video_labels, annotations.video_labels),
     }
     save_cleaned_labels(CleanedLabels(**{**labels, **change}), tmp_path)
     with pytest.raises(InputError, match=found):

@@ -29,8 +29,8 @@ def data_dir(tmp_path) -> Path:
         for ids in IDS.values():
             for video_id in ids:
                 write(feature_path(tmp_path, feature, video_id), 10, width)
-        if FEATURES[feature].event_folder:
-            write(tmp_path / FEATURES[feature].event_folder / "all_event_feats.npy", len(AVE_CLASSES), width)
+        if FEATURES[feature].text_folder:
+            write(tmp_path / FEATURES[feature].text_folder / "all_event_feats.npy", len(AVE_CLASSES), width)
     return tmp_path
 
 
@@ -157,8 +157,8 @@ def test_unknown_feature_is_bad_usage(data_dir):
 def test_unav_files_may_have_any_number_of_rows(tmp_path):
     event = {"segment": [0, 3], "label": "sailing", "label_id": 55}
     video = {"duration": 20.5, "annotations": [event], "subset": "train"}
-    (tmp_path / "unav100_annotations.json").write_text(json.dumps({"database": {"a": video}}))
-    write(feature_path(tmp_path, "clip", "a"), 7, 8)
+    (tmp_path / "unav100_annotations.json").write_text(json.dumps({"database": {"unavvideo00": video}}))
+    write(feature_path(tmp_path, "clip", "unavvideo00"), 7, 8)
     write(tmp_path / "feats_CLIP" / "event_feats" / "all_event_feats.npy", 100, 8)
     arguments = ["--dataset", "UnAV", "--data_dir", str(tmp_path), "--features", "clip", "--splits", "train"]
     assert check.main(arguments) == 0

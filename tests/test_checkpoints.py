@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import HAN, TemporalTransformer
-from utils.checkpoints import load_checkpoint, load_network, save_checkpoint
+from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from utils.errors import InputError
+from utils.training.checkpoints import load_checkpoint, load_network, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
-SIZES = {"dim": 16, "ffn_dim": 24, "num_layers": 2}
-HAN_SIZES = {"num_classes": 25, "audio_dim": 6, "visual_dim": 18, **SIZES}
+SIZES = {"dim": 16, "ffn_dim": 24, "num_layers": 2, "num_heads": 2}
+
+
+def han(**settings: object) -> HAN:
+    return HAN(25, 6, (10, 8), HANConfig(**SIZES, **settings))
 
 
 @pytest.fixture
 def han_file(tmp_path):
     path = tmp_path / "han.pt"
-    save_checkpoint(HAN(**HAN_SIZES, num_heads=2).state_dict(), path)
+    save_checkpoint(han().state_dict(), path)
     return path
 
 
@@ -32,7 +35,7 @@ def refused(path, message: str, network=HAN, expected=None, **settings) -> None:
 
 @pytest.mark.parametrize("variant", [{}, {"num_proj_layers": 2, "num_mmil_layers": 3, "pre_norm": True}])
 def test_network_is_rebuilt_from_its_shapes(tmp_path, variant):
-    model = HAN(**HAN_SIZES, **variant, num_heads=2).eval()
+    model = han(**variant).eval()
     save_checkpoint(model.state_dict(), tmp_path / "han.pt")
     pre_norm = variant.get("pre_norm", False)
     loaded = load_network(HAN, tmp_path / "han.pt", {"num_classes": 25}, num_heads=2, pre_norm=pre_norm).eval()
@@ -48,7 +51,7 @@ def test_released_checkpoint_loads_as_it_is():
 
 
 def test_checkpoint_of_another_stage_is_refused(tmp_path):
-    transformer = TemporalTransformer(dim=16, num_heads=2, ffn_dim=24, num_layers=1)
+    transformer = TemporalTransformer(config=TemporalTransformerConfig(**SIZES))
     save_checkpoint(transformer.state_dict(), tmp_path / "tt.pt")
     refused(tmp_path / "tt.pt", "weights of another architecture")
 
@@ -70,7 +73,7 @@ def test_missing_unknown_and_misshapen_weights_are_named(han_file):
 
 
 def test_number_of_heads_that_does_not_divide_is_refused(han_file):
-    refused(han_file, "cannot be divided among 3 heads", num_heads=3)
+    refused(han_file, "3 for a width of 16", num_heads=3)
 
 
 def test_absent_file_is_named(tmp_path):
@@ -89,7 +92,7 @@ def test_truncated_checkpoint_is_refused(han_file):
 
 
 def test_whole_model_instead_of_its_state_is_refused(tmp_path):
-    torch.save(HAN(**HAN_SIZES, num_heads=2), tmp_path / "model.pt")
+    torch.save(han(), tmp_path / "model.pt")
     refused(tmp_path / "model.pt", "something other than a whole checkpoint")
 
 
@@ -105,7 +108,7 @@ def test_disk_that_fills_up_leaves_the_old_checkpoint(han_file):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:
         with pytest.raises(InputError, match="no room left while writing"):
-            save_checkpoint(HAN(**HAN_SIZES, num_heads=2).state_dict(), han_file)
+            save_checkpoint(han().state_dict(), han_file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

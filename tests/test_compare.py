@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from utils.compare import compare_predictions, main
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.metrics import parsing_scores, segment_accuracy
-from utils.predictions import STREAMS, Predictions, save_predictions
+from utils.evaluation.compare import compare_predictions, main
+from utils.evaluation.predictions import Predictions, save_predictions
+from utils.method.metrics import parsing_scores, segment_accuracy
 
 TRUTH_SEED = 7
 
@@ -21,7 +22,7 @@ def run(seed: int, error_rate: float, num_videos: int = 120, dataset: str = "LLP
     wrong = np.random.default_rng(seed).random(truth.shape) < error_rate
     audio, visual = truth ^ wrong
     ids = tuple(f"video{n}" for n in range(num_videos))
-    return Predictions(dataset, "test", ("a", "b", "c", "d"), ids, audio, visual, *truth)
+    return Predictions(dataset, "test", ("a", "b", "c", "d"), ids, AudioVisual(audio, visual), AudioVisual(*truth))
 
 
 def ave_run(seed: int, error_rate: float) -> Predictions:
@@ -31,13 +32,13 @@ def ave_run(seed: int, error_rate: float) -> Predictions:
     labels = np.where(generator.random(truth.shape) < error_rate, generator.integers(0, 4, truth.shape), truth)
     predicted, true = (np.eye(4, dtype=bool)[each][..., :3] for each in (labels, truth))
     ids = tuple(f"{n}:id" for n in range(100))
-    return Predictions("AVE", "test", ("a", "b", "c"), ids, predicted, predicted, true, true)
+    return Predictions("AVE", "test", ("a", "b", "c"), ids, AudioVisual(predicted, predicted), AudioVisual(true, true))
 
 
 def test_scores_are_those_of_table_1():
     first, second = run(1, 0.1), run(2, 0.2)
     for predictions, attribute in ((first, "first"), (second, "second")):
-        scores = parsing_scores(*(torch.from_numpy(getattr(predictions, name)) for name in STREAMS))
+        scores = parsing_scores(predictions.events.map(torch.from_numpy), predictions.truth.map(torch.from_numpy))
         expected = [
             getattr(level, name)
             for level in (scores.segment, scores.event)
@@ -72,7 +73,7 @@ def test_a_run_does_not_differ_from_itself():
 def test_the_interval_agrees_with_the_normal_approximation():
     first, second = ave_run(1, 0.1), ave_run(2, 0.2)
     (comparison,) = compare_predictions(first, second, 10_000)
-    right = [(each.audio == each.audio_truth).all(axis=-1).mean(axis=1) for each in (first, second)]
+    right = [(each.events.audio == each.truth.audio).all(axis=-1).mean(axis=1) for each in (first, second)]
     standard_error = 100 * (right[0] - right[1]).std(ddof=1) / np.sqrt(len(right[0]))
     assert comparison.high - comparison.low == pytest.approx(2 * 1.96 * standard_error, rel=0.05)
 
@@ -80,10 +81,10 @@ def test_the_interval_agrees_with_the_normal_approximation():
 def test_ave_is_compared_by_accuracy():
     first, second = ave_run(1, 0.1), ave_run(2, 0.5)
     (comparison,) = compare_predictions(first, second, 500)
-    truth = torch.from_numpy(first.audio_truth)
+    truth = torch.from_numpy(first.truth.audio)
     assert comparison.metric == "Accuracy"
-    assert comparison.first == pytest.approx(segment_accuracy(torch.from_numpy(first.audio), truth))
-    assert comparison.second == pytest.approx(segment_accuracy(torch.from_numpy(second.audio), truth))
+    assert comparison.first == pytest.approx(segment_accuracy(torch.from_numpy(first.events.audio), truth))
+    assert comparison.second == pytest.approx(segment_accuracy(torch.from_numpy(second.events.audio), truth))
     assert comparison.low > 0
 
 
@@ -99,7 +100,8 @@ def test_the_order_of_the_videos_does_not_matter():
     shuffled = replace(
         second,
         sample_ids=tuple(second.sample_ids[n] for n in order),
-        **{name: getattr(second, name)[order] for name in STREAMS},
+        events=second.events.map(lambda x: x[order]),
+        truth=second.truth.map(lambda x: x[order]),
     )
     assert compare_predictions(first, shuffled, 100) == compare_predictions(first, second, 100)
 
@@ -111,7 +113,7 @@ def test_the_order_of_the_videos_does_not_matter():
         ({"split": "val"}, "split val"),
         ({"classes": ("a", "b", "c", "e")}, "classes"),
         ({"sample_ids": tuple(f"video{n}" for n in range(1, 121))}, "video0, video120"),
-        ({"visual_truth": run(1, 0.1).visual}, "another visual truth"),
+        ({"truth": AudioVisual(run(1, 0.1).truth.audio, run(1, 0.1).events.visual)}, "another visual truth"),
     ],
 )
 def test_runs_of_unlike_videos_are_refused(change: dict, message: str):

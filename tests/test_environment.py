@@ -1,4 +1,4 @@
-"""environment.yaml, requirements.txt and the imports of the repository belong together."""
+"""environment.yaml, the requirements files and the imports of the repository belong together."""
 
 import ast
 import re
@@ -11,11 +11,14 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 # Modules whose distribution bears another name.
-DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+REQUIREMENTS = ("requirements.txt", "requirements-video.txt")  # training; features from videos
+EXTRAS = ("open_clip", "laion_clap", "ray", "selenium", "pympi")  # optional, imported where they are asked for
 
 
 def requirements() -> list[str]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    text = "\n".join((ROOT / file).read_text() for file in REQUIREMENTS)
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
@@ -43,7 +46,7 @@ def third_party_modules() -> dict[str, Path]:
     files = source_files()
     own = {path.parts[0].removesuffix(".py") for path in files}
     found = ((module, path) for path in files for module in imported_modules(ast.parse((ROOT / path).read_text())))
-    return {module: path for module, path in found if module not in own | sys.stdlib_module_names}
+    return {module: path for module, path in found if module not in {*own, *EXTRAS, *sys.stdlib_module_names}}
 
 
 def normalised(name: str) -> str:
@@ -73,5 +76,5 @@ def test_requirements_name_no_package_twice():
 @pytest.mark.parametrize(("module", "path"), sorted(third_party_modules().items()))
 def test_every_imported_package_is_required(module: str, path: Path):
     assert normalised(DISTRIBUTIONS.get(module, module)) in required_packages(), (
-        f"{path} imports {module}, which requirements.txt does not provide"
+        f"{path} imports {module}, which no requirements file provides"
     )

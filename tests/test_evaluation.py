@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from models import HAN
+from models import HAN, HANConfig
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, train
-from utils.checkpoints import save_checkpoint
 from utils.errors import InputError
+from utils.training.checkpoints import save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 VISUAL_WIDTH = WIDTHS["res152"] + WIDTHS["r2plus1d_18"]
@@ -73,7 +73,7 @@ def test_bare_checkpoint_in_the_released_layout_is_evaluated(llp_dir, tmp_path):
     torch.manual_seed(0)
     folder = tmp_path / "released"
     save_checkpoint(
-        HAN(25, WIDTHS["vggish"], VISUAL_WIDTH, dim=32, ffn_dim=24, num_layers=1).state_dict(),
+        HAN(25, WIDTHS["vggish"], (VISUAL_WIDTH,), HANConfig(dim=32, ffn_dim=24, num_layers=1)).state_dict(),
         folder / "checkpoints" / "checkpoint_best.pt",
     )
     logs = evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir)

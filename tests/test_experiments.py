@@ -5,11 +5,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import find_exchange
+import find_noise_ratios
 import pseudo_label_generation
+import refine_labels
 import test_han
 import train_han
 import train_transformer
@@ -22,14 +25,24 @@ from experiments.jobs import ENTRY_POINTS, Job, Runner, make_job, to_flags
 from experiments.orders import ORDERS, orders_table
 from experiments.pipeline import PRESETS, Pipeline, load_preset
 from tests.tiny_runs import assert_same_weights
+from utils.audio_visual import AudioVisual
+from utils.cli.settings import parse_settings
 from utils.errors import InputError
-from utils.predictions import Predictions
-from utils.reports import write_table
+from utils.evaluation.predictions import Predictions, save_predictions
+from utils.reporting.tables import write_table
 
 ROOT = Path(__file__).resolve().parent.parent
-PARSERS = {
-    module.__name__: module.build_parser
-    for module in (train_transformer, pseudo_label_generation, train_han, find_exchange, test_han)
+SETTINGS = {
+    module.__name__: module.Settings
+    for module in (
+        train_transformer,
+        pseudo_label_generation,
+        train_han,
+        find_exchange,
+        find_noise_ratios,
+        refine_labels,
+        test_han,
+    )
 }
 NAMES = [f"{level}_{name}" for level in ("segment", "event") for name in ("A", "V", "AV", "Type", "Event")]
 
@@ -100,15 +113,15 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not_killed(
     runner = Runner(tmp_path / "killed", "cpu")
     validations = []
 
-    def stop_in_second_epoch(*args):
+    def stop_in_second_epoch(*args, **settings):
         validations.append(1)
         if len(validations) == 2:
             raise KeyboardInterrupt
-        return score_events(*args)
+        return run_han(*args, **settings)
 
-    score_events = train_han.score_events
+    run_han = train_han.run_han
     with monkeypatch.context() as patch:
-        patch.setattr(train_han, "score_events", stop_in_second_epoch)
+        patch.setattr(train_han, "run_han", stop_in_second_epoch)
         with pytest.raises(KeyboardInterrupt):
             runner.run(job)
     assert runner.output(job) is None
@@ -197,7 +210,7 @@ def test_every_setting_is_a_flag_of_its_entry_point(tmp_path: Path, name: str, p
     for job in Runner(tmp_path).missing(EXPERIMENTS[name](study(tmp_path, preset=preset)).jobs):
         inputs = {flag: "somewhere" for flag, _ in job.inputs}
         flags = to_flags({**dict(job.settings), **inputs, "output_dir": "somewhere", "device": "cpu"})
-        PARSERS[job.entry_point]().parse_args(flags)
+        parse_settings(SETTINGS[job.entry_point], "", flags)
 
 
 def test_an_unknown_preset_and_one_with_other_sections_are_refused(tmp_path: Path):
@@ -239,9 +252,27 @@ def test_table1_has_every_published_method_and_under_it_ours(tmp_path: Path):
         finish(runner, job, **dict.fromkeys(NAMES, 50.0))
     rows = [(row.labels[0], row.note) for row in experiment.tables(runner)["table1"].rows]
     assert sum(note == "published" for _, note in rows) == 12
-    for method in ("HAN", "MA", "VALOR", "UWAV"):
+    for method in ("HAN", "MA", "JoMoLD", "CMPAE", "VALOR", "LSLD", "CoLeaf", "LEAP", "UWAV"):
         place = rows.index((method, "published"))
         assert rows[place + 1] == (method, "ours")
+
+
+def test_every_row_of_table1_is_compared_with_uwav_over_its_seeds(tmp_path: Path):
+    experiment, runner = EXPERIMENTS["significance"](study(tmp_path, 1, 2)), Runner(tmp_path / "runs")
+    draw = np.random.default_rng(0)
+    truth = AudioVisual(*(draw.random((2, 40, 10, 3)) < 0.3))
+    for job in dict.fromkeys(experiment.jobs):
+        finish(runner, job, **dict.fromkeys(NAMES, 50.0))
+        wrong = 0.05 if "uwav" in job.name else 0.3
+        events = truth.map(lambda x, wrong=wrong: x ^ (draw.random(x.shape) < wrong))
+        classes, videos = ("Speech", "Car", "Dog"), tuple(f"video{n}" for n in range(40))
+        save_predictions(runner.runs_dir / job.key, Predictions("LLP", "test", classes, videos, events, truth))
+    table = experiment.tables(runner)["significance"]
+    rows = {row.labels[0]: [cell.mean for cell in row.cells] for row in table.rows}
+    assert "UWAV" not in rows and len(rows) == 10
+    for name in ("HAN", "MA", "JoMoLD", "CMPAE", "VALOR", "LSLD", "CoLeaf", "LEAP"):
+        difference, low, high, p = rows[name][:4]
+        assert low < difference < high < 0 and p < 0.01
 
 
 def test_accuracies_of_ave_stand_under_the_published_ones(tmp_path: Path):
@@ -285,9 +316,10 @@ def test_rows_on_simulated_features_say_so(tmp_path: Path, llp_dir: Path):
 def test_videos_for_timelines_are_chosen_by_their_truth_alone():
     generator = torch.Generator().manual_seed(0)
     audio, visual, *of_method = (torch.rand(40, 10, 5, generator=generator).numpy() > 0.97 for _ in range(6))
+    ids = tuple(map(str, range(40)))
     chosen = [
         varied_videos(
-            Predictions("LLP", "test", tuple("abcde"), tuple(map(str, range(40))), *predicted, audio, visual), 5
+            Predictions("LLP", "test", tuple("abcde"), ids, AudioVisual(*predicted), AudioVisual(audio, visual)), 5
         )
         for predicted in (of_method[:2], of_method[2:])
     ]
@@ -328,7 +360,7 @@ def test_every_table_has_a_script_of_its_name_and_all_runs_each():
     for name, path in scripts.items():
         subprocess.run(["bash", "-n", path], check=True)
         if name != "all":
-            assert f"python -m experiments {name} " in path.read_text()
+            assert f"-m experiments {name} " in path.read_text()
     listed = re.search(r"for name in (.*); do", (folder / "all.sh").read_text())[1]
     assert listed.split() == list(EXPERIMENTS)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dataloaders.features import FEATURES, FeatureError, feature_path, load_event_features, read_segment_features
+from dataloaders.features import FEATURES, FeatureError, feature_path, load_text_features, read_segment_features
 from dataloaders.npy import read_npy
 from utils.errors import InputError
 
@@ -148,24 +148,24 @@ def write_event_features(data_dir: Path, folder: str, rows: np.ndarray) -> None:
 def test_event_features_are_one_row_per_class(tmp_path, feature, folder):
     rows = random_rows(25, 12)
     write_event_features(tmp_path, f"{folder}/event_feats", rows)
-    assert torch.equal(load_event_features(tmp_path, feature, 25), torch.from_numpy(rows))
+    assert torch.equal(load_text_features(tmp_path, feature, 25), torch.from_numpy(rows))
 
 
 def test_event_features_of_another_number_of_classes_are_refused(tmp_path):
     write_event_features(tmp_path, "feats_CLIP/event_feats", random_rows(100, 12))
     with pytest.raises(FeatureError, match=r"all_event_feats\.npy: found 100 rows; expected 25 rows"):
-        load_event_features(tmp_path, "clip", 25)
+        load_text_features(tmp_path, "clip", 25)
 
 
 def test_event_features_with_nan_are_refused(tmp_path):
     write_event_features(tmp_path, "feats_CLAP/event_feats", np.full((25, 12), np.nan, dtype=np.float32))
     with pytest.raises(FeatureError, match="NaN"):
-        load_event_features(tmp_path, "clap", 25)
+        load_text_features(tmp_path, "clap", 25)
 
 
 def test_event_features_of_a_backbone_without_text_encoder_are_refused(tmp_path):
     with pytest.raises(InputError, match="clip, clap"):
-        load_event_features(tmp_path, "vggish", 25)
+        load_text_features(tmp_path, "vggish", 25)
 
 
 def test_files_can_be_read_in_many_threads(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
-from utils.figures import (
+from utils.audio_visual import AudioVisual
+from utils.reporting.figures import (
     COLOURS,
     TRUTH_COLOUR,
     PublishedPoint,
@@ -32,7 +33,7 @@ def timeline(name: str, num_segments: int, active: dict[int, slice]) -> Timeline
     for c, segments in active.items():
         audio[segments, c] = True
         visual[segments, c] = c > 0
-    return Timeline(name, audio, visual)
+    return Timeline(name, AudioVisual(audio, visual))
 
 
 def pixels(path: Path, colour: str) -> np.ndarray:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models import TemporalTransformer
-from models.layers import Dropout, MultiheadAttention
+from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
+from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
+from models.layers import MultiheadAttention
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
@@ -13,7 +14,7 @@ from models.layers import Dropout, MultiheadAttention
 def test_dropout_drops_its_share_and_keeps_the_mean(p, dtype):
     torch.manual_seed(0)
     x = torch.ones(1000, 1001, dtype=dtype)
-    out = Dropout(p).train()(x)
+    out = FastDropout(p).train()(x)
     dropped = (out == 0).double().mean().item()
     assert abs(dropped - p) < 4 * (p * (1 - p) / x.numel()) ** 0.5 + 1 / 65536
     assert out.unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-2 if dtype == torch.bfloat16 else 1e-4)
@@ -22,7 +23,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean(p, dtype):
 
 def test_dropout_is_independent_between_elements_and_calls():
     torch.manual_seed(0)
-    layer, x = Dropout(0.5).train(), torch.ones(200_000)
+    layer, x = FastDropout(0.5).train(), torch.ones(200_000)
     first, second = layer(x), layer(x)
     for one, other in ((first, second), (first[:-1], first[1:]), (first[:-4], first[4:])):
         assert abs(torch.corrcoef(torch.stack([one, other]))[0, 1]) < 0.01
@@ -31,25 +32,26 @@ def test_dropout_is_independent_between_elements_and_calls():
 def test_dropout_masks_the_gradient_as_it_masks_the_input():
     torch.manual_seed(0)
     x = torch.randn(7, 13, requires_grad=True)
-    out = Dropout(0.4).train()(x)
+    out = FastDropout(0.4).train()(x)
     out.sum().backward()
     torch.testing.assert_close(x.grad, torch.where(out == 0, 0.0, 1 / (1 - 0.4)), rtol=1e-4, atol=0)
 
 
 def test_dropout_is_off_in_evaluation():
     x = torch.randn(3, 4)
-    assert Dropout(0.9).eval()(x) is x
+    assert FastDropout(0.9).eval()(x) is x
 
 
 def test_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match="below 1"):
-        Dropout(1.0)
+        FastDropout(1.0)
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_attention_equals_pytorch_with_its_weights(training):
+@pytest.mark.parametrize("kind", [MultiheadAttention, FastMultiheadAttention])
+def test_attention_equals_pytorch_with_its_weights(kind, training):
     torch.manual_seed(0)
-    ours = MultiheadAttention(16, 4).train(training)
+    ours = kind(16, 4).train(training)
     theirs = nn.MultiheadAttention(16, 4, batch_first=True).train(training)
     theirs.load_state_dict(ours.state_dict())
     query, context = torch.randn(3, 5, 16), torch.randn(3, 5, 16)
@@ -57,9 +59,10 @@ def test_attention_equals_pytorch_with_its_weights(training):
         torch.testing.assert_close(ours(q, c), theirs(q, c, c)[0])
 
 
-def test_attention_with_dropout_has_the_right_mean():
+@pytest.mark.parametrize("kind", [MultiheadAttention, FastMultiheadAttention])
+def test_attention_with_dropout_has_the_right_mean(kind):
     torch.manual_seed(0)
-    layer = MultiheadAttention(8, 2, dropout=0.3)
+    layer = kind(8, 2, dropout=0.3)
     x = torch.randn(1, 5, 8)
     with torch.inference_mode():
         expected = layer.eval()(x, x)
@@ -67,31 +70,69 @@ def test_attention_with_dropout_has_the_right_mean():
     torch.testing.assert_close(mean, expected, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fast_attention_equals_the_plain_one_on_padded_videos(dtype):
+    torch.manual_seed(0)
+    plain, fast = MultiheadAttention(16, 4), FastMultiheadAttention(16, 4)
+    fast.load_state_dict(plain.state_dict())
+    plain, fast = plain.to(dtype), fast.to(dtype)
+    query, context = torch.randn(3, 7, 16, dtype=dtype), torch.randn(3, 7, 16, dtype=dtype)
+    mask = torch.arange(7) < torch.tensor([7, 4, 1]).unsqueeze(1)
+    packing = Packing(mask, mask.flatten().nonzero().squeeze(1))
+    packed = fast(packing.pack(query), packing.pack(context), packing)
+    tolerance = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {"atol": 1e-6, "rtol": 1e-5}
+    torch.testing.assert_close(packed, plain(query, context, mask)[mask], **tolerance)
+    torch.testing.assert_close(fast(query, context), plain(query, context), **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers"),
+    [
+        (lambda **config: HAN(5, 6, (7,), HANConfig(dim=8, num_heads=2, ffn_dim=12, **config)), "hat_encoder"),
+        (
+            lambda **config: TemporalTransformer(
+                6, 7, 5, 4, TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, **config)
+            ),
+            "a_transformer.encoder",
+        ),
+    ],
+)
+def test_all_layers_start_with_the_same_weights_unless_asked_otherwise(network, layers):
+    for layer_init, equal in (("equal", True), ("independent", False)):
+        first, *others = network(layer_init=layer_init).get_submodule(layers).layers
+        weights = [(layer.linear1.weight, layer.self_attn.in_proj_weight) for layer in (first, *others)]
+        for own in weights[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(own, weights[0], strict=True)) == equal
+            assert own[0] is not weights[0][0]  # they are trained apart
+
+
 def test_padding_changes_nothing_in_outputs_and_gradients():
     torch.manual_seed(0)
     sizes = {"audio_dim": 6, "visual_dim": 7, "audio_text_dim": 5, "visual_text_dim": 4}
-    model = TemporalTransformer(**sizes, dim=8, num_heads=2, ffn_dim=12, num_layers=2, dropout=0.0)
+    config = TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, num_layers=2, dropout=0.0)
+    model = TemporalTransformer(**sizes, config=config)
     lengths = [9, 4, 1]
     audio, visual, events = torch.randn(3, 9, 6), torch.randn(3, 9, 7), (torch.randn(3, 5), torch.randn(3, 4))
     mask = torch.arange(9) < torch.tensor(lengths).unsqueeze(1)
 
     padded = model(audio, visual, *events, mask)
-    (padded.audio_logits.square()[mask].sum() + padded.visual_logits[mask].sum()).backward()
+    (padded.logits.audio.square()[mask].sum() + padded.logits.visual[mask].sum()).backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     for n, length in enumerate(lengths):
         alone = model(audio[n : n + 1, :length], visual[n : n + 1, :length], *events)
-        torch.testing.assert_close(padded.audio_logits[n, :length], alone.audio_logits[0], atol=1e-5, rtol=1e-5)
-        (alone.audio_logits.square().sum() + alone.visual_logits.sum()).backward()
+        torch.testing.assert_close(padded.logits.audio[n, :length], alone.logits.audio[0], atol=1e-5, rtol=1e-5)
+        (alone.logits.audio.square().sum() + alone.logits.visual.sum()).backward()
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, atol=1e-4, rtol=1e-4)
 
 
 def test_what_lies_in_the_padding_does_not_matter():
     torch.manual_seed(0)
-    model = TemporalTransformer(6, 7, 5, 4, dim=8, num_heads=2, ffn_dim=12, num_layers=1).eval()
+    config = TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, num_layers=1)
+    model = TemporalTransformer(6, 7, 5, 4, config).eval()
     audio, visual, events = torch.randn(2, 5, 6), torch.randn(2, 5, 7), (torch.randn(3, 5), torch.randn(3, 4))
     mask = torch.arange(5) < torch.tensor([5, 2]).unsqueeze(1)
-    before = model(audio, visual, *events, mask).audio_logits[mask]
+    before = model(audio, visual, *events, mask).logits.audio[mask]
     audio[~mask] = torch.nan
-    assert torch.equal(model(audio, visual, *events, mask).audio_logits[mask], before)
+    assert torch.equal(model(audio, visual, *events, mask).logits.audio[mask], before)

@@ -2,7 +2,7 @@
 
 import torch
 
-from utils.metrics import event_counts, segment_counts
+from utils.method.metrics import event_counts, segment_counts
 
 
 def runs(active: list[bool]) -> list[tuple[int, int]]:

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.llp import load_split
-from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, save_pseudo_labels
+from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, npy_stems, save_pseudo_labels
 from tests.tiny_runs import assert_same_weights, label, pretrain, train
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 
@@ -29,19 +30,22 @@ def pseudo(annotations) -> PseudoLabels:
         classes=annotations.classes,
         sample_ids=annotations.sample_ids,
         lengths=annotations.lengths,
-        audio_logits=audio,
-        visual_logits=visual,
-        audio_labels=audio > 0.5,
-        visual_labels=visual > 0,
-        audio_thresholds=torch.full((25,), 0.5, dtype=torch.float64),
-        visual_thresholds=torch.tensor([0.0] * 24 + [-torch.inf], dtype=torch.float64),
+        logits=AudioVisual(audio, visual),
+        labels=AudioVisual(audio > 0.5, visual > 0),
+        thresholds=AudioVisual(
+            torch.full((25,), 0.5, dtype=torch.float64),
+            torch.tensor([0.0] * 24 + [-torch.inf], dtype=torch.float64),
+        ),
     )
 
 
 def assert_equal(one: PseudoLabels, other: PseudoLabels) -> None:
     for field in dataclasses.fields(one):
         a, b = getattr(one, field.name), getattr(other, field.name)
-        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
+        if isinstance(a, AudioVisual):
+            assert all(a.map(torch.equal, b)), field.name
+        else:
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b, field.name
 
 
 def test_packed_file_gives_back_what_was_saved(pseudo, annotations, tmp_path):
@@ -50,17 +54,17 @@ def test_packed_file_gives_back_what_was_saved(pseudo, annotations, tmp_path):
 
 
 def test_released_layout_gives_back_what_was_exported(pseudo, annotations, tmp_path):
-    export_npy(pseudo, tmp_path)
+    export_npy(pseudo, tmp_path, npy_stems([annotations]))
     assert_equal(load_pseudo_labels(tmp_path, annotations), pseudo)
 
 
 def test_export_has_the_released_names_and_shapes(pseudo, annotations, tmp_path):
-    export_npy(pseudo, tmp_path)
+    export_npy(pseudo, tmp_path, npy_stems([annotations]))
     for letter in "av":
         assert np.load(tmp_path / f"{letter}_classwise_threhsolds.npy").shape == (25,)
         for folder in ("segmentwise_pseudo_labels", "segmentwise_logits"):
             files = sorted((tmp_path / f"{letter}_{folder}").iterdir())
-            assert [file.stem for file in files] == sorted(annotations.sample_ids)
+            assert [file.stem for file in files] == sorted(annotations.feature_ids)
             assert np.load(files[0]).shape == (10, 25)
 
 
@@ -69,12 +73,12 @@ def test_subset_of_videos_is_taken_in_its_own_order(pseudo, annotations, tmp_pat
     subset = annotations.subset(torch.tensor([5, 2]))
     loaded = load_pseudo_labels(tmp_path, subset)
     assert loaded.sample_ids == subset.sample_ids
-    assert torch.equal(loaded.audio_logits[:10], pseudo.audio_logits[50:60])
-    assert torch.equal(loaded.audio_logits[10:], pseudo.audio_logits[20:30])
+    assert torch.equal(loaded.logits.audio[:10], pseudo.logits.audio[50:60])
+    assert torch.equal(loaded.logits.audio[10:], pseudo.logits.audio[20:30])
 
 
 def test_class_frequencies_are_shares_of_all_segments(pseudo):
-    assert pseudo.class_frequencies("audio")[3] == pseudo.audio_labels[:, 3].sum() / len(pseudo.audio_labels)
+    assert pseudo.class_frequencies.audio[3] == pseudo.labels.audio[:, 3].sum() / len(pseudo.labels.audio)
 
 
 def refused(folder, annotations, message: str) -> None:
@@ -111,20 +115,20 @@ def test_empty_folder_is_refused(annotations, tmp_path):
 
 
 def test_released_thresholds_of_wrong_length_are_refused(pseudo, annotations, tmp_path):
-    export_npy(pseudo, tmp_path)
+    export_npy(pseudo, tmp_path, npy_stems([annotations]))
     np.save(tmp_path / "v_classwise_threhsolds.npy", np.zeros(28))
     refused(tmp_path, annotations, r"thresholds of shape \(28,\)")
 
 
 def test_released_video_of_wrong_shape_is_refused(pseudo, annotations, tmp_path):
-    export_npy(pseudo, tmp_path)
-    np.save(tmp_path / "a_segmentwise_logits" / f"{annotations.sample_ids[3]}.npy", np.zeros((10, 24)))
-    refused(tmp_path, annotations, rf"{annotations.sample_ids[3]}.*\n?.*\(10, 24\)")
+    export_npy(pseudo, tmp_path, npy_stems([annotations]))
+    np.save(tmp_path / "a_segmentwise_logits" / f"{annotations.feature_ids[3]}.npy", np.zeros((10, 24)))
+    refused(tmp_path, annotations, rf"{annotations.feature_ids[3]}.*\n?.*\(10, 24\)")
 
 
 def test_released_video_that_is_absent_is_named(pseudo, annotations, tmp_path):
-    export_npy(pseudo, tmp_path)
-    (tmp_path / "a_segmentwise_pseudo_labels" / f"{annotations.sample_ids[3]}.npy").unlink()
+    export_npy(pseudo, tmp_path, npy_stems([annotations]))
+    (tmp_path / "a_segmentwise_pseudo_labels" / f"{annotations.feature_ids[3]}.npy").unlink()
     refused(tmp_path, annotations, f"{annotations.feature_ids[3]}.npy: found no such file")
 
 

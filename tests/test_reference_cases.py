@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from dataloaders import llp, unav
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.features import read_segment_features
-from models import HAN, TemporalTransformer
-from utils.decoding import decode_segments
-from utils.losses import (
+from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
+from utils.audio_visual import MODALITIES, AudioVisual
+from utils.method.decoding import decode_segments
+from utils.method.losses import (
     audio_visual_loss,
     class_balance_weights,
     mixup_features,
@@ -34,9 +35,9 @@ from utils.losses import (
     soft_pseudo_labels,
     video_loss,
 )
-from utils.metrics import parsing_scores, per_video_f_scores, segment_accuracy
-from utils.schedule import learning_rate
-from utils.thresholds import ThresholdSearch, class_agnostic_threshold, classwise_thresholds
+from utils.method.metrics import parsing_scores, per_video_f_scores, segment_accuracy
+from utils.method.thresholds import ThresholdSearch, class_agnostic_threshold, classwise_thresholds
+from utils.training.schedule import cosine_learning_rate
 
 ROOT = Path(__file__).parents[1]
 OWN_FOLDER = ROOT / "tests" / "reference_cases"
@@ -56,6 +57,20 @@ KINDS = {
     "llp_ground_truth": r"llp_ground_truth.*\.npz",
     "unav_labels": r"unav_labels.*\.npz",
     "unav_pooling": r"unav_pooling.*\.npz",
+    # Checked in test_method_cases.py.
+    "method_jomold": r"method_jomold.*\.npz",
+    "method_cmpae_losses": r"method_cmpae_losses.*\.npz",
+    "method_cmpae": r"method_cmpae.*\.npz",
+    "method_coleaf_losses": r"method_coleaf_losses.*\.npz",
+    "method_leap_losses": r"method_leap_losses.*\.npz",
+    "features_vggish": r"features_vggish.*\.npz",
+    "features_frames": r"features_frames.*\.npz",
+    "features_pixels": r"features_pixels.*\.npz",
+    "features_clap": r"features_clap.*\.npz",
+    "lavish_adapter": r"lavish_adapter.*\.npz",
+    "lavish_filter_banks": r"lavish_filter_banks.*\.npz",
+    "lavish_swin": r"lavish_swin.*\.npz",
+    "lavish_vit": r"lavish_vit.*\.npz",
 }
 
 
@@ -166,10 +181,7 @@ def han_of(case: Case) -> HAN:
         num_mmil_layers,
         pre_norm,
     ) = case["config"].tolist()
-    model = HAN(
-        num_classes=num_classes,
-        audio_dim=audio_dim,
-        visual_dim=visual_2d_dim + visual_3d_dim,
+    config = HANConfig(
         dim=dim,
         num_heads=num_heads,
         ffn_dim=ffn_dim,
@@ -180,7 +192,8 @@ def han_of(case: Case) -> HAN:
         mmil_hidden_dim=hidden_width(parameters, "fc_frame_att", num_mmil_layers),
         dropout=0.0,
         pre_norm=bool(pre_norm),
-    ).to(case["in_audio"].dtype)
+    )
+    model = HAN(num_classes, audio_dim, (visual_2d_dim, visual_3d_dim), config).to(case["in_audio"].dtype)
     model.load_state_dict(parameters)
     return model
 
@@ -195,12 +208,13 @@ def visual_input(case: Case) -> Tensor:
 @every_case_of("metrics")
 def test_f_scores_equal_the_released_code(path: Path):
     with opened(path) as case:
-        streams = [case[key] for key in ("pred_audio", "pred_visual", "gt_audio", "gt_visual")]
+        prediction = AudioVisual(case["pred_audio"], case["pred_visual"])
+        truth = AudioVisual(case["gt_audio"], case["gt_visual"])
         for level in ("segment", "event"):
-            audio, visual, audio_visual, event_at_av = per_video_f_scores(*streams, level).unbind(dim=1)
+            audio, visual, audio_visual, event_at_av = per_video_f_scores(prediction, truth, level).unbind(dim=1)
             ordered = torch.stack([audio, visual, event_at_av, audio_visual], dim=1)  # the released code's order
             torch.testing.assert_close(ordered, case[f"per_video_{level}"], rtol=1e-9, atol=1e-9)
-        scores = parsing_scores(*streams)
+        scores = parsing_scores(prediction, truth)
         flat = torch.tensor(
             [
                 score
@@ -225,27 +239,26 @@ def test_han_its_losses_and_its_predictions_equal_the_released_code(path: Path):
         output = model(case["in_audio"], visual_input(case))
         for key, actual in {
             "out_video_probs": output.video_probs,
-            "out_audio_probs": output.audio_probs,
-            "out_visual_probs": output.visual_probs,
-            "out_audio_logits": output.audio_logits,
-            "out_visual_logits": output.visual_logits,
-            "out_audio_feats": output.audio_features,
-            "out_visual_feats": output.visual_features,
+            "out_audio_probs": output.modality_probs.audio,
+            "out_visual_probs": output.modality_probs.visual,
+            "out_audio_logits": output.logits.audio,
+            "out_visual_logits": output.logits.visual,
+            "out_audio_feats": output.features.audio,
+            "out_visual_feats": output.features.visual,
         }.items():
             assert_equal_to_rounding(actual, case[key], key, precision)
 
-        predictions = decode_segments(output.audio_logits, output.visual_logits, output.video_probs)
-        assert_identical(predictions[0], case["pred_audio"], "pred_audio")
-        assert_identical(predictions[1], case["pred_visual"], "pred_visual")
+        predictions = decode_segments(output.logits, output.video_probs)
+        assert_identical(predictions.audio, case["pred_audio"], "pred_audio")
+        assert_identical(predictions.visual, case["pred_visual"], "pred_visual")
 
         labels, lam, permutation = case["video_labels"], case["mixup_lambda"].item(), case["mixup_perm"]
         losses = {"video": video_loss(output.video_probs, labels)}
-        for modality in ("audio", "visual"):
-            logits = getattr(output, f"{modality}_logits")
-            mixed_logits = model.fc_prob(mixup_features(getattr(output, f"{modality}_features"), lam, permutation))
-            weights = class_balance_weights(labels, case[f"class_freq_{modality}"])
+        for modality, logits, features in zip(MODALITIES, output.logits, output.features, strict=True):
+            mixed_logits = model.fc_prob(mixup_features(features, lam, permutation))
+            weights = class_balance_weights(labels, case[f"class_freq_{modality}"], 0.5, "sum")
             thresholds = case[f"thresholds_{modality}"]
-            soft = soft_pseudo_labels(case[f"teacher_logits_{modality}"], thresholds, labels)
+            soft = soft_pseudo_labels(case[f"teacher_logits_{modality}"], thresholds, labels, temperature=2.0)
             for name, targets in {"soft": soft, "hard": case[f"pseudo_{modality}"]}.items():
                 losses[f"segment_{name}_{modality}"] = segment_loss(logits, targets)
                 losses[f"segment_{name}_rw_{modality}"] = segment_loss(logits, targets, weights)
@@ -285,9 +298,9 @@ def test_training_han_gives_the_losses_and_weights_of_the_released_code(path: Pa
             output = model(audio[batch], visual[batch])
             loss = video_loss(output.video_probs, labels[batch])
             for modality, (teacher_logits, thresholds, frequencies) in teachers.items():
-                targets = soft_pseudo_labels(teacher_logits[batch], thresholds, labels[batch])
-                weights = class_balance_weights(labels[batch], frequencies)
-                loss = loss + segment_loss(getattr(output, f"{modality}_logits"), targets, weights)
+                targets = soft_pseudo_labels(teacher_logits[batch], thresholds, labels[batch], temperature=2.0)
+                weights = class_balance_weights(labels[batch], frequencies, 0.5, "sum")
+                loss = loss + segment_loss(output.logits._asdict()[modality], targets, weights)
             assert_equal_to_rounding(loss, expected, f"loss of step {step}", precision)
             optimizer.zero_grad()
             loss.backward()
@@ -310,10 +323,7 @@ def test_a_released_han_checkpoint_loads_as_it_is(path: Path):
     num_classes, dim = state["fc_prob.weight"].shape
     audio_dim, visual_dim = (state[f"{mlp}.layers.0.weight"].shape[1] for mlp in ("fc_a", "fc_fusion"))
     num_proj_layers, num_mmil_layers = (count(rf"{mlp}\.layers\.\d+\.weight") for mlp in ("fc_fusion", "fc_frame_att"))
-    model = HAN(
-        num_classes=num_classes,
-        audio_dim=audio_dim,
-        visual_dim=visual_dim,
+    config = HANConfig(
         dim=dim,
         num_heads=1,  # no weight tells the number of heads
         ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],
@@ -322,12 +332,13 @@ def test_a_released_han_checkpoint_loads_as_it_is(path: Path):
         num_mmil_layers=num_mmil_layers,
         proj_hidden_dim=hidden_width(state, "fc_fusion", num_proj_layers),
         mmil_hidden_dim=hidden_width(state, "fc_frame_att", num_mmil_layers),
-    ).to(precision := state["fc_prob.weight"].dtype)
+    )
+    model = HAN(num_classes, audio_dim, (visual_dim,), config).to(precision := state["fc_prob.weight"].dtype)
     model.load_state_dict(state)
     for name, loaded in model.state_dict().items():
         assert torch.equal(loaded, state[name]), name
     output = model(torch.zeros(2, 3, audio_dim, dtype=precision), torch.zeros(2, 3, visual_dim, dtype=precision))
-    assert output.audio_logits.shape == (2, 3, num_classes)
+    assert output.logits.audio.shape == (2, 3, num_classes)
     assert output.video_probs.isfinite().all()
 
 
@@ -336,27 +347,21 @@ def test_the_temporal_transformer_and_its_loss_equal_the_released_code(path: Pat
     with opened(path) as case:
         visual_dim, audio_dim, dim, num_heads, ffn_dim, num_layers = case["config"].tolist()
         audio, visual = case["in_clap"], case["in_clip"]
-        audio_events, visual_events = case["clap_event_feats"], case["clip_event_feats"]
-        model = TemporalTransformer(
-            audio_dim=audio_dim,
-            visual_dim=visual_dim,
-            audio_text_dim=audio_events.shape[1],
-            visual_text_dim=visual_events.shape[1],
-            dim=dim,
-            num_heads=num_heads,
-            ffn_dim=ffn_dim,
-            num_layers=num_layers,
-            dropout=0.0,
-        ).to(precision := audio.dtype)
+        audio_texts, visual_texts = case["clap_event_feats"], case["clip_event_feats"]
+        config = TemporalTransformerConfig(
+            dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, num_layers=num_layers, dropout=0.0
+        )
+        text_dims = (audio_texts.shape[1], visual_texts.shape[1])
+        model = TemporalTransformer(audio_dim, visual_dim, *text_dims, config).to(precision := audio.dtype)
         model.load_state_dict(case.below("param"))
 
         mask = torch.arange(audio.shape[1]) < case["lengths"].unsqueeze(1)  # (B, T)
-        output = model(audio, visual, audio_events, visual_events, mask)
-        for modality in ("audio", "visual"):
+        output = model(audio, visual, audio_texts, visual_texts, mask)
+        for modality, logits in zip(MODALITIES, output.logits, strict=True):
             key = f"out_{modality}_logits"
-            assert_equal_to_rounding(getattr(output, f"{modality}_logits")[mask], case[key][mask], key, precision)
+            assert_equal_to_rounding(logits[mask], case[key][mask], key, precision)
 
-        loss = audio_visual_loss(output.audio_logits, output.visual_logits, case["labels"], mask)
+        loss = audio_visual_loss(output.logits, case["labels"], mask, occurring_weight=5.0)
         assert_equal_to_rounding(loss, case["loss"], "loss", precision)
         loss.backward()
         assert_equal_to_rounding(gradient_norm(model), case["grad_norm"], "grad_norm", precision)
@@ -385,7 +390,7 @@ def test_the_learning_rate_of_every_epoch_equals_the_released_code(path: Path):
         for name in [match[1] for match in case.matching("(.*)_config")]:
             warmup_epochs, num_epochs, lr_min, lr = case[f"{name}_config"].tolist()
             epochs = range(1, int(num_epochs) + 1)
-            rates = [learning_rate(epoch, int(num_epochs), int(warmup_epochs), lr, lr_min) for epoch in epochs]
+            rates = [cosine_learning_rate(epoch, int(num_epochs), int(warmup_epochs), lr, lr_min) for epoch in epochs]
             torch.testing.assert_close(torch.tensor(rates, dtype=torch.float64), case[name], rtol=1e-9, atol=0)
 
 
@@ -407,7 +412,7 @@ def test_llp_labels_equal_the_released_code(path: Path):
             assert sorted(own.sample_ids) == sorted(sample_ids)
             own = own.subset(torch.tensor([own.sample_ids.index(sample_id) for sample_id in sample_ids]))
             assert_identical(own.video_labels, case[f"{split}_video_labels"], f"{split}_video_labels")
-            for modality, labels in {"audio": own.audio_labels, "visual": own.visual_labels}.items():
+            for modality, labels in zip(MODALITIES, own.labels, strict=True):
                 expected = case[f"{split}_{modality}"]
                 assert_identical(labels.view(expected.shape), expected, f"{split}_{modality}")
 
@@ -420,11 +425,11 @@ def test_unav_labels_equal_the_released_code(path: Path):
             assert own.num_videos == case[f"{split}_num_videos"].item()
             assert own.lengths.sum().item() == case[f"{split}_total_segments"].item()
             key = f"{split}_positive_segments_per_class"
-            assert_identical(own.audio_labels.sum(dim=0), case[key], key)
-            assert_identical(own.visual_labels, own.audio_labels, "visual labels")
+            assert_identical(own.labels.audio.sum(dim=0), case[key], key)
+            assert_identical(own.labels.visual, own.labels.audio, "visual labels")
             for video, expected in case.below(f"{split}_labels").items():
                 labels = own.subset(torch.tensor([own.sample_ids.index(video)]))
-                assert_identical(labels.audio_labels, expected, f"{split}_labels/{video}")
+                assert_identical(labels.labels.audio, expected, f"{split}_labels/{video}")
                 assert_identical(labels.video_labels[0], expected.any(dim=0), f"video label of {video}")
 
 
@@ -465,7 +470,7 @@ def test_an_array_that_no_check_reads_is_an_error(tmp_path: Path):
 def test_soft_labels_of_absent_classes_are_zero_even_where_their_logits_are_infinite():
     teacher_logits = torch.tensor([[[3.0, -torch.inf], [1.0, -torch.inf]], [[-torch.inf, 2.0], [-torch.inf, 4.0]]])
     labels = torch.eye(2)
-    soft = soft_pseudo_labels(teacher_logits, torch.tensor([-torch.inf, 1.0]), labels)
+    soft = soft_pseudo_labels(teacher_logits, torch.tensor([-torch.inf, 1.0]), labels, temperature=2.0)
     present = torch.sigmoid(torch.tensor([[1.5, 0.5], [0.5, 1.5]]))  # the threshold of class 0 becomes 1 - 1 = 0
     torch.testing.assert_close(soft[labels.bool().unsqueeze(1).expand_as(soft)].view(2, 2), present)
     assert torch.equal(soft[0, :, 1], torch.zeros(2)) and torch.equal(soft[1, :, 0], torch.zeros(2))

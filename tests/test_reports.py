@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from utils import reports
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
-from utils.paper import published_methods, published_row, published_segment_row, published_value
-from utils.predictions import Predictions, load_predictions, save_predictions
-from utils.reports import Cell, Column, ParsingRow, Row, Table
+from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
+from utils.method.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
+from utils.reporting import tables as reports
+from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
+from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table
 
 
 def scores(first: float) -> ParsingScores:
@@ -153,7 +154,9 @@ def test_per_class_scores_pool_the_counts_of_all_videos():
     predicted[1, 3, 0] = True  # a wrong segment
     predicted[0, 0, 1] = True  # class 1 never occurs, but is predicted; class 2 is neither
     nothing = torch.zeros_like(truth)
-    table = reports.per_class_scores(predicted, nothing, truth, truth, ["x", "y", "z"], note="simulated features")
+    table = reports.per_class_scores(
+        AudioVisual(predicted, nothing), AudioVisual(truth, truth), ["x", "y", "z"], note="simulated features"
+    )
     values = {
         row.labels[0]: {c.full_name: cell and cell.mean for c, cell in zip(table.columns, row.cells, strict=True)}
         for row in table.rows
@@ -170,7 +173,9 @@ def test_a_class_without_occurrence_has_an_empty_csv_cell(tmp_path: Path):
     nothing = torch.zeros(1, 4, 1, dtype=torch.bool)
     path = reports.write_table(
         tmp_path / "c.csv",
-        reports.per_class_scores(nothing, nothing, nothing, nothing, ["x"], note="simulated features"),
+        reports.per_class_scores(
+            AudioVisual(nothing, nothing), AudioVisual(nothing, nothing), ["x"], note="simulated features"
+        ),
     )
     (row,) = read_csv(path)
     assert row["Segment-level F A"] == "" and row["True segments A"] == "0" and row["Note"] == "simulated features"
@@ -219,8 +224,9 @@ def test_the_accuracy_table_sets_runs_beside_the_published_value():
 
 
 def predictions(split: str = "test") -> Predictions:
-    streams = np.random.default_rng(0).random((4, 3, 10, 2)) < 0.5
-    return Predictions("LLP", split, ("Speech", "Frying_(food)"), ("a", "ö_0_10", "c"), *streams)
+    audio, visual, *truth = np.random.default_rng(0).random((4, 3, 10, 2)) < 0.5
+    names = (("Speech", "Frying_(food)"), ("a", "ö_0_10", "c"))
+    return Predictions("LLP", split, *names, AudioVisual(audio, visual), AudioVisual(*truth))
 
 
 def test_predictions_come_back_as_they_were_saved(tmp_path: Path):
@@ -229,7 +235,7 @@ def test_predictions_come_back_as_they_were_saved(tmp_path: Path):
     loaded = load_predictions(tmp_path, "val")
     for name, value in vars(saved).items():
         assert np.array_equal(getattr(loaded, name), value), name
-    assert loaded.audio.dtype == np.bool_ and loaded.sample_ids == saved.sample_ids
+    assert loaded.events.audio.dtype == np.bool_ and loaded.sample_ids == saved.sample_ids
 
 
 @pytest.mark.parametrize("keep", [0, 40, -100])
@@ -259,7 +265,8 @@ def test_absent_predictions_name_what_is_there(tmp_path: Path):
 
 
 def test_arrays_that_do_not_fit_together_are_not_saved(tmp_path: Path):
-    wrong = Predictions("LLP", "test", ("x",), ("a",), *np.zeros((4, 2, 10, 1), dtype=bool))
+    events = AudioVisual(*np.zeros((2, 2, 10, 1), dtype=bool))
+    wrong = Predictions("LLP", "test", ("x",), ("a",), events, events)
     with pytest.raises(ValueError, match="1 videos"):
         save_predictions(tmp_path, wrong)
     assert not list(tmp_path.iterdir())

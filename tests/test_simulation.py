@@ -8,13 +8,15 @@ import pytest
 import torch
 import yaml
 
-from dataloaders import check, simulation
+from dataloaders import check
 from dataloaders.datasets import load_annotations
-from dataloaders.features import FEATURES, event_features_path, feature_path
+from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
-from dataloaders.simulated_features import (
+from dataloaders.provenance import SIMULATION_MARKER
+from dataloaders.simulation import simulate as simulation
+from dataloaders.simulation.__main__ import main as simulation_main
+from dataloaders.simulation.features import (
     BACKBONES,
-    WIDTHS,
     Truth,
     VideoSimulator,
     class_concepts,
@@ -56,13 +58,13 @@ def test_generated_annotations_load_with_the_wanted_number_of_videos(generated, 
 
 def test_files_have_the_shapes_and_norms_of_the_real_ones(generated):
     video = load_annotations("LLP", generated / "LLP", "train").feature_ids[0]
-    for name, width in WIDTHS.items():
+    for name, width in ((feature.name, feature.width) for feature in FEATURES.values()):
         values = np.load(feature_path(generated / "LLP", name, video))
         assert values.dtype == np.float32
         assert values.shape == (10 * FEATURES[name].rows_per_second, width)
         if name in ("clip", "clap"):
             np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
-            events = np.load(event_features_path(generated / "LLP", name))
+            events = np.load(text_features_path(generated / "LLP", name))
             assert events.shape == (25, width)
             np.testing.assert_allclose(np.linalg.norm(events, axis=1), 1, atol=1e-5)
         else:
@@ -76,7 +78,7 @@ def test_unav_files_have_about_one_row_a_second(generated):
 
 
 def test_the_marker_says_that_and_how_a_folder_was_simulated(generated):
-    marker = yaml.safe_load((generated / "LLP" / simulation.MARKER).read_text())
+    marker = yaml.safe_load((generated / "LLP" / SIMULATION_MARKER).read_text())
     assert marker["simulated"] is True and marker["complete"] is True
     assert marker["videos"] == SIZES and marker["seed"] == 0
     assert set(marker["model"]["backbones"]) == set(BACKBONES)
@@ -116,7 +118,7 @@ def test_a_killed_simulation_continues_where_it_was(generated, tmp_path, monkeyp
     monkeypatch.setattr(simulation, "_write_array", killed)
     with pytest.raises(KeyboardInterrupt):
         simulation.simulate("LLP", tmp_path / "killed", generated, features=SMALL)
-    assert yaml.safe_load((tmp_path / "killed/LLP" / simulation.MARKER).read_text())["complete"] is False
+    assert yaml.safe_load((tmp_path / "killed/LLP" / SIMULATION_MARKER).read_text())["complete"] is False
     before = {path: path.stat().st_mtime_ns for path in written}
     monkeypatch.setattr(simulation, "_write_array", write)
     continued = simulation.simulate("LLP", tmp_path / "killed", generated, features=SMALL)
@@ -181,14 +183,14 @@ def test_training_videos_have_a_truth_that_fits_their_video_labels(generated):
 
 def test_training_never_sees_the_truth_of_training_videos(generated):
     train = load_annotations("LLP", generated / "LLP", "train")
-    assert train.audio_labels is None and train.visual_labels is None
+    assert train.labels is None
     assert simulation.TRAIN_TRUTH.parts[0] not in {FEATURES[name].folder.split("/")[0] for name in FEATURES}
 
 
 def test_unav_annotations_leave_out_one_sided_events(generated):
     splits = {split: load_annotations("UnAV", generated / "UnAV", split) for split in SIZES}
     truths = simulation.video_truth(splits, seed=0)
-    labels = torch.split(splits["train"].audio_labels, splits["train"].lengths.tolist())
+    labels = torch.split(splits["train"].labels.audio, splits["train"].lengths.tolist())
     for video, annotated in zip(splits["train"].feature_ids, labels, strict=True):
         for stream in (truths[video].audio, truths[video].visual):
             assert (annotated.numpy() <= stream).all()
@@ -206,8 +208,8 @@ def test_a_folder_of_real_data_is_refused(tmp_path):
 def test_other_parameters_in_the_same_folder_are_refused(generated, tmp_path, capsys):
     arguments = ["--output", str(tmp_path), "--dataset", "LLP", "--features", "vggish"]
     arguments += ["--annotations", str(generated)]
-    assert simulation.main(arguments) == 0
-    assert simulation.main([*arguments, "--seed", "1"]) == 2
+    assert simulation_main(arguments) == 0
+    assert simulation_main([*arguments, "--seed", "1"]) == 2
     assert "another seed" in capsys.readouterr().err
 
 

@@ -34,14 +34,15 @@ def test_fewer_classes_cut_all_labels_and_leave_out_videos_without_any_of_them(l
     assert part.classes == LLP_CLASSES[:2]
     assert torch.equal(part.video_labels, whole.video_labels[labelled, :2])
     of_segments = labelled.repeat_interleave(whole.lengths)
-    assert torch.equal(part.audio_labels, whole.audio_labels[of_segments, :2])
-    assert torch.equal(part.visual_labels, whole.visual_labels[of_segments, :2])
+    assert torch.equal(part.labels.audio, whole.labels.audio[of_segments, :2])
+    assert torch.equal(part.labels.visual, whole.labels.visual[of_segments, :2])
 
 
 @pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
-def test_a_share_that_is_none_is_refused(share: float):
+def test_a_share_that_is_none_is_refused(tmp_path: Path, share: float):
     with pytest.raises(InputError, match="train_fraction"):
-        Subset(share)
+        tiny_runs.train(tmp_path, tmp_path, "--train_fraction", share)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("number", [0, 26])

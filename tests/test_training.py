@@ -10,8 +10,8 @@ import torch
 import yaml
 
 import train_han
-import utils.training
-from tests.tiny_runs import NETWORK, RECIPE, assert_same_weights, label, newest, pretrain, train
+from dataloaders.batches import DataSettings, open_split
+from tests.tiny_runs import assert_same_weights, label, newest, pretrain, train
 from utils.errors import InputError
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none")
@@ -48,7 +48,7 @@ def kill_at_save(monkeypatch, number: int) -> None:
         if saved == number:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("utils.checkpoints.torch.save", dying_save)
+    monkeypatch.setattr("utils.training.checkpoints.torch.save", dying_save)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
@@ -112,7 +112,7 @@ def test_every_variant_trains_and_names_its_folder(llp_dir, pseudo_label_dir, tm
 
 def test_run_folder_holds_what_was_promised(llp_dir, tmp_path):
     run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--checkpoint_every", "2")
-    assert {path.name for path in run.iterdir() if not path.name.startswith("events")} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))} == {
         *("args.yaml", "log.txt", "summary.json", "checkpoints"),
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
@@ -140,7 +140,7 @@ def test_learning_rate_follows_the_schedule(llp_dir, tmp_path):
         *VIDEO_LABELS_ONLY,
         *("--num_epochs", "4", "--warmup_epochs", "2", "--lr", "0.1", "--lr_min", "0.02"),
     )
-    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"]
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
     assert [epoch["learning_rate"] for epoch in history] == pytest.approx([0.05, 0.1, 0.06, 0.02])
 
 
@@ -197,7 +197,7 @@ def test_bf16_trains_close_to_float32(llp_dir, pseudo_label_dir, tmp_path):
             tmp_path / precision,
             *("--pseudo_label_dir", pseudo_label_dir, "--precision", precision, "--dropout", "0"),
         )
-        history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"]
+        history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
         losses.append(history[-1]["total"])
         weights = torch.load(run / "checkpoints/checkpoint_best.pt", weights_only=True)
         assert all(tensor.dtype == torch.float32 for tensor in weights.values())
@@ -206,13 +206,11 @@ def test_bf16_trains_close_to_float32(llp_dir, pseudo_label_dir, tmp_path):
 
 
 def test_batches_run_over_every_video_once_in_another_order_each_epoch(llp_dir):
-    parser = train_han.build_parser()
-    args = utils.runs.parse_settings(parser, ["--data_dir", str(llp_dir), *NETWORK, *RECIPE])
-    split = train_han.open_split_of(args, "LLP", "train", torch.device("cpu"))
-    whole = next(split.in_order(100)).audio
+    split = open_split("LLP", "train", DataSettings(data_dir=llp_dir), torch.device("cpu"))
+    whole = next(split.in_order(100)).features.audio
     orders = []
     for epoch in (1, 2):
-        audio = torch.cat([batch.audio for batch in split.shuffled(4, seed=0, epoch=epoch)])
+        audio = torch.cat([batch.features.audio for batch in split.shuffled(4, seed=0, epoch=epoch)])
         matches = (audio.flatten(1)[:, None] == whole.flatten(1)[None]).all(-1)  # (N, N)
         assert (matches.sum(0) == 1).all() and (matches.sum(1) == 1).all()
         orders.append(matches.float().argmax(1).tolist())
@@ -226,7 +224,7 @@ def test_compiled_network_trains_to_the_same_losses(llp_dir, tmp_path, dropout, 
     histories = []
     for flag in ("--no-compile", "--compile"):
         run = train(llp_dir, tmp_path / flag, *flags, flag)
-        histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"][0]["history"])
+        histories.append(torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"])
     for eager, compiled in zip(*histories, strict=True):
         assert compiled["total"] == pytest.approx(eager["total"], rel=tolerance)
 

@@ -7,9 +7,11 @@ import numpy as np
 
 from dataloaders.ave import AVE_CLASSES
 from dataloaders.datasets import load_annotations
-from dataloaders.features import FEATURES, event_features_path, feature_path
+from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
+from dataloaders.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, texts_of
 from dataloaders.unav import UNAV_CLASSES
+from dataloaders.word_vectors import WORD_VECTORS_FILE, class_words
 
 WIDTHS = {"vggish": 6, "res152": 10, "r2plus1d_18": 8, "clip": 12, "clap": 9}
 
@@ -38,6 +40,7 @@ def write_llp(folder: Path, num_train: int = 14, num_eval: int = 6, classes: int
                 )
         (folder / f"AVVP_eval_{modality}.csv").write_text("\n".join(lines) + "\n")
     write_features(folder, "LLP", tuple(WIDTHS), rng)
+    write_texts(folder, rng)
     return folder
 
 
@@ -83,9 +86,22 @@ def write_features(folder: Path, dataset: str, features: tuple[str, ...], rng: n
                 rows = length * FEATURES[feature].rows_per_second
                 write_npy(feature_path(folder, feature, feature_id), rng.standard_normal((rows, WIDTHS[feature])))
     for feature in ("clip", "clap"):
-        write_npy(
-            event_features_path(folder, feature), rng.standard_normal((len(annotations.classes), WIDTHS[feature]))
-        )
+        write_npy(text_features_path(folder, feature), rng.standard_normal((len(annotations.classes), WIDTHS[feature])))
+
+
+def write_texts(folder: Path, rng: np.random.Generator) -> None:
+    """LSLD's texts and LEAP's word vectors of LLP."""
+    splits = [load_annotations("LLP", folder, split) for split in ("train", "val", "test")]
+    names = load_names(NAMES_FILE, "LLP", LLP_CLASSES)
+    for feature, modality in (("clap", "audio"), ("clip", "visual")):
+        texts = texts_of(splits, names, modality)
+        of_feature = text_features_path(folder, feature).parent
+        (of_feature / TEXTS_FILE).write_text("\n".join(texts) + "\n")
+        write_npy(of_feature / FEATURES_FILE, rng.standard_normal((len(texts), WIDTHS[feature])))
+    words = sorted({word for name in LLP_CLASSES for word in class_words(name)})
+    vectors = rng.standard_normal((len(words), 5)).astype(str)
+    lines = [" ".join([word, *vector]) for word, vector in zip(words, vectors, strict=True)]
+    (folder / WORD_VECTORS_FILE).write_text("\n".join(lines) + "\n")
 
 
 def write_npy(path: Path, values: np.ndarray) -> None:

@@ -58,3 +58,25 @@ def exclusive(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+_claimed: dict[Path, BinaryIO] = {}  # folders of this process, until it ends
+
+
+def claim(folder: Path, way_out: str) -> None:
+    """Keep a folder to this process until it ends.
+
+    Raises:
+        InputError: when another process has claimed it.
+    """
+    if folder.resolve() in _claimed:
+        return
+    file = open(folder / ".claimed", "wb")  # noqa: SIM115 (held until the process ends)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise InputError(folder, "another process at work", "a folder that nothing else writes", way_out) from None
+    _claimed[folder.resolve()] = file

@@ -9,6 +9,8 @@ ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
-python train_han.py --method han --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_han.py --method han --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --output_dir "$OUTPUT_DIR" "$@"
-python test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"
+"$PYTHON" test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

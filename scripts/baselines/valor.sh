@@ -11,11 +11,13 @@ LOGS_DIR=${LOGS_DIR:-test_logs}
 PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier framewise run; empty: make them now
 THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own on LLP. Simulated features need search
 
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
 data=(--dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR")
 if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
-    python pseudo_label_generation.py --teacher framewise "${data[@]}" --runs_dir "$OUTPUT_DIR" \
+    "$PYTHON" pseudo_label_generation.py --teacher framewise "${data[@]}" --runs_dir "$OUTPUT_DIR" \
         ${THRESHOLDS:+--thresholds "$THRESHOLDS"}
 fi
-python train_han.py --method valor "${data[@]}" --output_dir "$OUTPUT_DIR" \
+"$PYTHON" train_han.py --method valor "${data[@]}" --output_dir "$OUTPUT_DIR" \
     ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"
-python test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"
+"$PYTHON" test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

@@ -8,5 +8,7 @@ DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
-python train_han.py --method ma_base --dataset "$DATASET" --data_dir "$DATA_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_han.py --method ma_base --dataset "$DATASET" --data_dir "$DATA_DIR" \
     --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"

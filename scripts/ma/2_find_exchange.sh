@@ -9,5 +9,7 @@ DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 
-python find_exchange.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" find_exchange.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --runs_dir "$RUNS_DIR" ${BASE_MODEL_DIR:+--checkpoint_dir "$BASE_MODEL_DIR"} "$@"

@@ -10,6 +10,8 @@ ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
-python train_han.py --method ma --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_han.py --method ma --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --output_dir "$OUTPUT_DIR" ${BASE_MODEL_DIR:+--cleaned_label_dir "$BASE_MODEL_DIR/${DATASET}_Exchange"} "$@"
-python test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"
+"$PYTHON" test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

@@ -8,5 +8,7 @@ ANNOTATIONS_ROOT=${ANNOTATIONS_ROOT:-$DATA_ROOT}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs/paper} # finished runs in it are not repeated
 RESULTS_DIR=${RESULTS_DIR:-}                # empty: results, or results/<preset>
 
-python -m experiments tableA9 --data_root "$DATA_ROOT" --annotations_root "$ANNOTATIONS_ROOT" --runs_dir "$RUNS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" -m experiments tableA9 --data_root "$DATA_ROOT" --annotations_root "$ANNOTATIONS_ROOT" --runs_dir "$RUNS_DIR" \
     ${RESULTS_DIR:+--results_dir "$RESULTS_DIR"} "$@"

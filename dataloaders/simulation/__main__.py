@@ -1,0 +1,70 @@
+"""Simulates data sets: feature files in the real layout, and annotation files where the real ones are not at hand.
+With `--videos`, MP4 files instead of features; extract_features.py makes features of them.
+
+python -m dataloaders.simulation --output data --dataset LLP UnAV --num_train 1000
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from dataloaders.datasets import DATASETS, SPLITS
+from dataloaders.features import FEATURES
+from dataloaders.simulation.simulate import simulate
+from utils.errors import InputError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Simulate the data sets that the command line names. Returns the exit status."""
+    arguments = parse_arguments(argv)
+    sizes = {"train": arguments.num_train, "val": arguments.num_val, "test": arguments.num_test}
+    try:
+        for dataset in arguments.dataset:
+            if arguments.videos:
+                generate_videos(dataset, arguments, sizes)
+                continue
+            simulate(dataset, arguments.output, arguments.annotations, sizes, arguments.seed, arguments.features)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def generate_videos(dataset: str, arguments: argparse.Namespace, sizes: dict[str, int | None]) -> None:
+    """Write the videos of one data set. Needs the packages of requirements-video.txt, which features do not."""
+    try:
+        from dataloaders.simulation import videos
+    except ImportError as error:
+        found = f"no {error.name}"
+        way_out = "pip install -r requirements-video.txt"
+        raise InputError("--videos", found, "the packages that write videos", way_out) from error
+    where = (dataset, arguments.output, arguments.annotations, sizes, arguments.seed)
+    videos.generate_videos(*where, arguments.num_events, arguments.longest)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Flags of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m dataloaders.simulation", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("data"), help="folder of the data sets' folders")
+    parser.add_argument("--dataset", nargs="+", choices=list(DATASETS), default=["LLP", "UnAV"])
+    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/; default: generate annotations")
+    for split in SPLITS:
+        parser.add_argument(f"--num_{split}", type=_positive, help=f"number of {split} videos, default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those that the method uses")
+    videos = parser.add_argument_group("videos")
+    videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
+    videos.add_argument("--num_events", type=_positive, help="only of the first events that both LLP and UnAV have")
+    videos.add_argument("--longest", type=_positive, help="videos of so many segments at most")
+    return parser.parse_args(argv)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least one video")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What the entry points share: settings from flags and YAML, run folders, how a script begins and ends."""

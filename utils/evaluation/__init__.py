@@ -1,0 +1,1 @@
+"""Networks over whole splits, and what becomes of it: predictions, scores, comparisons."""

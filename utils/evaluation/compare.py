@@ -1,0 +1,184 @@
+"""Paired bootstrap over videos for the difference of two runs.
+
+    python -m utils.evaluation.compare test_logs/RUN_A test_logs/RUN_B [--split test] [--output results/a_against_b]
+
+Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.audio_visual import MODALITIES
+from utils.errors import InputError
+from utils.evaluation.predictions import Predictions, load_predictions
+from utils.evaluation.tasks import task_of
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+
+CHUNK = 500  # resamples drawn at a time: bounds the memory at CHUNK x N weights
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two runs, in percent."""
+
+    level: str  # "Segment-level" or "Event-level"
+    metric: str  # A, V, AV, Type, Event or Accuracy
+    first: float
+    second: float
+    low: float  # 95 % interval of the difference, first minus second
+    high: float
+    p_value: float  # two-sided
+
+    @property
+    def difference(self) -> float:
+        return self.first - self.second
+
+
+def compare_predictions(
+    first: Predictions, second: Predictions, resamples: int = 10_000, seed: int = 0
+) -> list[Comparison]:
+    """Compare two runs; see `compare_runs`."""
+    return compare_runs([first], [second], resamples, seed)
+
+
+def compare_runs(
+    first: Sequence[Predictions], second: Sequence[Predictions], resamples: int = 10_000, seed: int = 0
+) -> list[Comparison]:
+    """Compare two methods, each by one run or several, on the ten F-scores of Table 1, or on accuracy for AVE.
+
+    A video's score is its mean over the runs of a method.
+
+    Videos are drawn with replacement, the same for both runs. The interval holds the middle 95 % of the resampled
+    differences; p is twice the share of resamples in which the difference has not the sign observed (inverting the
+    percentile interval), never under 2 / (resamples + 1).
+
+    Raises:
+        InputError: the runs are not of the same data set, split, classes, videos or truth.
+    """
+    scores, other_scores = (
+        np.mean([per_video_scores_of(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)
+    )  # (N, M) each
+    differences = scores - other_scores
+    resampled = _bootstrap_means(differences, resamples, seed)  # (resamples, M)
+    low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
+    # Rounding must not decide on which side of zero a resample without any difference lies.
+    resampled[np.abs(resampled) < 1e-9] = 0
+    beyond = np.minimum((resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0))
+    p_values = np.minimum(1, 2 * (beyond + 1) / (resamples + 1))
+    columns = zip(scores.mean(axis=0), other_scores.mean(axis=0), low, high, p_values, strict=True)
+    names = task_of(first[0].dataset).score_names
+    return [
+        Comparison(level, metric, *map(float, values)) for (level, metric), values in zip(names, columns, strict=True)
+    ]
+
+
+def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Sequence[str] = ()) -> Table:
+    """One line a metric: both runs, their difference, its 95 % interval and p."""
+    columns = (
+        Column("A", "Score (%)", 2),
+        Column("B", "Score (%)", 2),
+        Column("mean", "A - B", 2),
+        Column("2.5 %", "A - B", 2),
+        Column("97.5 %", "A - B", 2),
+        Column("p", "A - B", 4),
+    )
+    rows = tuple(
+        Row((c.level, c.metric), tuple(map(Cell, (c.first, c.second, c.difference, c.low, c.high, c.p_value))))
+        for c in comparisons
+    )
+    return Table(title, ("Level", "Metric"), columns, rows, tuple(notes))
+
+
+def per_video_scores_of(predictions: Predictions) -> np.ndarray:
+    """Each video's scores in percent, whose means are the data set's: (N, M), a column for each of `score_names`."""
+    events, truth = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
+    return task_of(predictions.dataset).per_video_scores(events, truth).numpy()
+
+
+def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Means over videos drawn with replacement: (N, M) -> (resamples, M)."""
+    generator = np.random.default_rng(seed)
+    num_videos = values.shape[0]
+    uniform = np.full(num_videos, 1 / num_videos)
+    sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+    return np.concatenate([generator.multinomial(num_videos, uniform, size) @ values for size in sizes]) / num_videos
+
+
+def aligned(first: Predictions, second: Predictions) -> Predictions:
+    """The second run with its videos in the order of the first."""
+    way_out = "Compare runs that were evaluated on the same split of the same data set."
+    for what in ("dataset", "split", "classes"):
+        if getattr(first, what) != getattr(second, what):
+            raise InputError(
+                "second run", f"{what} {getattr(second, what)}", f"{getattr(first, what)} as in the first", way_out
+            )
+    if not first.sample_ids:
+        raise InputError("both runs", "no video", "at least one", way_out)
+    only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
+    if only_one or len(first.sample_ids) != len(second.sample_ids):
+        raise InputError(
+            "second run",
+            f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})",
+            f"the {len(first.sample_ids)} videos of the first",
+            way_out,
+        )
+    place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
+    order = [place[sample_id] for sample_id in first.sample_ids]
+    events, truth = (pair.map(lambda x: x[order]) for pair in (second.events, second.truth))
+    second = replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
+    for modality, one, other in zip(MODALITIES, first.truth, second.truth, strict=True):
+        if not np.array_equal(one, other):
+            raise InputError(
+                "second run",
+                f"another {modality} truth",
+                "that of the first",
+                "Evaluate both runs with the same annotation files.",
+            )
+    return second
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m utils.evaluation.compare", description=__doc__.splitlines()[0])
+    parser.add_argument("run_a", type=Path, help="folder in test_logs/ with predictions_<split>.npz")
+    parser.add_argument("run_b", type=Path)
+    parser.add_argument("--split", default="test", choices=("val", "test"))
+    parser.add_argument("--resamples", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
+    args = parser.parse_args(arguments)
+    if args.resamples < 1:
+        parser.error(f"--resamples {args.resamples}: expected at least 1")
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    args = parse_args(arguments)
+    try:
+        first, second = load_predictions(args.run_a, args.split), load_predictions(args.run_b, args.split)
+        comparisons = compare_predictions(first, second, args.resamples, args.seed)
+        table = comparison_table(
+            comparisons,
+            f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
+            (
+                f"A: {args.run_a}",
+                f"B: {args.run_b}",
+                f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
+            ),
+        )
+        print(format_text(table))
+        if args.output:
+            print("written:", *write_tables(args.output, table))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+"""The tasks of stages 2 to 4: audio-visual video parsing (LLP) and audio-visual event localisation (AVE).
+
+Each task knows how its events are decoded and scored, which score selects the best checkpoint, how thresholds are
+searched and what its tables look like. A data set names its task in `dataloaders.datasets`.
+"""
+
+import logging
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import DATASETS
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.evaluation.inference import SplitOutput, pad_rows
+from utils.method.decoding import (
+    DecodingSettings,
+    decode_segments,
+    decode_segments_by_modality,
+    decode_single_event,
+)
+from utils.method.metrics import (
+    LEVEL_NAMES,
+    SCORE_NAMES,
+    both_modalities,
+    confusion_matrix,
+    named_scores,
+    parsing_scores,
+    per_video_f_scores,
+    scores_by_level,
+    segment_accuracy,
+)
+from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
+from utils.method.unimodal_scores import unimodal_scores
+from utils.reporting.figures import confusion_matrix_figure
+from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
+from utils.reporting.tables import (
+    LEVELS,
+    ParsingRow,
+    Table,
+    accuracy_table,
+    confusion_table,
+    parsing_table,
+    per_class_accuracy,
+    per_class_scores,
+    write_table,
+)
+
+MEAN, UNIMODAL = "mean", "unimodal_"
+_NAMES = tuple(f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES)
+# Scores that can select the best checkpoint: F-scores, those of audible-only and visible-only events, their means.
+SELECTABLE = (*_NAMES, MEAN, *(UNIMODAL + name for name in (*_NAMES, MEAN)), "accuracy")
+
+Events = AudioVisual[Tensor]  # audible and visible events, (N, T, C) bool
+Scores = dict[str, float]  # percent by name
+SplitScores = dict[str, Scores]  # of one run, by split
+
+
+def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
+    """The segment-level ground truth of a split that has one; padding holds no event."""
+    return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
+
+
+class Parsing:
+    """Any number of events, audible and visible apart; F-scores at segment and event level."""
+
+    best_metric = "segment_Type"  # selects checkpoint_best.pt
+    score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
+
+    def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
+        """Predicted events of a split.
+
+        Args:
+            visual_gates: (C,), in the place of the visual gate of all classes.
+        """
+        threshold, gate = settings.segment_threshold, settings.gate_threshold
+        if settings.decoding == "video":
+            return decode_segments(output.logits, output.video_probs, threshold, gate)
+        gates = AudioVisual(gate, gate if visual_gates is None else visual_gates)
+        return decode_segments_by_modality(output.logits, output.modality_probs, threshold, gates)
+
+    def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
+        """The ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
+        named = named_scores(unimodal_scores(prediction, truth))
+        return {UNIMODAL + name: score for name, score in named.items()}
+
+    def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
+        """A score that can select the best checkpoint: one of `SELECTABLE`."""
+        unimodal = name.startswith(UNIMODAL)
+        named = self.unimodal_scores(prediction, truth) if unimodal else self.score(prediction, truth)
+        return statistics.fmean(named.values()) if name in (MEAN, UNIMODAL + MEAN) else named[name]
+
+    def score(self, prediction: Events, truth: Events) -> Scores:
+        """Ten F-scores named segment_A to event_Event."""
+        return named_scores(parsing_scores(prediction, truth))
+
+    def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
+        """Each video's scores in percent, whose means are the data set's: (N, 10)."""
+        levels = []
+        for level in ("segment", "event"):
+            scores = per_video_f_scores(prediction, truth, level)  # (N, 4): A, V, AV, Event
+            levels += [scores[:, :3], scores[:, :3].mean(dim=1, keepdim=True), scores[:, 3:]]
+        return 100 * torch.cat(levels, dim=1)
+
+    def search_thresholds(
+        self,
+        logits: AudioVisual[Tensor],
+        annotations: SplitAnnotations,
+        class_wise: bool,
+        jointly: bool,
+        log: logging.Logger,
+    ) -> AudioVisual[Tensor]:
+        """Thresholds of the best F1 on the validation split, (C,) float64; each modality by itself."""
+
+        def search(of_modality: Tensor, truth: Tensor) -> Tensor:
+            scored = (of_modality, truth, annotations.video_labels)
+            agnostic = class_agnostic_threshold(*scored).thresholds  # (1,)
+            if not class_wise:
+                return agnostic.expand(len(annotations.classes)).clone()
+            found = classwise_thresholds(*scored)
+            without_positive = found.f1.isnan()  # (C,)
+            _warn_of_classes(log, without_positive, annotations.classes, "no positive validation segment")
+            return torch.where(without_positive, agnostic, found.thresholds)
+
+        return logits.map(search, true_events(annotations, torch.device("cpu")))
+
+    def score_table(self, name: str, runs: Sequence[SplitScores], note: str, methods: Sequence[str]) -> Table:
+        """All F-scores beside the paper's Table 1.
+
+        Args:
+            name: of the run, or of what the runs have in common.
+            runs: scores of each run, by split.
+            note: "simulated features" where the features are.
+            methods: the published rows to print beside.
+        """
+        rows = [ParsingRow(name, split, [scores_by_level(run[split]) for run in runs], note) for split in runs[0]]
+        for method in published_methods("table1_llp"):
+            if method in methods:
+                rows.append(ParsingRow(method, "test", published_row("table1_llp", method), "published"))
+        return parsing_table("Audio-visual video parsing on LLP (paper Table 1)", rows)
+
+    def unimodal_table(self, name: str, runs: Sequence[SplitScores], note: str) -> Table:
+        """The F-scores of audible-only and visible-only events. Args: as of `score_table`."""
+        rows = []
+        for split in runs[0]:
+            scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in _NAMES}) for run in runs]
+            rows.append(ParsingRow(name, split, scores, note))
+        notes = ["A: audible and not visible; V: visible and not audible; AV as ever; Event pools A and V."]
+        return parsing_table("Events in one modality alone on LLP", rows, notes)
+
+    def quality_table(self, method: str, scores: SplitScores, note: str) -> Table:
+        """F-scores of the pseudo-labels of each split beside the paper's Table 3."""
+        rows = [
+            ParsingRow(f"{method} pseudo-labels", split, scores_by_level(of_split), note)
+            for split, of_split in scores.items()
+        ]
+        published = published_segment_row("table3_pseudo_label_quality_segment", method)
+        rows.append(ParsingRow(method, "test", published, "published"))
+        return parsing_table("Quality of the pseudo-labels on LLP (paper Table 3)", rows)
+
+    def write_class_reports(
+        self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
+    ) -> None:
+        """Write the scores of each class to a run's folder."""
+        title = f"{folder.name}, {split}: F-scores and support per class"
+        write_table(folder / f"per_class_{split}.csv", per_class_scores(prediction, truth, classes, title, note))
+
+
+class Localisation:
+    """One event a video that is audible and visible at once; the accuracy of its segments."""
+
+    best_metric = "accuracy"
+    score_names = ((LEVELS[0], "Accuracy"),)
+
+    def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
+        """Predicted events of a split; there are no class-wise gates here."""
+        events = decode_single_event(
+            output.logits, output.video_probs, event_from=settings.event_from, active_in=settings.active_in
+        )
+        return AudioVisual(events, events)
+
+    def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
+        """Raises InputError: every event here is audible and visible."""
+        raise InputError("--unimodal_scores", "a data set of audio-visual events", "LLP", "Leave out the flag.")
+
+    def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
+        """The accuracy, which alone can select the best checkpoint here."""
+        if name != self.best_metric:
+            raise InputError("--select_on", name, f"{self.best_metric} on this data set", "Leave out the flag.")
+        return self.score(prediction, truth)[name]
+
+    def score(self, prediction: Events, truth: Events) -> Scores:
+        """The accuracy by name."""
+        return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
+
+    def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
+        """Each video's accuracy in percent: (N, 1)."""
+        right = (both_modalities(prediction) == both_modalities(truth)).all(dim=-1)  # (N, T)
+        return 100 * right.double().mean(dim=1, keepdim=True)
+
+    def search_thresholds(
+        self,
+        logits: AudioVisual[Tensor],
+        annotations: SplitAnnotations,
+        class_wise: bool,
+        jointly: bool,
+        log: logging.Logger,
+    ) -> AudioVisual[Tensor]:
+        """Thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
+        truth = both_modalities(true_events(annotations, torch.device("cpu")))
+        searched = (logits, truth, annotations.video_labels)
+        agnostic = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # of (1,)
+        if not class_wise:
+            return agnostic.map(lambda threshold: threshold.expand(len(annotations.classes)).clone())
+        found = accuracy_thresholds(*searched, jointly=jointly)
+        without_video = found.accuracy.isnan()  # (C,)
+        _warn_of_classes(log, without_video, annotations.classes, "no validation video")
+        return found.thresholds.map(lambda own, common: torch.where(without_video, common, own), agnostic)
+
+    def score_table(self, name: str, runs: Sequence[SplitScores], note: str, methods: Sequence[str]) -> Table:
+        """Accuracies beside the paper's Table 2. Args: as of `Parsing.score_table`."""
+        rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
+        for method in published_methods("table2_ave_accuracy"):
+            if method in methods:
+                rows.append((method, "test", [published_value("table2_ave_accuracy", method)], "published"))
+        return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows)
+
+    def quality_table(self, method: str, scores: SplitScores, note: str) -> Table:
+        """Accuracy of the pseudo-labels of each split; the paper prints none."""
+        rows = [(f"{method} pseudo-labels", split, [of[self.best_metric]], note) for split, of in scores.items()]
+        notes = ["The video's class is given; Table 2's accuracies are without."]
+        return accuracy_table("Quality of the pseudo-labels on AVE", rows, notes)
+
+    def write_class_reports(
+        self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
+    ) -> None:
+        """Write the accuracy of each class and the confusion matrix to a run's folder."""
+        matrix = confusion_matrix(both_modalities(prediction), both_modalities(truth)).cpu()
+        title = f"{folder.name}, {split}"
+        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, note))
+        write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, note))
+        marked = f"{title} ({note})" if note else title
+        confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, marked)
+
+
+Task = Parsing | Localisation
+TASKS: dict[str, Task] = {"parsing": Parsing(), "localisation": Localisation()}
+
+
+def task_of(dataset: str) -> Task:
+    """The task of a data set of stages 2 to 4."""
+    return TASKS[DATASETS[dataset].task]
+
+
+def _warn_of_classes(log: logging.Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
+    """Say which classes' thresholds could not be searched: lacking (C,) bool."""
+    if lacking.any():
+        names = ", ".join(classes[c] for c in lacking.nonzero().squeeze(1).tolist())
+        log.warning(f"{what} of {names}: taking the class-agnostic threshold")

@@ -1,0 +1,1 @@
+"""The method itself, tensors in and tensors out: losses, objectives, thresholds, decoding, metrics."""

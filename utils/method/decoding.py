@@ -1,0 +1,124 @@
+"""From probabilities to predicted events."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.audio_visual import AudioVisual
+from utils.settings import setting
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How probabilities become events."""
+
+    decoding: str = setting(
+        "video",
+        "LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)",
+        choices=("video", "modality"),
+    )
+    segment_threshold: float = setting(0.5, "LLP: probability that a segment needs", least=0, most=1)
+    gate_threshold: float = setting(0.5, "LLP: probability that the video, or its modality, needs", least=0, most=1)
+    class_gates: bool = setting(
+        False, "LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4 (CMPAE)"
+    )
+    gates_epoch: int = setting(
+        0, "epoch whose checkpoint the gates are searched with: CMPAE's code has 8; 0: the evaluated one", least=0
+    )
+    cross_share: float = setting(
+        1.0, "share of the probabilities with cross-attention, the rest is without (CMPAE: 0.7)", least=0, most=1
+    )
+    event_from: str = setting(
+        "video",
+        "AVE: a video's event has the highest video probability, or the highest mean over segments",
+        choices=("video", "segments"),
+    )
+    active_in: str = setting("both", "AVE: modalities that must show the event", choices=("both", "either"))
+
+
+def decode_segments(
+    logits: AudioVisual[Tensor], video_probs: Tensor, threshold: float = 0.5, gate: float = 0.5
+) -> AudioVisual[Tensor]:
+    """Audible and visible events of each segment, for LLP.
+
+    A class is predicted in a segment when the segment's probability exceeds the threshold and the video's the gate.
+
+    Args:
+        logits: (B, T, C).
+        video_probs: (B, C).
+
+    Returns:
+        (B, T, C) bool
+    """
+    in_video = (video_probs > gate).unsqueeze(1)  # (B, 1, C)
+    return logits.map(lambda z: (torch.sigmoid(z) > threshold) & in_video)
+
+
+def decode_segments_by_modality(
+    logits: AudioVisual[Tensor],
+    modality_probs: AudioVisual[Tensor],
+    threshold: float = 0.5,
+    gates: AudioVisual[Tensor | float] | None = None,
+) -> AudioVisual[Tensor]:
+    """Audible and visible events of each segment as MA decodes them, for LLP.
+
+    A class is predicted in a segment when the segment's probability reaches the threshold and that modality's
+    time-pooled one the gate.
+
+    Args:
+        logits: (B, T, C).
+        modality_probs: (B, C), pooled over time.
+        gates: (C,), or one for all classes; None: the threshold.
+
+    Returns:
+        (B, T, C) bool
+    """
+    gates = AudioVisual(threshold, threshold) if gates is None else gates
+    return logits.map(lambda z, *own: gated_events(torch.sigmoid(z), own[0], threshold, own[1]), modality_probs, gates)
+
+
+def gated_events(
+    segment_probs: Tensor, modality_probs: Tensor, segment_threshold: float, gate: Tensor | float
+) -> Tensor:
+    """One modality's events: the segment reaches the threshold and the modality its class's gate.
+
+    Args:
+        segment_probs: (N, T, C).
+        modality_probs: (N, C), pooled over time.
+        gate: (C,), or one for all classes.
+
+    Returns:
+        (N, T, C) bool
+    """
+    return (segment_probs >= segment_threshold) & (modality_probs >= gate).unsqueeze(1)
+
+
+def decode_single_event(
+    logits: AudioVisual[Tensor],
+    video_probs: Tensor,
+    threshold: float = 0.5,
+    event_from: str = "video",
+    active_in: str = "both",
+) -> Tensor:
+    """The one event of each video where it is active, background elsewhere, for AVE.
+
+    The paper leaves this open; docs/ave.md compares the alternatives.
+
+    Args:
+        logits: (B, T, C).
+        video_probs: (B, C).
+        event_from: the event is the class with the highest "video" probability, or with the highest mean probability
+            over both modalities' "segments".
+        active_in: modalities in which the segment's probability has to exceed the threshold, "both" or "either".
+
+    Returns:
+        (B, T, C) bool, at most one class in a segment; none means background, which is index C where one is needed
+    """
+    audio, visual = logits.map(torch.sigmoid)
+    event_scores = {"video": video_probs, "segments": ((audio + visual) / 2).mean(dim=1)}[event_from]  # (B, C)
+    event = F.one_hot(event_scores.argmax(dim=-1), event_scores.shape[-1]).bool()  # (B, C)
+    audible, visible = audio > threshold, visual > threshold
+    active = {"both": audible & visible, "either": audible | visible}[active_in]
+    return active & event.unsqueeze(1)

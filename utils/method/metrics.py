@@ -1,0 +1,206 @@
+"""F-scores of audio-visual video parsing and accuracy of AVE, vectorised over videos, segments and classes.
+
+Predicted and true events are boolean tensors (N videos, T segments, C classes) on any device, or pairs of them, audible
+and visible. Sums run in float64.
+"""
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from utils.audio_visual import AudioVisual
+
+
+@dataclass
+class Counts:
+    """True positives, false positives and false negatives, each (N, C)."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+
+def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
+    """Count segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C)."""
+    tp = (prediction & truth).sum(dim=1)
+    return Counts(tp, prediction.sum(dim=1) - tp, truth.sum(dim=1) - tp)
+
+
+def _spans(active: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximal spans of True: (R, T) bool -> (K,) first positions r·(T + 1) + t of row r and segment t, (K,) lengths."""
+    separated = F.pad(F.pad(active, (0, 1)).flatten(), (1, 0))  # a gap after every row, and before the first
+    changes = (separated[1:] != separated[:-1]).nonzero().squeeze(1)  # first, end, first, end, ...
+    return changes[::2].contiguous(), changes[1::2] - changes[::2]
+
+
+def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
+    """Count events, that is maximal spans of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
+
+    A predicted event is a true positive if its IoU with a true event of the class is at least 0.5. Two facts spare
+    the search over pairs of events. An overlap of a predicted with a true event is a maximal span of (prediction and
+    truth), and each such span belongs to just one pair. And an event has IoU >= 0.5 with at most one other, since two
+    would both cover half of it and yet leave a gap between them.
+    """
+    num_videos, num_segments, num_classes = prediction.shape
+    prediction = prediction.transpose(1, 2).reshape(-1, num_segments)  # (N * C, T)
+    truth = truth.transpose(1, 2).reshape(-1, num_segments)
+    predicted_first, predicted_length = _spans(prediction)
+    true_first, true_length = _spans(truth)
+    overlap_first, overlap_length = _spans(prediction & truth)
+    in_predicted = torch.searchsorted(predicted_first, overlap_first, right=True) - 1
+    in_true = torch.searchsorted(true_first, overlap_first, right=True) - 1
+    # overlap / union >= 1/2 in integers: 2 o >= p + t - o
+    hit = 3 * overlap_length >= predicted_length[in_predicted] + true_length[in_true]
+
+    def per_class(first: Tensor) -> Tensor:
+        row = first.div(num_segments + 1, rounding_mode="floor")  # of a video and a class
+        return torch.bincount(row, minlength=num_videos * num_classes).view(num_videos, num_classes)
+
+    tp = per_class(overlap_first[hit])
+    return Counts(tp, per_class(predicted_first) - tp, per_class(true_first) - tp)
+
+
+def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
+    """F-score of each class in float64, and whether the class occurs at all: both in the shape of the counts."""
+    denominator = 2 * counts.tp + counts.fp + counts.fn
+    return 2 * counts.tp.double() / denominator.clamp(min=1), denominator > 0
+
+
+def video_f_scores(counts: Counts) -> Tensor:
+    """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
+    f_scores, occurs = class_f_scores(counts)  # (N, C)
+    num_occurring = occurs.sum(dim=1)
+    mean = (f_scores * occurs).sum(dim=1) / num_occurring.clamp(min=1)
+    return torch.where(num_occurring > 0, mean, 1.0)
+
+
+LEVEL_NAMES = ("segment", "event")  # the fields of ParsingScores
+SCORE_NAMES = ("A", "V", "AV", "Type", "Event")  # of the fields of LevelScores, as the paper's tables head them
+
+
+@dataclass
+class LevelScores:
+    """F-scores in percent at one level, in the order of the paper's tables."""
+
+    audio: float
+    visual: float
+    audio_visual: float
+    type_at_av: float
+    event_at_av: float
+
+
+@dataclass
+class ParsingScores:
+    """What the paper's Table 1 prints for one method."""
+
+    segment: LevelScores
+    event: LevelScores
+
+
+@dataclass
+class _Pairs:
+    """The K pairs of a video and a class that anything predicts or marks; videos have few of the C classes."""
+
+    num_videos: int
+    video: Tensor  # (K,)
+    prediction: AudioVisual[Tensor]  # (K, T, 1), as of K videos with one class
+    truth: AudioVisual[Tensor]
+
+    @staticmethod
+    def of(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> "_Pairs":
+        """(N, T, C) bool each."""
+        marked = prediction.audio | prediction.visual | truth.audio | truth.visual
+        video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
+
+        def pick(events: Tensor) -> Tensor:
+            return events[video, :, label].unsqueeze(-1)
+
+        return _Pairs(len(marked), video, prediction.map(pick), truth.map(pick))
+
+    def per_video_f_scores(self, level: str) -> Tensor:
+        """(N, 4) float64, see `per_video_f_scores`."""
+        count = {"segment": segment_counts, "event": event_counts}[level]
+        audio, visual = self.prediction.map(count, self.truth)
+        both = count(both_modalities(self.prediction), both_modalities(self.truth))
+        return torch.stack([self._mean(c) for c in (audio, visual, both, audio + visual)], dim=1)
+
+    def _mean(self, counts: Counts) -> Tensor:
+        """`video_f_scores` of counts (K, 1) -> (N,)."""
+        f_scores, occurs = (values.squeeze(1).double() for values in class_f_scores(counts))
+        sums, num_occurring = (
+            f_scores.new_zeros(self.num_videos).index_add(0, self.video, x) for x in (f_scores, occurs)
+        )
+        return torch.where(num_occurring > 0, sums / num_occurring.clamp(min=1), 1.0)
+
+
+def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
+    """Audio-visual events: audible and visible at once."""
+    return events.audio & events.visual
+
+
+def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], level: str) -> Tensor:
+    """F-scores of each video: (N, T, C) bool each -> (N, 4) float64, the columns A, V, AV, Event@AV, in [0, 1].
+
+    Args:
+        level: "segment" or "event".
+    """
+    return _Pairs.of(prediction, truth).per_video_f_scores(level)
+
+
+def level_scores(per_video: Tensor) -> LevelScores:
+    """Data-set scores in percent from `per_video_f_scores`: (N, 4) -> scores."""
+    audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
+    return LevelScores(audio, visual, audio_visual, (audio + visual + audio_visual) / 3, event_at_av)
+
+
+def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
+    """All F-scores of a split: (N, T, C) bool each -> scores in percent."""
+    pairs = _Pairs.of(prediction, truth)
+    return ParsingScores(*(level_scores(pairs.per_video_f_scores(level)) for level in LEVEL_NAMES))
+
+
+def named_scores(scores: ParsingScores) -> dict[str, float]:
+    """The ten F-scores by name, segment_A to event_Event."""
+    names = [f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES]
+    return dict(zip(names, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
+
+
+def scores_by_level(named: Mapping[str, float]) -> ParsingScores:
+    """What `named_scores` has taken apart."""
+    return ParsingScores(*(LevelScores(*(named[f"{level}_{name}"] for name in SCORE_NAMES)) for level in LEVEL_NAMES))
+
+
+def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
+    """Percent of segments whose label is right, none meaning background: two (N, T, C) bool, at most one class."""
+    return 100 * (prediction == truth).all(dim=-1).double().mean().item()
+
+
+def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
+    """How many segments of each true label got each predicted label, for AVE.
+
+    Args:
+        prediction, truth: (N, T, C) bool, at most one class in a segment; none means background, which is index C.
+
+    Returns:
+        (C + 1, C + 1) int64, rows are the truth, columns the prediction
+
+    Raises:
+        ValueError: a segment has several classes.
+    """
+    num_labels = prediction.shape[-1] + 1
+    for name, events in (("prediction", prediction), ("truth", truth)):
+        if (events.sum(dim=-1) > 1).any():
+            raise ValueError(f"{name} has segments of several classes; the confusion matrix needs at most one")
+
+    def labels(events: Tensor) -> Tensor:
+        background = ~events.any(dim=-1, keepdim=True)  # (N, T, 1)
+        return torch.cat([events, background], dim=-1).long().argmax(dim=-1).flatten()  # (N * T,)
+
+    counts = torch.bincount(labels(truth) * num_labels + labels(prediction), minlength=num_labels**2)
+    return counts.view(num_labels, num_labels)

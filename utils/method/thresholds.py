@@ -1,0 +1,146 @@
+"""Thresholds on the temporal transformer's logits that are best on the validation segments (stage 2).
+
+F1 of each modality for LLP, accuracy of the audio-visual label for AVE.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from utils.audio_visual import AudioVisual
+
+# VALOR's, of each class in order, on logits 26.87 · cosine (CLAP) and 100 · cosine (CLIP) of the real encoders.
+FIXED_THRESHOLDS: dict[str, AudioVisual[tuple[int, ...]]] = {
+    "LLP": AudioVisual(
+        audio=(0, 0, 1, 4, 6, -2, 4, 4, 2, 2, 2, 1, 2, 3, 0, 2, 2, 2, 0, 2, -1, 2, 3, 3, 0),
+        visual=(20, 15, 18, 14, 15, 18, 18, 15, 15, 15, 15, 18, 15, 15, 15, 15, 15, 15, 15, 16, 14, 15, 15, 15, 18),
+    )
+}
+
+
+@dataclass
+class ThresholdSearch:
+    """Result of one search; all (K,) float64, one entry per searched row."""
+
+    thresholds: Tensor
+    f1: Tensor  # NaN where the row holds no positive, so that no threshold is better than another
+
+
+def search_thresholds(scores: Tensor, labels: Tensor) -> ThresholdSearch:
+    """Threshold of each row that maximises the F1 of `score > threshold`.
+
+    Candidates are -inf (every score above -inf is positive) and the midpoints between neighbouring sorted scores; the
+    first maximum wins.
+
+    Args:
+        scores: (K, M), -inf where a class is ruled out by the video label.
+        labels: (K, M) bool.
+    """
+    ordered, order = scores.double().sort(dim=1)
+    positives = labels.gather(1, order).double()
+    # A midpoint with -inf on one side is -inf, the same candidate as the first.
+    candidates = torch.cat([torch.full_like(ordered[:, :1], -torch.inf), (ordered[:, 1:] + ordered[:, :-1]) / 2], dim=1)
+    below = torch.searchsorted(ordered, candidates, right=True)  # scores <= candidate, (K, M)
+    num_positive = positives.sum(dim=1, keepdim=True)
+    missed = torch.cat([torch.zeros_like(num_positive), positives.cumsum(dim=1)], dim=1).gather(1, below)
+    tp = num_positive - missed
+    predicted = scores.shape[1] - below
+    f1 = 2 * tp / (predicted + num_positive).clamp(min=1)
+    best = f1.argmax(dim=1, keepdim=True)
+    best_f1 = torch.where(num_positive > 0, f1.gather(1, best), torch.nan)
+    return ThresholdSearch(candidates.gather(1, best).squeeze(1), best_f1.squeeze(1))
+
+
+def masked_logits(logits: Tensor, video_labels: Tensor) -> Tensor:
+    """Logits with -inf for classes absent from the video label: (N, T, C), (N, C) -> (N, T, C)."""
+    return logits.masked_fill(~video_labels.bool().unsqueeze(1), -torch.inf)
+
+
+def classwise_thresholds(logits: Tensor, labels: Tensor, video_labels: Tensor) -> ThresholdSearch:
+    """One threshold per class over all segments: (N, T, C), (N, T, C) bool, (N, C) -> (C,)."""
+    scores = masked_logits(logits, video_labels).flatten(0, 1).T.contiguous()  # (C, N * T)
+    return search_thresholds(scores, labels.flatten(0, 1).T.contiguous())
+
+
+def class_agnostic_threshold(logits: Tensor, labels: Tensor, video_labels: Tensor) -> ThresholdSearch:
+    """One threshold over all segments and classes: (N, T, C), (N, T, C) bool, (N, C) -> (1,)."""
+    scores = masked_logits(logits, video_labels).reshape(1, -1)
+    return search_thresholds(scores, labels.reshape(1, -1))
+
+
+@dataclass
+class AccuracySearch:
+    """Result of a grid search; all (K,) float64, one entry per class, or a single one for all classes."""
+
+    thresholds: AudioVisual[Tensor]
+    accuracy: Tensor  # of the searched segments, in [0, 1]; NaN where there are none
+
+
+def accuracy_thresholds(
+    logits: AudioVisual[Tensor],
+    labels: Tensor,
+    video_labels: Tensor,
+    class_wise: bool = True,
+    jointly: bool = True,
+    num_candidates: int = 100,
+) -> AccuracySearch:
+    """Thresholds that maximise the accuracy of audio-visual pseudo-labels, for AVE.
+
+    A segment is its video's class where both logits exceed their thresholds, else background. As the video's class is
+    given, a class's threshold matters to that class's videos alone: searching each class by itself finds the best of
+    all classes together.
+
+    Candidates are evenly spaced, from one step below the smallest logit (every segment is positive) to the largest
+    (none is), over the occurring classes' segments, or class by class. The first maximum wins: the lowest audio
+    threshold, and of these the lowest visual one.
+
+    Args:
+        logits: (N, T, C).
+        labels: (N, T, C) bool, audible and visible.
+        video_labels: (N, C) bool; segments of videos without the class are left out.
+        class_wise: one pair of thresholds per class, K = C, else one for all, K = 1.
+        jointly: try every pair of candidates; else each modality is searched as if the other were always active.
+        num_candidates: of each modality, at least 2.
+    """
+    video, segment, group = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # (M,) each
+    index = (video, segment, group)
+    truth = labels[index]
+    num_groups = labels.shape[-1] if class_wise else 1
+    if not class_wise:
+        group = torch.zeros_like(group)
+    searched = logits.map(lambda z: _grid(z[index].double(), group, num_groups, num_candidates))
+    candidates = searched.map(lambda grid: grid[0])  # (K, G)
+    passed = searched.map(lambda grid: grid[1])  # (M,)
+
+    # How many more true than false segments pass the first i audio and j visual candidates, for every (i, j) ...
+    side = num_candidates + 1
+    place = (group * side + passed.audio) * side + passed.visual
+    margin = torch.bincount(place, 2.0 * truth - 1, minlength=num_groups * side**2).view(num_groups, side, side)
+    # ... and so the gain in right segments over "all background" of each pair of candidates.
+    gain = margin.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)[:, 1:, 1:]  # (K, G, G)
+    if jointly:
+        best = gain.flatten(1).argmax(dim=1)
+        audio, visual = best.div(num_candidates, rounding_mode="floor"), best % num_candidates
+    else:
+        audio, visual = gain[:, :, 0].argmax(dim=1), gain[:, 0, :].argmax(dim=1)  # candidate 0: always active
+    groups = torch.arange(num_groups)
+    num_segments = torch.bincount(group, minlength=num_groups)
+    num_background = torch.bincount(group[~truth], minlength=num_groups)
+    return AccuracySearch(
+        thresholds=AudioVisual(candidates.audio[groups, audio], candidates.visual[groups, visual]),
+        accuracy=(num_background + gain[groups, audio, visual]) / num_segments,  # 0 / 0 is NaN
+    )
+
+
+def _grid(scores: Tensor, group: Tensor, num_groups: int, num_candidates: int) -> tuple[Tensor, Tensor]:
+    """Candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
+    lowest, highest = (
+        torch.zeros(num_groups, dtype=scores.dtype).scatter_reduce(0, group, scores, reduce, include_self=False)
+        for reduce in ("amin", "amax")
+    )
+    step = (highest - lowest) / max(num_candidates - 2, 1)
+    first = lowest - torch.where(step > 0, step, 1.0)
+    fraction = torch.linspace(0, 1, num_candidates, dtype=scores.dtype)
+    candidates = torch.lerp(first.unsqueeze(1), highest.unsqueeze(1), fraction)  # (K, G), the last is `highest` exactly
+    return candidates, torch.searchsorted(candidates[group], scores.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,1 @@
+"""Tables and figures, and the numbers that the paper prints."""

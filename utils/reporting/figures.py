@@ -1,0 +1,267 @@
+"""Figures for papers: timelines of events, confusion matrices and curves, as PNG files that depend on the data only."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from utils.audio_visual import MODALITIES, AudioVisual
+from utils.files import atomic_write
+from utils.reporting.tables import BACKGROUND
+
+# Okabe and Ito's palette: distinct under the common forms of colour blindness.
+TRUTH_COLOUR = "#333333"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+TRACK_COLOUR = "#F1F1F1"
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same
+    "font.size": 8.0,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "text.parse_math": False,  # a $ in a name is a $
+}
+DPI = 200
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The events of one video as one method, or the truth, has them."""
+
+    name: str
+    events: AudioVisual[np.ndarray]  # (T, C) bool, audible and visible
+
+
+@matplotlib.rc_context(STYLE)
+def draw_timeline(
+    title: str,
+    classes: Sequence[str],
+    truth: Timeline,
+    predictions: Sequence[Timeline],
+    video_labels: np.ndarray | None = None,
+) -> Figure:
+    """Events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
+
+    Only classes that occur in the truth, in a prediction or in the video label are drawn.
+
+    Args:
+        predictions: one timeline a method, drawn in this order.
+        video_labels: (C,) bool, the weak labels; classes that it lacks are marked with an asterisk.
+    """
+    timelines = (truth, *predictions)
+    num_segments = truth.events.audio.shape[0]
+    occurs = np.any(
+        [shown.events.audio.any(axis=0) | shown.events.visual.any(axis=0) for shown in timelines], axis=0
+    )  # (C,)
+    if video_labels is not None:
+        occurs = occurs | video_labels
+    shown = np.flatnonzero(occurs)
+
+    row, modality_gap, class_gap = 0.15, 0.07, 0.2  # inches
+    class_height = 2 * len(timelines) * row + modality_gap
+    height = max(len(shown) * (class_height + class_gap), 0.6)
+    width = 5.0 if num_segments <= 20 else 7.0
+    figure, axes = _figure(width, height)
+    axes.set_xlim(0, num_segments)
+    axes.set_ylim(height, 0)
+    axes.set_yticks([])
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    step = 1 if num_segments <= 20 else 5
+    axes.set_xticks(range(0, num_segments + 1, step))
+    axes.set_xlabel("Time (s)")
+    colours = (TRUTH_COLOUR, *COLOURS)
+
+    outside = []  # classes that the video label does not name
+    top = class_gap / 2
+    for c in shown:
+        is_outside = video_labels is not None and not video_labels[c]
+        outside += [c] if is_outside else []
+        name = textwrap.fill(classes[c].replace("_", " ") + ("*" if is_outside else ""), width=20)
+        _side_label(axes, top + class_height / 2, name, inches_left=0.52, weight="bold")
+        if c != shown[-1]:
+            axes.axhline(top + class_height + class_gap / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
+        for m, modality in enumerate(MODALITIES):
+            first = top + m * (len(timelines) * row + modality_gap)
+            _side_label(axes, first + len(timelines) * row / 2, modality, inches_left=0.08)
+            for s, timeline in enumerate(timelines):
+                y = first + s * row
+                axes.broken_barh([(0, num_segments)], (y + 0.1 * row, 0.8 * row), facecolor=TRACK_COLOUR)
+                axes.broken_barh(
+                    _spans(timeline.events[m][:, c]),
+                    (y + 0.1 * row, 0.8 * row),
+                    facecolor=colours[s % len(colours)],
+                )
+        top += class_height + class_gap
+    for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
+        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % step == 0 else 0.25)
+    if not len(shown):
+        axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color="#666666")
+
+    handles = [Patch(color=colours[s % len(colours)], label=timeline.name) for s, timeline in enumerate(timelines)]
+    if outside:
+        handles.append(Line2D([], [], linestyle="none", label="* not in the video label"))
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, handlelength=1.2, borderaxespad=0
+    )
+    axes.set_title(textwrap.fill(title, width=int(11 * width)), fontsize=9)
+    return figure
+
+
+def timeline_figure(
+    path: Path,
+    title: str,
+    classes: Sequence[str],
+    truth: Timeline,
+    predictions: Sequence[Timeline],
+    video_labels: np.ndarray | None = None,
+) -> None:
+    """Write what `draw_timeline` draws as PNG, atomically."""
+    _save(draw_timeline(title, classes, truth, predictions, video_labels), path)
+
+
+@matplotlib.rc_context(STYLE)
+def confusion_matrix_figure(
+    path: Path, matrix: np.ndarray, classes: Sequence[str], title: str = "", unit: str = "segments"
+) -> None:
+    """Shares of each true label's segments, in percent: (C + 1, C + 1) counts, rows the truth, last the background.
+
+    Without background the matrix is (C, C). Cells under half a percent bear no number; rows without a segment are grey.
+
+    Args:
+        unit: what is counted, such as "clips".
+    """
+    matrix = np.asarray(matrix)
+    names = [name.replace("_", " ") for name in (*classes, BACKGROUND)][: len(matrix)]
+    support = matrix.sum(axis=1, keepdims=True)  # (C + 1, 1)
+    shares = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), 100 * matrix / np.maximum(support, 1))
+    side = 1.2 + 0.24 * len(names)
+    figure, axes = _figure(side, side)
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#DDDDDD")
+    image = axes.imshow(shares, cmap=colours, vmin=0, vmax=100)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(
+        range(len(names)), [f"{name} ({count})" for name, count in zip(names, support[:, 0].tolist(), strict=True)]
+    )
+    axes.tick_params(length=0)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#E4E4E4", linewidth=0.4)
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("Prediction")
+    axes.set_ylabel(f"Truth ({unit})")
+    axes.set_title(title)
+    for i, j in np.argwhere(shares.filled(0) >= 0.5):
+        axes.text(
+            j,
+            i,
+            f"{shares[i, j]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=6,
+            color="white" if shares[i, j] > 55 else "black",
+        )
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    bar.set_label(f"Share of the true label's {unit} (%)")
+    bar.outline.set_linewidth(0.6)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve: a mean for each x, with its deviation over runs where there were several."""
+
+    name: str
+    x: Sequence[float]
+    mean: Sequence[float]
+    std: Sequence[float | None] | None = None
+
+
+@dataclass(frozen=True)
+class PublishedPoint:
+    """A value that the paper prints; without x, a horizontal line."""
+
+    name: str
+    x: float | None
+    y: float
+
+
+@matplotlib.rc_context(STYLE)
+def curve_figure(
+    path: Path,
+    series: Sequence[Series],
+    published: Sequence[PublishedPoint],
+    x_label: str,
+    y_label: str,
+    title: str = "",
+) -> None:
+    """Curves with bands of one standard deviation beside the paper's values, for Figures A4 (alpha) and A5 (W)."""
+    figure, axes = _figure(4.2, 2.8)
+    for curve, colour, marker in zip(series, _cycle(COLOURS, len(series)), _cycle("os^Dv", len(series)), strict=True):
+        mean = np.asarray(curve.mean, dtype=float)
+        axes.plot(curve.x, mean, color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=curve.name)
+        if curve.std is not None:
+            std = np.array([value or 0.0 for value in curve.std])
+            axes.fill_between(curve.x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+    for point, line in zip(published, _cycle(("--", ":", "-."), len(published)), strict=True):
+        label = f"{point.name} (published)"
+        if point.x is None:
+            axes.axhline(point.y, color=TRUTH_COLOUR, linewidth=1.0, linestyle=line, label=label)
+        else:
+            axes.plot([point.x], [point.y], "*", color=TRUTH_COLOUR, markersize=9, linestyle="none", label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=(1, 2, 2.5, 5, 10)))
+    axes.margins(y=0.1)
+    axes.grid(color="#E4E4E4", linewidth=0.5)
+    axes.set_axisbelow(True)
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_title(title)
+    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
+    _save(figure, path)
+
+
+def _cycle(items: Sequence[str], count: int) -> list[str]:
+    return [items[i % len(items)] for i in range(count)]
+
+
+def _spans(active: np.ndarray) -> list[tuple[int, int]]:
+    """(first segment, length) of each maximal run of True: (T,) bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
+    return [(int(first), int(end - first)) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:
+    """Text at the height y of the data, so many inches left of the axes."""
+    axes.annotate(
+        text,
+        xy=(0, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(-72 * inches_left, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        weight=weight,
+        annotation_clip=False,
+    )
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Axes of that many inches; labels and legend lie outside, and `_save` makes room for them."""
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    FigureCanvasAgg(figure)  # no window, whatever backend the user has set
+    return figure, figure.add_axes((0, 0, 1, 1))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})

@@ -1,0 +1,109 @@
+"""Checkpoints: plain state dicts in the released layout, and the full state of a training run."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from utils.errors import InputError
+from utils.files import atomic_write
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        InputError: when the disk is full.
+    """
+    with atomic_write(path) as file:
+        torch.save(state, file)
+
+
+def load_checkpoint(path: Path) -> dict:
+    """Read a checkpoint without running any code that a pickle may hold; tensors come to the CPU.
+
+    Raises:
+        InputError: when the file is absent, damaged or holds anything but tensors and plain containers.
+    """
+    if not path.is_file():
+        raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage ends in whatever the unpickler trips over: IndexError, struct.error, ...
+        refused = isinstance(error, pickle.UnpicklingError)  # PyTorch's own text advises to load it anyway
+        reason = "a pickle of other objects, or damage" if refused else (str(error) or type(error).__name__)
+        reason = reason.splitlines()[0]
+        raise InputError(
+            path,
+            f"something other than a whole checkpoint ({reason})",
+            "a state dict saved by torch.save",
+            "Copy or download it again; pickles of other objects are refused, since loading them may run code.",
+        ) from error
+    if not isinstance(state, dict):
+        raise InputError(path, f"a {type(state).__name__}", "a state dict", "Save `model.state_dict()`, not the model.")
+    return state
+
+
+def load_network(network: type[Network], path: Path, expected: Mapping[str, int], **settings: object) -> Network:
+    """Build the network that a state dict in the released layout belongs to, with its weights.
+
+    Args:
+        network: `HAN` or `TemporalTransformer`; its sizes follow from the shapes in the file.
+        expected: sizes that the data ask for, such as `audio_dim` or `num_classes`.
+        settings: fields of its config that shapes do not tell, such as the number of heads.
+
+    Raises:
+        InputError: when it is a state dict of another architecture, with the first differences, or when its weights are
+            not finite numbers.
+    """
+    state = load_checkpoint(path)
+    try:
+        model = network.from_state(state, **settings)
+    except KeyError as error:
+        raise _other_architecture(path, network, [f"{error.args[0]} is missing"]) from error
+    except (AttributeError, IndexError, ValueError, InputError) as error:
+        raise _other_architecture(path, network, [str(error)]) from error
+    sizes, wanted = model.sizes, model.state_dict()
+    unfit = [f"{name} {sizes[name]} instead of {size}" for name, size in expected.items() if sizes[name] != size]
+    if unfit:
+        raise InputError(
+            path,
+            f"a network with {', '.join(unfit)}",
+            "sizes that fit the chosen features and data set",
+            "Choose the features and the data set that it was trained with.",
+        )
+    differences = [f"{key} is missing" for key in wanted if key not in state]
+    differences += [f"{key} is unknown" for key in state if key not in wanted]
+    differences += [
+        f"{key} is {tuple(getattr(state[key], 'shape', ()))} instead of {tuple(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in state and getattr(state[key], "shape", None) != tensor.shape
+    ]
+    if differences:
+        raise _other_architecture(path, network, differences)
+    unusable = [key for key, tensor in state.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
+    if unusable:
+        kinds = ", ".join(f"{key} ({state[key].dtype})" for key in unusable[:3])
+        raise InputError(
+            path,
+            f"{len(unusable)} tensors that are not finite numbers, such as {kinds}",
+            "finite weights of a floating-point type",
+            "Take another checkpoint of the run; these weights cannot be evaluated.",
+        )
+    model.load_state_dict(state)
+    return model
+
+
+def _other_architecture(path: Path, network: type[nn.Module], differences: list[str]) -> InputError:
+    shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
+    return InputError(
+        path,
+        f"weights of another architecture ({shown})",
+        f"a state dict of {network.__name__} in the released layout",
+        "Name the checkpoint of the right stage, or give the settings that it was trained with.",
+    )

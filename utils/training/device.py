@@ -1,0 +1,120 @@
+"""Devices and numerical precision."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.settings import setting
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """Where and how precisely to compute."""
+
+    device: str = setting("auto", "cpu, cuda, cuda:N or mps; auto: the fastest there is")
+    deterministic: bool = setting(
+        False, "the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway"
+    )
+    precision: str = setting("float32", "precision of the networks", choices=PRECISIONS)
+    # Ten-second videos are evaluated fastest in batches of 256 or more.
+    eval_batch_size: int = setting(256, "videos of a batch in evaluation", least=1)
+
+    def select(self) -> tuple[torch.device, "Precision"]:
+        """The device of a run and how it computes. Raises InputError when the device is not there."""
+        device = select_device(self.device, self.deterministic)
+        return device, Precision(self.precision, device)
+
+
+@dataclass(frozen=True)
+class CompileSettings:
+    """Whether training compiles its network."""
+
+    compile: bool = setting(
+        False, "compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler"
+    )
+
+
+def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:
+    """The device of a run: CUDA, else Apple's, else the CPU when `name` is "auto".
+
+    Args:
+        deterministic: choose kernels that give the same result in every run; slower on CUDA. The CPU's do anyway.
+
+    Raises:
+        InputError: when the named device is not there.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # has to be there before CUDA starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            "--device",
+            f"{name!r} ({str(error).splitlines()[0]})",
+            "cpu, cuda, cuda:N or mps",
+            "`auto` takes what is there.",
+        ) from error
+    return device
+
+
+def default_generators(device: torch.device) -> list[torch.Generator]:
+    """The generators that operations on a device draw from when none is named: the CPU's, and the device's own."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()  # there are none before
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    return generators
+
+
+def compile_network(network: nn.Module, device: torch.device) -> Callable:
+    """The network compiled for training: fewer, larger kernels, replayed as CUDA graphs on a GPU.
+
+    What it returns is overwritten by its next call on a GPU: use it within a training step.
+    """
+    return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
+
+
+class Precision:
+    """How a network computes: "float32", "tf32" (float32 with faster matrix products on CUDA) or "bf16".
+
+    Parameters, losses and optimiser state are float32 in all three.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        if name not in PRECISIONS:
+            raise ValueError(f"precision is {name!r}; expected one of {PRECISIONS}")
+        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
+        torch.backends.cudnn.allow_tf32 = name == "tf32"
+        self._context = torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
+
+    def context(self) -> AbstractContextManager:
+        """What networks are called in where their output is no dataclass."""
+        return self._context
+
+    def run(self, model: Callable, *inputs: Tensor | None) -> object:
+        """Call the model; the tensors of its output dataclass come back as float32."""
+        with self._context:
+            output = model(*inputs)
+        return dataclasses.replace(output, **{name: _to_float32(value) for name, value in vars(output).items()})
+
+
+def _to_float32(value: Tensor | AudioVisual[Tensor]) -> Tensor | AudioVisual[Tensor]:
+    return value.map(Tensor.float) if isinstance(value, AudioVisual) else value.float()

@@ -1,0 +1,259 @@
+"""The training loop of stages 1 and 3, and of the classifiers of clips."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from utils.errors import InputError
+from utils.method.objectives import Losses, Moment
+from utils.settings import setting
+from utils.training.checkpoints import load_checkpoint, save_checkpoint
+from utils.training.device import default_generators
+from utils.training.schedule import cosine_learning_rate, step_learning_rate
+
+Batch = TypeVar("Batch", covariant=True)  # what the losses of one step are computed from
+BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
+LAST_STATE = Path("checkpoints/last.pt")
+# Settings that cannot change the result of a run, so that they may differ when it is continued; epochs may be more.
+RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; the defaults are the released recipe of stage 3 on LLP."""
+
+    num_epochs: int = setting(80, "number of epochs", least=1)
+    batch_size: int = setting(64, "videos of a batch", least=1)
+    optimizer: str = setting("adamw", "optimiser", choices=("adamw", "adam"))
+    lr: float = setting(1e-4, "highest learning rate", above=0)
+    schedule: str = setting("cosine", "cosine has a warm-up, step has none", choices=("cosine", "step"))
+    lr_min: float = setting(5e-6, "learning rate at the end of the cosine", least=0)
+    warmup_epochs: int = setting(10, "epoch in which the cosine schedule reaches lr", least=0)
+    lr_decay: float = setting(0.1, "factor of each step of the step schedule", above=0, most=1)
+    lr_decay_every: int = setting(10, "epochs between steps of the step schedule", least=1)
+    betas: tuple[float, float] = setting((0.9, 0.999), "beta1 and beta2 of the optimiser", least=0, below=1)
+    eps: float = setting(1e-8, "epsilon of the optimiser", above=0)
+    weight_decay: float = setting(1e-4, "weight decay of the optimiser", least=0)
+    clip_norm: float = setting(1.0, "largest gradient norm; inf: no clipping", above=0, infinite=True)
+    seed: int = setting(20000, "seed of first weights, dropout, mixup and order of videos", least=0, below=2**43)
+
+    accumulate: int = 1  # parts of a batch that are computed one after the other; divides the batch size
+    patience: int | None = None  # epochs without a better score after which training stops; None: never
+
+    def learning_rate(self, epoch: int) -> float:
+        """Of an epoch, counted from 1."""
+        if self.schedule == "step":
+            return step_learning_rate(epoch, self.lr, self.lr_decay, self.lr_decay_every)
+        return cosine_learning_rate(epoch, self.num_epochs, self.warmup_epochs, self.lr, self.lr_min)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What a run keeps of itself."""
+
+    checkpoint_every: int = setting(20, "epochs between checkpoints that are kept", least=1)
+    save_every: int = setting(1, "epochs between states that --resume goes on from", least=1)
+
+
+class TrainingData(Protocol[Batch]):
+    """What the loop asks of a split: `dataloaders.batches.SplitBatches` or `dataloaders.clips.batches.ClipBatches`."""
+
+    device: torch.device
+    num_videos: int
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]: ...
+
+    def check_features(self) -> None: ...
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    epoch: int = 0  # finished ones
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    history: list[dict[str, float]] = field(default_factory=list)  # validation scores and losses of each epoch
+
+
+def fit(
+    network: nn.Module,
+    train: TrainingData[Batch],
+    batch_losses: Callable[[Batch, Moment], Iterator[Losses]],
+    validate: Callable[[], dict[str, float]],
+    recipe: Recipe,
+    best_metric: str,
+    run_dir: Path,
+    log: logging.Logger,
+    saving: Saving = Saving(),
+    resume: bool = False,
+    lr_factors: Mapping[str, float] | None = None,
+) -> Progress:
+    """Train, validate after every epoch, keep the best weights.
+
+    Args:
+        network: on its device.
+        train: batches to learn from.
+        batch_losses: losses of the network on one batch by name; "total" is minimised before the next ones of the
+            same batch are asked for, where there are any.
+        validate: scores of the network by name; it is in evaluation mode then.
+        best_metric: the score whose highest value makes `checkpoint_best.pt`.
+        run_dir: takes checkpoints, the state to resume from and TensorBoard events.
+        resume: go on from `checkpoints/last.pt` where there is one.
+        lr_factors: learning rates of the parameters whose names begin so, relative to that of all others.
+
+    Raises:
+        InputError: when a loss is no longer finite, or a checkpoint cannot be read or written.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer](
+        _parameter_groups(network, lr_factors or {}),
+        lr=recipe.lr,  # until the first epoch sets it
+        betas=recipe.betas,
+        eps=recipe.eps,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    progress = Progress()
+    if resume and (run_dir / LAST_STATE).exists():
+        progress = _restore(run_dir / LAST_STATE, network, optimizer, train.device)
+        log.info(f"resuming after epoch {progress.epoch}")
+    writer = SummaryWriter(str(run_dir), purge_step=progress.epoch + 1)
+    steps = math.ceil(train.num_videos / recipe.batch_size)
+
+    for epoch in range(progress.epoch + 1, recipe.num_epochs + 1):
+        if recipe.patience and progress.epoch - progress.best_epoch >= recipe.patience:
+            log.info(f"no better {best_metric} for {recipe.patience} epochs")
+            break
+        started = time.perf_counter()
+        lr = recipe.learning_rate(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group["lr_factor"]
+        network.train()
+        sums: dict[str, Tensor] = {}  # stay on the device until the epoch ends: no step waits for the host
+        bar = tqdm(total=steps, desc=f"epoch {epoch}/{recipe.num_epochs}", unit="step", leave=False, disable=None)
+        parts = train.shuffled(recipe.batch_size // recipe.accumulate, recipe.seed, epoch)
+        step = 0
+        optimizer.zero_grad(set_to_none=True)
+        for part, (share, completes) in zip(parts, _shares(train.num_videos, recipe), strict=True):
+            for losses in batch_losses(part, Moment(epoch, step)):
+                weighted = losses if share == 1 else {name: share * value for name, value in losses.items()}
+                weighted["total"].backward()
+                if completes:
+                    norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+                    weighted = {**weighted, "gradient_norm": norm}
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=True)
+                for name, value in weighted.items():
+                    sums[name] = sums[name] + value.detach() if name in sums else value.detach()
+            step += completes
+            bar.update(int(completes))
+        bar.close()
+        means = {name: value.item() / steps for name, value in sums.items()}
+        train_seconds = time.perf_counter() - started
+        _check_finite(means, epoch, run_dir, train)
+
+        network.eval()
+        with torch.inference_mode():
+            scores = validate()
+        progress.epoch = epoch
+        progress.history.append({**means, **scores, "learning_rate": lr, "train_seconds": train_seconds})
+        if scores[best_metric] > progress.best_score:
+            progress.best_score, progress.best_epoch = scores[best_metric], epoch
+            save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
+        if epoch % saving.checkpoint_every == 0:
+            save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
+        if epoch % saving.save_every == 0 or epoch == recipe.num_epochs:
+            _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
+        _write_events(writer, progress, means, scores)
+        log.info(_epoch_line(progress, best_metric, time.perf_counter() - started - train_seconds))
+    writer.close()
+    return progress
+
+
+def _parameter_groups(network: nn.Module, lr_factors: Mapping[str, float]) -> list[dict]:
+    """The trained parameters, those of one learning rate together."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
+            groups.setdefault(factor, []).append(parameter)
+    return [{"params": parameters, "lr_factor": factor} for factor, parameters in groups.items()]
+
+
+def _shares(num_videos: int, recipe: Recipe) -> Iterator[tuple[float, bool]]:
+    """For every part of an epoch's batches: its share of its batch's videos, and whether it completes the batch."""
+    largest = recipe.batch_size // recipe.accumulate
+    for first in range(0, num_videos, recipe.batch_size):
+        size = min(recipe.batch_size, num_videos - first)
+        for start in range(0, size, largest):
+            yield min(largest, size - start) / size, start + largest >= size
+
+
+def _write_events(writer: SummaryWriter, progress: Progress, means: dict[str, float], scores: dict[str, float]) -> None:
+    epoch, last = progress.epoch, progress.history[-1]
+    for name, value in means.items():
+        writer.add_scalar(f"train/{name}", value, epoch)
+    for name, value in scores.items():
+        writer.add_scalar(f"val/{name}", value, epoch)
+    writer.add_scalar("train/learning_rate", last["learning_rate"], epoch)
+    writer.add_scalar("time/train_seconds", last["train_seconds"], epoch)
+
+
+def _epoch_line(progress: Progress, best_metric: str, other_seconds: float) -> str:
+    """One line on the last epoch."""
+    epoch, last = progress.epoch, progress.history[-1]
+    best = " (best)" if progress.best_epoch == epoch else ""
+    seconds = f"{last['train_seconds']:.1f} s + {other_seconds:.1f} s"
+    return f"epoch {epoch:3d}  loss {last['total']:.4f}  {best_metric} {last[best_metric]:.2f}{best}  {seconds}"
+
+
+def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: TrainingData) -> None:
+    """Stop before anything of a broken epoch is saved."""
+    broken = [name for name, value in means.items() if not math.isfinite(value)]
+    if broken:
+        train.check_features()  # before the learning rate is blamed
+        raise InputError(
+            run_dir,
+            f"{', '.join(broken)} not finite in epoch {epoch}",
+            "finite losses",
+            "Lower the learning rate, clip gradients harder, or train in float32; then --resume from the last epoch.",
+        )
+
+
+def _save(
+    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, progress: Progress
+) -> None:
+    state = {
+        "network": network.state_dict(),
+        "generators": [generator.get_state() for generator in default_generators(device)],
+        "optimizer": optimizer.state_dict(),
+        "progress": vars(progress),
+    }
+    save_checkpoint(state, path)
+
+
+def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
+    state = load_checkpoint(path)
+    try:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        for generator, saved in zip(default_generators(device), state["generators"], strict=True):
+            generator.set_state(saved)
+        return Progress(**state["progress"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            path,
+            f"a state that does not fit ({str(error).splitlines()[0]})",
+            "the last state of this run, on the same kind of device",
+            "Resume with the run's own settings, or start a new run.",
+        ) from error
