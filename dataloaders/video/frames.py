@@ -1,0 +1,125 @@
+"""Which frames of a video are taken, and the pixels that each network is given.
+
+Sources are the authors' extraction scripts; docs/extraction.md has every recipe in words. N frames at 8 a second, T
+segments of one second, images (H, W, 3) uint8 RGB.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+FRAMES_PER_SECOND = 8
+
+
+def spread_frames(num_frames: int, count: int) -> np.ndarray:
+    """`count` of N frames from the first to the last, rounded to the nearest: (count,) int64.
+
+    LLP's features take 8 T of them, eight a segment; VALOR's CLIP features take T.
+    """
+    return np.round(np.linspace(0, num_frames - 1, count)).astype(np.int64)
+
+
+def lavish_frames(num_frames: int, count: int) -> np.ndarray:
+    """LAVISH's choice of `count` of N frames, counted from 0: as `spread_frames`, but rounded down. (count,) int64."""
+    return np.linspace(0, num_frames - 1, count).astype(np.int64)
+
+
+def centre_frames(times: np.ndarray, num_segments: int) -> np.ndarray:
+    """The frame nearest to the middle of each segment: times of the N frames in seconds -> (T,) int64.
+
+    UWAV's paper takes the centre frame of each segment. Where a video ends early, its last frame stands for the rest.
+    """
+    middles = np.arange(num_segments) + 0.5  # (T,)
+    return np.abs(times[None, :] - middles[:, None]).argmin(1)
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation of the red, green and blue values in [0, 1] that a network was trained with."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """(..., h, w, 3) uint8, or floats in [0, 1] -> (..., 3, h, w) float32."""
+        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
+        mean, deviation = np.float32(self.mean), np.float32(self.deviation)
+        normalized = (pixels.astype(np.float32) / np.float32(scale) - mean) / deviation
+        return np.moveaxis(normalized, -1, -3)
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+KINETICS = Normalization((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def resnet152_pixels(image: np.ndarray) -> np.ndarray:
+    """Shorter side to 256, antialiased, then the central 224 x 224: (224, 224, 3) uint8. Normalised by IMAGENET."""
+    height, width = image.shape[:2]
+    shorter = min(height, width)
+    size = (int(256 * width / shorter), int(256 * height / shorter))  # PIL counts width first
+    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((side - 224) / 2) for side in size)
+    return np.asarray(resized.crop((left, top, left + 224, top + 224)))
+
+
+def r2plus1d_pixels(image: np.ndarray) -> np.ndarray:
+    """Squashed to 112 x 112, antialiased: (112, 112, 3) uint8. Normalised by KINETICS."""
+    return np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BILINEAR))
+
+
+def clip_pixels(image: np.ndarray) -> np.ndarray:
+    """Squashed to 224 x 224, bilinear without antialiasing: (224, 224, 3) float32 in [0, 1]. Normalised by CLIP.
+
+    This is what VALOR's CLIP features were made from. CLIP's own processor crops, which is another feature.
+    """
+    return resample(image, 224, 224, "bilinear")
+
+
+def lavish_pixels(image: np.ndarray, size: int) -> np.ndarray:
+    """Squashed to size x size, bicubic without antialiasing: (size, size, 3) float32. Normalised by IMAGENET.
+
+    LAVISH: 224 for the ViT, 192 for the SwinV2. Bicubic values may lie a little outside of [0, 1].
+    """
+    return resample(image, size, size, "bicubic")
+
+
+def resample(image: np.ndarray, height: int, width: int, kernel: str) -> np.ndarray:
+    """Resize as torch's `interpolate` does without antialiasing and without aligned corners.
+
+    Args:
+        image: (H, W, 3) uint8.
+        kernel: "bilinear" or "bicubic".
+
+    Returns: (height, width, 3) float32; 0 to 255 has become 0 to 1.
+    """
+    rows, row_weights = _taps(image.shape[0], height, kernel)  # (height, K)
+    columns, column_weights = _taps(image.shape[1], width, kernel)  # (width, K)
+    resized = np.zeros((height, width, 3), np.float32)
+    for row, row_weight in zip(rows.T, row_weights.T, strict=True):
+        lines = image[row]  # (height, W, 3)
+        across = np.zeros_like(resized)
+        for column, column_weight in zip(columns.T, column_weights.T, strict=True):
+            across += lines[:, column] * column_weight[:, None]
+        resized += across * row_weight[:, None, None]
+    return resized / np.float32(255)
+
+
+def _taps(old: int, new: int, kernel: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each new pixel of a row, the old ones that it is made of and their weights: (new, K) int64, float32."""
+    position = (np.arange(new) + 0.5) * (old / new) - 0.5
+    if kernel == "bilinear":
+        position = position.clip(min=0)  # as torch: there is nothing before the first pixel's centre
+    first = np.floor(position).astype(np.int64)
+    t = (position - first)[:, None]
+    if kernel == "bilinear":
+        offsets, weights = np.arange(2), np.concatenate([1 - t, t], axis=1)
+    else:
+        offsets = np.arange(-1, 3)
+        distance = np.abs(t - offsets)
+        a = -0.75  # the coefficient of torch's bicubic kernel
+        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+        far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+        weights = np.where(distance <= 1, near, far)
+    return (first[:, None] + offsets).clip(0, old - 1), weights.astype(np.float32)

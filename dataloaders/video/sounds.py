@@ -1,0 +1,114 @@
+"""From a waveform to what VGGish and CLAP are given. L samples, T segments of one second, int16 mono."""
+
+from functools import cache
+
+import numpy as np
+
+VGGISH_RATE = 16_000
+CLAP_RATE = 48_000
+CLAP_SAMPLES = 480_000  # CLAP reads ten seconds, whatever the sound's length
+
+_VGGISH_WINDOW, _VGGISH_HOP, _VGGISH_FFT = 400, 160, 512
+_CLAP_FFT, _CLAP_HOP = 1024, 480
+
+
+def vggish_log_mel(pcm: np.ndarray, num_segments: int) -> np.ndarray:
+    """Log-mel spectrograms of each second apart: (L,) int16 at 16 kHz -> (T, 96, 64) float32.
+
+    The first 0.96 s of a second count: 96 frames of 25 ms every 10 ms, log(mel magnitude + 0.01) in 64 bands. Seconds
+    that the sound does not reach are silent.
+    """
+    needed = num_segments * VGGISH_RATE
+    samples = np.zeros(needed, np.float32)
+    samples[: len(pcm)] = pcm[:needed] / np.float32(32768)
+    windows = np.lib.stride_tricks.sliding_window_view(samples.reshape(num_segments, VGGISH_RATE), _VGGISH_WINDOW, 1)
+    frames = windows[:, ::_VGGISH_HOP][:, :96] * _periodic_hann(_VGGISH_WINDOW)  # (T, 96, 400)
+    magnitude = np.abs(np.fft.rfft(frames, _VGGISH_FFT)).astype(np.float32)  # (T, 96, 257)
+    return np.log(magnitude @ _vggish_mel_bands() + np.float32(0.01))
+
+
+def clap_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
+    """First sample and end of VALOR's T slices of a sound of L samples: (T, 2) int64."""
+    starts = np.round(np.linspace(0, num_samples, num_segments + 1)).astype(np.int64)[:-1]
+    return np.stack([starts, starts + num_samples // num_segments], axis=1)
+
+
+def second_boundaries(num_segments: int, rate: int = CLAP_RATE) -> np.ndarray:
+    """First sample and end of the slices of one second: (T, 2) int64."""
+    starts = np.arange(num_segments) * rate
+    return np.stack([starts, starts + rate], axis=1)
+
+
+def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
+    """Mel spectrograms in decibels of slices of a sound: (L,) int16 at 48 kHz, (K, 2) -> (K, 1001, 64) float32.
+
+    A slice is repeated as often as it fits into ten seconds; the rest is zeros. One that reaches beyond the sound's end
+    is filled up with zeros first.
+    """
+    return np.stack([_clap_mel_of_slice(pcm, start, end) for start, end in boundaries])
+
+
+def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
+    """(1001, 64) float32 of the samples [start, end)."""
+    piece = np.zeros(min(end - start, CLAP_SAMPLES), np.float32)
+    inside = pcm[start : start + len(piece)] / np.float32(32767)
+    # To int16 and back, truncating, as laion-clap does: a sample may lose its last bit.
+    inside = (inside.clip(-1, 1) * np.float32(32767)).astype(np.int16) / np.float32(32767)
+    piece[: len(inside)] = inside
+    repeated = np.tile(piece, CLAP_SAMPLES // len(piece))
+    sound = np.pad(np.pad(repeated, (0, CLAP_SAMPLES - len(repeated))), _CLAP_FFT // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(sound, _CLAP_FFT)[::_CLAP_HOP]  # (1001, 1024)
+    different = _different_frames(len(piece), len(frames))
+    computed, where = np.unique(different, return_inverse=True)
+    spectrum = np.fft.rfft(frames[computed] * _periodic_hann(_CLAP_FFT))  # (computed, 513)
+    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+    return 10 * np.log10(np.maximum(power @ _clap_mel_bands(), np.float32(1e-10)))[where]
+
+
+def _different_frames(length: int, num_frames: int) -> np.ndarray:
+    """For each frame of a slice of `length` samples that is repeated, the first frame that is equal to it: (frames,).
+
+    Repetitions that last whole hops and fill the ten seconds repeat their frames, save for those at both ends, which
+    the reflection reaches. Such are the slices of exactly one second.
+    """
+    frames = np.arange(num_frames)
+    if length % _CLAP_HOP or CLAP_SAMPLES % length:
+        return frames
+    reached = -(-_CLAP_FFT // 2 // _CLAP_HOP)  # frames at each end
+    inner = (frames >= reached) & (frames < num_frames - reached)
+    return np.where(inner, reached + (frames - reached) % (length // _CLAP_HOP), frames)
+
+
+@cache
+def _periodic_hann(length: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
+def _mel(hertz: np.ndarray | float) -> np.ndarray:
+    """HTK's mel scale."""
+    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
+
+
+@cache
+def _vggish_mel_bands() -> np.ndarray:
+    """(257, 64) float32: 125 to 7500 Hz, triangles that are straight in mel; the bin of 0 Hz counts nowhere."""
+    bins = _mel(np.linspace(0, VGGISH_RATE / 2, _VGGISH_FFT // 2 + 1))
+    bands = _triangles(bins, np.linspace(_mel(125), _mel(7500), 64 + 2))
+    bands[0] = 0
+    return bands
+
+
+@cache
+def _clap_mel_bands() -> np.ndarray:
+    """(513, 64) float32: 50 to 14000 Hz, triangles that are straight in hertz, not normed."""
+    bins = np.linspace(0, CLAP_RATE / 2, _CLAP_FFT // 2 + 1)
+    edges = 700 * (10 ** (np.linspace(_mel(50), _mel(14000), 64 + 2) / 2595) - 1)
+    return _triangles(bins, edges)
+
+
+def _triangles(bins: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Triangular bands over frequency bins (F,), each from one edge over the next to the one after: (F, bands)."""
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins[:, None] - lower) / (centre - lower)
+    falling = (upper - bins[:, None]) / (upper - centre)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)

@@ -1,0 +1,63 @@
+"""The baseline that looks at no video: the same events in every segment of every video.
+
+python -m experiments.constant_baseline --dataset LLP --data_dir data/LLP
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import load_annotations
+from dataloaders.provenance import feature_note
+from utils.cli.run_folders import run_entry_point
+from utils.evaluation.tasks import Events, true_events
+from utils.method.metrics import named_scores, parsing_scores, scores_by_level
+from utils.reporting.tables import ParsingRow, format_text, parsing_table
+
+
+def most_frequent_events(annotations: SplitAnnotations, count: int) -> Tensor:
+    """The classes of most segments, heard and seen together: (C,) bool with `count` of them True."""
+    frequency = annotations.labels.audio.sum(0) + annotations.labels.visual.sum(0)  # (C,)
+    chosen = torch.zeros(len(frequency), dtype=torch.bool)
+    chosen[frequency.argsort(descending=True)[:count]] = True
+    return chosen
+
+
+def constant_events(events: Tensor, truth: Events) -> Events:
+    """A prediction of the same events (C,) in every segment, of the shape of `truth`."""
+    everywhere = events.expand_as(truth.audio)
+    return Events(everywhere, everywhere)
+
+
+def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int, dict[str, float]]:
+    """How many of the most frequent events score best on `val`, by segment-level Type@AV, and what they score on
+    `test`."""
+    cpu = torch.device("cpu")
+    truth = true_events(val, cpu)
+
+    def score(count: int) -> float:
+        prediction = constant_events(most_frequent_events(val, count), truth)
+        return named_scores(parsing_scores(prediction, truth))["segment_Type"]
+
+    best = max(range(1, len(val.classes) + 1), key=score)
+    truth = true_events(test, cpu)
+    return best, named_scores(parsing_scores(constant_events(most_frequent_events(val, best), truth), truth))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m experiments.constant_baseline", description=__doc__)
+    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument("--data_dir", type=Path, default=Path("data/LLP"))
+    args = parser.parse_args()
+    val, test = (load_annotations(args.dataset, args.data_dir, split) for split in ("val", "test"))
+    count, scores = constant_scores(val, test)
+    name = f"the {count} most frequent events, everywhere" if count > 1 else "the most frequent event, everywhere"
+    row = ParsingRow(name, "test", [scores_by_level(scores)], feature_note(args.data_dir))
+    print(format_text(parsing_table("Without looking at any video", [row])))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

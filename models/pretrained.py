@@ -1,0 +1,133 @@
+"""Trained networks as folders that anyone can load: safetensors beside a JSON of sizes, classes and features."""
+
+import json
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from utils.errors import InputError
+
+try:
+    from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+except ImportError:  # training does without the package; saving and loading say that it is missing
+    hf_hub_download = None
+
+    class PyTorchModelHubMixin:  # type: ignore[no-redef]
+        """Stands where the package's class would."""
+
+        def __init_subclass__(cls, **card: object) -> None:
+            super().__init_subclass__()
+
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a trained network is for, which its weights do not tell."""
+
+    network: str  # "HAN" or "TemporalTransformer"
+    dataset: str = ""  # that it was trained on
+    classes: tuple[str, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
+    audio_features: tuple[str, ...] = ()
+    visual_features: tuple[str, ...] = ()  # concatenated in this order
+    decoding: str = "video"  # the probability that an event also needs, see `utils.method.decoding`
+    audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
+    visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
+    note: str = ""  # what every result has to say, such as "simulated features"
+
+
+class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://arxiv.org/abs/2505.09615"):
+    """`save_pretrained`, `from_pretrained` and `push_to_hub` for a network, by huggingface_hub's mixin.
+
+    The network has a property `arguments`: what its constructor is called with. The mixin would collect them by itself,
+    but forgets the others where one is a dataclass called `config`.
+    """
+
+    description: Description | None = None
+
+    def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
+        """Write `model.safetensors`, `config.json` and a model card into a folder.
+
+        Args:
+            description: what the network is for, from now on; None: as it was loaded or saved before.
+            kwargs: of huggingface_hub's mixin, for instance `push_to_hub=True, repo_id=...`.
+
+        Raises:
+            InputError: when huggingface_hub is not installed.
+        """
+        _require_hub()
+        self.description = description or self.description
+        config = {name: asdict(value) if is_dataclass(value) else value for name, value in self.arguments.items()}
+        if self.description is not None:
+            config["description"] = asdict(self.description)
+        return super().save_pretrained(save_directory, **{**kwargs, "config": config})  # push_to_hub gives one, too
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Path | str, **kwargs):
+        """The network in a folder, or in a repository of the Hugging Face hub; in evaluation mode.
+
+        Args:
+            kwargs: of huggingface_hub's mixin: `revision`, `local_files_only`, `token`, `map_location`, ...
+
+        Raises:
+            InputError: when there is no such network, or huggingface_hub is not installed.
+        """
+        source = pretrained_model_name_or_path
+        content = read_config(source, **{key: kwargs[key] for key in DOWNLOAD & kwargs.keys()})
+        try:
+            network = super().from_pretrained(source, strict=True, **kwargs)
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise _unusable(source, f"no {cls.__name__} ({_in_short(error)})") from error
+        network.description = description_in(content)
+        return network
+
+
+DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_download"}  # arguments that say what to fetch
+
+
+def read_config(source: Path | str, **download: object) -> dict[str, Any]:
+    """`config.json` of a folder or of a repository on the hub.
+
+    Args:
+        download: arguments of `hf_hub_download`.
+
+    Raises:
+        InputError: when there is none, it is no JSON object, or huggingface_hub is not installed.
+    """
+    _require_hub()
+    try:
+        folder = Path(source)
+        path = folder / CONFIG_FILE if folder.is_dir() else hf_hub_download(str(source), CONFIG_FILE, **download)
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # the package's own errors are of these kinds
+        raise _unusable(source, f"no readable {CONFIG_FILE} ({_in_short(error)})") from error
+    if not isinstance(content, dict):
+        raise _unusable(source, f"a {CONFIG_FILE} that is no JSON object")
+    return content
+
+
+def description_in(content: dict[str, Any]) -> Description | None:
+    """The description in a `config.json`; names that this version does not know are passed over."""
+    if "description" not in content:
+        return None
+    known = {field.name for field in fields(Description)}
+    values = {name: value for name, value in content["description"].items() if name in known}
+    return Description(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _require_hub() -> None:
+    if hf_hub_download is None:
+        found, expected = "it is not installed", "the package that saves and loads such folders"
+        raise InputError("huggingface_hub", found, expected, "pip install huggingface_hub")
+
+
+def _unusable(source: Path | str, found: str) -> InputError:
+    expected = "a folder that save_pretrained has written, or the id of such a repository on the hub"
+    return InputError(source, found, expected, "Check the name; without a network only folders can be read.")
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:300]

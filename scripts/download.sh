@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Annotations, published features and weights, by the table data/downloads.yaml. Goes on where it was interrupted.
+#   bash scripts/download.sh LLP UnAV weights
+#   bash scripts/download.sh --missing LLP > missing.txt     addresses of the videos that are not there, for yt-dlp -a
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" -m utils.extraction.download "$@"

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Features of a data set's videos, or of any. Extra arguments go to extract_features.py.
+#   DATASET=UnAV bash scripts/extract_features.sh                     into data/UnAV, beside the annotations
+#   DATASET= bash scripts/extract_features.sh --videos my_videos/     into features/
+#   bash scripts/extract_features.sh --shard 3/16                     one of sixteen parts
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+DATASET=${DATASET-LLP} # or UnAV, AVE; empty: the videos that --videos names
+DATA_DIR=${DATA_DIR:-data/$DATASET}
+VIDEOS_DIR=${VIDEOS_DIR:-$DATA_DIR/raw_videos} # <id>.mp4, ...
+WEIGHTS_DIR=${WEIGHTS_DIR:-weights}            # bash scripts/download.sh weights
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+dataset=()
+[[ -n "$DATASET" ]] && dataset=(--dataset "$DATASET" --annotations_dir "$DATA_DIR" --videos_dir "$VIDEOS_DIR" --output "$DATA_DIR")
+"$PYTHON" extract_features.py "${dataset[@]}" --weights_dir "$WEIGHTS_DIR" "$@"

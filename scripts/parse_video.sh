@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Parse one's own video: bash scripts/parse_video.sh VIDEO. Extra arguments go to parse_video.py.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # paths of videos are relative to where one is, so no cd
+
+MODEL=${MODEL:-} # run folder, exported folder or hub id; empty: the newest HAN in RUNS_DIR
+RUNS_DIR=${RUNS_DIR:-$ROOT/temp_train_logs}
+WEIGHTS_DIR=${WEIGHTS_DIR:-$ROOT/weights} # of the feature networks
+
+# shellcheck source=scripts/python.sh
+source "$ROOT/scripts/python.sh"
+"$PYTHON" "$ROOT/parse_video.py" --runs_dir "$RUNS_DIR" --weights_dir "$WEIGHTS_DIR" ${MODEL:+--model "$MODEL"} "$@"

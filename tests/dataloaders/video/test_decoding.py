@@ -1,0 +1,214 @@
+"""What decoding makes of videos that are not as they should be. All files are written with PyAV."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="PyAV is not installed: pip install -r requirements-video.txt")
+
+from dataloaders.video.decoding import LARGEST_SHORTER_SIDE, decode_video
+from dataloaders.video.encoding import write_video
+from utils.errors import InputError
+
+SAMPLE = Path(__file__).parents[3].parent / "shared" / "samples"
+
+
+def clock(seconds: float, rate: float, height: int = 32, width: int = 48) -> list[np.ndarray]:
+    """Frames whose grey level tells when they are shown: 50 levels a second, so at most four seconds."""
+    times = np.arange(round(seconds * rate)) / rate
+    return [np.full((height, width, 3), 20 + 50 * time, np.uint8) for time in times]
+
+
+def read_clock(image: np.ndarray) -> float:
+    """When a frame of `clock` is shown, in seconds."""
+    return (float(image.mean()) - 20) / 50
+
+
+def tone(seconds: float, rate: int = 44_100, hertz: float = 440) -> np.ndarray:
+    """(L,) int16."""
+    return (10_000 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.int16)
+
+
+def loudness(pcm: np.ndarray) -> float:
+    return float(np.sqrt((pcm.astype(np.float64) ** 2).mean()))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "video.mp4"
+
+
+@pytest.mark.parametrize("rate", [5, 8, 12.5, 25, 29.97, 60])
+def test_eight_frames_a_second_come_out_of_any_frame_rate(path: Path, rate: float):
+    write_video(path, clock(4, rate), rate, quality=0)
+    decoded = decode_video(path)
+    assert 32 <= len(decoded.frames) <= 34
+    expected = np.arange(len(decoded.frames)) / 8
+    shown = [read_clock(frame) for frame in decoded.frames]
+    assert np.abs(shown - expected).max() < 0.26 + 1 / rate
+    assert np.abs(shown - decoded.times).max() < 0.06
+
+
+def test_frames_are_those_of_ffmpeg_at_eight_a_second():
+    pictures = pytest.importorskip("PIL.Image")
+    jpegs = sorted((SAMPLE / "BjCEufrlXm4_frames").glob("*.jpg"))
+    if not jpegs:
+        pytest.skip("the sample video and its JPEGs are not at ../shared/samples")
+    theirs = np.stack([np.asarray(pictures.open(file), dtype=np.float32) for file in jpegs])
+    ours = np.stack(decode_video(SAMPLE / "BjCEufrlXm4.mp4").frames).astype(np.float32)
+    assert ours.shape == theirs.shape
+    own = ((ours - theirs) ** 2).mean((1, 2, 3))
+    for step in (-1, 1):
+        neighbours = np.roll(theirs, step, 0)
+        other = ((ours - neighbours) ** 2).mean((1, 2, 3))
+        between = ((theirs - neighbours) ** 2).mean((1, 2, 3))
+        differ = between > 10  # JPEG noise alone is about 5
+        assert differ.sum() > 60
+        assert (own < other)[differ].all()
+    psnr = 10 * np.log10(255**2 / own)
+    assert psnr.min() > 30, f"PSNR {psnr.min():.1f}"
+
+
+def test_a_variable_frame_rate_is_decoded_by_timestamps(path: Path):
+    times = np.concatenate([np.arange(0, 2, 1 / 30), np.arange(2, 4, 1 / 3)])  # 30 a second, then 3 a second
+    frames = [np.full((32, 48, 3), 20 + 50 * time, np.uint8) for time in times]
+    write_video(path, frames, 30, times=times)
+    decoded = decode_video(path)
+    assert 31 <= len(decoded.frames) <= 35
+    shown = np.array([read_clock(frame) for frame in decoded.frames])
+    expected = np.arange(len(shown)) / 8
+    assert np.abs(shown - expected)[expected < 2].max() < 0.3
+    assert np.abs(shown - expected)[expected >= 2].max() < 0.5
+
+
+def test_both_waveforms_come_with_the_frames(path: Path):
+    write_video(path, clock(3, 25), 25, tone(3)[None])
+    decoded = decode_video(path, sample_rates=(16_000, 48_000))
+    assert decoded.duration == pytest.approx(3, abs=0.01)
+    for rate, pcm in decoded.sounds.items():
+        assert pcm.dtype == np.int16
+        assert len(pcm) == pytest.approx(3 * rate, abs=0.05 * rate)
+        spectrum = np.abs(np.fft.rfft(pcm[rate : 2 * rate].astype(np.float64)))
+        assert spectrum.argmax() == 440
+        assert loudness(pcm[rate : 2 * rate]) == pytest.approx(10_000 / np.sqrt(2), rel=0.02)
+
+
+def test_stereo_is_the_mean_of_both_channels(path: Path):
+    write_video(path, clock(2, 10), 10, np.stack([tone(2), tone(2)]))
+    same = decode_video(path, sample_rates=(16_000,)).sounds[16_000]
+    write_video(path, clock(2, 10), 10, np.stack([tone(2), np.zeros_like(tone(2))]))
+    one_sided = decode_video(path, sample_rates=(16_000,)).sounds[16_000]
+    assert loudness(one_sided) == pytest.approx(loudness(same) / 2, rel=0.03)
+
+
+def test_sound_that_begins_late_is_preceded_by_silence(path: Path):
+    write_video(path, clock(4, 10), 10, tone(2)[None], sound_start=1.5)
+    pcm = decode_video(path, sample_rates=(16_000,)).sounds[16_000]
+    assert loudness(pcm[: int(1.4 * 16_000)]) < 50
+    assert loudness(pcm[int(1.6 * 16_000) : 3 * 16_000]) > 6000
+
+
+def test_without_an_audio_track_there_are_no_waveforms(path: Path):
+    write_video(path, clock(2, 10), 10)
+    assert decode_video(path, sample_rates=(16_000, 48_000)).sounds == {}
+
+
+def test_sound_alone_is_decoded_without_frames(path: Path):
+    write_video(path, clock(2, 10), 10, tone(2)[None])
+    decoded = decode_video(path, frame_rate=None, sample_rates=(16_000,))
+    assert decoded.frames == []
+    assert decoded.duration == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize(("turn", "matrix"), [(-1, (0, 1, -1, 0)), (2, (-1, 0, 0, -1)), (1, (0, -1, 1, 0))])
+def test_a_rotated_video_is_turned_upright(path: Path, turn: int, matrix: tuple[int, ...]):
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[:16, :32] = 200  # the upper left corner is bright
+    write_video(path, [image] * 10, 10)
+    _rotate_track(path, matrix)
+    frame = decode_video(path).frames[0].astype(int)
+    expected = np.rot90(image, turn).astype(int)
+    assert frame.shape == expected.shape
+    assert np.abs(frame - expected).mean() < 8
+
+
+def _rotate_track(path: Path, matrix: tuple[int, ...]) -> None:
+    """Write a rotation into the first track's header, as telephones do."""
+    content = path.read_bytes()
+    identity = b"".join(value.to_bytes(4, "big") for value in (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30))
+    a, b, c, d = (value % (1 << 16) << 16 for value in matrix)
+    turned = b"".join(value.to_bytes(4, "big") for value in (a, b, 0, c, d, 0, 0, 0, 1 << 30))
+    header = content.index(b"tkhd")
+    assert identity in content[header:]
+    path.write_bytes(content[:header] + content[header:].replace(identity, turned, 1))
+
+
+def test_4k_is_scaled_down_as_it_is_decoded(path: Path):
+    write_video(path, [np.full((2160, 3840, 3), level, np.uint8) for level in (50, 150)], 2)
+    frames = decode_video(path).frames
+    assert frames[0].shape == (LARGEST_SHORTER_SIDE, LARGEST_SHORTER_SIDE * 16 // 9, 3)
+    assert frames[0].mean() == pytest.approx(50, abs=3)
+
+
+def test_frames_that_are_not_wanted_are_counted_and_not_kept(path: Path):
+    write_video(path, clock(3, 25), 25)
+    seen = []
+    decoded = decode_video(
+        path, keep=lambda image: seen.append(1) or image.mean(), wanted=lambda time, duration: 1 <= time < 2
+    )
+    assert len(decoded.frames) == len(decode_video(path).frames)
+    kept = [time for frame, time in zip(decoded.frames, decoded.times, strict=True) if frame is not None]
+    assert kept and all(1 <= time < 2 for time in kept)
+    assert len(seen) == len(set(kept))
+
+
+def test_zero_bytes_are_an_error(path: Path):
+    path.touch()
+    with pytest.raises(InputError, match="zero bytes"):
+        decode_video(path)
+
+
+def test_an_absent_file_is_an_error(path: Path):
+    with pytest.raises(InputError, match="no file"):
+        decode_video(path)
+
+
+def test_a_file_that_is_no_video_is_an_error(path: Path):
+    path.write_text("<html>This video is unavailable</html>" * 50)
+    with pytest.raises(InputError, match="no readable video"):
+        decode_video(path)
+
+
+def test_a_file_cut_off_before_its_index_is_an_error(path: Path):
+    write_video(path, clock(4, 25), 25, tone(4)[None])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="no readable video"):
+        decode_video(path)
+
+
+def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Path):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (64, 64, 3), np.uint8) for _ in range(50)]
+    write_video(path, noise, 10, tone(5)[None])
+    content = path.read_bytes()
+    data, index = content.index(b"mdat"), content.index(b"moov")
+    assert data < index
+    middle = data + (index - data) // 2
+    path.write_bytes(content[:middle] + bytes(index - middle) + content[index:])  # the second half is overwritten
+    with pytest.raises(InputError, match=r"damaged file: \d.\d of 5.\d seconds"):
+        decode_video(path, sample_rates=(16_000,))
+
+
+def test_sound_without_pictures_is_an_error_where_frames_are_wanted(tmp_path: Path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(2, 16_000)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(InputError, match="no video track"):
+        decode_video(path)
+    assert len(decode_video(path, frame_rate=None, sample_rates=(16_000,)).sounds[16_000]) == 32_000

@@ -1,0 +1,201 @@
+"""The feature networks' optional backends and checkpoints."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
+
+from transformers import CLIPConfig, CLIPModel
+
+from models.backbones.clap import from_laion_names
+from models.backbones.clip import CLIP
+from models.backbones.drawn_weights import draw_weights, draw_weights_of
+from utils.errors import InputError
+from utils.extraction import weights
+from utils.extraction.download import TABLE, read_table
+from utils.extraction.weights import WEIGHTS, draw_network, find_weights, load_network, read_state
+
+
+def test_drawn_weights_are_the_same_on_every_machine():
+    drawn = draw_weights({"layer.weight": (2, 3), "norm.weight": (2,), "norm.bias": (2,), "norm.running_var": (2,)})
+    expected = torch.tensor([[-0.4228, 0.8664, 0.6823], [-0.4445, -0.4952, 1.1948]])
+    torch.testing.assert_close(drawn["layer.weight"], expected, atol=1e-4, rtol=0)
+    assert (drawn["norm.running_var"] >= 1).all()
+    assert not torch.equal(drawn["layer.weight"], draw_weights({"layer.weight": (2, 3)}, seed=1)["layer.weight"])
+
+
+def test_laion_names_become_those_of_transformers():
+    qkv = torch.arange(6.0).reshape(6, 1)
+    block = "module.audio_branch.layers.0.blocks.1"
+    state = {
+        f"{block}.attn.qkv.weight": qkv,
+        f"{block}.norm1.bias": torch.zeros(2),
+        f"{block}.mlp.fc2.weight": torch.zeros(2, 8),
+        f"{block}.attn_mask": torch.zeros(4),
+        "module.audio_branch.bn0.running_mean": torch.zeros(64),
+        "module.text_projection.2.bias": torch.zeros(512),
+        "module.audio_transform.sequential.0.weight": torch.zeros(512, 512),
+        "module.audio_branch.tscam_conv.bias": torch.zeros(527),
+    }
+    converted = from_laion_names(state)
+    block = "audio_model.audio_encoder.layers.0.blocks.1"
+    assert converted.keys() == {
+        *(f"{block}.attention.self.{part}.weight" for part in ("query", "key", "value")),
+        f"{block}.layernorm_before.bias",
+        f"{block}.output.dense.weight",
+        "audio_model.audio_encoder.batch_norm.running_mean",
+        "text_projection.linear2.bias",
+    }
+    torch.testing.assert_close(converted[f"{block}.attention.self.key.weight"], qkv[2:4])
+
+
+def small_clip_pair():
+    """transformers' CLIP and open_clip's with the same small sizes and the same drawn weights."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra: pip install open_clip_torch")
+    from utils.extraction.backends import OpenCLIP
+
+    tower = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = tower | {"bos_token_id": 49406, "eos_token_id": 49407}
+    ours = CLIPModel(CLIPConfig(projection_dim=64, vision_config=tower | {"patch_size": 32}, text_config=text))
+    draw_weights_of(ours)
+    vision_cfg = {"image_size": 224, "layers": 2, "width": 128, "head_width": 64, "patch_size": 32}
+    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
+    theirs = open_clip.CLIP(embed_dim=64, vision_cfg=vision_cfg, text_cfg=text_cfg, quick_gelu=True)
+    theirs.load_state_dict(under_open_clips_names(ours.state_dict()), strict=True)
+    return CLIP(ours).eval(), OpenCLIP(theirs).eval()
+
+
+def under_open_clips_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """transformers' weights of CLIP under open_clip's names."""
+    named = {
+        "logit_scale": state["logit_scale"],
+        "text_projection": state["text_projection.weight"].T,
+        "visual.proj": state["visual_projection.weight"].T,
+        "visual.class_embedding": state["vision_model.embeddings.class_embedding"],
+        "visual.conv1.weight": state["vision_model.embeddings.patch_embedding.weight"],
+        "visual.positional_embedding": state["vision_model.embeddings.position_embedding.weight"],
+        "token_embedding.weight": state["text_model.embeddings.token_embedding.weight"],
+        "positional_embedding": state["text_model.embeddings.position_embedding.weight"],
+    }
+    parts = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    for prefix, to in (("vision_model", "visual."), ("text_model", "")):
+        norms = {"pre_layrnorm": "ln_pre", "post_layernorm": "ln_post", "final_layer_norm": "ln_final"}
+        for kind in ("weight", "bias"):
+            for name, renamed in norms.items():
+                if f"{prefix}.{name}.{kind}" in state:
+                    named[f"{to}{renamed}.{kind}"] = state[f"{prefix}.{name}.{kind}"]
+            for layer in range(2):
+                old, new = f"{prefix}.encoder.layers.{layer}", f"{to}transformer.resblocks.{layer}"
+                for name, renamed in (*parts.items(), ("self_attn.out_proj", "attn.out_proj")):
+                    named[f"{new}.{renamed}.{kind}"] = state[f"{old}.{name}.{kind}"]
+                projections = [state[f"{old}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+                named[f"{new}.attn.in_proj_{kind}"] = torch.cat(projections)
+    return named
+
+
+@torch.inference_mode()
+def test_open_clip_gives_the_same_features_with_the_same_weights():
+    ours, theirs = small_clip_pair()
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(theirs(images), ours(images), atol=1e-5, rtol=0)
+    token_ids = torch.tensor([[49406, 320, 1125, 49407, 49407], [49406, 320, 4558, 533, 49407]])
+    mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
+    torch.testing.assert_close(theirs.text(token_ids, mask), ours.text(token_ids, mask), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def laion_clap_network(monkeypatch) -> torch.nn.Module:
+    """laion-clap's own network. Its import fetches tokenizers, and it fetches RoBERTa; neither is needed here."""
+    pytest.importorskip("torchlibrosa", reason="laion-clap is an extra: pip install laion-clap 'numpy<2'")
+    import transformers
+
+    def roberta(*_, **__):
+        sizes = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+        return transformers.RobertaModel(transformers.RobertaConfig(pad_token_id=1, **sizes))
+
+    for tokenizer in (transformers.BertTokenizer, transformers.RobertaTokenizer, transformers.BartTokenizer):
+        monkeypatch.setattr(tokenizer, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(transformers.RobertaModel, "from_pretrained", roberta)
+    laion_clap = pytest.importorskip("laion_clap", reason="laion-clap is an extra", exc_type=ImportError)
+    return laion_clap.CLAP_Module(enable_fusion=True, amodel="HTSAT-tiny", device="cpu").model
+
+
+@torch.inference_mode()
+def test_laion_clap_gives_the_same_features_with_the_same_weights(laion_clap_network):
+    from models.backbones.clap import CLAP, load_laion_state
+    from utils.extraction.backends import LaionCLAP
+
+    draw_weights_of(laion_clap_network)
+    ours, theirs = CLAP().eval(), LaionCLAP(laion_clap_network).eval()
+    load_laion_state(ours.network, laion_clap_network.state_dict())
+    mel = 20 * torch.randn(2, 1001, 64, generator=torch.Generator().manual_seed(0)) - 40
+    torch.testing.assert_close(theirs(mel), ours(mel), atol=1e-5, rtol=0)
+    token_ids = torch.tensor([[0, 713, 16, 5, 2], [0, 713, 2, 1, 1]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    torch.testing.assert_close(theirs.text(token_ids, mask), ours.text(token_ids, mask), atol=1e-5, rtol=0)
+
+
+def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_path: Path, monkeypatch):
+    state = draw_network("res152", "real", 3).state_dict()
+    file = tmp_path / WEIGHTS["res152"].file
+    torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, file)
+    with pytest.raises(InputError, match="SHA-256"):
+        load_network("res152", tmp_path)
+    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["res152"].sha256 + "0" * 56)
+    loaded = load_network("res152", tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"].file)
+    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["vggish"].sha256)
+    with pytest.raises(InputError, match="another network's weights"):
+        load_network("vggish", tmp_path)
+    torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"].file)
+    with pytest.raises(InputError, match="lacks"):
+        load_network("clap", tmp_path)
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path: Path):
+    path = tmp_path / WEIGHTS["clap"].file
+    path.write_bytes(b"<html>")
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_network("clap", tmp_path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", b"no pickle")
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_network("clap", tmp_path)
+
+
+def test_counters_of_numpy_beside_a_state_dict_do_not_hinder(tmp_path: Path):
+    state = {"weight": torch.ones(2)}
+    torch.save({"epoch": 5, "best": np.float64(0.5), "state_dict": state}, tmp_path / "checkpoint.pt")
+    assert torch.equal(read_state(tmp_path / "checkpoint.pt")["weight"], state["weight"])
+
+
+def test_a_folder_of_transformers_is_loaded_as_clip(tmp_path: Path):
+    ours, _ = draw_network("clip", "small", 0), None
+    ours.network.save_pretrained(tmp_path / WEIGHTS["clip"].file)
+    loaded = load_network("clip", tmp_path)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(images), ours(images))
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_absent_weights_say_what_is_needed(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError) as error:
+        find_weights(name, tmp_path)
+    assert WEIGHTS[name].file in str(error.value)
+    assert WEIGHTS[name].source in str(error.value)
+
+
+def test_every_network_has_an_address_to_get_its_weights_from():
+    files, _ = read_table(TABLE, ["weights"], Path("."))
+    places = {part for file in files for part in (file.path.name, file.path.parent.name)}
+    assert {one.file for one in WEIGHTS.values()} <= places

@@ -1,0 +1,26 @@
+"""Short videos for tests of extraction."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.video.encoding import write_video
+
+SAMPLE_RATE = 16_000
+
+
+def make_video(path: Path, seconds: float = 2, seed: int = 0, sound: bool = True, rate: float = 8) -> Path:
+    """A moving patch on a coloured ground, and a tone; another seed, another video."""
+    rng = np.random.default_rng(seed)
+    ground, patch = rng.integers(0, 255, (2, 3)).astype(np.uint8)
+    frames = []
+    for n in range(round(seconds * rate)):
+        image = np.tile(ground, (64, 80, 1))
+        left = (3 * n) % 60
+        image[20:40, left : left + 20] = patch
+        frames.append(image)
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tone = (8000 * np.sin(2 * np.pi * rng.integers(200, 4000) * times)).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, frames, rate, tone[None] if sound else None, SAMPLE_RATE)
+    return path

@@ -1,0 +1,121 @@
+"""Videos of any length by networks that were trained on short ones: overlapping windows, averaged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models import HAN, TemporalTransformer
+from utils.audio_visual import AudioVisual
+
+# Of the networks' training videos: LLP's and AVE's have ten segments, UnAV's up to sixty and a few more.
+HAN_WINDOW, TRANSFORMER_WINDOW = 10, 60
+
+
+@dataclass(frozen=True)
+class SegmentProbs:
+    """Probabilities of one video's segments: T segments, C events."""
+
+    probs: AudioVisual[Tensor]  # (T, C)
+    around: AudioVisual[Tensor] | None = None  # (T, C) of the windows around: what `decode_segments` asks of the video
+
+
+def window_starts(num_segments: int, window: int, stride: int) -> list[int]:
+    """First segments of the windows: every `stride`-th, and one more that ends with the video if none does.
+
+    A video that is shorter than a window is one window.
+    """
+    last = max(0, num_segments - window)
+    starts = list(range(0, last + 1, stride))
+    return starts if starts[-1] == last else [*starts, last]
+
+
+def average_over_windows(
+    score: Callable[[Tensor, Tensor], Tensor],
+    features: AudioVisual[Tensor],
+    window: int,
+    stride: int,
+    batch_size: int = 64,
+) -> Tensor:
+    """Each segment's mean over the windows that it lies in: (T, D) of each modality -> (T, K).
+
+    Args:
+        score: of B windows of W segments, (B, W, D_a) and (B, W, D_v) -> (B, W, K).
+        window: W; a shorter video is one window of its own length.
+        stride: segments between neighbouring windows, at most `window`.
+        batch_size: windows that are computed at a time.
+
+    Raises:
+        ValueError: the stride would leave segments out, or is no step forward.
+    """
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride {stride} for windows of {window} segments")
+    num_segments, device = len(features.audio), features.audio.device
+    starts = torch.tensor(window_starts(num_segments, window, stride), device=device)
+    inside = torch.arange(min(window, num_segments), device=device)
+    sums = None
+    for some in starts.split(batch_size):
+        segments = some.unsqueeze(1) + inside  # (B, W)
+        scores = score(*features.map(lambda x, segments=segments: x[segments])).double()  # (B, W, K)
+        if sums is None:
+            sums = scores.new_zeros(num_segments, scores.shape[-1])
+        sums.index_add_(0, segments.flatten(), scores.flatten(0, 1))
+    counts = torch.bincount((starts.unsqueeze(1) + inside).flatten(), minlength=num_segments)  # (T,)
+    return (sums / counts.unsqueeze(1)).float()
+
+
+@torch.inference_mode()
+def han_probs(
+    model: HAN,
+    features: AudioVisual[Tensor],
+    window: int = HAN_WINDOW,
+    stride: int = 1,
+    decoding: str = "video",
+) -> SegmentProbs:
+    """Probabilities of HAN, averaged over windows; a video of one window gets what HAN says of it.
+
+    Args:
+        features: (T, D) of each modality, the chosen ones concatenated.
+        decoding: what stands for the video around a segment: the window's MMIL-pooled "video" probability, or each
+            "modality"'s own (MA); averaged over windows as the segment's is.
+    """
+    model.eval()
+
+    def score(audio: Tensor, visual: Tensor) -> Tensor:
+        output = model(audio, visual)
+        of_window = {"video": (output.video_probs,) * 2, "modality": output.modality_probs}[decoding]  # (B, C) each
+        probs = output.logits.map(torch.sigmoid)  # (B, W, C)
+        return torch.cat([*probs, *(p.unsqueeze(1).expand_as(probs.audio) for p in of_window)], dim=-1)
+
+    averages = average_over_windows(score, features, window, stride).clamp(max=1)  # pooling may round up beyond 1
+    audio, visual, audio_around, visual_around = averages.chunk(4, dim=-1)
+    return SegmentProbs(AudioVisual(audio, visual), AudioVisual(audio_around, visual_around))
+
+
+@torch.inference_mode()
+def transformer_probs(
+    model: TemporalTransformer,
+    features: AudioVisual[Tensor],
+    texts: AudioVisual[Tensor],
+    thresholds: AudioVisual[Tensor] | None = None,
+    window: int = TRANSFORMER_WINDOW,
+    stride: int = TRANSFORMER_WINDOW // 2,
+) -> SegmentProbs:
+    """Probabilities of the temporal transformer for any events, averaged over windows: sigmoid(logit - threshold).
+
+    That is the soft label of paper Eq. 12 at temperature 1, so that 0.5 stands for the threshold.
+
+    Args:
+        features: (T, D) of each modality.
+        texts: text features of the events, (C, D).
+        thresholds: on the logits, (C,); None: 0.
+    """
+    model.eval()
+    shift = AudioVisual(0.0, 0.0) if thresholds is None else thresholds
+
+    def score(audio: Tensor, visual: Tensor) -> Tensor:
+        logits = model(audio, visual, *texts).logits  # (B, W, C)
+        return torch.cat(logits.map(lambda z, threshold: torch.sigmoid(z - threshold), shift), dim=-1)
+
+    return SegmentProbs(AudioVisual(*average_over_windows(score, features, window, stride).chunk(2, dim=-1)))

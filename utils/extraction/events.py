@@ -1,0 +1,70 @@
+"""Text features of a data set's classes, or of any event names, as files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.datasets import DATASETS
+from dataloaders.features import FEATURES, text_features_path
+from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
+from dataloaders.prompts import load_prompts as load_sentences
+from utils.extraction.computing import FeatureNetwork
+from utils.extraction.networks import Source
+from utils.extraction.text import PROMPTS_FILE, fill_in, hashed_words, read_prompts, text_features, tokenizer_of
+from utils.files import atomic_write, write_text
+
+EVENT_NAMES_FILE = "events.txt"  # beside the text features: the events, in the order of the rows
+WITH_SENTENCES = ("LLP", "AVE")  # data sets that data/valor_prompts.yaml has sentences for
+
+
+def classes_of(dataset: str) -> tuple[str, ...]:
+    """A data set's class names in order."""
+    return DATASETS[dataset].classes
+
+
+def sentences_of(encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None) -> list[str]:
+    """What the text encoder reads of each event, in order.
+
+    Args:
+        encoder: "clip" or "clap".
+        prompts: "event_names", or "valor": of a data set, the sentences of data/valor_prompts.yaml.
+        dataset: whose classes the events are; None: any names.
+    """
+    if prompts == "valor" and dataset in WITH_SENTENCES:
+        sentences = load_sentences(SENTENCES_FILE, dataset)
+        return list(sentences.audio if encoder == "clap" else sentences.visual)
+    prompt = read_prompts(PROMPTS_FILE, prompts)[encoder]
+    return [fill_in(prompt, event) for event in events]
+
+
+def write_event_features(
+    data_dir: Path,
+    networks: dict[str, FeatureNetwork],
+    source: Source,
+    dataset: str | None,
+    events: list[str] | None,
+    prompts: str = "event_names",
+) -> None:
+    """Write the text features (C, D) of event names for those of `networks` that read text, unless they are there.
+
+    Args:
+        dataset: whose classes to take where `events` is None; None: nothing is written without events.
+
+    Raises:
+        InputError: when prompts or a tokenizer are absent.
+    """
+    names = tuple(events) if events else classes_of(dataset) if dataset else ()
+    for feature, network in networks.items():
+        if not names or not FEATURES[feature].text_folder:
+            continue
+        path = text_features_path(data_dir, feature, prompts)
+        listed = path.with_name(EVENT_NAMES_FILE)
+        wanted = "\n".join(names) + "\n"
+        if path.exists() and listed.exists() and listed.read_text() == wanted:
+            continue
+        tokenize = hashed_words(feature) if source.drawn else tokenizer_of(feature, source.weights_dir)
+        sentences = sentences_of(feature, names, prompts, None if events else dataset)
+        features = text_features(network.network, tokenize, sentences)
+        with atomic_write(path) as file:
+            np.save(file, features)
+        write_text(listed, wanted)

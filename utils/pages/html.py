@@ -1,0 +1,60 @@
+"""Self-contained HTML files from the templates beside this file."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import write_text
+
+FOLDER = Path(__file__).parent
+
+
+def write_page(path: Path, template: str, title: str, data: dict) -> None:
+    """Write one HTML file with its style, script and data in it, atomically.
+
+    Nothing in it comes from the network, and its content security policy lets nothing come: only the script of the
+    template runs, known by its hash, so that no name out of an annotation file can become code.
+
+    Args:
+        template: name of `<template>.html`, `<template>.css` and `<template>.js`, after the common `base.css` and
+            `base.js`.
+        data: what the script shows, as JSON values.
+    """
+    style = _read("base.css") + _read(f"{template}.css")
+    script = _read("base.js") + _read(f"{template}.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    parts = {
+        "title": html.escape(title),
+        "policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data: file: 'self'; "
+        f"script-src 'sha256-{digest}'",
+        "style": style,
+        "script": script,
+        "data": embedded_json(data),
+    }
+    # One pass, so that a marker within the data stays what it is.
+    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda marker: parts[marker[1]], _read(f"{template}.html")))
+
+
+def embedded_json(data: dict) -> str:
+    """JSON that may stand in a script element: no `<` in it can end the element or open a comment.
+
+    Raises:
+        ValueError: when it holds NaN or infinity, which JSON has no word for.
+    """
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def packed(values: np.ndarray) -> str:
+    """The bytes of an array as base64, for typed arrays of the page's script: little-endian, row by row."""
+    little_endian = values.astype(values.dtype.newbyteorder("<"))
+    return base64.b64encode(little_endian.tobytes()).decode()
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

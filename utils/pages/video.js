@@ -1,0 +1,423 @@
+// The page of one video: player, frames, waveform and a row an event, all on one time axis.
+
+const ROW_HEIGHT = 26;
+const STRIP_HEIGHT = 56;
+const WAVE_HEIGHT = 38;
+const MAX_ZOOM = 64;
+
+const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
+
+const numEvents = data.events.length;
+const tracks = data.tracks.map((track) => ({
+  name: track.name,
+  audio: floatsOf(track.audio), // (T, C), row by row
+  visual: floatsOf(track.visual),
+  audioAround: track.audio_around && floatsOf(track.audio_around),
+  visualAround: track.visual_around && floatsOf(track.visual_around),
+}));
+const peaks = data.peaks && bytesOf(data.peaks);
+const strip = new Image();
+
+let threshold = data.threshold;
+let zoom = 1;
+let rows = []; // the rows drawn: {event, track, canvas}
+
+/** 0 for none, 1 audible, 2 visible, 3 both: where the segment's probability and that of the video around exceed it. */
+function stateOf(track, t, c) {
+  const i = t * numEvents + c;
+  const limit = Math.fround(threshold); // probabilities are float32, as where they were computed
+  const exceeds = (of, around) => of[i] > limit && (!around || around[i] > limit);
+  return (exceeds(track.audio, track.audioAround) ? 1 : 0) + (exceeds(track.visual, track.visualAround) ? 2 : 0);
+}
+
+// ---- the player: the video where it can be played, else only a position ----
+
+const video = byId("video");
+let plays = Boolean(data.video);
+let position = 0; // seconds, where no video can be played
+
+const now = () => (plays ? video.currentTime : position);
+
+function seek(seconds) {
+  position = Math.min(Math.max(seconds, 0), data.duration);
+  if (plays) video.currentTime = position;
+  follow();
+  update();
+}
+
+function togglePlay() {
+  if (!plays) return;
+  if (video.paused) video.play().catch(() => {});
+  else video.pause();
+}
+
+function withoutVideo(message) {
+  plays = false;
+  video.hidden = true;
+  byId("play").disabled = true;
+  byId("no-video").textContent = message;
+  byId("no-video").hidden = false;
+}
+
+function frame() {
+  update();
+  follow();
+  if (!video.paused && !video.ended) requestAnimationFrame(frame);
+}
+
+if (plays) {
+  video.addEventListener("error", () => withoutVideo(`This browser cannot play ${data.video_name}. The timeline works without it.`));
+  video.addEventListener("play", frame);
+  for (const type of ["play", "pause", "ended"]) {
+    video.addEventListener(type, () => (byId("play").textContent = video.paused ? "Play" : "Pause"));
+  }
+  for (const type of ["seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(type, update);
+  video.src = data.video;
+} else {
+  withoutVideo("The video itself is not part of this page.");
+}
+byId("play").addEventListener("click", togglePlay);
+
+// ---- the time axis ----
+
+const stage = byId("stage");
+const ruler = byId("ruler");
+
+/** Where the canvases begin, how wide they are, pixels a second, and the time at their left edge. */
+function axis() {
+  const width = ruler.clientWidth;
+  const scale = (width * zoom) / data.duration;
+  return { left: ruler.offsetLeft, width, scale, start: stage.scrollLeft / scale };
+}
+
+function timeAt(event) {
+  const { scale, start } = axis();
+  return start + (event.clientX - ruler.getBoundingClientRect().left) / scale;
+}
+
+/** Segments that are in sight, as [first, end). */
+function segmentsInSight({ start, width, scale }) {
+  return [Math.max(0, Math.floor(start)), Math.min(data.segments, Math.ceil(start + width / scale))];
+}
+
+function setZoom(wanted) {
+  const { width } = axis();
+  const held = now();
+  zoom = Math.min(Math.max(wanted, 1), MAX_ZOOM);
+  byId("zoom-out").disabled = zoom === 1;
+  byId("zoom-in").disabled = zoom === MAX_ZOOM;
+  layOut();
+  stage.scrollLeft = (held / data.duration) * width * zoom - width / 2;
+  draw();
+}
+
+function layOut() {
+  const view = byId("view");
+  view.style.width = `${stage.clientWidth}px`;
+  byId("extent").style.width = `${stage.clientWidth + ruler.clientWidth * (zoom - 1)}px`;
+}
+
+/** Keep the playhead in sight. */
+function follow() {
+  const { width, scale, start } = axis();
+  const x = (now() - start) * scale;
+  if (zoom > 1 && (x < 0 || x > width)) stage.scrollLeft += x - width * 0.1;
+}
+
+// ---- drawing ----
+
+function drawRuler(palette) {
+  const at = axis();
+  const context = cleared(ruler, at.width, 22);
+  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600];
+  const step = steps.find((seconds) => seconds * at.scale >= 46) || 7200;
+  context.font = "11px system-ui, sans-serif";
+  context.textBaseline = "top";
+  const [first, end] = segmentsInSight(at);
+  for (let t = first; t <= Math.min(end, data.duration); t++) {
+    const x = (t - at.start) * at.scale;
+    const labelled = t % step === 0;
+    if (!labelled && at.scale < 5) continue;
+    context.fillStyle = labelled ? palette.muted : palette.line;
+    context.fillRect(Math.round(x), labelled ? 14 : 17, 1, 8);
+    if (!labelled) continue;
+    const text = clock(t);
+    const width = context.measureText(text).width;
+    context.fillText(text, Math.min(Math.max(x - width / 2, 0), at.width - width), 1);
+  }
+}
+
+function drawStrip() {
+  const at = axis();
+  const context = cleared(byId("strip"), at.width, STRIP_HEIGHT);
+  const { count, width, height } = data.strip;
+  const shown = (width / height) * STRIP_HEIGHT;
+  // As many frames as fit, each the one of the middle of its place.
+  const places = Math.max(1, Math.round(at.width / shown));
+  const place = at.width / places;
+  const cut = Math.min(1, place / shown); // share of a frame's width that its place shows
+  for (let n = 0; n < places; n++) {
+    const time = at.start + ((n + 0.5) * place) / at.scale;
+    const index = Math.min(count - 1, Math.max(0, Math.floor((time / data.duration) * count)));
+    const from = index * width + (width * (1 - cut)) / 2;
+    context.drawImage(strip, from, 0, width * cut, height, n * place, 0, place - 1, STRIP_HEIGHT);
+  }
+}
+
+function drawWave(palette) {
+  const at = axis();
+  const context = cleared(byId("wave"), at.width, WAVE_HEIGHT);
+  context.fillStyle = palette.muted;
+  const perPixel = peaks.length / data.duration / at.scale;
+  for (let x = 0; x < at.width; x++) {
+    const from = Math.floor((at.start + x / at.scale) * (peaks.length / data.duration));
+    let peak = 0;
+    for (let i = from; i < Math.max(from + perPixel, from + 1) && i < peaks.length; i++) peak = Math.max(peak, peaks[i]);
+    const height = Math.max(1, (peak / 255) * WAVE_HEIGHT);
+    context.fillRect(x, (WAVE_HEIGHT - height) / 2, 1, height);
+  }
+}
+
+function drawRow({ event, track, canvas }, palette) {
+  const at = axis();
+  const context = cleared(canvas, at.width, ROW_HEIGHT);
+  const [first, end] = segmentsInSight(at);
+  context.fillStyle = palette.lane;
+  context.fillRect(0, 0, at.width, ROW_HEIGHT / 2 - 1);
+  context.fillRect(0, ROW_HEIGHT / 2 + 1, at.width, ROW_HEIGHT / 2 - 1);
+  const seam = at.scale > 7 ? 1 : 0; // between seconds, so that they can be counted
+  for (let t = first; t < end; t++) {
+    const state = stateOf(track, t, event);
+    if (!state) continue;
+    const x = (t - at.start) * at.scale;
+    const width = (Math.min(t + 1, data.duration) - t) * at.scale - seam;
+    const i = t * numEvents + event;
+    const alpha = (p) => 0.15 + 0.85 * p;
+    drawSecond(context, palette, state, x, Math.max(width, 0.5), 0, ROW_HEIGHT, alpha(track.audio[i]), alpha(track.visual[i]));
+  }
+}
+
+/** Everything that depends on the width, the zoom or the colours. */
+function draw() {
+  const palette = colours();
+  drawRuler(palette);
+  if (data.strip && strip.complete) drawStrip();
+  if (peaks) drawWave(palette);
+  for (const row of rows) drawRow(row, palette);
+  update();
+}
+
+/** Everything that depends on the position. */
+function update() {
+  const seconds = Math.min(now(), data.duration);
+  const { left, width, scale, start } = axis();
+  const x = (seconds - start) * scale;
+  const playhead = byId("playhead");
+  playhead.style.transform = `translateX(${left + x}px)`;
+  playhead.hidden = x < -1 || x > width + 1;
+  ruler.setAttribute("aria-valuenow", seconds.toFixed(1));
+  ruler.setAttribute("aria-valuetext", `${clock(seconds)} of ${clock(data.duration)}`);
+  showEventsAt(seconds);
+}
+
+let readout = ""; // what the panel shows, so that it changes only when it must
+
+function showEventsAt(seconds) {
+  const t = Math.min(Math.floor(seconds), data.segments - 1);
+  byId("now-time").textContent = clock(Math.floor(seconds * 10) / 10);
+  const key = `${t} ${threshold}`;
+  if (key === readout) return;
+  readout = key;
+  const items = [];
+  for (const track of tracks) {
+    for (let c = 0; c < numEvents; c++) {
+      const state = stateOf(track, t, c);
+      if (!state) continue;
+      const source = tracks.length > 1 ? [element("span", { className: "source" }, ` ${track.name}`)] : [];
+      const i = t * numEvents + c;
+      items.push(
+        element("li", {},
+          element("span", { className: "event" }, data.events[c], ...source),
+          meter("audible", track.audio[i], state & 1),
+          meter("visible", track.visual[i], state & 2)));
+    }
+  }
+  if (!items.length) items.push(element("li", { className: "nothing" }, "No event exceeds the threshold."));
+  byId("now-events").replaceChildren(...items);
+}
+
+function meter(kind, probability, on) {
+  const fill = element("i", { className: kind });
+  fill.style.width = `${100 * probability}%`;
+  return element("div", { className: on ? "meter" : "meter off" },
+    kind, element("span", { className: "bar" }, fill), element("b", {}, probability.toFixed(2)));
+}
+
+// ---- rows of events and their table, which depend on the threshold ----
+
+/** The spans of an event of a track: {kind, from, to, probability}. */
+function spansOf(track, c) {
+  const kinds = [
+    ["audible", 1, (i) => track.audio[i]],
+    ["visible", 2, (i) => track.visual[i]],
+    ["audio-visual", 3, (i) => Math.min(track.audio[i], track.visual[i])],
+  ];
+  return kinds.flatMap(([kind, bits, probability]) =>
+    runsOf(data.segments, (t) => ((stateOf(track, t, c) & bits) === bits ? 1 : 0)).map(([from, end]) => {
+      let sum = 0;
+      for (let t = from; t < end; t++) sum += probability(t * numEvents + c);
+      return { kind, from, to: Math.min(end, data.duration), probability: sum / (end - from) };
+    }));
+}
+
+/** "Dog: audible 0:02 to 0:05; visible 0:00 to 0:03", for those who do not see the row. */
+function inWords(heading, spans) {
+  const words = ["audible", "visible"].flatMap((kind) => {
+    const stretches = spans.filter((span) => span.kind === kind).map((span) => `${clock(span.from)} to ${clock(span.to)}`);
+    return stretches.length ? [`${kind} ${stretches.join(", ")}`] : [];
+  });
+  return `${heading}: ${words.join("; ") || "neither audible nor visible"}`;
+}
+
+function buildRows() {
+  const all = byId("all-events").checked;
+  const isTruth = (track) => track.audio.every((p) => p === 0 || p === 1);
+  rows = [];
+  const lines = [];
+  const elements = [];
+  for (let c = 0; c < numEvents; c++) {
+    const ofTracks = tracks.map((track) => spansOf(track, c));
+    if (!all && ofTracks.every((spans) => !spans.length)) continue;
+    tracks.forEach((track, n) => {
+      const heading = tracks.length > 1 ? `${data.events[c]}, ${track.name}` : data.events[c];
+      const canvas = element("canvas");
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", inWords(heading, ofTracks[n]));
+      const name = n ? [] : [data.events[c]];
+      if (tracks.length > 1) name.push(element("small", {}, `${n ? "" : " "}${track.name}`));
+      const label = element("div", { className: "label", title: heading }, ...name);
+      elements.push(element("div", { className: n ? "row event-row same-event" : "row event-row" }, label, canvas));
+      rows.push({ event: c, track, canvas });
+      for (const span of ofTracks[n]) lines.push({ heading: [data.events[c], track.name], certain: isTruth(track), ...span });
+    });
+  }
+  byId("rows").replaceChildren(...elements);
+  byId("no-events").hidden = rows.length > 0;
+  tableLines = lines;
+  fillTable();
+  draw();
+}
+
+let tableLines = [];
+
+/** Fill the table while it is open: of a long video it has thousands of lines. */
+function fillTable() {
+  const lines = byId("table-box").open ? tableLines : [];
+  lines.sort((a, b) => a.from - b.from);
+  byId("table").replaceChildren(...lines.map(({ heading, kind, from, to, probability, certain }) => {
+    const go = element("button", { type: "button", onclick: () => seek(from) }, clock(from));
+    const names = tracks.length > 1 ? heading : heading.slice(0, 1);
+    const cells = [go, clock(to), ...names, kind, certain ? "" : probability.toFixed(2)];
+    return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
+  }));
+}
+
+/** A call that runs at most once a frame, however often it is asked for. */
+function onceAFrame(work) {
+  let asked = false;
+  return () => {
+    if (asked) return;
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      work();
+    });
+  };
+}
+
+const rebuild = onceAFrame(buildRows);
+
+function setThreshold(value) {
+  threshold = value;
+  byId("threshold").value = value;
+  byId("threshold-value").textContent = value.toFixed(2);
+  readout = "";
+}
+
+byId("threshold").addEventListener("input", (event) => {
+  setThreshold(Number(event.target.value));
+  rebuild();
+});
+byId("all-events").addEventListener("change", buildRows);
+byId("table-box").addEventListener("toggle", fillTable);
+byId("zoom-in").addEventListener("click", () => setZoom(zoom * 2));
+byId("zoom-out").addEventListener("click", () => setZoom(zoom / 2));
+stage.addEventListener("scroll", onceAFrame(draw));
+
+// ---- pointer and keyboard ----
+
+const onTimeline = (event) => event.target instanceof HTMLCanvasElement;
+
+stage.addEventListener("click", (event) => {
+  if (onTimeline(event)) seek(timeAt(event));
+});
+ruler.addEventListener("pointerdown", (event) => ruler.setPointerCapture(event.pointerId));
+ruler.addEventListener("pointermove", (event) => {
+  if (event.buttons & 1) seek(timeAt(event));
+});
+stage.addEventListener("pointermove", (event) => {
+  const row = rows.find(({ canvas }) => canvas === event.target);
+  const t = Math.floor(timeAt(event));
+  if (t < 0 || t >= data.segments || !onTimeline(event)) return hideTooltip();
+  const stretch = `${clock(t)} to ${clock(Math.min(t + 1, data.duration))}`;
+  if (!row) return showTooltip(event, clock(Math.max(0, timeAt(event))), []);
+  const { track, event: c } = row;
+  const i = t * numEvents + c;
+  const probability = (of, around) => of[i].toFixed(3) + (around ? `, in the video around ${around[i].toFixed(3)}` : "");
+  const lines = [
+    stretch,
+    `audible ${probability(track.audio, track.audioAround)}`,
+    `visible ${probability(track.visual, track.visualAround)}`,
+  ];
+  showTooltip(event, tracks.length > 1 ? `${data.events[c]}, ${track.name}` : data.events[c], lines);
+});
+stage.addEventListener("pointerleave", hideTooltip);
+stage.addEventListener("wheel", (event) => {
+  if (!event.ctrlKey) return;
+  event.preventDefault();
+  setZoom(event.deltaY < 0 ? zoom * 2 : zoom / 2);
+}, { passive: false });
+
+document.addEventListener("keydown", (event) => {
+  const of = event.target;
+  const usesKeys = of.matches("input, select, textarea, video, button, summary");
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const moves = { ArrowLeft: now() - 1, ArrowRight: now() + 1, Home: 0, End: data.duration };
+  if (event.key in moves && !of.matches("input, select, video")) seek(moves[event.key]);
+  else if (event.key === " " && !usesKeys) togglePlay();
+  else return;
+  event.preventDefault();
+});
+
+// ---- start ----
+
+fillHeader();
+byId("num-events").textContent = numEvents;
+const columns = ["From", "To", "Event", ...(tracks.length > 1 ? ["Source"] : []), "", "Probability"];
+byId("table-head").append(...columns.map((name) => element("th", { scope: "col" }, name)));
+ruler.setAttribute("aria-valuemax", data.duration);
+setThreshold(threshold);
+if (data.strip) {
+  byId("strip-row").hidden = false;
+  strip.addEventListener("load", draw);
+  strip.src = data.strip.image;
+}
+byId("wave-row").hidden = !peaks;
+byId("zoom-out").disabled = true;
+layOut();
+buildRows();
+onAppearance(stage, () => {
+  layOut();
+  draw();
+});
