@@ -1,0 +1,102 @@
+"""Does LAVISH use both modalities? Classifiers on generated videos of which some classes need sound, some the picture
+and some both; each model with several seeds, on a small frozen backbone.
+
+    python -m experiments.lavish_proof --output_dir temp_lavish_proof
+
+Two backbones: with random weights, and trained from scratch on the pictures of the training clips. What is finished
+already is not trained again.
+"""
+
+import argparse
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from tqdm import tqdm
+
+import test_classifier
+import train_classifier
+from dataloaders.provenance import VIDEOS_MARKER
+from dataloaders.simulation.clips import write_data
+from utils.cli.run_folders import SUMMARY_FILE, newest_finished_run, run_entry_point
+from utils.errors import InputError
+from utils.reporting.classification import ClassifierRow, classifier_table
+from utils.reporting.tables import Table, format_text, write_tables
+from utils.training.loop import BEST_CHECKPOINT
+
+BACKBONE = ["--backbone", "vit_tiny_patch16_224", "--backbone_sizes"]
+BACKBONE += ["patch_size=8", "embed_dim=96", "depth=3", "num_heads=3"]
+SIZES = ["--image_size", "32", "--packed_size", "36", "--packed_frames", "2", "--num_frames", "1", "--frame_rate", "10"]
+SIZES += ["--sound", "small", "--head_dim", "64"]
+RECIPE = ["--lr", "3e-3", "--head_lr", "3e-3", "--schedule", "cosine", "--num_epochs", "25", "--batch_size", "32"]
+RECIPE += ["--eval_batch_size", "64", "--device", "cpu"]
+MODELS = {
+    "picture alone": ["--model", "vit_visual"],
+    "sound alone": ["--model", "vit_audio"],
+    "late fusion": ["--model", "late_fusion"],
+    "late fusion, all trained": ["--model", "late_fusion", "--train_backbone", "--lr", "5e-4"],
+    "plain adapters": ["--model", "lavish", "--no-cross_modal"],
+    "LAVISH": ["--model", "lavish"],
+}
+FROM_SCRATCH = ["--model", "vit_visual", "--train_backbone", "--lr", "5e-4", "--backbone_weights", "random"]
+
+
+def train(folder: Path, data_dir: Path, flags: list[str]) -> Path:
+    """Train one run, unless it is finished: the run's folder."""
+    try:
+        return newest_finished_run(folder, "Clips_", "")
+    except InputError:
+        where = ["--dataset", "UCF101", "--data_dir", data_dir, "--annotations_dir", data_dir / "lists"]
+        where += ["--output_dir", folder]
+        with redirect_stdout(io.StringIO()):  # the run's log has it
+            train_classifier.main([str(flag) for flag in (*where, *BACKBONE, *SIZES, *RECIPE, *flags)])
+        return newest_finished_run(folder, "Clips_", "The training did not finish.")
+
+
+def test_scores(run: Path, logs_dir: Path) -> dict[str, float]:
+    """Scores on the test split, percent by name."""
+    summary = logs_dir / run.name / SUMMARY_FILE
+    if not summary.is_file():
+        with redirect_stdout(io.StringIO()):
+            test_classifier.main(["--checkpoint_dir", str(run), "--logs_dir", str(logs_dir), "--device", "cpu"])
+    return json.loads(summary.read_text())["test"]
+
+
+def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
+    """Train and evaluate every model on both backbones with every seed."""
+    scratch = train(folder / "backbone", data_dir, [*FROM_SCRATCH, "--seed", "0"]) / BEST_CHECKPOINT
+    backbones = {"random": "random", "trained on pictures": str(scratch)}
+    rows = []
+    jobs = tqdm(total=len(backbones) * len(MODELS) * num_seeds, unit="run")
+    for backbone, weights in backbones.items():
+        for model, flags in MODELS.items():
+            scores = []
+            for seed in range(num_seeds):
+                place = folder / f"{backbone} {model} {seed}".replace(",", "").replace(" ", "_")
+                run = train(place, data_dir, [*flags, "--backbone_weights", weights, "--seed", str(seed)])
+                scores.append(test_scores(run, place / "test_logs"))
+                summary = json.loads((run / SUMMARY_FILE).read_text())
+                jobs.update()
+            counts = summary["trained_parameters"], summary["parameters"]
+            rows.append(ClassifierRow(f"{model}, backbone {backbone}", "test", scores, *counts, "generated videos"))
+    jobs.close()
+    return classifier_table("Classes that need sound, the picture, or both (generated videos)", {"top1": "top-1"}, rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=Path("temp_lavish_proof"))
+    parser.add_argument("--num_seeds", type=int, default=3)
+    parser.add_argument("--clips_per_group", type=int, default=4, help="of 25 groups in each of the six classes")
+    args = parser.parse_args(argv)
+    data_dir = args.output_dir / "videos"
+    if not (data_dir / VIDEOS_MARKER).is_file():
+        write_data(data_dir, args.clips_per_group, seconds=2.0, size=64, seed=0)
+    table = compare(args.output_dir, data_dir, args.num_seeds)
+    write_tables(args.output_dir / "proof", table)
+    print(format_text(table))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

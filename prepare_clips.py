@@ -1,0 +1,18 @@
+"""Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not."""
+
+from utils.cli.clips import ClipSettings, open_clips, settings_of_clips
+from utils.cli.run_folders import run_entry_point
+from utils.cli.settings import parse_settings
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse_settings(ClipSettings, __doc__, argv, settings_of_clips, fixed=("dataset", "model"))
+    data, pack = open_clips(settings)
+    for name, split in data.splits.items():
+        print(f"{settings.dataset} {name}: {split.num_clips} samples, {len(split.classes)} classes")
+    num_bytes = pack.frames.nbytes + pack.sound.nbytes
+    print(f"{len(pack.row_of)} items packed, {num_bytes / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

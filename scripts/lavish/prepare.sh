@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Pack the clips of AVE or UCF-101: frames and spectrograms, decoded once. Extra arguments go to prepare_clips.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+DATASET=${DATASET:-AVE} # or UCF101
+DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
+PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" prepare_clips.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --packed_dir "$PACKED_DIR" "$@"

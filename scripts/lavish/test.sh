@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Evaluate a classifier of clips on val and test. Extra arguments go to test_classifier.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # run of train.sh; empty: the newest finished one
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+LOGS_DIR=${LOGS_DIR:-test_logs}
+
+python test_classifier.py --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
+    ${CHECKPOINT_DIR:+--checkpoint_dir "$CHECKPOINT_DIR"} "$@"

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Train LAVISH, or what it is compared with (--model). Extra arguments go to train_classifier.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+DATASET=${DATASET:-AVE} # or UCF101
+DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
+PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
+BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-hub} # or random, or a file
+OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" train_classifier.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --packed_dir "$PACKED_DIR" --backbone_weights "$BACKBONE_WEIGHTS" --output_dir "$OUTPUT_DIR" "$@"

@@ -1,0 +1,79 @@
+"""Evaluate a trained classifier of clips on the validation and test split."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from utils.cli.clip_runs import ClipRun, TrainedClassifier, load_clip_run
+from utils.cli.clips import clip_batches
+from utils.cli.run_folders import SUMMARY_FILE, begin_output, finish_run, run_entry_point
+from utils.cli.settings import parse_settings
+from utils.evaluation.clips import ClipPredictions, predict_clips
+from utils.files import atomic_write
+from utils.method.classification import label_confusion
+from utils.reporting.classification import class_accuracy_table, label_confusion_table
+from utils.reporting.figures import confusion_matrix_figure
+from utils.reporting.tables import format_text, write_table, write_tables
+from utils.settings import setting
+
+# All that an evaluation may write.
+FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the evaluation of a classifier can be told."""
+
+    splits: tuple[str, ...] = setting(("val", "test"), "splits to evaluate", choices=("val", "test"))
+    which: TrainedClassifier = TrainedClassifier()
+
+
+def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredictions) -> None:
+    """Accuracy of each class, the confusion matrix, and all probabilities of one split."""
+    classes, unit = run.data.splits[split].classes, run.task.unit
+    matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(classes))
+    title = f"{run.name}, {split}"
+    write_table(folder / f"per_class_{split}.csv", class_accuracy_table(matrix, classes, title, unit, run.note))
+    write_table(folder / f"confusion_{split}.csv", label_confusion_table(matrix, classes, title, run.note))
+    marked = f"{title} ({run.note})" if run.note else title
+    confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), _foreground(classes), marked, unit)
+    with atomic_write(folder / f"probabilities_{split}.pt") as file:
+        torch.save({"samples": run.data.splits[split].sample_ids, "probs": predictions.logits.softmax(-1)}, file)
+
+
+def _foreground(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes without AVE's background, which the figure names itself."""
+    return classes[:-1] if classes[-1] == "background" else classes
+
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings(Settings, __doc__, argv)
+
+    # 2 Data and model
+    run = load_clip_run(settings.which)
+    folder = settings.which.logs_dir / run.name
+    log = begin_output(folder, settings, FILES)
+
+    # 3 Evaluation
+    scores = {}
+    for split in settings.splits:
+        batches = clip_batches(run.settings, run.data, run.pack, split, run.network, run.device)
+        predictions = predict_clips(run.network, batches, run.settings.device.eval_batch_size, run.precision)
+        scores[split] = run.task.score(predictions)
+        report_split(folder, run, split, predictions)
+
+    # 4 Report
+    trained = json.loads((run.folder / SUMMARY_FILE).read_text())
+    parameters = trained["trained_parameters"], trained["parameters"]
+    table = run.task.score_table(run.name, scores, parameters, run.note)
+    write_tables(folder / "scores", table)
+    finish_run(folder, scores)
+    log.info("\n" + format_text(table))
+    log.info(f"tables, per-class scores and confusion matrices: {folder}")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,172 @@
+"""Packed clips and the batches that are made of them."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dataloaders.clips import packing
+from dataloaders.clips.batches import Augmentation, ClipBatches
+from dataloaders.clips.packing import ClipFormat, decode_clip, open_pack
+from dataloaders.clips.splits import ClipData, ClipSource
+from dataloaders.clips.ucf101 import load_ucf101
+from dataloaders.video.frames import IMAGENET
+from tests.tiny_clips import write_tiny_ucf
+from utils.errors import InputError
+
+FORM = ClipFormat(num_frames=3, size=20, frame_rate=10, sound="small", choice="centres")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_tiny_ucf(tmp_path_factory.mktemp("ucf"))
+
+
+@pytest.fixture
+def data(written: Path, tmp_path: Path) -> ClipData:
+    shutil.copytree(written, tmp_path / "ucf")
+    return load_ucf101(tmp_path / "ucf", tmp_path / "ucf/lists", 1, tmp_path / "survey")
+
+
+def test_a_pack_holds_what_decoding_gives(data: ClipData, tmp_path: Path):
+    pack = open_pack(tmp_path, data.sources, FORM)
+    frames, sound = decode_clip(data.sources[5], FORM)
+    row = pack.row_of[data.sources[5].name]
+    assert np.array_equal(pack.frames[row], frames) and np.array_equal(pack.sound[row], sound)
+    assert pack.frames.dtype == np.uint8 and frames.std() > 10 and sound.std() > 0.1
+
+
+def test_a_whole_pack_is_opened_without_decoding(data: ClipData, tmp_path: Path, monkeypatch):
+    open_pack(tmp_path, data.sources, FORM)
+    monkeypatch.setattr(packing, "decode_clip", lambda *args: pytest.fail("decoded again"))
+    open_pack(tmp_path, data.sources, FORM)
+
+
+def test_a_killed_packing_goes_on_where_it_stopped(data: ClipData, tmp_path: Path, monkeypatch):
+    whole = open_pack(tmp_path / "whole", data.sources, FORM)
+    decoded = []
+
+    def killed(source, form):
+        if len(decoded) == 10:
+            raise KeyboardInterrupt
+        decoded.append(source.name)
+        return decode_clip(source, form)
+
+    monkeypatch.setattr(packing, "FLUSH_EVERY", 4)
+    monkeypatch.setattr(packing, "decode_clip", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_pack(tmp_path, data.sources, FORM)
+    assert not (tmp_path / FORM.folder_name / "pack.json").exists()
+    again = []
+    monkeypatch.setattr(packing, "decode_clip", lambda *args: again.append(args[0].name) or decode_clip(*args))
+    resumed = open_pack(tmp_path, data.sources, FORM)
+    assert np.array_equal(resumed.frames, whole.frames) and np.array_equal(resumed.sound, whole.sound)
+    assert 0 < len(again) < len(data.sources)
+
+
+def test_a_changed_file_is_packed_again(data: ClipData, tmp_path: Path):
+    before = open_pack(tmp_path, data.sources, FORM).frames[0].copy()
+    shutil.copy(data.sources[3].path, data.sources[0].path)
+    assert not np.array_equal(open_pack(tmp_path, data.sources, FORM).frames[0], before)
+
+
+def test_a_truncated_avi_is_named_and_the_others_are_packed(data: ClipData, tmp_path: Path, capsys):
+    path = data.sources[2].path
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(InputError, match=r"1 items that cannot be decoded") as error:
+        open_pack(tmp_path, data.sources, FORM)
+    assert path.name in str(error.value) and "--allow_missing" in str(error.value)
+    pack = open_pack(tmp_path, data.sources, FORM, allow_missing=True)
+    assert data.sources[2].name not in pack.row_of and len(pack.row_of) == len(data.sources) - 1
+    with pytest.raises(InputError, match="could not be decoded"):
+        open_pack(tmp_path, data.sources, FORM)
+
+
+def test_a_clip_without_sound_is_silent(written: Path):
+    source = ClipSource("mime", next((written / "videos/Mime").iterdir()))
+    _, waveform = decode_clip(source, replace(FORM, sound="waveform"))
+    assert waveform.shape == (160_000,) and not waveform.any()
+    _, banks = decode_clip(source, FORM)
+    assert (banks == banks[0, 0, 0]).all()
+
+
+def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
+    source = data.sources[0]
+    whole, _ = decode_clip(source, replace(FORM, num_frames=12))
+    piece, _ = decode_clip(replace(source, start=0.5, seconds=0.4), replace(FORM, num_frames=4))
+    assert np.array_equal(piece, whole[5:9])
+    with pytest.raises(InputError, match="before the item"):
+        decode_clip(replace(source, start=5.0, seconds=1.0), FORM)
+
+
+def test_too_little_room_is_said_before_anything_is_written(data: ClipData, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(InputError, match="GB for the pack"):
+        open_pack(tmp_path, data.sources, FORM)
+
+
+def batches(data: ClipData, tmp_path: Path, **settings) -> ClipBatches:
+    pack = open_pack(tmp_path / "packed", data.sources, FORM)
+    return ClipBatches(data.splits["train"], pack, torch.device("cpu"), **{"image_size": 16} | settings)
+
+
+def test_an_ordered_batch_is_the_normalised_central_crop(data: ClipData, tmp_path: Path):
+    split = batches(data, tmp_path)
+    pack = open_pack(tmp_path / "packed", data.sources, FORM)
+    batch = next(split.in_order(4))
+    row = pack.row_of[data.splits["train"].sources[1]]
+    expected = IMAGENET(pack.frames[row][:, 2:18, 2:18])
+    torch.testing.assert_close(batch.frames[1], torch.from_numpy(expected), rtol=0, atol=1e-6)
+    torch.testing.assert_close(batch.sound[1], torch.from_numpy(pack.sound[row].astype(np.float32)))
+    assert batch.labels.tolist() == data.splits["train"].labels[:4].tolist()
+
+
+def test_shuffled_batches_depend_on_seed_and_epoch_alone(data: ClipData, tmp_path: Path):
+    split = batches(data, tmp_path, augmentation=Augmentation(True, True, 8, 8))
+
+    def epoch(number: int) -> list[torch.Tensor]:
+        drawn = list(split.shuffled(3, 7, number))
+        return [
+            torch.cat([b.clips for b in drawn]),
+            torch.cat([b.frames for b in drawn]),
+            torch.cat([b.sound for b in drawn]),
+        ]
+
+    first, again, other = epoch(1), epoch(1), epoch(2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert sorted(other[0].tolist()) == sorted(first[0].tolist()) and not torch.equal(other[0], first[0])
+
+
+def test_spec_augment_blanks_bands_and_stretches_and_nothing_else(data: ClipData, tmp_path: Path):
+    plain = batches(data, tmp_path)
+    masked = batches(data, tmp_path, augmentation=Augmentation(max_masked_bands=10, max_masked_frames=10))
+    before = torch.cat([b.sound for b in plain.shuffled(4, 0, 1)])
+    after = torch.cat([b.sound for b in masked.shuffled(4, 0, 1)])
+    blanked = after != before
+    assert (after[blanked] == 0).all() and blanked.any()
+    whole_rows_or_columns = blanked.all(dim=-1, keepdim=True) | blanked.all(dim=-2, keepdim=True)
+    assert torch.equal(blanked & ~whole_rows_or_columns, torch.zeros_like(blanked))
+
+
+def test_a_flip_turns_all_frames_of_a_clip(data: ClipData, tmp_path: Path):
+    plain, flipped = batches(data, tmp_path), batches(data, tmp_path, augmentation=Augmentation(flip=True))
+    pairs = zip(next(plain.shuffled(12, 0, 1)).frames, next(flipped.shuffled(12, 0, 1)).frames, strict=True)
+    turned = [torch.equal(a.flip(-1), b) for a, b in pairs]
+    assert any(turned) and not all(turned)
+
+
+def test_more_than_was_packed_is_refused(data: ClipData, tmp_path: Path):
+    with pytest.raises(ValueError, match="packed"):
+        batches(data, tmp_path, image_size=24)
+    with pytest.raises(ValueError, match="packed"):
+        batches(data, tmp_path, num_frames=4)
+
+
+def test_the_manifest_names_every_item_and_its_file(data: ClipData, tmp_path: Path):
+    open_pack(tmp_path, data.sources, FORM)
+    manifest = json.loads((tmp_path / FORM.folder_name / "pack.json").read_text())
+    assert [item[0] for item in manifest["items"]] == [source.name for source in data.sources]

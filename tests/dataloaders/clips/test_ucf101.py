@@ -1,0 +1,124 @@
+"""UCF-101: lists, sound, pieces, and what is said of data that are not as they should be."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101
+from tests.tiny_clips import write_tiny_ucf
+from utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    return write_tiny_ucf(tmp_path_factory.mktemp("ucf"))
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    shutil.copytree(written, tmp_path / "ucf")
+    return tmp_path / "ucf"
+
+
+def load(folder: Path, **settings):
+    return load_ucf101(folder, folder / "lists", 1, folder / "packed", **settings)
+
+
+def test_only_clips_that_carry_sound_are_kept_and_their_number_is_said(folder: Path, capsys):
+    data = load(folder)
+    assert data.splits["train"].classes == ("Clap", "Drum")
+    assert len(data.sources) == 16
+    assert "16 of 24 clips carry sound, 2 of 3 classes" in capsys.readouterr().out
+    assert (folder / "packed" / SURVEY_FILE).read_text().count(",no\n") == 8
+
+
+def test_silent_clips_are_kept_when_they_are_asked_for(folder: Path):
+    data = load(folder, sound_only=False)
+    assert data.splits["train"].classes == ("Clap", "Drum", "Mime") and len(data.sources) == 24
+
+
+def test_the_survey_opens_no_file_again(folder: Path, monkeypatch):
+    load(folder)
+    monkeypatch.setattr("dataloaders.clips.ucf101.av.open", lambda path: pytest.fail(f"{path} was opened again"))
+    assert len(load(folder).sources) == 16
+
+
+def test_validation_holds_whole_groups_out_of_the_training_list(folder: Path):
+    splits = load(folder).splits
+
+    def groups(split: str) -> set[str]:
+        return {sample.split("_")[2] for sample in splits[split].sample_ids}
+
+    assert groups("test") == {"g01"} and groups("val") and not groups("val") & groups("train")
+    assert groups("val") | groups("train") == {"g02", "g03", "g04"}
+
+
+def test_pieces_of_64_frames_start_every_64_frames(tmp_path: Path):
+    folder = write_tiny_ucf(tmp_path / "long", seconds=6.5, clips=1)  # 130 frames at 20 a second
+    data = load(folder, pieces=True)
+    of_clip = [source for source in data.sources if source.name.startswith("Clap/v_Clap_g01_c01")]
+    assert [(source.name[-2:], source.start, source.seconds) for source in of_clip] == [
+        ("_0", 0, 3.2),
+        ("_1", 3.2, 3.2),
+    ]
+    assert data.splits["test"].num_clips == 4
+
+
+def test_clips_shorter_than_a_piece_are_counted_and_no_item_left_is_an_error(folder: Path, capsys):
+    with pytest.raises(InputError, match="long enough"):
+        load(folder, pieces=True)
+    assert "16 clips are shorter than 64 frames" in capsys.readouterr().out
+
+
+def test_a_listed_clip_without_a_file_is_named_and_may_be_left_out(folder: Path):
+    (folder / "videos/Drum/v_Drum_g02_c01.avi").unlink()
+    with pytest.raises(InputError, match=r"1 of 24 listed clips.*Drum/v_Drum_g02_c01.*--allow_missing"):
+        load(folder)
+    assert len(load(folder, allow_missing=True).sources) == 15
+
+
+def test_a_class_folder_too_many_is_an_error(folder: Path):
+    (folder / "videos/Yodel").mkdir()
+    with pytest.raises(InputError, match=r"1 folders that are no class: Yodel"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("Drum/v_Drum_g02_c01.avi 1", "class number 1; expected 2"),
+        ("Yodel/v_Yodel_g02_c01.avi 4", "unknown class Yodel"),
+        ("v_Drum.avi", "v_Drum.avi; expected"),
+        ("Clap/v_Clap_g02_c01.avi 1", "the clip of line 1 again"),
+    ],
+)
+def test_a_wrong_line_of_a_list_is_named(folder: Path, line: str, found: str):
+    path = folder / "lists/trainlist01.txt"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, line]) + "\n")
+    with pytest.raises(InputError, match=found) as error:
+        load(folder)
+    assert f"line {len(lines) + 1}" in str(error.value)
+
+
+def test_a_file_that_is_no_video_is_named(folder: Path):
+    (folder / "videos/Drum/v_Drum_g02_c01.avi").write_bytes(b"no video at all")
+    with pytest.raises(InputError, match=r"1 files that cannot be opened: .*v_Drum_g02_c01.avi"):
+        load(folder)
+
+
+def test_folds_that_list_the_same_clips_share_what_is_packed(folder: Path):
+    lists = folder / "lists"
+    numbers = {
+        name: number for number, name in (line.split() for line in (lists / "classInd.txt").read_text().splitlines())
+    }
+    test, train = ((lists / f"{name}list01.txt").read_text().splitlines() for name in ("test", "train"))
+    turned = {
+        "test": [line.split()[0] for line in train[:6]],
+        "train": [f"{line} {numbers[line.split('/')[0]]}" for line in test],
+    }
+    turned["train"] += train[6:]
+    for name, lines in turned.items():
+        (lists / f"{name}list02.txt").write_text("\n".join(lines) + "\n")
+    assert load_ucf101(folder, lists, 2, folder / "packed").sources == load(folder).sources

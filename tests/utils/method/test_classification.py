@@ -1,0 +1,31 @@
+"""Losses and scores where every clip has one class."""
+
+import torch
+import torch.nn.functional as F
+
+from utils.method.classification import binary_cross_entropy_of_softmax, label_confusion, top_k_accuracy
+
+
+def test_the_binary_loss_is_that_of_softmax_probabilities_against_one_hot_labels():
+    logits, labels = torch.randn(4, 3, 5, dtype=torch.float64), torch.randint(5, (4, 3))
+    expected = F.binary_cross_entropy(logits.softmax(-1), F.one_hot(labels, 5).double())
+    torch.testing.assert_close(binary_cross_entropy_of_softmax(logits, labels), expected)
+
+
+def test_the_binary_loss_stays_finite_where_a_wrong_class_is_certain():
+    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    loss = binary_cross_entropy_of_softmax(logits, torch.tensor([1]))
+    loss.backward()
+    torch.testing.assert_close(loss.item(), 400.0 / 3, rtol=1e-2, atol=0)
+    assert logits.grad.isfinite().all()
+
+
+def test_top_k_counts_labels_among_the_k_best():
+    logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+    labels = torch.tensor([0, 1, 2, 2])
+    assert [top_k_accuracy(logits, labels, k) for k in (1, 2, 5)] == [50.0, 75.0, 100.0]
+
+
+def test_confusion_has_the_truth_in_rows():
+    matrix = label_confusion(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 2]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
