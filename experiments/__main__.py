@@ -12,12 +12,13 @@ from experiments import drawings, tables
 from experiments.collecting import Experiment, Study
 from experiments.jobs import Runner
 from experiments.pipeline import PRESETS, Pipeline, load_preset
-from utils.device import PRECISIONS
-from utils.reports import format_text, write_table
-from utils.runs import run_entry_point
+from utils.cli.run_folders import run_entry_point
+from utils.reporting.tables import format_text, write_table
+from utils.training.device import PRECISIONS
 
 EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
     "table1": tables.table1,
+    "significance": tables.significance,
     "table2": tables.table2,
     "table3": tables.table3,
     "table4": tables.table4,

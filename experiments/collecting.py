@@ -6,9 +6,10 @@ from pathlib import Path
 
 from experiments.jobs import Job, Runner
 from experiments.pipeline import Pipeline
-from utils.evaluation import scores_by_level
-from utils.metrics import LevelScores, ParsingScores
-from utils.reports import Cell, Column, ParsingRow, Row, Table, parsing_table
+from utils.evaluation.compare import compare_runs
+from utils.evaluation.predictions import load_predictions
+from utils.method.metrics import LevelScores, ParsingScores, scores_by_level
+from utils.reporting.tables import LEVELS, Cell, Column, ParsingRow, Row, Table, parsing_table
 
 Scores = ParsingScores | LevelScores
 
@@ -75,6 +76,37 @@ def comparison(
             scores = [scores_of(runner.summary(job), segments_only=segments_only) for job in ours[name]]
             rows.append(ParsingRow(name, "test", scores, study.note("UnAV", "LLP") or "ours"))
     return parsing_table(title, rows, [*notes, *study.footnotes("UnAV", "LLP")])
+
+
+def against(study: Study, runner: Runner, reference: str, ours: Mapping[str, Sequence[Job]]) -> Table:
+    """Each of our rows against one of them by a paired bootstrap over LLP's test videos; seeds are averaged first.
+
+    Args:
+        reference: the name that the others are compared with.
+        ours: by name, the evaluations, one a seed.
+    """
+    predictions = {
+        name: [load_predictions(runner.finished_output(job), "test") for job in jobs] for name, jobs in ours.items()
+    }
+    chosen = tuple((level, "Type") for level in LEVELS)
+    rows = []
+    for name, runs in predictions.items():
+        if name == reference:
+            continue
+        compared = {(c.level, c.metric): c for c in compare_runs(runs, predictions[reference])}
+        cells = [Cell(v) for c in map(compared.get, chosen) for v in (c.difference, c.low, c.high, c.p_value)]
+        rows.append(Row((name,), tuple(cells), study.note("UnAV", "LLP") or "ours"))
+    columns = [
+        Column(column, level, 4 if column == "p" else 1)
+        for level in LEVELS
+        for column in ("difference", "2.5 %", "97.5 %", "p")
+    ]
+    notes = (
+        f"Type@AV of the method less that of {reference}; 95 % percentile interval and two-sided p of a paired "
+        "bootstrap over videos, 10,000 resamples. It says nothing about other seeds.",
+        *study.footnotes("UnAV", "LLP"),
+    )
+    return Table(f"Methods against {reference} on LLP", ("Method",), tuple(columns), tuple(rows), notes)
 
 
 def paired_values(

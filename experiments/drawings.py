@@ -7,10 +7,10 @@ import numpy as np
 from experiments.collecting import Experiment, Study, paired_values
 from experiments.jobs import Job, Runner
 from experiments.tables import without_defaults
-from utils.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
-from utils.paper import published_value
-from utils.predictions import Predictions, load_predictions
-from utils.reports import Cell, Column, Table
+from utils.evaluation.predictions import Predictions, load_predictions
+from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
+from utils.reporting.published import published_value
+from utils.reporting.tables import Cell, Column, Table
 
 # The paper gives the range of alpha, and the best value of each; the values between are ours.
 ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
@@ -55,7 +55,7 @@ def qualitative(study: Study) -> Experiment:
                 paths[-1],
                 f"{video} ({note})" if note else video,
                 truth.classes,
-                Timeline("Truth", truth.audio_truth[n], truth.visual_truth[n]),
+                Timeline("Truth", truth.truth.map(lambda events, n=n: events[n])),
                 [_timeline(name, of_method, video) for name, of_method in predictions.items()],
             )
         return paths
@@ -68,8 +68,8 @@ def varied_videos(predictions: Predictions, number: int) -> list[int]:
 
     Whatever the methods say of them: nothing is chosen by result.
     """
-    classes = (predictions.audio_truth | predictions.visual_truth).any(axis=1).sum(axis=1)  # (N,)
-    differ = (predictions.audio_truth != predictions.visual_truth).any(axis=(1, 2))  # (N,)
+    classes = (predictions.truth.audio | predictions.truth.visual).any(axis=1).sum(axis=1)  # (N,)
+    differ = (predictions.truth.audio != predictions.truth.visual).any(axis=(1, 2))  # (N,)
     videos = np.flatnonzero((classes >= 2) & differ)
     if not len(videos):
         videos = np.arange(len(predictions.sample_ids))
@@ -79,7 +79,7 @@ def varied_videos(predictions: Predictions, number: int) -> list[int]:
 
 def _timeline(name: str, predictions: Predictions, video: str) -> Timeline:
     n = predictions.sample_ids.index(video)
-    return Timeline(name, predictions.audio[n], predictions.visual[n])
+    return Timeline(name, predictions.events.map(lambda events: events[n]))
 
 
 def _variants(study: Study, **settings: object) -> tuple[Job, ...]:

@@ -13,20 +13,25 @@ import torch
 import yaml
 
 import find_exchange
+import find_noise_ratios
 import pseudo_label_generation
+import refine_labels
 import test_han
 import train_han
 import train_transformer
-from utils.device import select_device
+from utils.cli.run_folders import SUMMARY_FILE
+from utils.cli.settings import ARGS_FILE
 from utils.errors import InputError
 from utils.files import exclusive, write_text
-from utils.runs import ARGS_FILE, SUMMARY_FILE
+from utils.training.device import select_device
 
 ENTRY_POINTS: dict[str, Callable[[list[str]], None]] = {
     "train_transformer": train_transformer.main,
     "pseudo_label_generation": pseudo_label_generation.main,
     "train_han": train_han.main,
     "find_exchange": find_exchange.main,
+    "find_noise_ratios": find_noise_ratios.main,
+    "refine_labels": refine_labels.main,
     "test_han": test_han.main,
 }
 TRAINING = ("train_transformer", "train_han")  # make a run folder of their own and can --resume it

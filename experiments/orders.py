@@ -8,9 +8,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.cli.run_folders import run_entry_point
 from utils.errors import InputError
-from utils.reports import Cell, Column, Row, Table, format_markdown
-from utils.runs import run_entry_point
+from utils.reporting.tables import Cell, Column, Row, Table, format_markdown
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,15 @@ VIDEOS = "UWAV, {} % of the training videos"
 ORDERS = (
     Order("UWAV over HAN", "table1", TYPE, "UWAV", "HAN"),
     Order("UWAV over MA", "table1", TYPE, "UWAV", "MA"),
+    Order("UWAV over JoMoLD", "table1", TYPE, "UWAV", "JoMoLD"),
+    Order("UWAV over CMPAE", "table1", TYPE, "UWAV", "CMPAE"),
     Order("UWAV over VALOR", "table1", TYPE, "UWAV", "VALOR"),
+    Order("UWAV over LSLD", "table1", TYPE, "UWAV", "LSLD"),
+    Order("UWAV over CoLeaF", "table1", TYPE, "UWAV", "CoLeaf"),
+    Order("UWAV over LEAP", "table1", TYPE, "UWAV", "LEAP"),
+    Order("JoMoLD over MA", "table1", TYPE, "JoMoLD", "MA"),
+    Order("CMPAE over JoMoLD", "table1", TYPE, "CMPAE", "JoMoLD"),
+    Order("LSLD over VALOR", "table1", TYPE, "LSLD", "VALOR"),
     Order("UWAV over video labels only", "table1", TYPE, "UWAV", "Video labels only, UWAV's network"),
     Order("UWAV over HAN on AVE", "table2", "Accuracy", "UWAV", "HAN"),
     Order("UWAV over VALOR on AVE", "table2", "Accuracy", "UWAV", "VALOR"),

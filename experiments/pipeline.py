@@ -7,13 +7,13 @@ from pathlib import Path
 
 import yaml
 
+from dataloaders.provenance import SIMULATION_MARKER, feature_note
 from experiments.jobs import Job, make_job
 from utils.errors import InputError
-from utils.evaluation import is_simulated
 
 PRESETS_DIR = Path(__file__).resolve().parent / "presets"
 PRESETS = ("paper", "small", "tiny")
-SECTIONS = ("transformer", "uwav", "valor", "han", "ma")
+SECTIONS = ("transformer", "uwav", "valor", "han", "ma", "jomold", "cmpae", "lsld", "leap", "coleaf")
 
 
 def load_preset(name: str) -> dict[str, dict]:
@@ -46,7 +46,7 @@ class Pipeline:
 
     def simulated(self, dataset: str) -> bool:
         """Whether a data set's features are simulated, which every table has to say."""
-        return is_simulated(self.data_root / dataset)
+        return bool(feature_note(self.data_root / dataset))
 
     def pretraining(self) -> Job:
         """Stage 1, which all share."""
@@ -92,6 +92,22 @@ class Pipeline:
         exchange = self._job("find_exchange", f"exchange_LLP_seed{seed}", "LLP", settings, {"checkpoint_dir": base})
         return self._han("ma", "LLP", seed, {}, {"cleaned_label_dir": exchange})
 
+    def denoised(self, method: str, seed: int) -> Job:
+        """JoMoLD, or CMPAE and CoLeaF, which clean labels by the noise ratios of JoMoLD's estimator."""
+        estimator = self._han("jomold_base", "LLP", seed, {}, {})
+        inputs = {"checkpoint_dir": estimator}
+        noise = self._job("find_noise_ratios", f"noise_LLP_seed{seed}", "LLP", {"dataset": "LLP"}, inputs)
+        return self._han(method, "LLP", seed, {}, {"noise_ratio_dir": noise})
+
+    def lsld(self, seed: int) -> Job:
+        """HAN on segment labels from texts."""
+        labels = self._job("refine_labels", "labels_language_LLP", "LLP", {})
+        return self._han("lsld", "LLP", seed, {}, {"pseudo_label_dir": labels})
+
+    def leap(self, seed: int) -> Job:
+        """LEAP on VALOR's labels."""
+        return self._han("leap", "LLP", seed, {}, {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")})
+
     def evaluation(self, training: Job) -> Job:
         """Stage 4 of a stage-3 job."""
         return self._test(training, {"num_figures": 0})
@@ -122,7 +138,7 @@ class Pipeline:
     ) -> Job:
         data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
         where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
-        marker = data_dir / "simulation.yaml"
+        marker = data_dir / SIMULATION_MARKER
         data = sha256(marker.read_bytes()).hexdigest() if self.simulated(dataset) else ""
         return make_job(entry_point, name, {**where, **settings}, inputs, data)
 

@@ -3,12 +3,13 @@
 import statistics
 
 import train_han
-from experiments.collecting import Experiment, Study, comparison, paired_values
+from experiments.collecting import Experiment, Study, against, comparison, paired_values
 from experiments.jobs import Job, Runner
-from utils.checkpoints import load_checkpoint
-from utils.paper import published_methods, published_row, published_segment_row, published_value
-from utils.reports import Cell, Column, Row, Table
-from utils.training import LAST_STATE
+from utils.cli.settings import flat
+from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
+from utils.reporting.tables import Cell, Column, Row, Table
+from utils.training.checkpoints import load_checkpoint
+from utils.training.loop import LAST_STATE
 
 # The rows of Table 4/A8, as stage-3 settings. The last is UWAV.
 ABLATION: dict[str, dict[str, object]] = {
@@ -26,7 +27,7 @@ NUM_CLASSES = (25, 20, 15)
 
 def default_of(setting: str) -> object:
     """The paper's value of a stage-3 setting."""
-    return train_han.build_parser().get_default(setting)
+    return flat(train_han.Settings())[setting]
 
 
 def without_defaults(**settings: object) -> dict[str, object]:
@@ -36,15 +37,7 @@ def without_defaults(**settings: object) -> dict[str, object]:
 
 def table1(study: Study) -> Experiment:
     """Methods on LLP."""
-    pipeline = study.pipeline
-    ours = {
-        "HAN": study.over_seeds(pipeline.han),
-        "MA": study.over_seeds(pipeline.ma),
-        "VALOR": study.over_seeds(pipeline.valor),
-        "UWAV": study.over_seeds(pipeline.uwav),
-        "VALOR's labels, UWAV's network": study.over_seeds(pipeline.valor_with_uwav_network),
-        "Video labels only, UWAV's network": study.over_seeds(pipeline.video_labels_only),
-    }
+    ours = _methods_on_llp(study)
     published = {name: published_row("table1_llp", name) for name in published_methods("table1_llp")}
 
     def tables(runner: Runner) -> dict[str, Table]:
@@ -52,6 +45,30 @@ def table1(study: Study) -> Experiment:
         return {"table1": comparison(study, runner, title, ours, published)}
 
     return Experiment("table1", _all(ours), tables)
+
+
+def significance(study: Study) -> Experiment:
+    """Each of our rows of Table 1 against UWAV."""
+    ours = _methods_on_llp(study)
+    return Experiment("significance", _all(ours), lambda runner: {"significance": against(study, runner, "UWAV", ours)})
+
+
+def _methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
+    """Our rows of Table 1."""
+    pipeline = study.pipeline
+    return {
+        "HAN": study.over_seeds(pipeline.han),
+        "MA": study.over_seeds(pipeline.ma),
+        "JoMoLD": study.over_seeds(lambda seed: pipeline.denoised("jomold", seed)),
+        "CMPAE": study.over_seeds(lambda seed: pipeline.denoised("cmpae", seed)),
+        "VALOR": study.over_seeds(pipeline.valor),
+        "LSLD": study.over_seeds(pipeline.lsld),
+        "CoLeaf": study.over_seeds(lambda seed: pipeline.denoised("coleaf", seed)),
+        "LEAP": study.over_seeds(pipeline.leap),
+        "UWAV": study.over_seeds(pipeline.uwav),
+        "VALOR's labels, UWAV's network": study.over_seeds(pipeline.valor_with_uwav_network),
+        "Video labels only, UWAV's network": study.over_seeds(pipeline.video_labels_only),
+    }
 
 
 def table2(study: Study) -> Experiment:
@@ -105,7 +122,7 @@ def table_a5(study: Study) -> Experiment:
     evaluation = study.pipeline.timed_evaluation(training)
 
     def tables(runner: Runner) -> dict[str, Table]:
-        history = load_checkpoint(runner.finished_output(training) / LAST_STATE)["progress"][0]["history"]
+        history = load_checkpoint(runner.finished_output(training) / LAST_STATE)["progress"]["history"]
         epoch = statistics.median(scores["train_seconds"] for scores in history)
         record = runner.record(evaluation)
         paper = "table_a5_compute_rtx3090"

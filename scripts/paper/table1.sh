@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Table 1: HAN, MA, VALOR and UWAV on LLP. Arguments, such as --seeds and --preset: see `python -m experiments --help`.
+# Table 1: HAN, MA, JoMoLD, CMPAE, VALOR, LSLD, CoLeaF, LEAP and UWAV on LLP.
+# Arguments, such as --seeds and --preset: see `python -m experiments --help`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -8,5 +9,7 @@ ANNOTATIONS_ROOT=${ANNOTATIONS_ROOT:-$DATA_ROOT}
 RUNS_DIR=${RUNS_DIR:-temp_train_logs/paper} # finished runs in it are not repeated
 RESULTS_DIR=${RESULTS_DIR:-}                # empty: results, or results/<preset>
 
-python -m experiments table1 --data_root "$DATA_ROOT" --annotations_root "$ANNOTATIONS_ROOT" --runs_dir "$RUNS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" -m experiments table1 --data_root "$DATA_ROOT" --annotations_root "$ANNOTATIONS_ROOT" --runs_dir "$RUNS_DIR" \
     ${RESULTS_DIR:+--results_dir "$RESULTS_DIR"} "$@"

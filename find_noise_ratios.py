@@ -1,0 +1,111 @@
+"""JoMoLD, stage 2: estimate for each class how many of its video labels each modality does not have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import DataSettings, open_split
+from dataloaders.datasets import PARSED_DATASETS
+from dataloaders.noise_ratios import NoiseRatios, save_noise_ratios
+from dataloaders.subsets import Subset
+from models import HAN
+from utils.audio_visual import AudioVisual
+from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run, newest_finished_run, run_entry_point
+from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.evaluation.noise import noise_ratios_of_split
+from utils.method.label_denoising import LIMITS
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.settings import setting
+from utils.training.checkpoints import load_network
+from utils.training.device import DeviceSettings
+from utils.training.loop import BEST_CHECKPOINT
+
+NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "deterministic")
+WAY_OUT = "Run train_han.py --method jomold_base first, or give --checkpoint_dir."
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the estimation can be told; network and data default to those of the estimator's run."""
+
+    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
+    checkpoint_dir: Path | None = setting(
+        None, "the estimator's run (default: the newest finished one of jomold_base in runs_dir)"
+    )
+    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder in which runs are looked for")
+    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
+    output_dir: Path | None = setting(None, "folder of the ratios (default: <checkpoint_dir>/<dataset>_Noise)")
+    mean_batch_size: int = setting(128, "videos of each batch whose means are averaged (released: 128)", least=1)
+    audio_limit: float = setting(LIMITS.audio, "an audio label is noise below this share of its class's mean", above=0)
+    visual_limit: float = setting(LIMITS.visual, "the same of visual labels", above=0)
+    audio_smoothing: float = setting(0.0, "smoothing of the estimator's audio labels", least=0, most=1)
+    visual_smoothing: float = setting(0.1, "smoothing of its visual labels", least=0, most=1)
+    data: DataSettings = DataSettings()
+    subset: Subset = Subset()
+    num_heads: int = setting(1, "attention heads", least=1)
+    pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
+    device: DeviceSettings = DeviceSettings()
+
+
+def settings_of_run(settings: Settings) -> Mapping[str, object]:
+    """The estimator's run, and its settings."""
+    run_dir = settings.checkpoint_dir
+    if run_dir is None:
+        run_dir = newest_finished_run(settings.runs_dir, f"HAN_jomold_base_{settings.dataset}_", WAY_OUT)
+    of_run = read_settings(run_dir / ARGS_FILE, Settings)
+    return {**{name: value for name, value in of_run.items() if name not in NOT_FROM_RUN}, "checkpoint_dir": run_dir}
+
+
+def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:
+    """For each class: its videos, and the share of its labels that each modality does not seem to have."""
+    counts = annotations.video_labels.sum(dim=0)  # (C,)
+    rows = tuple(
+        Row((name,), tuple(map(Cell, values)))
+        for name, *values in zip(annotations.classes, counts.tolist(), *ratios.map(Tensor.tolist), strict=True)
+    )
+    columns = (Column("videos", decimals=0), Column("audio", "Noise ratio", 3), Column("visual", "Noise ratio", 3))
+    return Table(f"Noise ratios, {annotations.dataset} {annotations.split}", ("Class",), columns, rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings(Settings, __doc__, argv, settings_of_run)
+    output_dir = settings.output_dir or settings.checkpoint_dir / f"{settings.dataset}_Noise"
+    checkpoint = settings.checkpoint or settings.checkpoint_dir / BEST_CHECKPOINT
+    settings = with_settings(settings, output_dir=output_dir, checkpoint=checkpoint)
+    device, precision = settings.device.select()
+
+    # 2 Data and model
+    train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
+    annotations = train.annotations
+    expected = {
+        "num_classes": len(annotations.classes),
+        "audio_dim": train.widths.audio,
+        "visual_dim": train.widths.visual,
+    }
+    told = {"num_heads": settings.num_heads, "pre_norm": settings.pre_norm, "cross_attention": False}
+    estimator = load_network(HAN, checkpoint, expected, **told).to(device)
+
+    # 3 Noise ratios
+    log = begin_output(output_dir, settings, ("noise_ratios.*",))
+    smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
+    limits = AudioVisual(settings.audio_limit, settings.visual_limit)
+    ratios = noise_ratios_of_split(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
+    save_noise_ratios(NoiseRatios(settings.dataset, annotations.classes, ratios), output_dir)
+
+    # 4 Report
+    table = noise_table(annotations, ratios)
+    write_tables(output_dir / "noise_ratios", table)
+    log.info("\n" + format_text(table))
+    log.info(f"noise ratios: {output_dir}")
+    occurring = annotations.video_labels.any(dim=0)
+    audio, visual = ratios.map(lambda of_modality: torch.mean(of_modality[occurring]).item())
+    finish_run(output_dir, {"audio_mean": audio, "visual_mean": visual})
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

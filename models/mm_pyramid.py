@@ -1,0 +1,148 @@
+"""MM-Pyramid (Yu et al., ACM MM 2022): attention and dilated convolution at several temporal scales; LEAP's encoder."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.fast_layers import FastDropout, FastMultiheadAttention
+from models.layers import feed_forward
+from utils.audio_visual import AudioVisual
+
+
+class LocalAttention(FastMultiheadAttention):
+    """Multi-head attention that sees no further than it is told."""
+
+    def forward(self, query: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
+        """(B, T, D) attends to (B, S, D) -> (B, T, D).
+
+        Args:
+            near: (T, S) bool, False where a row may not attend to another; None: all may.
+        """
+        q, k, v = (self.split_heads(x) for x in self.project(query, context))
+        return self.out_proj(self.attend(q, k, v, near).transpose(1, 2).flatten(-2))
+
+
+class QueryNormLayer(nn.Module):
+    """Transformer layer that normalises the query alone, before attending; keys and values come in as they are.
+
+    Args:
+        dropout: of what the two sub-layers add, and inside the feed-forward one.
+        attention_dropout: of the attention weights.
+    """
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.attention = LocalAttention(dim, num_heads, attention_dropout)
+        self.linear1 = nn.Linear(dim, ffn_dim)
+        self.linear2 = nn.Linear(ffn_dim, dim)
+        self.norm1 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.dropout = FastDropout(dropout)
+
+    def forward(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
+        """x (B, T, D) attends to context (B, S, D), where `near` (T, S) is True -> (B, T, D)."""
+        return self.feed_forward(self.attend(x, context, near))
+
+    def attend(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
+        """The first half: (B, T, D) -> (B, T, D)."""
+        return x + self.dropout(self.attention(self.norm1(x), context, near))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The second half: (B, T, D) -> (B, T, D)."""
+        return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
+
+
+class Gates(nn.Module):
+    """sigmoid(L1 [own; cross])·own + sigmoid(L2 [own; cross])·cross."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.own = nn.Linear(2 * dim, dim)
+        self.cross = nn.Linear(2 * dim, dim)
+
+    def forward(self, own: Tensor, cross: Tensor) -> Tensor:
+        """(B, T, D) each -> (B, T, D)"""
+        both = torch.cat([own, cross], dim=-1)
+        return torch.sigmoid(self.own(both)) * own + torch.sigmoid(self.cross(both)) * cross
+
+
+class DilatedConvolution(nn.Module):
+    """relu(x + conv1x1(relu(conv3(x)))) over time, zeros beyond both ends of the video."""
+
+    def __init__(self, dim: int, dilation: int):
+        super().__init__()
+        self.wide = nn.Conv1d(dim, dim, 3, padding=dilation, dilation=dilation)
+        self.narrow = nn.Conv1d(dim, dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        convolved = self.narrow(F.relu(self.wide(x.transpose(1, 2)))).transpose(1, 2)
+        return F.relu(x + convolved)
+
+
+class PyramidLevel(nn.Module):
+    """One temporal scale: within 2^level seconds, each modality attends to itself and to the other."""
+
+    def __init__(self, level: int, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.reach = 2**level  # seconds
+        sizes = dim, num_heads, ffn_dim, dropout, attention_dropout
+        self.self_audio, self.self_visual = QueryNormLayer(*sizes), QueryNormLayer(*sizes)
+        self.cross = QueryNormLayer(*sizes)  # one for both directions
+        self.gates_audio, self.gates_visual = Gates(dim), Gates(dim)
+        self.convolution_audio, self.convolution_visual = (DilatedConvolution(dim, self.reach) for _ in range(2))
+
+    def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
+        """(B, T, D) each -> (B, T, D) of each modality"""
+        near = seconds_within(self.reach, audio.shape[1], audio.device)
+        audio_gated = self.gates_audio(self.self_audio(audio, audio, near), self.cross(audio, visual, near))
+        visual_gated = self.gates_visual(self.self_visual(visual, visual, near), self.cross(visual, audio, near))
+        return AudioVisual(self.convolution_audio(audio_gated), self.convolution_visual(visual_gated))
+
+
+def seconds_within(reach: int, num_segments: int, device: torch.device) -> Tensor:
+    """Which seconds s and t are at most `reach` apart: (T, T) bool."""
+    seconds = torch.arange(num_segments, device=device)
+    return (seconds.unsqueeze(1) - seconds).abs() <= reach
+
+
+class LevelFusion(nn.Module):
+    """The outputs of all levels, second by second, as one: a transformer layer over them, then a weighted sum.
+
+    The weights are sigmoids and do not sum to 1.
+    """
+
+    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.layer = QueryNormLayer(dim, num_heads, ffn_dim, dropout, attention_dropout)
+        self.weight = nn.Linear(dim, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """L tensors (B, T, D) -> (B, T, D)"""
+        stacked = torch.stack(list(levels), dim=2)  # (B, T, L, D)
+        rows = stacked.flatten(0, 1)  # (B·T, L, D)
+        rows = self.layer(rows, rows)
+        return (torch.sigmoid(self.weight(rows)) * rows).sum(dim=1).unflatten(0, stacked.shape[:2])
+
+
+class PyramidEncoder(nn.Module):
+    """Levels of growing reach, each on the output of the one before it, and their fusion for each modality."""
+
+    def __init__(
+        self, dim: int, num_heads: int, ffn_dim: int, num_levels: int, dropout: float, attention_dropout: float
+    ):
+        super().__init__()
+        sizes = dim, num_heads, ffn_dim, dropout, attention_dropout
+        self.levels = nn.ModuleList(PyramidLevel(level, *sizes) for level in range(num_levels))
+        self.fusion_audio, self.fusion_visual = LevelFusion(*sizes), LevelFusion(*sizes)
+
+    def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
+        """(B, T, D) each -> (B, T, D) of each modality"""
+        audio_levels, visual_levels = [], []
+        for level in self.levels:
+            audio, visual = level(audio, visual)
+            audio_levels.append(audio)
+            visual_levels.append(visual)
+        return AudioVisual(self.fusion_audio(audio_levels), self.fusion_visual(visual_levels))

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# LEAP (Zhou et al., ECCV 2024) on LLP: VALOR's labels, then train, then evaluate. Extra arguments go to train_han.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+DATA_DIR=${DATA_DIR:-data/LLP}
+ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
+OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
+LOGS_DIR=${LOGS_DIR:-test_logs}
+PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier framewise run; empty: make them now
+THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own. Simulated features need search
+GLOVE=${GLOVE:-}                       # word vectors in GloVe's text format; empty: glove.txt in DATA_DIR
+
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+data=(--data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR")
+if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
+    "$PYTHON" pseudo_label_generation.py --teacher framewise "${data[@]}" --runs_dir "$OUTPUT_DIR" \
+        ${THRESHOLDS:+--thresholds "$THRESHOLDS"}
+fi
+"$PYTHON" train_han.py --method leap "${data[@]}" --output_dir "$OUTPUT_DIR" ${GLOVE:+--glove "$GLOVE"} \
+    ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"
+"$PYTHON" test_han.py --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

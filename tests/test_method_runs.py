@@ -1,0 +1,196 @@
+"""JoMoLD, CMPAE, LSLD, LEAP and CoLeaF from training to evaluation, at a size that takes seconds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import find_noise_ratios
+import pseudo_label_generation
+import refine_labels
+import test_han
+import train_han
+from dataloaders.datasets import load_annotations
+from dataloaders.features import feature_path, text_features_path
+from dataloaders.noise_ratios import load_noise_ratios
+from dataloaders.pseudo_labels import load_pseudo_labels
+from dataloaders.subset_texts import NAMES_FILE, label_subsets, load_names, load_subset_texts, subset_text
+from tests.tiny_data import write_llp
+from tests.tiny_runs import assert_same_weights, newest
+from utils.cli.settings import read_args
+from utils.errors import InputError
+
+TINY = ["--dim", "16", "--ffn_dim", "24", "--batch_size", "4", "--checkpoint_every", "1"]
+CPU = ["--device", "cpu"]
+DENOISED = ("jomold", "cmpae", "coleaf")
+METHODS = (*DENOISED, "lsld", "leap")
+
+
+class Tiny:
+    """A folder of data, and one of runs with what the methods need before their own training."""
+
+    def __init__(self, folder: Path):
+        self.data, self.runs, self.logs = write_llp(folder / "LLP"), folder / "runs", folder / "logs"
+        data = ["--data_dir", str(self.data)]
+        self.train("jomold_base")
+        find_noise_ratios.main(["--runs_dir", str(self.runs), *CPU])
+        refine_labels.main([*data, "--runs_dir", str(self.runs), *CPU])
+        framewise = ["--teacher", "framewise", "--thresholds", "search"]
+        pseudo_label_generation.main([*framewise, *data, "--runs_dir", str(self.runs), *CPU])
+
+    def train(self, method: str, *flags: str) -> Path:
+        """A run of two epochs, with labels from earlier runs in the same folder."""
+        where = ["--data_dir", str(self.data), "--output_dir", str(self.runs)]
+        gates = ["--gates_epoch", "1"] if method == "cmpae" else []
+        train_han.main(["--method", method, *where, "--num_epochs", "2", *TINY, *CPU, *gates, *flags])
+        return newest(self.runs, f"HAN_{method}_LLP_")
+
+    def evaluate(self, run: Path, *flags: str) -> Path:
+        test_han.main(["--checkpoint_dir", str(run), "--logs_dir", str(self.logs), "--num_figures", "0", *CPU, *flags])
+        return self.logs / run.name
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny(tmp_path_factory.mktemp("methods"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_and_is_evaluated_beside_its_published_scores(tiny: Tiny, method: str):
+    run = tiny.train(method)
+    summary = json.loads((run / "summary.json").read_text())
+    args = read_args(run / "args.yaml")
+    assert (args["select_on"] or "segment_Type") in summary and summary["best_epoch"] in (1, 2)
+    scores = (tiny.evaluate(run) / "scores.txt").read_text()
+    published = {"jomold": "JoMoLD", "cmpae": "CMPAE", "coleaf": "CoLeaf", "lsld": "LSLD", "leap": "LEAP"}[method]
+    assert f"{published} (published)" in scores and "UWAV (published)" in scores
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_that_is_resumed_ends_as_an_uninterrupted_one(tiny: Tiny, method: str):
+    whole = tiny.train(method)
+    part = tiny.train(method, "--num_epochs", "1")
+    assert part != whole
+    train_han.main(["--resume", str(part), "--num_epochs", "2"])
+    assert_same_weights(whole, part)
+
+
+def test_noise_ratios_and_labels_are_found_in_the_newest_runs(tiny: Tiny):
+    run = tiny.train("cmpae")
+    assert Path(read_args(run / "args.yaml")["noise_ratio_dir"]).name == "LLP_Noise"
+    run = tiny.train("lsld")
+    assert Path(read_args(run / "args.yaml")["pseudo_label_dir"]).parent.name.startswith("Language_LLP_")
+
+
+def test_methods_without_their_labels_say_what_to_run(tiny: Tiny, tmp_path: Path):
+    flags = ["--data_dir", str(tiny.data), "--output_dir", str(tmp_path), *CPU]
+    for method, script in (("jomold", "find_noise_ratios.py"), ("lsld", "refine_labels.py")):
+        with pytest.raises(InputError, match=script):
+            train_han.main(["--method", method, *flags])
+
+
+def test_noise_ratios_are_shares_of_labels(tiny: Tiny):
+    folder = newest(tiny.runs, "HAN_jomold_base_LLP_") / "LLP_Noise"
+    train = load_annotations("LLP", tiny.data, "train")
+    ratios = load_noise_ratios(folder, "LLP", train.classes).ratios
+    counts = train.video_labels.sum(dim=0)
+    for of_modality in ratios:
+        noisy = of_modality * counts
+        torch.testing.assert_close(noisy, noisy.round(), rtol=0, atol=1e-5)
+        assert ((of_modality >= 0) & (of_modality <= 1)).all()
+    assert (folder / "noise_ratios.md").exists()
+
+
+def test_language_labels_are_those_of_a_plain_loop(tiny: Tiny):
+    train = load_annotations("LLP", tiny.data, "train")
+    pseudo = load_pseudo_labels(newest(tiny.runs, "Language_LLP_") / "LLP_Dataset", train)
+    names = load_names(NAMES_FILE, "LLP", train.classes)
+    for modality, feature, labels in (
+        ("audio", "clap", pseudo.labels.audio),
+        ("visual", "clip", pseudo.labels.visual),
+    ):
+        texts = load_subset_texts(tiny.data, feature)
+        for n, feature_id in enumerate(train.feature_ids):
+            subsets = [*label_subsets(train.video_labels[n].nonzero().flatten().tolist()), ()]
+            rows = np.load(feature_path(tiny.data, feature, feature_id))
+            for t in range(10):
+                cosines = [
+                    float(rows[t] @ texts.of([subset_text(subset, names, modality)])[0].numpy()) for subset in subsets
+                ]
+                best = subsets[int(np.argmax(cosines))]
+                assert tuple(labels[10 * n + t].nonzero().flatten().tolist()) == best
+
+
+def test_visual_language_labels_are_probabilities_and_audio_ones_are_hard(tiny: Tiny):
+    train = load_annotations("LLP", tiny.data, "train")
+    pseudo = load_pseudo_labels(newest(tiny.runs, "Language_LLP_") / "LLP_Dataset", train)
+    audio, visual = pseudo.logits.map(torch.sigmoid)
+    assert torch.equal(audio, pseudo.labels.audio.float())
+    assert ((visual > 0) & (visual < 1)).any() and torch.isfinite(visual).all()
+
+
+def test_class_gates_are_searched_with_the_checkpoint_of_the_named_epoch(tiny: Tiny):
+    run = tiny.train("cmpae")
+    assert "visual gates of checkpoint_epoch_001.pt" in (tiny.evaluate(run) / "log.txt").read_text()
+    best = tiny.evaluate(run, "--gates_epoch", "0", "--output_dir", str(tiny.logs / "best"))
+    assert best == tiny.logs / run.name
+    assert "visual gates of checkpoint_best.pt" in (tiny.logs / "best" / "log.txt").read_text()
+
+
+def test_scores_of_events_in_one_modality_come_on_request(tiny: Tiny):
+    run = tiny.train("coleaf")
+    without = tiny.evaluate(run)
+    assert not (without / "unimodal_scores.md").exists()
+    folder = tiny.evaluate(run, "--unimodal_scores")
+    assert (folder / "unimodal_scores.md").exists()
+    scores = json.loads((folder / "summary.json").read_text())["test"]
+    assert scores["unimodal_segment_AV"] == scores["segment_AV"] and len(scores) == 20
+
+
+@pytest.mark.parametrize("select_on", ["event_AV", "mean", "unimodal_mean", "unimodal_segment_A"])
+def test_the_best_epoch_is_selected_by_any_score(tiny: Tiny, select_on: str):
+    run = tiny.train("han", "--select_on", select_on)
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+    best = max(history, key=lambda scores: scores[select_on])
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary[select_on] == best[select_on]
+    if select_on == "mean":
+        ten = [best[f"{level}_{name}"] for level in ("segment", "event") for name in ("A", "V", "AV", "Type", "Event")]
+        assert best["mean"] == pytest.approx(sum(ten) / 10)
+
+
+def test_leap_without_word_vectors_says_where_to_get_them(tiny: Tiny, tmp_path: Path):
+    with pytest.raises(InputError, match=r"glove\.6B\.300d"):
+        tiny.train("leap", "--glove", str(tmp_path / "absent.txt"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--mixup",), "--mixup"),
+        (("--guided_labels", "denoised"), "--guided_labels"),
+        (("--cross_share", "0.7"), "--cross_share"),
+        (("--mutual_weight", "1"), "--mutual_weight"),
+    ],
+)
+def test_what_a_network_cannot_do_is_refused(tiny: Tiny, flags: tuple[str, ...], message: str):
+    with pytest.raises(InputError, match=message):
+        tiny.train("leap", *flags)
+
+
+def test_han_and_ma_are_decoded_as_their_own_code_decodes(tiny: Tiny):
+    for method, decoding in (("han", "video"), ("ma_base", "modality")):
+        assert read_args(tiny.train(method) / "args.yaml")["decoding"] == decoding
+    run = tiny.train("han", "--decoding", "modality")
+    assert read_args(run / "args.yaml")["decoding"] == "modality"
+
+
+def test_labels_need_the_texts_of_every_subset(tiny: Tiny, tmp_path: Path):
+    data = shutil.copytree(tiny.data, tmp_path / "LLP")
+    path = text_features_path(data, "clip").parent / "lsld_texts.txt"
+    path.write_text(path.read_text().replace("other", "nothing"))
+    with pytest.raises(InputError, match="no text 'other'"):
+        refine_labels.main(["--data_dir", str(data), "--runs_dir", str(tmp_path / "runs"), *CPU])

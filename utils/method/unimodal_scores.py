@@ -1,0 +1,30 @@
+"""F-scores of events in one modality alone, which CoLeaF reports and selects by (Sardari et al., ECCV 2024)."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from utils.audio_visual import AudioVisual
+from utils.method.metrics import LevelScores, ParsingScores, parsing_scores
+
+
+def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
+    """Scores of audible-only and visible-only events: (N, T, C) bool each -> scores in percent.
+
+    A segment's event counts as audible-only where it is audible and not visible, in the truth as in the prediction;
+    visible-only mirrors it. A and V are the F-scores of these, Event pools both, AV is that of `parsing_scores`, and
+    Type the mean of the three.
+    """
+    whole = parsing_scores(prediction, truth)
+    alone = parsing_scores(in_one_modality(prediction), in_one_modality(truth))
+
+    def level(own: LevelScores, of_both: LevelScores) -> LevelScores:
+        mean = (own.audio + own.visual + of_both.audio_visual) / 3
+        return replace(own, audio_visual=of_both.audio_visual, type_at_av=mean)
+
+    return ParsingScores(level(alone.segment, whole.segment), level(alone.event, whole.event))
+
+
+def in_one_modality(events: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
+    """What is audible and not visible, and what is visible and not audible: (N, T, C) bool each."""
+    return AudioVisual(events.audio & ~events.visual, events.visual & ~events.audio)
