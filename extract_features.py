@@ -3,6 +3,9 @@
 Exit status: 0 when every feature is there, 1 when some are not (`failures.csv` says which and why), 2 for wrong input.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import sys
 from dataclasses import replace
@@ -11,7 +14,7 @@ from pathlib import Path
 from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES
 from dataloaders.provenance import record_extraction
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.extraction.events import write_event_features
 from utils.extraction.inputs import RECIPES

@@ -1,5 +1,8 @@
 """MA, stage 2: find by exchanging modalities which labels of the training videos each modality does not show."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +22,9 @@ from utils.cli.run_folders import (
     begin_output,
     finish_run,
     newest_finished_run,
-    run_entry_point,
 )
 from utils.cli.settings import ARGS_FILE, parse_settings, read_args, read_settings, with_settings
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import error_rates, exchange_modalities
 from utils.evaluation.tasks import true_events

@@ -1,5 +1,8 @@
 """JoMoLD, stage 2: estimate for each class how many of its video labels each modality does not have."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +17,9 @@ from dataloaders.noise_ratios import NoiseRatios, save_noise_ratios
 from dataloaders.subsets import Subset
 from models import HAN
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run, newest_finished_run, run_entry_point
+from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run, newest_finished_run
 from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.entry_point import run_entry_point
 from utils.evaluation.noise import noise_ratios_of_split
 from utils.method.label_denoising import LIMITS
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables

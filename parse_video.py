@@ -7,6 +7,9 @@ MODEL is a run folder of train_han.py or train_transformer.py, a folder exported
 the id of such a repository on the Hugging Face hub. docs/own_video.md says what comes out.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import tempfile
 from contextlib import ExitStack
@@ -17,8 +20,9 @@ import torch
 from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import newest_finished_run, run_entry_point
+from utils.cli.run_folders import newest_finished_run
 from utils.cli.trained import open_trained, thresholds_of
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
 from utils.extraction.inputs import RECIPES

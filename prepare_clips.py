@@ -1,8 +1,11 @@
 """Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from utils.cli.clips import ClipSettings, open_clips, settings_of_clips
-from utils.cli.run_folders import run_entry_point
 from utils.cli.settings import parse_settings
+from utils.entry_point import run_entry_point
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,6 +3,9 @@
 With `--teacher framewise` without it: each segment by itself from CLIP and CLAP, as the baseline VALOR does.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
@@ -22,9 +25,9 @@ from utils.cli.run_folders import (
     create_run_dir,
     finish_run,
     newest_finished_run,
-    run_entry_point,
 )
 from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.tasks import SplitScores, task_of, true_events
 from utils.evaluation.teachers import (
@@ -98,26 +101,41 @@ def find_settings(settings: Settings) -> Settings:
 
 
 def settings_of_framewise(settings: Settings) -> dict[str, object]:
-    """Thresholds and prompts of the framewise teacher."""
+    """Thresholds and prompts of the framewise teacher. Raises InputError for what it would ignore."""
+    for flag, given in (
+        ("--transformer_dir", settings.transformer_dir),
+        ("--checkpoint", settings.checkpoint),
+        ("--num_heads", settings.num_heads),
+    ):
+        if given is not None:
+            expected = "none with --teacher framewise, which has no network of ours"
+            raise InputError(flag, str(given), expected, "Leave out the flag, or the teacher.")
     prompts = settings.framewise.prompts
     if prompts == "auto":
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
     if prompts == "valor":
         load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
     thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
+    if thresholds == "fixed" and settings.threshold_type != Settings.threshold_type:
+        found, expected = settings.threshold_type, "none with fixed thresholds"
+        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
     return {"prompts": prompts, "thresholds": thresholds, "run_dir": None}
 
 
 def settings_of_run(settings: Settings) -> dict[str, object]:
     """The stage-1 run of the temporal transformer, with its weights and heads."""
-    if settings.thresholds == "fixed" or settings.framewise.prompts == "valor":
+    defaults = FramewiseSettings()
+    own = defaults, FramewiseSettings(prompts="event_names")  # what args.yaml says of this teacher is no contradiction
+    if settings.thresholds == "fixed" or settings.framewise not in own:
         raise InputError(
             "--teacher",
-            "temporal_transformer with VALOR's thresholds or prompts",
+            "temporal_transformer with VALOR's thresholds, prompts or scales",
             "searched thresholds and the event names that it was trained with",
-            "Leave out --thresholds and --prompts, or choose --teacher framewise.",
+            "Leave out these flags, or choose --teacher framewise.",
         )
     run_dir = settings.transformer_dir
+    if run_dir is not None and not run_dir.is_dir():
+        raise InputError(run_dir, "no such folder", "a run of train_transformer.py", "Correct --transformer_dir.")
     if run_dir is None and settings.checkpoint is None:
         way_out = "Run train_transformer.py first, or give --transformer_dir."
         run_dir = newest_finished_run(settings.runs_dir, "TemporalTransformer_", way_out)
@@ -172,13 +190,13 @@ def main(argv: list[str] | None = None) -> None:
     device, precision = settings.device.select()
     output_dir, task = settings.output_dir, task_of(settings.dataset)
     note = feature_note(settings.data.folder(settings.dataset))
-    log = begin_output(output_dir, settings, FILES)
 
     # 2 Data
     splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS}
     texts = open_texts(settings.dataset, settings.data, device, settings.framewise.prompts)
 
     # 3 Model
+    log = begin_output(output_dir, settings, FILES)
     teacher = make_teacher(settings, splits["val"], texts, precision, log)
 
     # 4 Pseudo-labels

@@ -1,5 +1,8 @@
 """LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`)."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +15,9 @@ from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
 from dataloaders.subset_texts import NAMES_FILE, load_names, load_subset_texts
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run, run_entry_point
+from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run
 from utils.cli.settings import parse_settings, with_settings
+from utils.entry_point import run_entry_point
 from utils.evaluation.language import class_cosines, language_labels
 from utils.evaluation.tasks import task_of, true_events
 from utils.method.label_refinement import softened_labels

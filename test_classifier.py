@@ -1,5 +1,8 @@
 """Evaluate a trained classifier of clips on the validation and test split."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +11,9 @@ import torch
 
 from utils.cli.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from utils.cli.clips import clip_batches
-from utils.cli.run_folders import SUMMARY_FILE, begin_output, finish_run, run_entry_point
+from utils.cli.run_folders import SUMMARY_FILE, begin_output, finish_run
 from utils.cli.settings import parse_settings
+from utils.entry_point import run_entry_point
 from utils.evaluation.clips import ClipPredictions, predict_clips
 from utils.files import atomic_write
 from utils.method.classification import label_confusion

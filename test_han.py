@@ -1,5 +1,8 @@
 """Stage 4: evaluate a trained HAN on the validation and test split."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
@@ -7,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
@@ -22,11 +24,12 @@ from utils.cli.run_folders import (
     is_one_of_several,
     newest_finished_run,
     open_log,
-    run_entry_point,
     run_name,
     seed_folders,
 )
 from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.evaluation.tasks import Events, SplitScores, task_of, true_events
@@ -38,6 +41,7 @@ from utils.reporting.tables import Table, format_text, write_tables
 from utils.settings import setting
 from utils.training.checkpoints import load_network
 from utils.training.device import DeviceSettings, Precision, select_device
+from utils.training.events import EventLog
 from utils.training.loop import BEST_CHECKPOINT
 
 # What a checkpoint's shapes do not tell, and where its data lie: taken from the run's own settings.
@@ -90,7 +94,9 @@ class Settings:
     checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
     method: str = setting("uwav", "whose published scores are printed beside, with UWAV's", choices=METHODS)
     dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    num_heads: int = setting(16, "attention heads", least=1)
+    num_heads: int | None = setting(
+        None, "attention heads (default: as the run says; needed for a checkpoint without a run)", least=1
+    )
     pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
     encoder_order: str = setting("sequential", "order of the encoder", choices=("sequential", "parallel"))
     network: str = setting("han", "network", choices=NETWORKS)
@@ -122,8 +128,18 @@ def settings_of_run(settings: Settings) -> Mapping[str, object]:
 
 
 def fill_in_folders(settings: Settings) -> Settings:
-    """The settings with the files and folders that follow from the run."""
+    """The settings with the files and folders that follow from the run.
+
+    Raises:
+        InputError: when there is no such run, or nothing tells the number of heads, which the weights do not.
+    """
     run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
+    if run_dir is not None and not run_dir.is_dir():
+        raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
+    if settings.num_heads is None:
+        found = f"no number of attention heads, and no {ARGS_FILE} of a run that would tell"
+        expected = "the number that it was trained with, which the weights do not tell"
+        raise InputError(checkpoint or run_dir, found, expected, "Give --num_heads; the released recipe has 16.")
     name = run_name(run_dir) if run_dir else checkpoint.stem
     return with_settings(
         settings,
@@ -210,6 +226,14 @@ def draw_timelines(folder: Path, split: SplitBatches, prediction: Events, truth:
         )
 
 
+def check_figure_videos(names: Sequence[str], splits: dict[str, SplitBatches]) -> None:
+    """Raises InputError for names that are no video of the evaluated splits."""
+    known = {sample_id for split in splits.values() for sample_id in split.annotations.sample_ids}
+    if unknown := [name for name in names if name not in known]:
+        found, expected = f"{', '.join(unknown)}", f"videos of {', '.join(splits)}"
+        raise InputError("--figure_videos", found, expected, "Name them as the annotation files do.")
+
+
 def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int) -> list[int]:
     """The named videos of a split, else `number` videos spread evenly over it."""
     if names:
@@ -224,22 +248,25 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
     log = begin_output(folder, settings, FILES)
     decoding = settings.decoding
     gates = find_class_gates(settings, precision, log)
+    if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
+        told = f"encoder_order {settings.encoder_order}, pre_norm {settings.pre_norm}, decoding {decoding.decoding}"
+        log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
     scores: SplitScores = {}
-    with SummaryWriter(str(folder)) as writer:
-        for name, split in splits.items():
-            annotations = split.annotations
-            batch_size, share = settings.device.eval_batch_size, decoding.cross_share
-            output = run_han(model, split, batch_size, precision, cross_share=share)
-            prediction, truth = task.decode(output, decoding, gates), true_events(annotations, split.device)
-            scores[name] = task.score(prediction, truth)
-            if settings.unimodal_scores:
-                scores[name] |= task.unimodal_scores(prediction, truth)
-            for metric, value in scores[name].items():
-                writer.add_scalar(f"{name}/{metric}", value)
-            task.write_class_reports(folder, name, prediction, truth, annotations.classes, note)
-            save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
-            videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
-            draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
+    events = EventLog(folder)
+    for name, split in splits.items():
+        annotations = split.annotations
+        batch_size, share = settings.device.eval_batch_size, decoding.cross_share
+        output = run_han(model, split, batch_size, precision, cross_share=share)
+        prediction, truth = task.decode(output, decoding, gates), true_events(annotations, split.device)
+        scores[name] = task.score(prediction, truth)
+        if settings.unimodal_scores:
+            scores[name] |= task.unimodal_scores(prediction, truth)
+        events.write({f"{name}/{metric}": value for metric, value in scores[name].items()})
+        task.write_class_reports(folder, name, prediction, truth, annotations.classes, note)
+        save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
+        videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
+        draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
+    events.close()
     return scores
 
 
@@ -267,6 +294,7 @@ def main(argv: list[str] | None = None) -> None:
         name: open_split(settings.dataset, name, settings.data, device, subset=settings.subset)
         for name in settings.splits
     }
+    check_figure_videos(settings.figure_videos or (), splits)
 
     # 3 Evaluation of each run
     runs = settings_of_seeds(settings)

@@ -1,5 +1,8 @@
 """Train a classifier of clips: LAVISH's adapters on a frozen image transformer, or what it is compared with."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,8 +20,9 @@ from utils.cli.clips import (
     open_clips,
     settings_of_clips,
 )
-from utils.cli.run_folders import TrainingRun, begin_run, finish_run, run_entry_point
+from utils.cli.run_folders import TrainingRun, begin_run, finish_run
 from utils.cli.settings import parse_settings
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.clips import classify, keep_features, predict_clips
 from utils.method.classification import LOSSES

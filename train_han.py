@@ -1,5 +1,8 @@
 """Stage 3: train HAN on video labels and pseudo-labels (paper sections 3.3 to 3.5)."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,10 @@ from utils.cli.run_folders import (
     begin_run,
     finish_run,
     newest_finished_run,
-    run_entry_point,
 )
 from utils.cli.settings import parse_settings, with_settings
 from utils.cli.several_seeds import SeveralSeeds, train_seeds
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import SELECTABLE, task_of, true_events

@@ -1,5 +1,8 @@
 """Stage 1: pre-train the temporal transformer on UnAV-100 (paper section 3.2)."""
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +12,9 @@ from torch import Tensor
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split, open_texts
 from models import TemporalTransformer, TemporalTransformerConfig
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import TrainingRun, begin_run, finish_run, run_entry_point
+from utils.cli.run_folders import TrainingRun, begin_run, finish_run
 from utils.cli.settings import parse_settings
+from utils.entry_point import run_entry_point
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.method.metrics import segment_counts, video_f_scores

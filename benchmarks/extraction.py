@@ -5,6 +5,9 @@
 Networks are the real architectures with random weights. Videos have to last ten seconds.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import json
 import resource
@@ -20,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.floor import measure_machine
 from benchmarks.naive_extraction import extract_naively
 from dataloaders.features import FEATURES, feature_path
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.extraction.computing import ROWS_OF_A_SEGMENT, FeatureNetwork
 from utils.extraction.inputs import read_inputs
 from utils.extraction.pipeline import Video, default_num_decoders, extract

@@ -8,6 +8,9 @@ packed clips. The network and the number of clips are equal. `frames`: time and 
 16 and 64 frames. Weights are random: speed does not depend on them.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import ctypes
 import time
@@ -28,7 +31,7 @@ from dataloaders.simulation.clips import draw, play, write_video
 from dataloaders.video.frames import IMAGENET
 from models.image_transformers import RANDOM, make_backbone
 from models.lavish import LavishNetwork
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.method.classification import binary_cross_entropy_of_softmax
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.training.device import select_device

@@ -6,6 +6,9 @@ All ways take turns, round after round, and the table has medians. CPU time of t
 machine does.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import copy
 import statistics
@@ -27,7 +30,7 @@ from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfi
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.method.objectives import HANObjective, temporal_transformer_losses
 from utils.reporting.tables import Column, Row, Table, format_text
 from utils.training.device import Precision

@@ -5,6 +5,9 @@ python -m benchmarks.run --quick    a smaller sample of everything, in under thr
 python -m benchmarks.run --accuracy what bf16 costs in accuracy, instead
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import json
 import os
@@ -22,7 +25,7 @@ from benchmarks.floor import Machine, measure_machine
 from benchmarks.gpu import gpu_rows
 from benchmarks.measure import UNAV_TRAIN_VIDEOS, Effort, Measurement, Setup
 from dataloaders.simulation.simulate import simulate
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables
 

@@ -3,8 +3,10 @@
 Exit status: 0 if all that was checked can be used, 1 if not, 2 for unusable annotations or arguments.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from dataloaders.features import (
     read_segment_features,
     text_features_path,
 )
-from utils.errors import InputError
+from utils.entry_point import run_entry_point
 
 CLASS_NAMES = "class names"  # stands for the split in the report on text features
 READER_THREADS = 8
@@ -62,11 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     data_dir = args.data_dir or dataset.folder
     features = args.features or dataset.features
     splits = args.splits or dataset.splits
-    try:
-        annotations = [load_annotations(args.dataset, args.annotations_dir or data_dir, split) for split in splits]
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    annotations = [load_annotations(args.dataset, args.annotations_dir or data_dir, split) for split in splits]
     reports = [report for feature in features for report in check_feature(data_dir, feature, annotations)]
     print(f"{args.dataset} in {data_dir}\n\n{table(reports)}")
     if details := offender_list(reports, None if args.list_all else OFFENDERS_SHOWN):
@@ -182,4 +180,4 @@ def offender_list(reports: list[Report], limit: int | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry_point(main)

@@ -3,14 +3,17 @@
 `python -m dataloaders.prompts --dataset LLP --modality visual` prints them in class order, one a line.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
-import sys
 from pathlib import Path
 
 import yaml
 
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from utils.audio_visual import MODALITIES, AudioVisual
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.yaml"
@@ -52,11 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--modality", choices=MODALITIES, required=True)
     parser.add_argument("--prompts_file", type=Path, default=PROMPTS_FILE)
     args = parser.parse_args(argv)
-    try:
-        print("\n".join(load_prompts(args.prompts_file, args.dataset)._asdict()[args.modality]))
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    print("\n".join(load_prompts(args.prompts_file, args.dataset)._asdict()[args.modality]))
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)

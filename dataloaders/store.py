@@ -25,6 +25,7 @@ from utils.files import atomic_write, exclusive
 
 PACK_FORMAT = "1"
 READER_THREADS = 8
+ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
 VIDEOS_IN_FLIGHT = 256  # bounds the memory of packing: 256 ResNet files are 168 MB
 
 
@@ -90,7 +91,7 @@ def open_features(
         path = packs[feature]
         stale = _why_stale(path, sources[feature])
         if stale:
-            with exclusive(packed_dir):
+            with exclusive(packed_dir, ANOTHER_FOLDER):
                 stale = _why_stale(path, sources[feature])  # another process may have packed it meanwhile
                 if stale:
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
@@ -218,7 +219,7 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: _Sources, pooled: b
     encoded += b" " * (-len(encoded) % 8)
 
     with (
-        atomic_write(path) as out,
+        atomic_write(path, ANOTHER_FOLDER) as out,
         ThreadPoolExecutor(READER_THREADS) as pool,
         tqdm(total=num_files, desc=f"packing {feature}", unit="video", mininterval=1) as progress,
     ):

@@ -5,8 +5,10 @@ text encoder has to see them. Beside that list (`lsld_texts.txt`) its features g
 line, in the folder of the class names' text features.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,6 +22,7 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, load_annotations
 from dataloaders.features import load_rows, text_features_path
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 NAMES_FILE = Path(__file__).resolve().parent.parent / "data" / "lsld_names.yaml"
@@ -123,13 +126,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="how the texts name the classes")
     args = parser.parse_args(argv)
     folder = args.annotations_dir or DATASETS[args.dataset].folder
-    try:
-        splits = [load_annotations(args.dataset, folder, split) for split in SPLITS]
-        names = load_names(args.names_file, args.dataset, splits[0].classes)
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    splits = [load_annotations(args.dataset, folder, split) for split in SPLITS]
+    names = load_names(args.names_file, args.dataset, splits[0].classes)
     print("\n".join(texts_of(splits, names, args.modality)))
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)

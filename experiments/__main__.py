@@ -4,6 +4,9 @@ Every run is kept in a folder of its own that tells its settings: one that is fi
 asks for it, and a training that was stopped goes on from its last epoch.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from experiments import drawings, tables
 from experiments.collecting import Experiment, Study
 from experiments.jobs import Runner
 from experiments.pipeline import PRESETS, Pipeline, load_preset
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.reporting.tables import format_text, write_table
 from utils.training.device import PRECISIONS
 

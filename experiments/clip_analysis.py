@@ -5,6 +5,9 @@ python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (a
 python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (the worst mistakes as contact sheets)
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +20,8 @@ from sklearn.manifold import TSNE
 
 from utils.cli.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from utils.cli.clips import clip_batches
-from utils.cli.run_folders import run_entry_point
 from utils.cli.settings import parse_settings
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.clips import ClipPredictions, predict_clips
 from utils.files import atomic_write

@@ -7,6 +7,9 @@ Two backbones: with random weights, and trained from scratch on the pictures of 
 already is not trained again.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import io
 import json
@@ -19,7 +22,8 @@ import test_classifier
 import train_classifier
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.simulation.clips import write_data
-from utils.cli.run_folders import SUMMARY_FILE, newest_finished_run, run_entry_point
+from utils.cli.run_folders import SUMMARY_FILE, newest_finished_run
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.reporting.classification import ClassifierRow, classifier_table
 from utils.reporting.tables import Table, format_text, write_tables

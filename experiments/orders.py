@@ -3,12 +3,15 @@
 python -m experiments.orders results/small
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.cli.run_folders import run_entry_point
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.reporting.tables import Cell, Column, Row, Table, format_markdown
 

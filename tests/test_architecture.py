@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # Each line may import from the lines above it.
 LAYERS = (
     ("utils/errors.py", "utils/settings.py", "utils/audio_visual.py"),
-    ("utils/files.py",),
+    ("utils/files.py", "utils/entry_point.py"),
     ("models", "dataloaders"),
     ("dataloaders/video",),
     ("dataloaders/clips", "dataloaders/simulation"),

@@ -9,6 +9,7 @@ import pytest
 from dataloaders import check
 from dataloaders.ave import AVE_CLASSES
 from dataloaders.features import FEATURES, feature_path
+from utils.errors import InputError
 
 IDS = {"train": ("trainvideo0", "trainvideo1", "trainvideo2"), "val": ("valvideo000",), "test": ("testvideo00",)}
 WIDTHS = {"clip": 8, "clap": 6, "r2plus1d_18": 4}
@@ -134,17 +135,18 @@ def test_first_few_offenders_are_listed_unless_all_are_wanted(data_dir, capsys, 
     assert everything.count("trainvideo") == 3 and "more (" not in everything
 
 
-def test_unusable_annotations_end_with_status_2_and_their_message(data_dir, capsys):
+def test_unusable_annotations_are_named(data_dir):
     (data_dir / "valSet.txt").write_text("Barking&valvideo000&good&0&10")
-    assert run(data_dir) == 2
-    assert "valSet.txt, line 1: found unknown category 'Barking'" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"valSet\.txt, line 1: found unknown category 'Barking'"):
+        run(data_dir)
 
 
 def test_annotations_may_lie_elsewhere(data_dir, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("annotations")
     for path in data_dir.glob("*.txt"):
         path.rename(elsewhere / path.name)
-    assert run(data_dir) == 2
+    with pytest.raises(InputError, match=r"Annotations\.txt: found no file"):
+        run(data_dir)
     assert run(data_dir, "--annotations_dir", str(elsewhere)) == 0
 
 

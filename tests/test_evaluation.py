@@ -76,8 +76,16 @@ def test_bare_checkpoint_in_the_released_layout_is_evaluated(llp_dir, tmp_path):
         HAN(25, WIDTHS["vggish"], (VISUAL_WIDTH,), HANConfig(dim=32, ffn_dim=24, num_layers=1)).state_dict(),
         folder / "checkpoints" / "checkpoint_best.pt",
     )
-    logs = evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir)
+    with pytest.raises(InputError, match="no number of attention heads"):
+        evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir)
+    logs = evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir, "--num_heads", "4")
     assert json.loads((logs / "summary.json").read_text()).keys() == {"val", "test"}
+    assert "taking encoder_order sequential" in (logs / "log.txt").read_text()
+
+
+def test_videos_to_draw_that_are_in_no_evaluated_split_are_named(run, tmp_path):
+    with pytest.raises(InputError, match="--figure_videos: found nowhere; expected videos of val"):
+        evaluate(run, tmp_path / "logs", "--splits", "val", "--figure_videos", "va000000000_0_10", "nowhere")
 
 
 def test_checkpoint_trained_on_other_features_is_refused(run, tmp_path):
@@ -86,7 +94,7 @@ def test_checkpoint_trained_on_other_features_is_refused(run, tmp_path):
 
 
 def test_run_folder_without_checkpoint_is_refused(llp_dir, tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="nothing: found no such folder"):
         evaluate(tmp_path / "nothing", tmp_path / "logs", "--data_dir", llp_dir)
 
 

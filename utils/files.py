@@ -10,13 +10,27 @@ from typing import BinaryIO
 
 from utils.errors import InputError
 
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+ELSEWHERE = "Free some space, get permission to write there, or write elsewhere."
+
+
+def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputError:
+    """The message for what the system says when a file or folder cannot be made or written."""
+    if error.errno in NO_ROOM:
+        found, expected = f"no room left while writing ({error.strerror})", "a disk with room for the whole file"
+        return InputError(path, found, expected, f"{way_out} Nothing half-written was left behind.")
+    return InputError(error.filename or path, f"{error.strerror}", "a place that can be written", way_out)
+
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
     """Open a file that appears under `path` only once it is complete and on the disk.
 
     It is written as a hidden neighbour and renamed at the end, so a reader sees the old file or the new one, whatever
     happens in between. One writer at a time per path.
+
+    Args:
+        way_out: what the user can do where it cannot be written.
 
     Raises:
         InputError: when the disk is full or not writable; nothing is left behind then.
@@ -24,25 +38,28 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        file = open(temporary, "wb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise write_error(path, error, way_out) from error
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise InputError(
-                path,
-                f"no room left while writing ({error.strerror})",
-                "a disk with room for the whole file",
-                "Free some space or write elsewhere; nothing half-written was left behind.",
-            ) from error
-        if isinstance(error, PermissionError):
-            raise InputError(
-                path, "a folder without write permission", "a writable folder", "Choose another folder."
-            ) from error
+        of_system = _system_error(error)
+        if of_system is not None and (of_system.errno in NO_ROOM or of_system is error):
+            raise write_error(path, of_system, way_out) from error
         raise
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind an error; PyTorch's writer raises another one while it handles a full disk."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,10 +69,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Let one process at a time work in a folder, which is made if it is not there; the others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
+    """Let one process at a time work in a folder, which is made if it is not there; the others wait.
+
+    Raises:
+        InputError: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise write_error(folder, error, way_out) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -66,17 +91,24 @@ _claimed: dict[Path, BinaryIO] = {}  # folders of this process, until it ends
 def claim(folder: Path, way_out: str) -> None:
     """Keep a folder to this process until it ends.
 
+    Args:
+        way_out: what the user can do where another process has claimed it.
+
     Raises:
-        InputError: when another process has claimed it.
+        InputError: when another process has claimed it, or it cannot be written.
     """
     if folder.resolve() in _claimed:
         return
-    file = open(folder / ".claimed", "wb")  # noqa: SIM115 (held until the process ends)
+    try:
+        file = open(folder / ".claimed", "wb")  # noqa: SIM115 (held until the process ends)
+    except OSError as error:
+        raise write_error(folder, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        raise InputError(folder, "another process at work", "a folder that nothing else writes", way_out) from None
+        expected = "a folder that nothing else writes"
+        raise InputError(folder, "another process at work", expected, way_out) from None
     _claimed[folder.resolve()] = file

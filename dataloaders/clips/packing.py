@@ -131,7 +131,7 @@ def open_pack(
     folder = packed_dir / form.folder_name
     manifest = _manifest(sources, form)
     if _read_json(folder / "pack.json") != manifest:
-        with exclusive(folder):
+        with exclusive(folder, "Free some space, or name another --packed_dir."):
             if _read_json(folder / "pack.json") != manifest:  # another process may have packed it meanwhile
                 _pack(folder, sources, form, manifest, allow_missing)
     done = np.load(folder / "done.npy")

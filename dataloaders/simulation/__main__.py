@@ -4,30 +4,28 @@ With `--videos`, MP4 files instead of features; extract_features.py makes featur
 python -m dataloaders.simulation --output data --dataset LLP UnAV --num_train 1000
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
-import sys
 from pathlib import Path
 
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.features import FEATURES
 from dataloaders.simulation.simulate import simulate
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Simulate the data sets that the command line names. Returns the exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Simulate the data sets that the command line names."""
     arguments = parse_arguments(argv)
     sizes = {"train": arguments.num_train, "val": arguments.num_val, "test": arguments.num_test}
-    try:
-        for dataset in arguments.dataset:
-            if arguments.videos:
-                generate_videos(dataset, arguments, sizes)
-                continue
+    for dataset in arguments.dataset:
+        if arguments.videos:
+            generate_videos(dataset, arguments, sizes)
+        else:
             simulate(dataset, arguments.output, arguments.annotations, sizes, arguments.seed, arguments.features)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 def generate_videos(dataset: str, arguments: argparse.Namespace, sizes: dict[str, int | None]) -> None:
@@ -67,4 +65,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry_point(main)

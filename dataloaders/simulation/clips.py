@@ -7,6 +7,9 @@ The two that need both show either of two shapes to either of two tones; only wh
 Positions, sizes, colours, loudness, exact pitch and noise are random.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +21,7 @@ import yaml
 from tqdm import tqdm
 
 from dataloaders.provenance import VIDEOS_MARKER
+from utils.entry_point import run_entry_point
 from utils.files import write_text
 
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
@@ -148,4 +152,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point(main)

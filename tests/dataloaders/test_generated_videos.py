@@ -82,9 +82,9 @@ def test_the_folder_has_the_layout_of_the_data_set(tmp_path: Path):
 def test_videos_are_made_once_and_parameters_are_not_mixed(tmp_path: Path):
     flags = ["--videos", "--dataset", "LLP", "--output", str(tmp_path), "--num_events", "4"]
     sizes = ["--num_train", "1", "--num_val", "1", "--num_test", "1"]
-    assert main([*flags, *sizes]) == 0
+    main([*flags, *sizes])
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "LLP" / "raw_videos").iterdir()}
-    assert main([*flags, *sizes]) == 0
+    main([*flags, *sizes])
     assert {path: path.stat().st_mtime_ns for path in files} == files
     with pytest.raises(InputError, match="other parameters"):
         generate_videos("LLP", tmp_path, sizes=SIZES, num_events=4, seed=1)

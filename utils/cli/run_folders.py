@@ -4,13 +4,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from utils.cli.settings import ARGS_FILE, read_args, write_args
 from utils.errors import InputError
-from utils.files import claim, write_text
+from utils.files import claim, write_error, write_text
 from utils.settings import setting
 
 SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finished
@@ -64,20 +64,13 @@ def begin_output(folder: Path, settings: object, files: Sequence[str]) -> loggin
         write_args(folder, settings)
         return open_log(folder)
     except OSError as error:
-        raise unusable_folder(folder, error, "--output_dir") from error
-
-
-def unusable_folder(folder: Path, error: OSError, flag: str) -> InputError:
-    """The message for a folder that cannot be made, read or written."""
-    return InputError(
-        error.filename or folder, f"{error.strerror}", "a folder that can be written", f"Name another one with {flag}."
-    )
+        raise write_error(folder, error, "Name another folder with --output_dir.") from error
 
 
 def create_run_dir(root: Path, name: str) -> Path:
     """Make the new folder `root/<name>_<time>`, never one that exists."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    number = 1
+    number, way_out = 1, "Name another folder with --output_dir or --runs_dir."
     while True:
         run_dir = root / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
         try:
@@ -85,10 +78,10 @@ def create_run_dir(root: Path, name: str) -> Path:
             return run_dir
         except FileExistsError as error:
             if not run_dir.is_dir():
-                raise unusable_folder(root, error, "--output_dir") from error
+                raise write_error(root, error, way_out) from error
             number += 1
         except OSError as error:
-            raise unusable_folder(root, error, "--output_dir or --runs_dir") from error
+            raise write_error(root, error, way_out) from error
 
 
 def seed_folders(run_dir: Path, first_seed: int, num_runs: int) -> list[Path]:
@@ -130,26 +123,24 @@ def newest_finished_run(root: Path, prefix: str, way_out: str, marker: str = SUM
     return newest.parents[len(Path(marker).parts) - 1]
 
 
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full: that ends the run, as it does where a checkpoint is written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in `logging`)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise write_error(Path(self.baseFilename), error) from error
+        super().handleError(record)
+
+
 def open_log(run_dir: Path) -> logging.Logger:
     """The run's logger: to the terminal, and appended to `log.txt` with the time."""
     logger = logging.getLogger(str(run_dir))
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.handlers.clear()
-    to_file = logging.FileHandler(run_dir / "log.txt")
+    to_file = _LogFile(run_dir / "log.txt")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger.addHandler(to_file)
     logger.addHandler(logging.StreamHandler(sys.stdout))
     return logger
-
-
-def run_entry_point(main: Callable[[], None]) -> None:
-    """Run a script's `main`; bad input ends it with one message and status 2, Ctrl-C with status 130."""
-    try:
-        main()
-    except InputError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)

@@ -5,6 +5,9 @@
 exports a run's best checkpoint to a folder that `HAN.from_pretrained` or `TemporalTransformer.from_pretrained` reads.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import math
 import os
@@ -20,8 +23,8 @@ from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import run_entry_point
 from utils.cli.settings import ARGS_FILE, read_args
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.training.checkpoints import load_checkpoint, load_network
 from utils.training.loop import BEST_CHECKPOINT

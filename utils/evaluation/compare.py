@@ -5,8 +5,10 @@
 Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 
 from utils.audio_visual import MODALITIES
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.evaluation.tasks import task_of
@@ -157,28 +160,23 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
-    try:
-        first, second = load_predictions(args.run_a, args.split), load_predictions(args.run_b, args.split)
-        comparisons = compare_predictions(first, second, args.resamples, args.seed)
-        table = comparison_table(
-            comparisons,
-            f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
-            (
-                f"A: {args.run_a}",
-                f"B: {args.run_b}",
-                f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
-            ),
-        )
-        print(format_text(table))
-        if args.output:
-            print("written:", *write_tables(args.output, table))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    first, second = load_predictions(args.run_a, args.split), load_predictions(args.run_b, args.split)
+    comparisons = compare_predictions(first, second, args.resamples, args.seed)
+    table = comparison_table(
+        comparisons,
+        f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
+        (
+            f"A: {args.run_a}",
+            f"B: {args.run_b}",
+            f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
+        ),
+    )
+    print(format_text(table))
+    if args.output:
+        print("written:", *write_tables(args.output, table))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry_point(main)

@@ -6,15 +6,18 @@ T rows a video, D features. Cosines are of centred features, each side less its 
 CLIP or of ReLU features are high between any two images.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import csv
-import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from dataloaders.npy import read_npy
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 LARGEST_OFFSET = 3  # rows that features may be shifted by
@@ -289,8 +292,8 @@ def write_table(path: Path, videos: list[VideoComparison]) -> None:
         table.writerows(asdict(one) for one in sorted(videos, key=lambda one: np.nan_to_num(one.cosine, nan=-1.0)))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Print the comparison of two folders. Returns the exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Print the comparison of two folders."""
     parser = argparse.ArgumentParser(
         prog="python -m utils.extraction.compare_features", description=__doc__.split("\n")[0]
     )
@@ -298,16 +301,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("published", type=Path, help="folder to compare with")
     parser.add_argument("--csv", type=Path, help="file to write every video's comparison to")
     args = parser.parse_args(argv)
-    try:
-        comparison = compare_folders(args.own, args.published)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    comparison = compare_folders(args.own, args.published)
     print(report(comparison))
     if args.csv:
         write_table(args.csv, comparison.videos)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry_point(main)

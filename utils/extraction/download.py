@@ -7,6 +7,9 @@
 A download that was interrupted goes on where it was; a whole file is not fetched again.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 import hashlib
 import http.client
@@ -23,6 +26,7 @@ import yaml
 from tqdm import tqdm
 
 from dataloaders.datasets import DATASETS
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
@@ -171,15 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of videos that have no file")
     parser.add_argument("--videos_dir", type=Path, help="default: data/<dataset>/raw_videos")
-    try:
-        return run(parser.parse_args(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def run(args: argparse.Namespace) -> int:
-    """What `main` does with its flags. Raises InputError for a bad table."""
+    args = parser.parse_args(argv)
     if args.missing:
         data_dir = args.root / "data" / args.missing
         print("\n".join(missing_videos(args.missing, data_dir, args.videos_dir or data_dir / "raw_videos")))
@@ -202,4 +198,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry_point(main)

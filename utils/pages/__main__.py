@@ -5,6 +5,9 @@
 Each video's truth, pseudo-labels and predictions, one below the other; sorted, filtered and found in the page.
 """
 
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
 import argparse
 from pathlib import Path
 
@@ -14,8 +17,8 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
-from utils.cli.run_folders import run_entry_point
 from utils.cli.settings import ARGS_FILE, read_args
+from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines

@@ -34,6 +34,8 @@ def load_checkpoint(path: Path) -> dict:
         raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InputError(path, "no permission to read it", "a readable file", "Give yourself permission.") from error
     except Exception as error:  # damage ends in whatever the unpickler trips over: IndexError, struct.error, ...
         refused = isinstance(error, pickle.UnpicklingError)  # PyTorch's own text advises to load it anyway
         reason = "a pickle of other objects, or damage" if refused else (str(error) or type(error).__name__)

@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils.errors import InputError
@@ -18,6 +17,7 @@ from utils.method.objectives import Losses, Moment
 from utils.settings import setting
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
+from utils.training.events import EventLog
 from utils.training.schedule import cosine_learning_rate, step_learning_rate
 
 Batch = TypeVar("Batch", covariant=True)  # what the losses of one step are computed from
@@ -127,7 +127,7 @@ def fit(
     if resume and (run_dir / LAST_STATE).exists():
         progress = _restore(run_dir / LAST_STATE, network, optimizer, train.device)
         log.info(f"resuming after epoch {progress.epoch}")
-    writer = SummaryWriter(str(run_dir), purge_step=progress.epoch + 1)
+    events = EventLog(run_dir, first_step=progress.epoch + 1)
     steps = math.ceil(train.num_videos / recipe.batch_size)
 
     for epoch in range(progress.epoch + 1, recipe.num_epochs + 1):
@@ -174,9 +174,9 @@ def fit(
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
         if epoch % saving.save_every == 0 or epoch == recipe.num_epochs:
             _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
-        _write_events(writer, progress, means, scores)
+        events.write(_scalars(progress, means, scores), epoch)
         log.info(_epoch_line(progress, best_metric, time.perf_counter() - started - train_seconds))
-    writer.close()
+    events.close()
     return progress
 
 
@@ -199,14 +199,15 @@ def _shares(num_videos: int, recipe: Recipe) -> Iterator[tuple[float, bool]]:
             yield min(largest, size - start) / size, start + largest >= size
 
 
-def _write_events(writer: SummaryWriter, progress: Progress, means: dict[str, float], scores: dict[str, float]) -> None:
-    epoch, last = progress.epoch, progress.history[-1]
-    for name, value in means.items():
-        writer.add_scalar(f"train/{name}", value, epoch)
-    for name, value in scores.items():
-        writer.add_scalar(f"val/{name}", value, epoch)
-    writer.add_scalar("train/learning_rate", last["learning_rate"], epoch)
-    writer.add_scalar("time/train_seconds", last["train_seconds"], epoch)
+def _scalars(progress: Progress, means: dict[str, float], scores: dict[str, float]) -> dict[str, float]:
+    """What TensorBoard shows of the last epoch."""
+    last = progress.history[-1]
+    return {
+        **{f"train/{name}": value for name, value in means.items()},
+        **{f"val/{name}": value for name, value in scores.items()},
+        "train/learning_rate": last["learning_rate"],
+        "time/train_seconds": last["train_seconds"],
+    }
 
 
 def _epoch_line(progress: Progress, best_metric: str, other_seconds: float) -> str:
@@ -249,11 +250,24 @@ def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, d
         optimizer.load_state_dict(state["optimizer"])
         for generator, saved in zip(default_generators(device), state["generators"], strict=True):
             generator.set_state(saved)
-        return Progress(**state["progress"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        progress = Progress(**state["progress"])
+        _check_progress(progress)
+        return progress
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             path,
-            f"a state that does not fit ({str(error).splitlines()[0]})",
+            f"a state that does not fit ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
             "the last state of this run, on the same kind of device",
             "Resume with the run's own settings, or start a new run.",
         ) from error
+
+
+def _check_progress(progress: Progress) -> None:
+    """Raise ValueError for a progress that no run can have made."""
+    epochs, score = (progress.epoch, progress.best_epoch), progress.best_score
+    history = progress.history
+    whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in epochs)
+    if not whole or not 0 <= progress.best_epoch <= progress.epoch or not isinstance(score, float):
+        raise ValueError(f"epoch {epochs[0]!r}, best {epochs[1]!r} with {score!r}")
+    if not isinstance(history, list) or len(history) != progress.epoch:
+        raise ValueError(f"a history of other epochs than {progress.epoch}")

@@ -1,0 +1,23 @@
+"""A stage that is killed at any moment, and run again, ends in the files of an undisturbed run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["train_transformer", "pseudo_label_generation", "train_han", "test_han"])
+def test_a_stage_killed_at_any_moment_goes_on_to_the_same_files(stage: str, tmp_path: Path):
+    command = [sys.executable, "-m", "tests.fault_injection", stage, str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["wrong"] == {}, done.stderr
+    assert found["moments"] > 20

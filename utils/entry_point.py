@@ -1,0 +1,50 @@
+"""How a command ends: bad input, Ctrl-C and TERM with one line each, also while it still imports.
+
+Entry points import this module before anything else when they are run, not when they are imported. A run that is ended
+loses what it has not saved, and resumes.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from utils.errors import InputError
+
+WRONG_INPUT, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses
+
+
+def run_entry_point(main: Callable[[], int | None]) -> None:
+    """Run a script's `main` and exit with the status that it returns, or with that of what has ended it."""
+    _handle(signal.default_int_handler, _end_in_order)
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _end_in_order(number: int, frame: FrameType | None) -> None:
+    """Let what is open be closed, and processes of several seeds be ended."""
+    print("\nterminated", file=sys.stderr)
+    sys.exit(TERMINATED)
+
+
+def _end_at_once(number: int, frame: FrameType | None) -> None:
+    """While modules are imported nothing has been written, and an exception would end in a traceback of theirs."""
+    os.write(2, b"\ninterrupted\n" if number == signal.SIGINT else b"\nterminated\n")
+    os._exit(128 + number)
+
+
+def _handle(interrupt: object, terminate: object) -> None:
+    """Set both handlers, but for signals that the caller has asked to ignore (nohup, jobs in the background)."""
+    for number, handler in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+_handle(_end_at_once, _end_at_once)
