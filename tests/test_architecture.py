@@ -27,25 +27,22 @@ PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 SOURCES = sorted(
     path.relative_to(ROOT)
     for path in ROOT.rglob("*.py")
-    if not any(part.startswith(".") or part in ("tests", "__init__.py") for part in path.relative_to(ROOT).parts)
+    if path.stat().st_size and not any(p.startswith(".") or p == "tests" for p in path.relative_to(ROOT).parts)
 )
 
 
-def package_of(path: Path) -> str | None:
-    """The line of `LAYERS` that a file belongs to; None: not one of ours."""
-    parts = path.parts
-    if len(parts) == 1:
-        return "entry points" if (ROOT / path).is_file() else None
-    for size in (2, 1):
-        if "/".join(parts[:size]) in PLACE:
-            return "/".join(parts[:size])
-    return None
+def find_package(path: Path) -> str | None:
+    """The package in `LAYERS` that a file belongs to; None: none of them."""
+    if len(path.parts) == 1:
+        return "entry points"
+    names = ("/".join(path.parts[:size]) for size in (2, 1))
+    return next((name for name in names if name in PLACE), None)
 
 
-def imported_files(path: Path) -> set[Path]:
-    """Files of this repository that a file imports from."""
+def imported_files(path: Path, root: Path = ROOT) -> set[Path]:
+    """Files of this repository that a file imports from; there is nothing to import from an empty one."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(ast.parse((root / path).read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -53,18 +50,25 @@ def imported_files(path: Path) -> set[Path]:
     files = (Path(*name.split(".")) for name in names)
     found = set()
     for file in files:
-        found |= {f for f in (file.with_suffix(".py"), file / "__init__.py") if (ROOT / f).is_file()}
+        candidates = (file.with_suffix(".py"), file / "__init__.py")
+        found |= {f for f in candidates if (root / f).is_file() and (root / f).stat().st_size}
     return found
+
+
+def forbidden_imports(path: Path, root: Path = ROOT) -> set[Path]:
+    """Files that a file imports from although their package is neither its own nor below it."""
+    own = find_package(path)
+    return {
+        imported
+        for imported in imported_files(path, root)
+        if find_package(imported) != own and PLACE[find_package(imported)] >= PLACE[own]
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=str)
 def test_a_file_imports_only_from_packages_below_its_own(path: Path):
-    own = package_of(path)
-    assert own is not None, f"{path} lies in no package of docs/design.md"
-    for imported in imported_files(path):
-        other = package_of(imported)
-        if other != own and imported.name != "__init__.py":
-            assert PLACE[other] < PLACE[own], f"{path} imports {imported}"
+    assert find_package(path) is not None, f"{path} lies in no package of docs/design.md"
+    assert not forbidden_imports(path)
 
 
 def test_the_packages_of_the_design_exist():
@@ -81,6 +85,17 @@ def test_no_attribute_is_built_from_strings(path: Path):
             assert not isinstance(node.args[1], ast.JoinedStr), f"{path}, line {node.lineno}"
 
 
-def test_an_import_from_above_is_noticed():
-    assert PLACE[package_of(Path("utils/cli/settings.py"))] > PLACE[package_of(Path("models/han.py"))]
-    assert Path("models/han.py") in imported_files(Path("models/__init__.py"))
+@pytest.mark.parametrize("statement", ["from models import HAN", "from models.han import HAN", "import models.han"])
+def test_an_import_from_above_or_beside_is_noticed(tmp_path: Path, statement: str):
+    files = {
+        "models/__init__.py": "from models.han import HAN",
+        "models/han.py": "HAN = None",
+        "dataloaders/store.py": statement,
+        "utils/method/__init__.py": "from utils.cli import main",
+        "utils/cli/__init__.py": statement,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {name for name in files if forbidden_imports(Path(name), tmp_path)}
+    assert found == {"dataloaders/store.py", "utils/method/__init__.py"}
