@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from dataloaders.batches import Batch, SegmentPseudoLabels
+from models import HANOutput
 from tests.test_reference_cases import (
     Case,
     assert_equal_to_rounding,
@@ -20,6 +22,7 @@ from tests.test_reference_cases import (
     visual_input,
 )
 from utils.audio_visual import MODALITIES, AudioVisual
+from utils.method import objectives
 from utils.method.objectives import HANLosses, HANObjective
 
 # What the objective is told, and the name of its segment and mixup losses in the case.
@@ -100,3 +103,34 @@ def test_exchanged_thresholds_are_noticed(path: Path, monkeypatch):
     right, wrong = (o(output, batch, model.fc_prob) for o in (objective, swapped))
     for m in MODALITIES:
         assert abs(right[f"{m}_segment"] - wrong[f"{m}_segment"]) > 1e-3
+
+
+def test_mixup_draws_anew_for_each_modality_and_step(monkeypatch):
+    draws: list[tuple[float, tuple[int, ...]]] = []  # lambda and permutation
+
+    def record(logits: Tensor, targets: Tensor, lam: Tensor, permutation: Tensor) -> Tensor:
+        draws.append((lam.item(), tuple(permutation.tolist())))
+        return logits.sum()
+
+    monkeypatch.setattr(objectives, "mixup_loss", record)
+    segments = AudioVisual(*torch.zeros(2, 4, 10, 1))
+    labels = segments.audio[:, 0]
+    batch = Batch(torch.arange(4), segments, None, None, labels, None, SegmentPseudoLabels(None, segments))
+    output = HANOutput(labels, None, segments, segments, segments.visual)
+    objective = HANObjective(HANLosses(segment_labels="hard", mixup_labels="hard", reweight=False))
+    for _ in range(20):
+        objective(output, batch, torch.nn.Identity())
+    assert [len(set(drawn)) for drawn in zip(*draws, strict=True)] == [40, 40]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.7])
+def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segments(alpha: float):
+    torch.manual_seed(0)
+    objective, features, num_draws = HANObjective(HANLosses(mixup_alpha=alpha)), torch.zeros(2, 3, 1), 2000
+    lambdas, partners = map(torch.stack, zip(*(objective._draw_mixup(features) for _ in range(num_draws)), strict=True))
+    variance = 1 / (4 * (2 * alpha + 1))
+    assert abs(lambdas.mean().item() - 0.5) < 4 * (variance / num_draws) ** 0.5
+    assert lambdas.var().item() == pytest.approx(variance, rel=0.1)
+    assert (partners.sort(dim=1).values == torch.arange(6)).all()
+    shares = torch.nn.functional.one_hot(partners, 6).double().mean(dim=0)  # of each partner of each segment
+    torch.testing.assert_close(shares, torch.full((6, 6), 1 / 6).double(), atol=0.04, rtol=0)
