@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
-from dataloaders.datasets import PARSED_DATASETS
+from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.prompts import load_prompts
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
@@ -29,7 +29,7 @@ from utils.cli.run_folders import (
 from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
-from utils.evaluation.tasks import SplitScores, task_of, true_events
+from utils.evaluation.tasks import RunScores, find_task, true_events
 from utils.evaluation.teachers import (
     FramewiseSettings,
     Teacher,
@@ -40,15 +40,14 @@ from utils.evaluation.teachers import (
     temporal_transformer_teacher,
     valor_thresholds,
 )
-from utils.method.thresholds import FIXED_THRESHOLDS
 from utils.reporting.tables import format_text, write_tables
 from utils.settings import setting
 from utils.training.device import DeviceSettings, Precision
 from utils.training.loop import BEST_CHECKPOINT
 
-SPLITS = ("val", "test", "train")  # thresholds are searched on the first
+SPLITS_IN_ORDER = ("val", "test", "train")  # thresholds are searched on the first
 FILES = (
-    *(f"{split}.safetensors" for split in SPLITS),
+    *(f"{split}.safetensors" for split in SPLITS_IN_ORDER),
     "pseudo_label_quality.*",
     "[av]_segmentwise_*/*.npy",
     "[av]_classwise_*.npy",
@@ -115,7 +114,7 @@ def settings_of_framewise(settings: Settings) -> dict[str, object]:
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
     if prompts == "valor":
         load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
-    thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
+    thresholds = settings.thresholds or ("fixed" if DATASETS[settings.dataset].fixed_thresholds else "search")
     if thresholds == "fixed" and settings.threshold_type != Settings.threshold_type:
         found, expected = settings.threshold_type, "none with fixed thresholds"
         raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
@@ -125,7 +124,10 @@ def settings_of_framewise(settings: Settings) -> dict[str, object]:
 def settings_of_run(settings: Settings) -> dict[str, object]:
     """The stage-1 run of the temporal transformer, with its weights and heads."""
     defaults = FramewiseSettings()
-    own = defaults, FramewiseSettings(prompts="event_names")  # what args.yaml says of this teacher is no contradiction
+    own = (
+        defaults,
+        FramewiseSettings(prompts="event_names"),
+    )  # what args.yaml records of this teacher is no contradiction
     if settings.thresholds == "fixed" or settings.framewise not in own:
         raise InputError(
             "--teacher",
@@ -178,7 +180,7 @@ def find_thresholds(
     """Thresholds of each modality, (C,) float64, from the validation split's logits (N, T, C) or from VALOR."""
     if settings.thresholds == "search":
         class_wise, jointly = settings.threshold_type == "class_wise", settings.grid_search == "joint"
-        return task_of(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
+        return find_task(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
     if simulated:
         log.warning("VALOR's thresholds belong to the real CLIP and CLAP; --thresholds search fits simulated features")
     return valor_thresholds(settings.dataset)
@@ -188,11 +190,11 @@ def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = find_settings(parse_settings(Settings, __doc__.partition("\n")[0], argv))
     device, precision = settings.device.select()
-    output_dir, task = settings.output_dir, task_of(settings.dataset)
+    output_dir, task = settings.output_dir, find_task(settings.dataset)
     note = feature_note(settings.data.folder(settings.dataset))
 
     # 2 Data
-    splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS}
+    splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS_IN_ORDER}
     texts = open_texts(settings.dataset, settings.data, device, settings.framewise.prompts)
 
     # 3 Model
@@ -200,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     teacher = make_teacher(settings, splits["val"], texts, precision, log)
 
     # 4 Pseudo-labels
-    thresholds, scores = None, SplitScores()
+    thresholds, scores = None, RunScores()
     for name, split in splits.items():
         logits = teacher(split).map(Tensor.cpu)
         if thresholds is None:

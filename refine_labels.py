@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings, features_with_text, open_split
+from dataloaders.datasets import SPLITS
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
 from dataloaders.subset_texts import NAMES_FILE, load_names, load_subset_texts
@@ -19,7 +20,7 @@ from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir
 from utils.cli.settings import parse_settings, with_settings
 from utils.entry_point import run_entry_point
 from utils.evaluation.language import class_cosines, language_labels
-from utils.evaluation.tasks import task_of, true_events
+from utils.evaluation.tasks import find_task, true_events
 from utils.method.label_refinement import softened_labels
 from utils.method.metrics import scores_by_level
 from utils.reporting.tables import ParsingRow, Table, format_text, parsing_table, write_tables
@@ -27,7 +28,6 @@ from utils.settings import setting
 from utils.training.device import DeviceSettings
 
 DATASET = "LLP"
-SPLITS = ("train", "val", "test")
 LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negative one
 
 
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Labels
     log = begin_output(output_dir, settings, (*(f"{name}.safetensors" for name in SPLITS), "pseudo_label_quality.*"))
-    task, scores = task_of(DATASET), {}
+    task, scores = find_task(DATASET), {}
     for name, split in splits.items():
         hard = language_labels(split, texts, names, settings.device.eval_batch_size)
         visual = hard.visual.float()

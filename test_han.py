@@ -32,7 +32,7 @@ from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
-from utils.evaluation.tasks import Events, SplitScores, task_of, true_events
+from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.method.decoding import DecodingSettings
 from utils.method.gates import search_gates
 from utils.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
@@ -241,9 +241,9 @@ def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
-def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> SplitScores:
+def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> RunScores:
     """Scores of one run on each split, with its per-class tables, predictions and figures in `output_dir`."""
-    task, folder = task_of(settings.dataset), settings.output_dir
+    task, folder = find_task(settings.dataset), settings.output_dir
     model = load_network_of(settings, settings.checkpoint, splits[settings.splits[0]])
     log = begin_output(folder, settings, FILES)
     decoding = settings.decoding
@@ -251,7 +251,7 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
         told = f"encoder_order {settings.encoder_order}, pre_norm {settings.pre_norm}, decoding {decoding.decoding}"
         log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
-    scores: SplitScores = {}
+    scores: RunScores = {}
     events = EventLog(folder)
     for name, split in splits.items():
         annotations = split.annotations
@@ -270,15 +270,15 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
     return scores
 
 
-def report(settings: Settings, runs: Sequence[SplitScores], note: str) -> Table:
+def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
     """Write the table of a run, or of the runs of several seeds, to `output_dir`."""
     one_of_several = settings.checkpoint_dir is not None and is_one_of_several(settings.checkpoint_dir)
     name = run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
     methods = (METHODS[settings.method].published_name, METHODS["uwav"].published_name)
-    table = task_of(settings.dataset).score_table(name, runs, note, methods)
+    table = find_task(settings.dataset).score_table(name, runs, note, methods)
     write_tables(settings.output_dir / "scores", table)
     if settings.unimodal_scores:
-        unimodal = task_of(settings.dataset).unimodal_table(name, runs, note)
+        unimodal = find_task(settings.dataset).unimodal_table(name, runs, note)
         write_tables(settings.output_dir / "unimodal_scores", unimodal)
     return table
 
@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Evaluation of each run
     runs = settings_of_seeds(settings)
-    scores: dict[str, SplitScores] = {}
+    scores: dict[str, RunScores] = {}
     if len(runs) > 1:
         begin_output(settings.output_dir, settings, FILES)
     for of_run in runs:

@@ -30,7 +30,7 @@ from utils.cli.several_seeds import SeveralSeeds, train_seeds
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
-from utils.evaluation.tasks import SELECTABLE, task_of, true_events
+from utils.evaluation.tasks import SELECTABLE, find_task, true_events
 from utils.method.decoding import DecodingSettings
 from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
 from utils.method.steps import CoLeaFStep, HANStep
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
     objective = HANObjective.of_split(settings.losses, train, cleaned, noise)
     step = CoLeaFStep(objective) if settings.network == "coleaf" else HANStep(objective)
-    task, truth = task_of(settings.dataset), true_events(val.annotations, device)
+    task, truth = find_task(settings.dataset), true_events(val.annotations, device)
 
     select_on = settings.select_on or task.best_metric
 

@@ -26,7 +26,7 @@ from dataloaders.pseudo_labels import save_pseudo_labels
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import temporal_transformer_logits
-from utils.evaluation.tasks import task_of, true_events
+from utils.evaluation.tasks import find_task, true_events
 from utils.evaluation.teachers import hard_events, make_pseudo_labels
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
@@ -39,7 +39,7 @@ NUM_LABELLED = sum(LLP_VIDEOS.values())
 
 def evaluation(setup: Setup) -> list[Measurement]:
     """Stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
-    data_dir, effort, task = setup.folder / "LLP", setup.effort, task_of("LLP")
+    data_dir, effort, task = setup.folder / "LLP", setup.effort, find_task("LLP")
     settings = replace(STAGE_3.data, data_dir=data_dir)
     splits = [load_annotations("LLP", data_dir, name) for name in ("val", "test")]
     opened = open_batches(splits[0], settings, CPU)

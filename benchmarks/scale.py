@@ -27,7 +27,7 @@ from dataloaders.store import PackedFeature
 from models import HAN, HANConfig
 from utils.audio_visual import AudioVisual
 from utils.entry_point import run_entry_point
-from utils.evaluation.tasks import task_of, true_events
+from utils.evaluation.tasks import find_task, true_events
 from utils.training.device import PRECISIONS, Precision
 
 WIDTHS = {"vggish": 128, "res152": 2048, "r2plus1d_18": 512}
@@ -62,7 +62,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float | bool]:
     if args.validate:
         val = zero_split(folder, "val", NUM_VALIDATION_VIDEOS, args.num_segments, args.residency)
         prediction = predicted_events(model, val, 128, Precision(args.precision, val.device))
-        task_of("LLP").score(prediction, true_events(val.annotations, val.device))
+        find_task("LLP").score(prediction, true_events(val.annotations, val.device))
     width = sum(train.widths)
     return {
         "seconds_per_step": seconds / args.num_steps,

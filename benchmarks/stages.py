@@ -15,7 +15,7 @@ from dataloaders.batches import Batch, SplitBatches
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import run_han
-from utils.evaluation.tasks import Events, task_of
+from utils.evaluation.tasks import Events, find_task
 from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
@@ -97,4 +97,4 @@ def _seconds_of_steps(
 def predicted_events(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> Events:
     """What stage 4 predicts for a split."""
     output = run_han(model, split, batch_size, precision)
-    return task_of(split.annotations.dataset).decode(output, STAGE_3.decoding)
+    return find_task(split.annotations.dataset).decode(output, STAGE_3.decoding)

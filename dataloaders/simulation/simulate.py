@@ -89,9 +89,9 @@ def simulate(
         if FEATURES[name].text_folder:
             with atomic_write(text_features_path(data_dir, name)) as file:
                 np.save(file, text_features(name, whole["train"].classes, seed))
-            if dataset == "LLP":
+            if DATASETS[dataset].label_texts:
                 _write_subset_texts(data_dir, name, list(whole.values()), seed)
-    if dataset == "LLP":
+    if DATASETS[dataset].label_texts:
         write_text(data_dir / WORD_VECTORS_FILE, word_vectors_text(whole["train"].classes, seed))
     videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
     simulator = VideoSimulator(dataset, whole["train"].classes, seed)

@@ -20,7 +20,7 @@ from utils.audio_visual import MODALITIES
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
-from utils.evaluation.tasks import task_of
+from utils.evaluation.tasks import find_task
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 
 CHUNK = 500  # resamples drawn at a time: bounds the memory at CHUNK x N weights
@@ -65,7 +65,7 @@ def compare_runs(
         InputError: the runs are not of the same data set, split, classes, videos or truth.
     """
     scores, other_scores = (
-        np.mean([per_video_scores_of(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)
+        np.mean([score_videos(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)
     )  # (N, M) each
     differences = scores - other_scores
     resampled = _bootstrap_means(differences, resamples, seed)  # (resamples, M)
@@ -75,7 +75,7 @@ def compare_runs(
     beyond = np.minimum((resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0))
     p_values = np.minimum(1, 2 * (beyond + 1) / (resamples + 1))
     columns = zip(scores.mean(axis=0), other_scores.mean(axis=0), low, high, p_values, strict=True)
-    names = task_of(first[0].dataset).score_names
+    names = find_task(first[0].dataset).score_names
     return [
         Comparison(level, metric, *map(float, values)) for (level, metric), values in zip(names, columns, strict=True)
     ]
@@ -98,10 +98,10 @@ def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Seque
     return Table(title, ("Level", "Metric"), columns, rows, tuple(notes))
 
 
-def per_video_scores_of(predictions: Predictions) -> np.ndarray:
+def score_videos(predictions: Predictions) -> np.ndarray:
     """Each video's scores in percent, whose means are the data set's: (N, M), a column for each of `score_names`."""
     events, truth = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
-    return task_of(predictions.dataset).per_video_scores(events, truth).numpy()
+    return find_task(predictions.dataset).per_video_scores(events, truth).numpy()
 
 
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:

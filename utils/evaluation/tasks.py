@@ -1,19 +1,20 @@
 """The tasks of stages 2 to 4: audio-visual video parsing (LLP) and audio-visual event localisation (AVE).
 
 Each task knows how its events are decoded and scored, which score selects the best checkpoint, how thresholds are
-searched and what its tables look like. A data set names its task in `dataloaders.datasets`.
+searched and what its tables look like. A data set's row in `dataloaders.datasets` names its task and published tables.
 """
 
 import logging
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import DATASETS
+from dataloaders.datasets import DATASETS, Dataset, PublishedTable
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, pad_rows
@@ -24,6 +25,7 @@ from utils.method.decoding import (
     decode_single_event,
 )
 from utils.method.metrics import (
+    F_SCORE_NAMES,
     LEVEL_NAMES,
     SCORE_NAMES,
     both_modalities,
@@ -33,6 +35,7 @@ from utils.method.metrics import (
     per_video_f_scores,
     scores_by_level,
     segment_accuracy,
+    type_at_av,
 )
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
 from utils.method.unimodal_scores import unimodal_scores
@@ -51,13 +54,12 @@ from utils.reporting.tables import (
 )
 
 MEAN, UNIMODAL = "mean", "unimodal_"
-_NAMES = tuple(f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES)
 # Scores that can select the best checkpoint: F-scores, those of audible-only and visible-only events, their means.
-SELECTABLE = (*_NAMES, MEAN, *(UNIMODAL + name for name in (*_NAMES, MEAN)), "accuracy")
+SELECTABLE = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in (*F_SCORE_NAMES, MEAN)), "accuracy")
 
 Events = AudioVisual[Tensor]  # audible and visible events, (N, T, C) bool
 Scores = dict[str, float]  # percent by name
-SplitScores = dict[str, Scores]  # of one run, by split
+RunScores = dict[str, Scores]  # of one run, by split
 
 
 def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
@@ -65,9 +67,16 @@ def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
     return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
 
 
+def table_title(text: str, dataset: Dataset, published: PublishedTable | None) -> str:
+    """The title of a table of scores on a data set, with the paper's table that it stands beside."""
+    return f"{text} on {dataset.name}" + (f" (paper {published.number})" if published else "")
+
+
+@dataclass(frozen=True)
 class Parsing:
     """Any number of events, audible and visible apart; F-scores at segment and event level."""
 
+    dataset: Dataset
     best_metric = "segment_Type"  # selects checkpoint_best.pt
     score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
 
@@ -89,10 +98,10 @@ class Parsing:
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """A score that can select the best checkpoint: one of `SELECTABLE`."""
-        unimodal = name.startswith(UNIMODAL)
-        named = self.unimodal_scores(prediction, truth) if unimodal else self.score(prediction, truth)
-        return statistics.fmean(named.values()) if name in (MEAN, UNIMODAL + MEAN) else named[name]
+        """A score that can select the best checkpoint: one of `SELECTABLE`. A mean is that of the ten F-scores."""
+        prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
+        named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
+        return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
 
     def score(self, prediction: Events, truth: Events) -> Scores:
         """Ten F-scores named segment_A to event_Event."""
@@ -101,10 +110,10 @@ class Parsing:
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
         """Each video's scores in percent, whose means are the data set's: (N, 10)."""
         levels = []
-        for level in ("segment", "event"):
-            scores = per_video_f_scores(prediction, truth, level)  # (N, 4): A, V, AV, Event
-            levels += [scores[:, :3], scores[:, :3].mean(dim=1, keepdim=True), scores[:, 3:]]
-        return 100 * torch.cat(levels, dim=1)
+        for level in LEVEL_NAMES:
+            audio, visual, audio_visual, event = per_video_f_scores(prediction, truth, level).unbind(dim=1)  # (N,) each
+            levels += [audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event]
+        return 100 * torch.stack(levels, dim=1)
 
     def search_thresholds(
         self,
@@ -128,8 +137,8 @@ class Parsing:
 
         return logits.map(search, true_events(annotations, torch.device("cpu")))
 
-    def score_table(self, name: str, runs: Sequence[SplitScores], note: str, methods: Sequence[str]) -> Table:
-        """All F-scores beside the paper's Table 1.
+    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
+        """All F-scores beside the paper's.
 
         Args:
             name: of the run, or of what the runs have in common.
@@ -138,41 +147,46 @@ class Parsing:
             methods: the published rows to print beside.
         """
         rows = [ParsingRow(name, split, [scores_by_level(run[split]) for run in runs], note) for split in runs[0]]
-        for method in published_methods("table1_llp"):
+        published = self.dataset.published_scores
+        for method in published_methods(published.key) if published else ():
             if method in methods:
-                rows.append(ParsingRow(method, "test", published_row("table1_llp", method), "published"))
-        return parsing_table("Audio-visual video parsing on LLP (paper Table 1)", rows)
+                rows.append(ParsingRow(method, "test", published_row(published.key, method), "published"))
+        return parsing_table(table_title("Audio-visual video parsing", self.dataset, published), rows)
 
-    def unimodal_table(self, name: str, runs: Sequence[SplitScores], note: str) -> Table:
+    def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
         """The F-scores of audible-only and visible-only events. Args: as of `score_table`."""
         rows = []
         for split in runs[0]:
-            scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in _NAMES}) for run in runs]
+            scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES}) for run in runs]
             rows.append(ParsingRow(name, split, scores, note))
-        notes = ["A: audible and not visible; V: visible and not audible; AV as ever; Event pools A and V."]
-        return parsing_table("Events in one modality alone on LLP", rows, notes)
+        notes = [
+            "A: audible and not visible; V: visible and not audible; AV: audible and visible; Event pools A and V."
+        ]
+        return parsing_table(table_title("Events in one modality alone", self.dataset, None), rows, notes)
 
-    def quality_table(self, method: str, scores: SplitScores, note: str) -> Table:
-        """F-scores of the pseudo-labels of each split beside the paper's Table 3."""
+    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
+        """F-scores of the pseudo-labels of each split beside the paper's."""
         rows = [
             ParsingRow(f"{method} pseudo-labels", split, scores_by_level(of_split), note)
             for split, of_split in scores.items()
         ]
-        published = published_segment_row("table3_pseudo_label_quality_segment", method)
-        rows.append(ParsingRow(method, "test", published, "published"))
-        return parsing_table("Quality of the pseudo-labels on LLP (paper Table 3)", rows)
+        if published := self.dataset.published_quality:
+            rows.append(ParsingRow(method, "test", published_segment_row(published.key, method), "published"))
+        return parsing_table(table_title("Quality of the pseudo-labels", self.dataset, published), rows)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
         """Write the scores of each class to a run's folder."""
-        title = f"{folder.name}, {split}: F-scores and support per class"
-        write_table(folder / f"per_class_{split}.csv", per_class_scores(prediction, truth, classes, title, note))
+        heading = f"{folder.name}, {split}: F-scores and support per class"
+        write_table(folder / f"per_class_{split}.csv", per_class_scores(prediction, truth, classes, heading, note))
 
 
+@dataclass(frozen=True)
 class Localisation:
     """One event a video that is audible and visible at once; the accuracy of its segments."""
 
+    dataset: Dataset
     best_metric = "accuracy"
     score_names = ((LEVELS[0], "Accuracy"),)
 
@@ -185,12 +199,13 @@ class Localisation:
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Raises InputError: every event here is audible and visible."""
-        raise InputError("--unimodal_scores", "a data set of audio-visual events", "LLP", "Leave out the flag.")
+        found, expected = f"{self.dataset.name}, whose events are audible and visible", "a data set of other events"
+        raise InputError("--unimodal_scores", found, expected, "Leave out the flag.")
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
         """The accuracy, which alone can select the best checkpoint here."""
         if name != self.best_metric:
-            raise InputError("--select_on", name, f"{self.best_metric} on this data set", "Leave out the flag.")
+            raise InputError("--select_on", name, f"{self.best_metric} on {self.dataset.name}", "Leave out the flag.")
         return self.score(prediction, truth)[name]
 
     def score(self, prediction: Events, truth: Events) -> Scores:
@@ -221,39 +236,41 @@ class Localisation:
         _warn_of_classes(log, without_video, annotations.classes, "no validation video")
         return found.thresholds.map(lambda own, common: torch.where(without_video, common, own), agnostic)
 
-    def score_table(self, name: str, runs: Sequence[SplitScores], note: str, methods: Sequence[str]) -> Table:
-        """Accuracies beside the paper's Table 2. Args: as of `Parsing.score_table`."""
+    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
+        """Accuracies beside the paper's. Args: as of `Parsing.score_table`."""
         rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
-        for method in published_methods("table2_ave_accuracy"):
+        published = self.dataset.published_scores
+        for method in published_methods(published.key) if published else ():
             if method in methods:
-                rows.append((method, "test", [published_value("table2_ave_accuracy", method)], "published"))
-        return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows)
+                rows.append((method, "test", [published_value(published.key, method)], "published"))
+        return accuracy_table(table_title("Audio-visual event localisation", self.dataset, published), rows)
 
-    def quality_table(self, method: str, scores: SplitScores, note: str) -> Table:
+    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
         """Accuracy of the pseudo-labels of each split; the paper prints none."""
         rows = [(f"{method} pseudo-labels", split, [of[self.best_metric]], note) for split, of in scores.items()]
-        notes = ["The video's class is given; Table 2's accuracies are without."]
-        return accuracy_table("Quality of the pseudo-labels on AVE", rows, notes)
+        notes = ["The video's class is given, unlike where methods are scored."]
+        return accuracy_table(table_title("Quality of the pseudo-labels", self.dataset, None), rows, notes)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
         """Write the accuracy of each class and the confusion matrix to a run's folder."""
         matrix = confusion_matrix(both_modalities(prediction), both_modalities(truth)).cpu()
-        title = f"{folder.name}, {split}"
-        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, note))
-        write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, note))
-        marked = f"{title} ({note})" if note else title
+        heading = f"{folder.name}, {split}"
+        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, heading, note))
+        write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, heading, note))
+        marked = f"{heading} ({note})" if note else heading
         confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, marked)
 
 
 Task = Parsing | Localisation
-TASKS: dict[str, Task] = {"parsing": Parsing(), "localisation": Localisation()}
+TASKS: dict[str, type[Task]] = {"parsing": Parsing, "localisation": Localisation}
 
 
-def task_of(dataset: str) -> Task:
+def find_task(dataset: str) -> Task:
     """The task of a data set of stages 2 to 4."""
-    return TASKS[DATASETS[dataset].task]
+    row = DATASETS[dataset]
+    return TASKS[row.task](row)
 
 
 def _warn_of_classes(log: logging.Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:

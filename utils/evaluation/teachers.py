@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.batches import DataSettings, SplitBatches, features_with_text
+from dataloaders.datasets import DATASETS
 from dataloaders.features import text_features_path
 from dataloaders.prompts import PROMPTS_FILE
 from dataloaders.pseudo_labels import PseudoLabels
@@ -15,7 +16,6 @@ from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import framewise_logits, temporal_transformer_logits
-from utils.method.thresholds import FIXED_THRESHOLDS
 from utils.settings import setting
 from utils.training.checkpoints import load_network
 from utils.training.device import Precision
@@ -84,14 +84,16 @@ def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
 
 def valor_thresholds(dataset: str) -> AudioVisual[Tensor]:
     """VALOR's own thresholds, (C,) float64. Raises InputError for a data set that has none."""
-    if dataset not in FIXED_THRESHOLDS:
+    thresholds = DATASETS[dataset].fixed_thresholds
+    if thresholds is None:
+        known = ", ".join(name for name, row in DATASETS.items() if row.fixed_thresholds)
         raise InputError(
             "--thresholds",
             f"fixed, for {dataset}",
-            f"a data set that VALOR has thresholds for ({', '.join(FIXED_THRESHOLDS)})",
+            f"a data set that VALOR has thresholds for ({known})",
             "Search them: --thresholds search.",
         )
-    return FIXED_THRESHOLDS[dataset].map(lambda values: torch.tensor(values, dtype=torch.float64))
+    return thresholds.map(lambda values: torch.tensor(values, dtype=torch.float64))
 
 
 def hard_events(

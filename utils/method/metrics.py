@@ -6,12 +6,15 @@ and visible. Sums run in float64.
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
+
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass
@@ -75,13 +78,17 @@ def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
 def video_f_scores(counts: Counts) -> Tensor:
     """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
     f_scores, occurs = class_f_scores(counts)  # (N, C)
-    num_occurring = occurs.sum(dim=1)
-    mean = (f_scores * occurs).sum(dim=1) / num_occurring.clamp(min=1)
-    return torch.where(num_occurring > 0, mean, 1.0)
+    return _mean_of_occurring((f_scores * occurs).sum(dim=1), occurs.sum(dim=1))
+
+
+def _mean_of_occurring(sums: Tensor, num_occurring: Tensor) -> Tensor:
+    """Each video's mean over the classes that occur, 1.0 when none does: (N,), (N,) -> (N,)."""
+    return torch.where(num_occurring > 0, sums / num_occurring.clamp(min=1), 1.0)
 
 
 LEVEL_NAMES = ("segment", "event")  # the fields of ParsingScores
 SCORE_NAMES = ("A", "V", "AV", "Type", "Event")  # of the fields of LevelScores, as the paper's tables head them
+F_SCORE_NAMES = tuple(f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES)  # segment_A to event_Event
 
 
 @dataclass
@@ -131,12 +138,12 @@ class _Pairs:
         return torch.stack([self._mean(c) for c in (audio, visual, both, audio + visual)], dim=1)
 
     def _mean(self, counts: Counts) -> Tensor:
-        """`video_f_scores` of counts (K, 1) -> (N,)."""
+        """As `video_f_scores`, of counts (K, 1) -> (N,)."""
         f_scores, occurs = (values.squeeze(1).double() for values in class_f_scores(counts))
         sums, num_occurring = (
             f_scores.new_zeros(self.num_videos).index_add(0, self.video, x) for x in (f_scores, occurs)
         )
-        return torch.where(num_occurring > 0, sums / num_occurring.clamp(min=1), 1.0)
+        return _mean_of_occurring(sums, num_occurring)
 
 
 def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
@@ -153,10 +160,15 @@ def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tenso
     return _Pairs.of(prediction, truth).per_video_f_scores(level)
 
 
+def type_at_av(audio: Number, visual: Number, audio_visual: Number) -> Number:
+    """Type@AV: the mean of the A, V and AV scores."""
+    return (audio + visual + audio_visual) / 3
+
+
 def level_scores(per_video: Tensor) -> LevelScores:
     """Data-set scores in percent from `per_video_f_scores`: (N, 4) -> scores."""
     audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
-    return LevelScores(audio, visual, audio_visual, (audio + visual + audio_visual) / 3, event_at_av)
+    return LevelScores(audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event_at_av)
 
 
 def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
@@ -166,14 +178,14 @@ def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) 
 
 
 def named_scores(scores: ParsingScores) -> dict[str, float]:
-    """The ten F-scores by name, segment_A to event_Event."""
-    names = [f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES]
-    return dict(zip(names, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
+    """The ten F-scores by name."""
+    return dict(zip(F_SCORE_NAMES, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
 
 
 def scores_by_level(named: Mapping[str, float]) -> ParsingScores:
     """What `named_scores` has taken apart."""
-    return ParsingScores(*(LevelScores(*(named[f"{level}_{name}"] for name in SCORE_NAMES)) for level in LEVEL_NAMES))
+    values = [named[name] for name in F_SCORE_NAMES]
+    return ParsingScores(LevelScores(*values[: len(SCORE_NAMES)]), LevelScores(*values[len(SCORE_NAMES) :]))
 
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:

@@ -9,14 +9,7 @@ import torch
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
-
-# VALOR's, of each class in order, on logits 26.87 · cosine (CLAP) and 100 · cosine (CLIP) of the real encoders.
-FIXED_THRESHOLDS: dict[str, AudioVisual[tuple[int, ...]]] = {
-    "LLP": AudioVisual(
-        audio=(0, 0, 1, 4, 6, -2, 4, 4, 2, 2, 2, 1, 2, 3, 0, 2, 2, 2, 0, 2, -1, 2, 3, 3, 0),
-        visual=(20, 15, 18, 14, 15, 18, 18, 15, 15, 15, 15, 18, 15, 15, 15, 15, 15, 15, 15, 16, 14, 15, 15, 15, 18),
-    )
-}
+from utils.method.metrics import Counts, class_f_scores
 
 
 @dataclass
@@ -46,7 +39,7 @@ def search_thresholds(scores: Tensor, labels: Tensor) -> ThresholdSearch:
     missed = torch.cat([torch.zeros_like(num_positive), positives.cumsum(dim=1)], dim=1).gather(1, below)
     tp = num_positive - missed
     predicted = scores.shape[1] - below
-    f1 = 2 * tp / (predicted + num_positive).clamp(min=1)
+    f1, _ = class_f_scores(Counts(tp, fp=predicted - tp, fn=missed))
     best = f1.argmax(dim=1, keepdim=True)
     best_f1 = torch.where(num_positive > 0, f1.gather(1, best), torch.nan)
     return ThresholdSearch(candidates.gather(1, best).squeeze(1), best_f1.squeeze(1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
-from utils.method.metrics import LevelScores, ParsingScores, parsing_scores
+from utils.method.metrics import LevelScores, ParsingScores, parsing_scores, type_at_av
 
 
 def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
@@ -19,7 +19,7 @@ def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor])
     alone = parsing_scores(in_one_modality(prediction), in_one_modality(truth))
 
     def level(own: LevelScores, of_both: LevelScores) -> LevelScores:
-        mean = (own.audio + own.visual + of_both.audio_visual) / 3
+        mean = type_at_av(own.audio, own.visual, of_both.audio_visual)
         return replace(own, audio_visual=of_both.audio_visual, type_at_av=mean)
 
     return ParsingScores(level(alone.segment, whole.segment), level(alone.event, whole.event))

@@ -10,10 +10,10 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.pseudo_labels import load_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import aligned, per_video_scores_of
+from utils.evaluation.compare import aligned, score_videos
 from utils.evaluation.inference import pad_rows
 from utils.evaluation.predictions import Predictions
-from utils.evaluation.tasks import task_of
+from utils.evaluation.tasks import find_task
 from utils.pages.html import write_page
 
 LETTERS = "".join(
@@ -50,7 +50,7 @@ def write_timelines(
         tracks.append(_track("Pseudo-labels", "P", pseudo_labels))
     for letter, (name, run) in zip(LETTERS, runs.items(), strict=False):
         same = aligned(first, run)
-        scores = np.round(per_video_scores_of(same), 2).T.tolist()  # (M, N)
+        scores = np.round(score_videos(same), 2).T.tolist()  # (M, N)
         tracks.append(_track(name, letter, same.events) | {"scores": scores})
     data = {
         "title": f"{first.dataset} {first.split}",
@@ -58,7 +58,7 @@ def write_timelines(
         "warning": warning,
         "segments": first.events.audio.shape[1],
         "classes": [name.replace("_", " ") for name in first.classes],
-        "metrics": [f"{level} {metric}" for level, metric in task_of(first.dataset).score_names],
+        "metrics": [f"{level} {metric}" for level, metric in find_task(first.dataset).score_names],
         "videos": list(first.sample_ids),
         "tracks": tracks,
     }

@@ -12,7 +12,7 @@ from tests.tiny_runs import evaluate, label, pretrain, train
 from tests.utils.pages.conftest import Browser
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import per_video_scores_of
+from utils.evaluation.compare import score_videos
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.pages.__main__ import main
 from utils.pages.timelines import LETTERS, names_of, timelines_path, write_timelines
@@ -83,7 +83,7 @@ def test_videos_are_sorted_by_the_chosen_score(browser: Browser, tmp_path: Path)
     write_timelines(tmp_path / "page.html", {"one": run, "other": other})
     browser.open(tmp_path / "page.html")
     choose(browser, "run", 0)
-    scores = dict(zip(run.sample_ids, per_video_scores_of(run)[:, 3], strict=True))  # segment-level Type
+    scores = dict(zip(run.sample_ids, score_videos(run)[:, 3], strict=True))  # segment-level Type
     order = [scores[name] for name in shown(browser)]
     assert order == sorted(order) and len(order) == 30
     choose(browser, "order", "highest")
@@ -92,7 +92,7 @@ def test_videos_are_sorted_by_the_chosen_score(browser: Browser, tmp_path: Path)
     choose(browser, "run", 1)
     choose(browser, "metric", 0)
     choose(browser, "order", "gain")
-    gain = dict(zip(run.sample_ids, per_video_scores_of(other)[:, 0] - per_video_scores_of(run)[:, 0], strict=True))
+    gain = dict(zip(run.sample_ids, score_videos(other)[:, 0] - score_videos(run)[:, 0], strict=True))
     order = [round(gain[name], 1) for name in shown(browser)]
     assert order == sorted(order, reverse=True) and order[0] > 0
     choose(browser, "order", "name")
@@ -110,7 +110,7 @@ def test_videos_are_found_by_name_and_filtered_by_event(browser: Browser, tmp_pa
     has_dog = np.any([array[:, :, 1].any(axis=1) for array in (*run.events, *run.truth)], axis=0)
     assert sorted(shown(browser)) == [name for name, has in zip(run.sample_ids, has_dog, strict=True) if has]
     text = browser.run("return document.getElementById('summary').textContent")
-    mean = per_video_scores_of(run)[has_dog, 3].mean()
+    mean = score_videos(run)[has_dog, 3].mean()
     assert text == f"{has_dog.sum()} of 60 videos; mean Segment-level Type (%): A {mean:.1f}"
     choose(browser, "search", "no such video")
     assert shown(browser) == []
