@@ -123,12 +123,9 @@ def settings_of_framewise(settings: Settings) -> dict[str, object]:
 
 def settings_of_run(settings: Settings) -> dict[str, object]:
     """The stage-1 run of the temporal transformer, with its weights and heads."""
-    defaults = FramewiseSettings()
-    own = (
-        defaults,
-        FramewiseSettings(prompts="event_names"),
-    )  # what args.yaml records of this teacher is no contradiction
-    if settings.thresholds == "fixed" or settings.framewise not in own:
+    # What args.yaml records of the other teacher is no contradiction.
+    allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
+    if settings.thresholds == "fixed" or settings.framewise not in allowed:
         raise InputError(
             "--teacher",
             "temporal_transformer with VALOR's thresholds, prompts or scales",

@@ -159,9 +159,7 @@ class Parsing:
         for split in runs[0]:
             scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES}) for run in runs]
             rows.append(ParsingRow(name, split, scores, note))
-        notes = [
-            "A: audible and not visible; V: visible and not audible; AV: audible and visible; Event pools A and V."
-        ]
+        notes = ["A: audible and not visible; V: visible and not audible; AV: both; Event pools A and V."]
         return parsing_table(table_title("Events in one modality alone", self.dataset, None), rows, notes)
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
