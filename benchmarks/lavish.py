@@ -85,7 +85,7 @@ class DecodedEveryTime(Dataset):
         return len(self.sources)
 
     def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        frames, sound = decode_clip(self.sources[n], self.form)
+        frames, sound, _ = decode_clip(self.sources[n], self.form)
         return IMAGENET(frames), sound.astype(np.float32)
 
 

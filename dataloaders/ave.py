@@ -41,6 +41,7 @@ AVE_CLASSES = (
     "Ukulele",
     "Violin, fiddle",
 )  # sorted; background is index 28 where one is needed, and no column of the labels
+BACKGROUND = "background"
 NUM_SEGMENTS = 10
 ANNOTATIONS_FILE = "Annotations.txt"
 FILES = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}

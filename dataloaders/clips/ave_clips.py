@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 
 from dataloaders import ave
-from dataloaders.clips.splits import ClipData, ClipSource, ClipSplit, find_video
-from dataloaders.clips.ucf101 import report_absent
+from dataloaders.ave import BACKGROUND
+from dataloaders.clips.splits import ClipData, ClipSource, ClipSplit, find_video, report_absent
 from utils.errors import InputError
-
-BACKGROUND = "background"
 
 
 def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:

@@ -1,8 +1,8 @@
 """Decoded clips, packed once: frames as uint8 and sound beside them, memory-mapped, so that no epoch decodes.
 
 A packed folder holds `frames.npy` (R, T, S, S, 3) uint8, `sound.npy` and `pack.json`, which names the R items and the
-files that they are from. While it is being written, `packing.json` stands in place of `pack.json` and `done.npy` says
-which items are whole: a killed run goes on from there. One process at a time writes.
+files that they are from. `done.npy` says which items are whole, and which of them have no sound. While they are being
+written, `packing.json` stands in place of `pack.json`: a killed run goes on from there. One process at a time writes.
 """
 
 import json
@@ -30,6 +30,8 @@ from utils.files import exclusive, write_text
 
 SOUNDS = (*FILTER_BANKS, "waveform")
 CHOICES = ("released", "centres")
+VERSION = 2  # of the files' layout
+TODO, WHOLE, SILENT = range(3)  # in done.npy
 FLUSH_EVERY = 64  # items
 LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF-101's shortest last a second
 
@@ -76,8 +78,8 @@ class PackedClips:
     sound: np.ndarray  # (R, T, L, F) float16 or (R, samples) int16, memory-mapped
 
 
-def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray]:
-    """Frames (T, S, S, 3) uint8 and sound of one item; without an audio track it is silent.
+def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Frames (T, S, S, 3) uint8 and sound of one item, and whether its file has sound then; it is silence if not.
 
     Raises:
         InputError: when the file cannot be decoded, or ends before the item starts.
@@ -95,9 +97,12 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
         chosen = ((np.arange(form.num_frames) + 0.5) * len(images) / form.num_frames).astype(np.int64)
     pixels = {index: _as_bytes(lavish_pixels(images[index], form.size)) for index in sorted({*chosen.tolist()})}
     frames = np.stack([pixels[index] for index in chosen.tolist()])
-    samples = video.sounds.get(SAMPLE_RATE, np.zeros(round(video.duration * SAMPLE_RATE), np.int16))
     first, last = (round(t * SAMPLE_RATE) if t else None for t in (source.start, end))
-    return frames, _packed_sound(samples[first:last], form)
+    samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[first:last]
+    if has_sound := len(samples) > 0:
+        return frames, _packed_sound(samples, form), has_sound
+    seconds = source.seconds or video.duration
+    return frames, _packed_sound(np.zeros(round(seconds * SAMPLE_RATE), np.int16), form), has_sound
 
 
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -116,36 +121,85 @@ def _packed_sound(samples: np.ndarray, form: ClipFormat) -> np.ndarray:
 
 
 def open_pack(
-    packed_dir: Path, sources: tuple[ClipSource, ...], form: ClipFormat, allow_missing: bool = False
+    packed_dir: Path,
+    sources: tuple[ClipSource, ...],
+    form: ClipFormat,
+    allow_missing: bool = False,
+    silent: str = "kept",
 ) -> PackedClips:
     """Open the pack of these items, making it first where it is absent, unfinished or out of date.
 
     Args:
         packed_dir: takes one folder a format.
         allow_missing: leave out items whose files cannot be decoded, and say which, instead of raising.
+        silent: what happens to items whose files have no sound at that time: "kept" (as silence), "left out" or
+            "refused"; how many and which is said in any case.
 
     Raises:
-        InputError: when files cannot be decoded (all others are packed first, and all that failed are named), or the
-            disk is full.
+        InputError: when files cannot be decoded (all others are packed first, and all that failed are named), when
+            items are refused, nothing is left, or the disk is full.
     """
     folder = packed_dir / form.folder_name
     manifest = _manifest(sources, form)
-    if _read_json(folder / "pack.json") != manifest:
+    shapes = _shapes(len(sources), form)
+    arrays = _open_whole(folder, manifest, shapes)
+    if arrays is None:
         with exclusive(folder, "Free some space, or name another --packed_dir."):
-            if _read_json(folder / "pack.json") != manifest:  # another process may have packed it meanwhile
-                _pack(folder, sources, form, manifest, allow_missing)
-    done = np.load(folder / "done.npy")
-    if broken := [source.name for source, whole in zip(sources, done, strict=True) if not whole]:
-        if not allow_missing:
-            found = f"{len(broken)} items that could not be decoded when they were packed: {', '.join(broken[:10])}"
-            raise InputError(folder, found, "every item", "Replace their files, or use --allow_missing.")
-        tqdm.write(f"{folder}: leaving out {len(broken)} items that could not be decoded: {', '.join(broken[:10])}")
-    return PackedClips(
-        form,
-        {source.name: row for row, source in enumerate(sources) if done[row]},
-        np.load(folder / "frames.npy", mmap_mode="r"),
-        np.load(folder / "sound.npy", mmap_mode="r"),
+            arrays = _open_whole(folder, manifest, shapes)  # another process may have packed it meanwhile
+            if arrays is None:
+                arrays = _pack(folder, sources, form, manifest, shapes, allow_missing)
+    done = np.array(arrays["done"])
+    _report(folder, sources, done == TODO, "that could not be decoded", "left out" if allow_missing else "refused")
+    _report(folder, sources, done == SILENT, "without sound", silent)
+    kept = done > TODO if silent == "kept" else done == WHOLE
+    if not kept.any():
+        raise InputError(folder, "no item that can be used", "one or more", "Look at the files named above.")
+    rows = {source.name: row for row, source in enumerate(sources) if kept[row]}
+    return PackedClips(form, rows, arrays["frames"], arrays["sound"])
+
+
+def _report(folder: Path, sources: tuple[ClipSource, ...], chosen: np.ndarray, kind: str, fate: str) -> None:
+    """Say how many items are of a kind, which, and what happens to them. Raises InputError when they are refused."""
+    names = [source.name for source, one in zip(sources, chosen, strict=True) if one]
+    if not names:
+        return
+    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    found = f"{len(names)} of {len(sources)} items {kind}: {shown}"
+    if fate == "refused":
+        way_out = "Replace their files, or leave them out with --allow_missing."
+        way_out += " --no-sound_only keeps them as silence." if kind == "without sound" else ""
+        raise InputError(folder, found, "none", way_out)
+    tqdm.write(f"{folder}: {fate}{', as silence' if fate == 'kept' else ''}: {found}")
+
+
+_Shapes = dict[str, tuple[tuple[int, ...], type]]
+
+
+def _shapes(num_items: int, form: ClipFormat) -> _Shapes:
+    """Shape and type of each file of a pack."""
+    return {
+        "frames": ((num_items, form.num_frames, form.size, form.size, 3), np.uint8),
+        "sound": ((num_items, *form.sound_shape), form.sound_type),
+        "done": ((num_items,), np.uint8),
+    }
+
+
+def _open_whole(folder: Path, manifest: dict, shapes: _Shapes) -> dict[str, np.ndarray] | None:
+    """The arrays of a finished pack of these items; None where there is none, or it is damaged."""
+    return _open_arrays(folder, shapes, "r") if _read_json(folder / "pack.json") == manifest else None
+
+
+def _open_arrays(folder: Path, shapes: _Shapes, mode: str) -> dict[str, np.ndarray] | None:
+    """The memory-mapped files of a pack; None where one is absent, damaged or of another shape."""
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in shapes}
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = all(
+        isinstance(array, np.memmap) and (array.shape, array.dtype) == (shapes[name][0], np.dtype(shapes[name][1]))
+        for name, array in arrays.items()
     )
+    return arrays if fits else None
 
 
 def _manifest(sources: tuple[ClipSource, ...], form: ClipFormat) -> dict:
@@ -154,7 +208,7 @@ def _manifest(sources: tuple[ClipSource, ...], form: ClipFormat) -> dict:
         [source.name, source.start, source.seconds, stat.st_size, stat.st_mtime_ns]
         for source, stat in zip(sources, stats, strict=True)
     ]
-    return {"format": asdict(form), "items": items}
+    return {"version": VERSION, "format": asdict(form), "items": items}
 
 
 def _read_json(path: Path) -> dict | None:
@@ -165,16 +219,17 @@ def _read_json(path: Path) -> dict | None:
         return None
 
 
-def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manifest: dict, allow_missing: bool) -> None:
-    """Decode in many threads, write in one. What a killed run has finished is kept."""
-    shapes = {
-        "frames": ((len(sources), form.num_frames, form.size, form.size, 3), np.uint8),
-        "sound": ((len(sources), *form.sound_shape), form.sound_type),
-        "done": ((len(sources),), np.uint8),
-    }
-    if _read_json(folder / "packing.json") == manifest:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
-    else:
+def _pack(
+    folder: Path,
+    sources: tuple[ClipSource, ...],
+    form: ClipFormat,
+    manifest: dict,
+    shapes: _Shapes,
+    allow_missing: bool,
+) -> dict[str, np.ndarray]:
+    """Decode in many threads, write in one: the arrays. What a killed run has finished is kept."""
+    arrays = _open_arrays(folder, shapes, "r+") if _read_json(folder / "packing.json") == manifest else None
+    if arrays is None:
         for name in ("pack.json", "packing.json"):
             (folder / name).unlink(missing_ok=True)
         _need_room(folder, sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values()))
@@ -183,11 +238,11 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manif
             for name, (shape, kind) in shapes.items()
         }
         write_text(folder / "packing.json", json.dumps(manifest))
-    todo = np.flatnonzero(arrays["done"] == 0).tolist()
+    todo = np.flatnonzero(arrays["done"] == TODO).tolist()
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
     broken: list[InputError] = []
 
-    def decode(row: int) -> tuple[np.ndarray, np.ndarray] | InputError:
+    def decode(row: int) -> tuple[np.ndarray, np.ndarray, bool] | InputError:
         try:
             return decode_clip(sources[row], form)
         except InputError as error:
@@ -196,17 +251,17 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manif
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
         for first in range(0, len(todo), FLUSH_EVERY):
             rows = todo[first : first + FLUSH_EVERY]
-            whole = []
+            decoded_rows: dict[int, int] = {}
             for row, decoded in zip(rows, pool.map(decode, rows), strict=True):
                 if isinstance(decoded, InputError):
                     broken.append(decoded)
                 else:
-                    arrays["frames"][row], arrays["sound"][row] = decoded
-                    whole.append(row)
+                    arrays["frames"][row], arrays["sound"][row], has_sound = decoded
+                    decoded_rows[row] = WHOLE if has_sound else SILENT
                 progress.update()
             for name in ("frames", "sound"):
                 arrays[name].flush()
-            arrays["done"][whole] = 1  # once they are on the disk
+            arrays["done"][list(decoded_rows)] = list(decoded_rows.values())  # once they are on the disk
             arrays["done"].flush()
     if broken and (not allow_missing or len(broken) == len(sources)):
         listed = "\n  ".join(str(error) for error in broken[:10])
@@ -214,6 +269,7 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manif
         way_out = "Replace the files, or go on without them with --allow_missing; the others are packed."
         raise InputError(folder, found, "whole videos", way_out)
     (folder / "packing.json").rename(folder / "pack.json")
+    return arrays
 
 
 def _need_room(folder: Path, num_bytes: int) -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
+
+from utils.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
 
@@ -69,3 +72,13 @@ class ClipData:
 def find_video(folder: Path, stem: str) -> Path | None:
     """The file of a clip, whichever container it is in; None when there is none."""
     return next((path for suffix in VIDEO_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+
+
+def report_absent(folder: Path, what: str, absent: list[str], total: int, allow_missing: bool) -> None:
+    """Say which listed clips have no file. Raises InputError unless they may be left out and others are there."""
+    shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+    found = f"{len(absent)} of {total} listed clips without a file ({shown})"
+    if not allow_missing or len(absent) == total:
+        way_out = "Download them, or go on without them with --allow_missing."
+        raise InputError(f"{folder}, {what}", found, "a file for every listed clip", way_out)
+    tqdm.write(f"{folder}, {what}: leaving out {found}")

@@ -6,6 +6,7 @@
 
 import csv
 import io
+import math
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.annotation_files import read_text
-from dataloaders.clips.splits import ClipData, ClipSource, ClipSplit, find_video
+from dataloaders.clips.splits import ClipData, ClipSource, ClipSplit, find_video, report_absent
 from utils.errors import InputError
 from utils.files import write_text
 
@@ -68,28 +69,32 @@ def load_ucf101(
         pieces: cut every clip into items of 64 frames at 20 a second, one every 64 frames, as the report does; clips
             shorter than that yield none.
         survey_dir: takes the table of which files carry sound.
-        allow_missing: leave out listed clips that have no file, and say how many, instead of raising.
+        allow_missing: leave out listed clips without a file that can be opened, and say how many, instead of raising.
 
     Raises:
-        InputError: for absent or malformed lists, listed clips without a file, folders that are no class, files that
-            cannot be opened, and a fold whose training clips are all silent.
+        InputError: for absent or malformed lists, a clip in both, listed clips without a file, folders that are no
+            class, files that cannot be opened, and a fold whose training clips are all silent.
     """
     class_names = read_classes(lists_dir)
     videos_dir = data_dir / "videos"
     check_folders(videos_dir, class_names, lists_dir)
     lists = {name: read_list(lists_dir, f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}
+    if both := sorted(clip.name for clip in set(lists["train"]) & set(lists["test"])):
+        found = f"{len(both)} clips that are in trainlist{fold:02d}.txt, too: {', '.join(both[:10])}"
+        way_out = "Get the official lists of UCF-101."
+        raise InputError(lists_dir / f"testlist{fold:02d}.txt", found, "clips that are not trained on", way_out)
     listed = [*lists["train"], *lists["test"]]
     paths = {clip.name: find_video(videos_dir / clip.class_name, clip.stem) for clip in listed}
     absent = sorted(name for name, path in paths.items() if path is None)
     if absent:
         report_absent(videos_dir, f"fold {fold}", absent, len(paths), allow_missing)
-    facts = survey({name: path for name, path in paths.items() if path is not None}, survey_dir)
-    report_sound(listed, facts, fold)
+    facts = survey({name: path for name, path in paths.items() if path is not None}, survey_dir, allow_missing)
+    report_sound(lists, facts, fold)
 
     kept = {name for name, fact in facts.items() if fact.has_sound or not sound_only}
     sources = {name: _items(name, paths[name], facts[name].seconds, pieces) for name in sorted(kept)}
     if pieces and (short := [name for name, items in sources.items() if not items]):
-        tqdm.write(f"UCF-101: {len(short)} clips are shorter than {PIECE_FRAMES} frames and yield no item")
+        tqdm.write(f"UCF-101: leaving out {len(short)} clips shorter than {PIECE_FRAMES} frames")
     clips = {name: [clip for clip in clips if sources.get(clip.name)] for name, clips in lists.items()}
     classes = tuple(name for name in class_names if any(clip.class_name == name for clip in clips["train"]))
     if not classes:
@@ -103,7 +108,7 @@ def load_ucf101(
 
 
 def read_classes(lists_dir: Path) -> tuple[str, ...]:
-    """The names in `classInd.txt`, in the order of their numbers. Raises InputError for a malformed line."""
+    """The names in `classInd.txt`, in the order of their numbers. Raises InputError for a wrong or repeated one."""
     path = lists_dir / "classInd.txt"
     numbers: dict[str, int] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
@@ -111,6 +116,9 @@ def read_classes(lists_dir: Path) -> tuple[str, ...]:
             match = re.fullmatch(r"(\d+)\s+(\w+)", line.strip())
             if match is None:
                 raise InputError(f"{path}, line {number}", line, "`<number> <class>`", "Correct the line.")
+            if match[2] in numbers or int(match[1]) in numbers.values():
+                way_out = "Get the official lists of UCF-101."
+                raise InputError(f"{path}, line {number}", f"{line} again", "each number and class once", way_out)
             numbers[match[2]] = int(match[1])
     if not numbers:
         raise InputError(path, "no classes", "`<number> <class>` lines", "Get the official lists of UCF-101.")
@@ -157,40 +165,36 @@ def check_folders(videos_dir: Path, class_names: tuple[str, ...], lists_dir: Pat
         raise InputError(videos_dir, found, f"the classes of {lists_dir / 'classInd.txt'}", "Move them elsewhere.")
 
 
-def report_absent(folder: Path, what: str, absent: list[str], total: int, allow_missing: bool) -> None:
-    """Say which listed clips have no file; raise unless they may be left out."""
-    shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-    found = f"{len(absent)} of {total} listed clips without a file ({shown})"
-    if not allow_missing or len(absent) == total:
-        way_out = "Download them, or go on without them with --allow_missing."
-        raise InputError(f"{folder}, {what}", found, "a file for every listed clip", way_out)
-    tqdm.write(f"{folder}, {what}: leaving out {found}")
-
-
-def survey(paths: dict[str, Path], survey_dir: Path) -> dict[str, Facts]:
+def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> dict[str, Facts]:
     """Open every file: how long it is and whether it carries sound. Kept as a table, so that it is done once.
 
+    Args:
+        allow_missing: leave out files that cannot be opened, and say which, instead of raising.
+
     Raises:
-        InputError: when files cannot be opened; all of them are named.
+        InputError: when files cannot be opened.
     """
     table = survey_dir / SURVEY_FILE
     known = _read_survey(table)
     stamps = {name: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in paths.items()}
     missing = [name for name in paths if known.get(name, (None,))[0] != stamps[name]]
-    broken = []
+    broken: dict[str, str] = {}
     if missing:
         with ThreadPoolExecutor() as pool:
             looked = pool.map(_look_or_error, [paths[name] for name in missing])
             for name, facts in zip(missing, tqdm(looked, "survey", len(missing), unit="clip"), strict=True):
                 if isinstance(facts, str):
-                    broken.append(f"{paths[name]} ({facts})")
+                    broken[name] = f"{paths[name]} ({facts})"
                 else:
                     known[name] = stamps[name], facts
         _write_survey(table, known)
     if broken:
-        found = f"{len(broken)} files that cannot be opened: {'; '.join(broken[:5])}"
-        raise InputError(table.parent, found, "whole video files", "Download them again, or remove them.")
-    return {name: known[name][1] for name in paths}
+        found = f"{len(broken)} of {len(paths)} files that cannot be opened: {'; '.join([*broken.values()][:5])}"
+        if not allow_missing or len(broken) == len(paths):
+            way_out = "Download them again, or go on without them with --allow_missing."
+            raise InputError(table.parent, found, "whole video files", way_out)
+        tqdm.write(f"UCF-101: leaving out {found}")
+    return {name: known[name][1] for name in paths if name not in broken}
 
 
 def _look_or_error(path: Path) -> Facts | str:
@@ -214,16 +218,21 @@ _Known = dict[str, tuple[tuple[int, int], Facts]]
 
 
 def _read_survey(path: Path) -> _Known:
-    if not path.is_file():
+    """What an earlier survey found; nothing where its table is absent or damaged."""
+    known: _Known = {}
+    try:
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                seconds, has_sound = float(row["seconds"]), {"yes": True, "no": False}[row["sound"]]
+                if not math.isfinite(seconds):
+                    raise ValueError(f"{seconds} seconds")
+                known[row["clip"]] = (int(row["bytes"]), int(row["changed_ns"])), Facts(seconds, has_sound)
+    except FileNotFoundError:
         return {}
-    with path.open(newline="") as file:
-        return {
-            row["clip"]: (
-                (int(row["bytes"]), int(row["changed_ns"])),
-                Facts(float(row["seconds"]), row["sound"] == "yes"),
-            )
-            for row in csv.DictReader(file)
-        }
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        tqdm.write(f"{path}: damaged ({error}); every file is opened anew")
+        return {}
+    return known
 
 
 def _write_survey(path: Path, known: _Known) -> None:
@@ -235,14 +244,15 @@ def _write_survey(path: Path, known: _Known) -> None:
     write_text(path, text.getvalue())
 
 
-def report_sound(listed: list[ListedClip], facts: dict[str, Facts], fold: int) -> None:
-    """Say how many clips and classes of a fold carry sound."""
-    with_sound = Counter(clip.class_name for clip in listed if clip.name in facts and facts[clip.name].has_sound)
-    classes = {clip.class_name for clip in listed}
-    tqdm.write(
-        f"UCF-101 fold {fold}: {with_sound.total()} of {len(facts)} clips carry sound, "
-        f"{len(with_sound)} of {len(classes)} classes have such clips"
-    )
+def report_sound(lists: dict[str, list[ListedClip]], facts: dict[str, Facts], fold: int) -> None:
+    """Say how many clips and classes of a fold's two lists carry sound."""
+    for name, listed in lists.items():
+        with_sound = Counter(clip.class_name for clip in listed if clip.name in facts and facts[clip.name].has_sound)
+        classes = {clip.class_name for clip in listed}
+        tqdm.write(
+            f"UCF-101 fold {fold}, {name}: {with_sound.total()} of {len(listed)} clips carry sound, "
+            f"{len(with_sound)} of {len(classes)} classes have such clips"
+        )
 
 
 def _items(name: str, path: Path, seconds: float, pieces: bool) -> list[ClipSource]:

@@ -14,6 +14,7 @@ from dataloaders.clips.batches import Augmentation, ClipBatches
 from dataloaders.clips.packing import ClipFormat, decode_clip, open_pack
 from dataloaders.clips.splits import ClipData, ClipSource
 from dataloaders.clips.ucf101 import load_ucf101
+from dataloaders.simulation.clips import draw, play, write_video
 from dataloaders.video.frames import IMAGENET
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
@@ -34,7 +35,7 @@ def data(written: Path, tmp_path: Path) -> ClipData:
 
 def test_a_pack_holds_what_decoding_gives(data: ClipData, tmp_path: Path):
     pack = open_pack(tmp_path, data.sources, FORM)
-    frames, sound = decode_clip(data.sources[5], FORM)
+    frames, sound, _ = decode_clip(data.sources[5], FORM)
     row = pack.row_of[data.sources[5].name]
     assert np.array_equal(pack.frames[row], frames) and np.array_equal(pack.sound[row], sound)
     assert pack.frames.dtype == np.uint8 and frames.std() > 10 and sound.std() > 0.1
@@ -88,16 +89,16 @@ def test_a_truncated_avi_is_named_and_the_others_are_packed(data: ClipData, tmp_
 
 def test_a_clip_without_sound_is_silent(written: Path):
     source = ClipSource("mime", next((written / "videos/Mime").iterdir()))
-    _, waveform = decode_clip(source, replace(FORM, sound="waveform"))
+    _, waveform, _ = decode_clip(source, replace(FORM, sound="waveform"))
     assert waveform.shape == (160_000,) and not waveform.any()
-    _, banks = decode_clip(source, FORM)
+    _, banks, _ = decode_clip(source, FORM)
     assert (banks == banks[0, 0, 0]).all()
 
 
 def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
     source = data.sources[0]
-    whole, _ = decode_clip(source, replace(FORM, num_frames=12))
-    piece, _ = decode_clip(replace(source, start=0.5, seconds=0.4), replace(FORM, num_frames=4))
+    whole, _, _ = decode_clip(source, replace(FORM, num_frames=12))
+    piece, _, _ = decode_clip(replace(source, start=0.5, seconds=0.4), replace(FORM, num_frames=4))
     assert np.array_equal(piece, whole[5:9])
     with pytest.raises(InputError, match="before the item"):
         decode_clip(replace(source, start=5.0, seconds=1.0), FORM)
@@ -170,3 +171,49 @@ def test_the_manifest_names_every_item_and_its_file(data: ClipData, tmp_path: Pa
     open_pack(tmp_path, data.sources, FORM)
     manifest = json.loads((tmp_path / FORM.folder_name / "pack.json").read_text())
     assert [item[0] for item in manifest["items"]] == [source.name for source in data.sources]
+
+
+def silent_sources(folder: Path) -> tuple[ClipSource, ...]:
+    """A video with sound, one without, and a piece of the first that starts when its sound is over."""
+    rng = np.random.default_rng(0)
+    frames = draw("disc", 24, rng, 20)
+    write_video(folder / "heard.avi", frames, play(400.0, 1.0, rng))  # of two seconds
+    write_video(folder / "mute.avi", frames, None)
+    piece = ClipSource("late", folder / "heard.avi", start=1.2, seconds=0.8)
+    return (ClipSource("heard", folder / "heard.avi"), ClipSource("mute", folder / "mute.avi"), piece)
+
+
+def test_items_without_sound_are_counted_named_and_kept_left_out_or_refused(tmp_path: Path, capsys):
+    sources = silent_sources(tmp_path)
+    with pytest.raises(InputError, match=r"2 of 3 items without sound: mute, late.*--allow_missing.*--no-sound_only"):
+        open_pack(tmp_path, sources, FORM, silent="refused")
+    assert open_pack(tmp_path, sources, FORM, silent="left out").row_of == {"heard": 0}
+    assert "left out: 2 of 3 items without sound: mute, late" in capsys.readouterr().out
+    kept = open_pack(tmp_path, sources, FORM)
+    assert set(kept.row_of) == {"heard", "mute", "late"} and np.ptp(kept.sound[1][0, :5]) == 0
+    assert "kept, as silence: 2 of 3 items" in capsys.readouterr().out
+
+
+def test_a_pack_of_which_nothing_is_left_is_an_error(tmp_path: Path):
+    with pytest.raises(InputError, match="no item that can be used"):
+        open_pack(tmp_path, silent_sources(tmp_path)[1:], FORM, silent="left out")
+
+
+@pytest.mark.parametrize("name", ["frames", "sound", "done"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "garbage", "empty", "shape", "type"])
+def test_a_damaged_pack_is_made_again(data: ClipData, tmp_path: Path, name: str, damage: str):
+    sources = data.sources[:2]
+    whole = open_pack(tmp_path, sources, FORM)
+    before = whole.frames.copy(), whole.sound.copy()
+    path = tmp_path / FORM.folder_name / f"{name}.npy"
+    array, content = np.load(path), path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[:-1])
+    elif damage in ("garbage", "empty"):
+        path.write_bytes(b"no array" * 20 if damage == "garbage" else b"")
+    elif damage in ("shape", "type"):
+        np.save(path, array[:1] if damage == "shape" else array.astype(np.int32))
+    again = open_pack(tmp_path, sources, FORM)
+    assert np.array_equal(again.frames, before[0]) and np.array_equal(again.sound, before[1])
+    assert set(again.row_of) == {source.name for source in sources}

@@ -29,7 +29,9 @@ def test_only_clips_that_carry_sound_are_kept_and_their_number_is_said(folder: P
     data = load(folder)
     assert data.splits["train"].classes == ("Clap", "Drum")
     assert len(data.sources) == 16
-    assert "16 of 24 clips carry sound, 2 of 3 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "fold 1, train: 12 of 18 clips carry sound, 2 of 3 classes" in said
+    assert "fold 1, test: 4 of 6 clips carry sound, 2 of 3 classes" in said
     assert (folder / "packed" / SURVEY_FILE).read_text().count(",no\n") == 8
 
 
@@ -68,7 +70,7 @@ def test_pieces_of_64_frames_start_every_64_frames(tmp_path: Path):
 def test_clips_shorter_than_a_piece_are_counted_and_no_item_left_is_an_error(folder: Path, capsys):
     with pytest.raises(InputError, match="long enough"):
         load(folder, pieces=True)
-    assert "16 clips are shorter than 64 frames" in capsys.readouterr().out
+    assert "16 clips shorter than 64 frames" in capsys.readouterr().out
 
 
 def test_a_listed_clip_without_a_file_is_named_and_may_be_left_out(folder: Path):
@@ -104,7 +106,7 @@ def test_a_wrong_line_of_a_list_is_named(folder: Path, line: str, found: str):
 
 def test_a_file_that_is_no_video_is_named(folder: Path):
     (folder / "videos/Drum/v_Drum_g02_c01.avi").write_bytes(b"no video at all")
-    with pytest.raises(InputError, match=r"1 files that cannot be opened: .*v_Drum_g02_c01.avi"):
+    with pytest.raises(InputError, match=r"1 of 24 files that cannot be opened: .*v_Drum_g02_c01.avi"):
         load(folder)
 
 
@@ -122,3 +124,42 @@ def test_folds_that_list_the_same_clips_share_what_is_packed(folder: Path):
     for name, lines in turned.items():
         (lists / f"{name}list02.txt").write_text("\n".join(lines) + "\n")
     assert load_ucf101(folder, lists, 2, folder / "packed").sources == load(folder).sources
+
+
+def test_a_clip_that_is_trained_and_tested_on_is_an_error(folder: Path):
+    with (folder / "lists/testlist01.txt").open("a") as file:
+        file.write("Clap/v_Clap_g02_c01.avi\n")
+    with pytest.raises(InputError, match=r"1 clips that are in trainlist01.txt, too: Clap/v_Clap_g02_c01"):
+        load(folder)
+
+
+@pytest.mark.parametrize("line", ["3 Yodel", "4 Drum"])
+def test_a_repeated_class_or_number_is_an_error(folder: Path, line: str):
+    with (folder / "lists/classInd.txt").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(InputError, match=f"line 4: found {line} again"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"\xff\xfe\x00",
+        b"clip,bytes\nClap/v_Clap_g01_c01,12\n",
+        b"clip,bytes,changed_ns,seconds,sound\nClap/v_Clap_g01_c01,1,2,nan,yes\n",
+        b"clip,bytes,changed_ns,seconds,sound\nClap/v_Clap_g01_c01,1\n",
+    ],
+)
+def test_a_damaged_survey_is_made_anew(folder: Path, damaged: bytes):
+    load(folder)
+    table = folder / "packed" / SURVEY_FILE
+    whole = table.read_bytes()
+    table.write_bytes(damaged)
+    load(folder)
+    assert table.read_bytes() == whole
+
+
+def test_a_file_that_cannot_be_opened_may_be_left_out(folder: Path, capsys):
+    (folder / "videos/Drum/v_Drum_g02_c01.avi").write_bytes(b"no video at all")
+    data = load(folder, allow_missing=True)
+    assert len(data.sources) == 15 and "leaving out 1 of 24 files" in capsys.readouterr().out
