@@ -1,4 +1,7 @@
-"""Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not."""
+"""Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not.
+
+--config takes the args.yaml of a training, too, and packs what that training reads.
+"""
 
 if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
@@ -9,7 +12,7 @@ from utils.entry_point import run_entry_point
 
 
 def main(argv: list[str] | None = None) -> None:
-    settings = parse_settings(ClipSettings, __doc__, argv, settings_of_clips, fixed=("dataset", "model"))
+    settings = parse_settings(ClipSettings, __doc__, argv, settings_of_clips, ("dataset", "model"), passes_over=True)
     data, pack = open_clips(settings)
     for name, split in data.splits.items():
         print(f"{settings.dataset} {name}: {split.num_clips} samples, {len(split.classes)} classes")

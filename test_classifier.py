@@ -3,7 +3,6 @@
 if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,14 @@ import torch
 
 from utils.cli.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from utils.cli.clips import clip_batches
-from utils.cli.run_folders import SUMMARY_FILE, begin_output, finish_run
+from utils.cli.run_folders import begin_output, finish_run
 from utils.cli.settings import parse_settings
 from utils.entry_point import run_entry_point
 from utils.evaluation.clips import ClipPredictions, predict_clips
 from utils.files import atomic_write
 from utils.method.classification import label_confusion
-from utils.reporting.classification import class_accuracy_table, label_confusion_table
 from utils.reporting.figures import confusion_matrix_figure
-from utils.reporting.tables import format_text, write_table, write_tables
+from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
 from utils.settings import setting
 
 # All that an evaluation may write.
@@ -38,18 +36,12 @@ def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredic
     """Accuracy of each class, the confusion matrix, and all probabilities of one split."""
     classes, unit = run.data.splits[split].classes, run.task.unit
     matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(classes))
-    title = f"{run.name}, {split}"
-    write_table(folder / f"per_class_{split}.csv", class_accuracy_table(matrix, classes, title, unit, run.note))
-    write_table(folder / f"confusion_{split}.csv", label_confusion_table(matrix, classes, title, run.note))
-    marked = f"{title} ({run.note})" if run.note else title
-    confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), _foreground(classes), marked, unit)
+    title = run.title(split)
+    write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, run.note, unit))
+    write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, run.note))
+    confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, title, unit)
     with atomic_write(folder / f"probabilities_{split}.pt") as file:
         torch.save({"samples": run.data.splits[split].sample_ids, "probs": predictions.logits.softmax(-1)}, file)
-
-
-def _foreground(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes without AVE's background, which the figure names itself."""
-    return classes[:-1] if classes[-1] == "background" else classes
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,16 +55,17 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Evaluation
     scores = {}
-    for split in settings.splits:
+    splits = [split for split in settings.splits if split in run.data.splits] or settings.splits
+    if left_out := set(settings.splits) - set(splits):
+        log.info(f"{', '.join(left_out)}: not evaluated, since the run has trained on it")
+    for split in splits:
         batches = clip_batches(run.settings, run.data, run.pack, split, run.network, run.device)
         predictions = predict_clips(run.network, batches, run.settings.device.eval_batch_size, run.precision)
         scores[split] = run.task.score(predictions)
         report_split(folder, run, split, predictions)
 
     # 4 Report
-    trained = json.loads((run.folder / SUMMARY_FILE).read_text())
-    parameters = trained["trained_parameters"], trained["parameters"]
-    table = run.task.score_table(run.name, scores, parameters, run.note)
+    table = run.task.score_table(run.name, scores, run.parameters, run.note)
     write_tables(folder / "scores", table)
     finish_run(folder, scores)
     log.info("\n" + format_text(table))

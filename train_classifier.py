@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
+from dataloaders.ave import NUM_SEGMENTS
 from dataloaders.clips.batches import ClipBatch
-from dataloaders.clips.splits import ClipData
 from models.lavish import count_parameters
-from utils.cli.clip_runs import CLIP_RUN_PREFIX
+from utils.cli.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
 from utils.cli.clips import (
     CLIP_DATASETS,
     ClassifierSettings,
     clip_batches,
+    learned_from,
     make_clip_network,
     open_clips,
     settings_of_clips,
@@ -51,7 +52,7 @@ class ClipRecipe(Recipe):
     clip_norm: float = setting(float("inf"), "largest gradient norm; inf: no clipping", above=0, infinite=True)
     seed: int = setting(0, "seed of first weights, dropout, changes at random and order of clips", least=0, below=2**43)
     accumulate: int = setting(1, "parts of a batch that are computed one after the other", least=1)
-    patience: int | None = setting(None, "epochs without a better score before training stops", least=1)
+    patience: int | None = setting(5, "epochs without a better score before training stops", least=1)
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,6 @@ class Settings(ClassifierSettings):
     """What the training of a classifier can be told; its defaults are LAVISH's released recipe on AVE."""
 
     loss: str = setting("binary", "binary: binary cross-entropy of softmax outputs, as released", choices=tuple(LOSSES))
-    select_on: str = setting(
-        "val", "split that the best epoch is chosen on; test: as the paper does", choices=("val", "test")
-    )
     recipe: ClipRecipe = ClipRecipe()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()
@@ -80,6 +78,10 @@ def check_settings(settings: Settings) -> None:
     if not older and pools_time == (pooling == "none"):
         expected = "none for AVE, whose seconds are classified apart, and mean or transformer for UCF101"
         raise InputError("--temporal", pooling, expected, "Leave out the flag.")
+    num_frames = settings.input.num_frames
+    if not pools_time and num_frames not in (None, NUM_SEGMENTS):
+        expected = f"{NUM_SEGMENTS} for AVE, one for each labelled second"
+        raise InputError("--num_frames", str(num_frames), expected, "Leave out the flag.")
     if (settings.data.sound == "waveform") != older:
         found = f"{settings.data.sound} for {settings.model}"
         raise InputError("--sound", found, "the waveform for i3d_soundnet alone", "Leave it out.")
@@ -95,22 +97,6 @@ def variant(settings: Settings) -> str:
     return name + "_finetuned" * network.train_backbone + "_norms" * network.train_norms
 
 
-def with_validation(data: ClipData, select_on: str, held_out: bool) -> ClipData:
-    """The splits to train on and to choose the best epoch on.
-
-    Args:
-        select_on: "val" or "test".
-        held_out: whether the validation split is a part of the official training list, to which it returns when the
-            best epoch is chosen on the test split.
-    """
-    splits = dict(data.splits)
-    if select_on == "test":
-        if held_out:
-            splits["train"] = splits["train"].joined(splits["val"])
-        splits["val"] = splits["test"]
-    return ClipData(data.sources, splits)
-
-
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = parse_settings(
@@ -123,18 +109,20 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data
     dataset = CLIP_DATASETS[settings.dataset]
     data, pack = open_clips(settings)
-    data = with_validation(data, settings.select_on, dataset.holds_out)
+    data = learned_from(settings, data)
 
     # 3 Model
     network = make_clip_network(settings, len(data.splits["train"].classes)).to(device)
-    train, val = (clip_batches(settings, data, pack, split, network, device) for split in ("train", "val"))
+    train, val = (clip_batches(settings, data, pack, split, network, device) for split in ("train", settings.select_on))
+    is_random = has_random_backbone(settings)
     trained, total = count_parameters(network)
 
     # 4 Loop
     run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}")
-    log.info(f"{run_dir}: {train.num_videos} training clips, {val.num_videos} to choose the best epoch on, {device}")
+    chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
+    log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")
     shares = f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters are trained ({100 * trained / total:.1f} %)"
-    log.info(shares + ", random backbone" * settings.has_random_backbone)
+    log.info(shares + ", random backbone" * is_random)
     batch_size, loss_of = settings.device.eval_batch_size, LOSSES[settings.loss]
     if network.frozen:
         keep_features(network, val, batch_size, precision)
@@ -162,8 +150,8 @@ def main(argv: list[str] | None = None) -> None:
 
     # 5 Report
     best = {dataset.task.best_metric: progress.best_score if progress.best_epoch else None}
-    counts = {"trained_parameters": trained, "parameters": total}
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **counts})
+    facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
+    finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts})
     line = f"best {dataset.task.best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}"
     log.info(f"{line if progress.best_epoch else 'nothing was trained'}: {run_dir / BEST_CHECKPOINT}")
 

@@ -60,7 +60,7 @@ def features(run: ClipRun, split: str, folder: Path) -> None:
     }
     classes = run.data.splits[split].classes
     shares = " + ".join(f"{100 * share:.0f} %" for share in pca.explained_variance_ratio_)
-    title = f"{_title(run, split)}; PCA: {shares} of the variance, t-SNE: perplexity {perplexity:g}"
+    title = f"{run.title(split)}; PCA: {shares} of the variance, t-SNE: perplexity {perplexity:g}"
     scatter_figure(folder / f"features_{split}.png", maps, labels, classes, title)
     columns = [Column(f"{name} {axis}", decimals=3) for name in maps for axis in "xy"]
     rows = []
@@ -89,7 +89,7 @@ def reliance(run: ClipRun, split: str, folder: Path) -> None:
         if not np.isnan(both):
             values = (both, no_sound, no_picture, both - no_sound, both - no_picture)
             rows.append(Row((name, _relied_on(both - no_sound, both - no_picture)), tuple(map(Cell, values)), run.note))
-    title = _title(run, split)
+    title = run.title(split)
     notes = ("Accuracy in percent. A modality is left out by putting its mean, 0, in its place.",)
     table = Table(title, ("Class", "Relies on"), tuple(columns), tuple(rows), notes)
     write_table(folder / f"reliance_{split}.csv", table)
@@ -127,10 +127,10 @@ def mistakes(run: ClipRun, split: str, folder: Path) -> None:
         sheet.append((shown, f"{where}\n{truth} -> {guess} ({cells[0].mean:.0f} %)"))
     columns = (Column("of the prediction", "Probability"), Column("of the truth", "Probability"))
     labels = ("Sample", "Truth", "Prediction")
-    table = Table(_title(run, split), labels, columns, tuple(rows), ("Probabilities in percent.",))
+    table = Table(run.title(split), labels, columns, tuple(rows), ("Probabilities in percent.",))
     write_table(folder / f"mistakes_{split}.csv", table)
     with atomic_write(folder / f"mistakes_{split}.png") as file:
-        file.write(contact_sheet(sheet, _title(run, split)))
+        file.write(contact_sheet(sheet, run.title(split)))
 
 
 def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: int = 3) -> bytes:
@@ -149,10 +149,6 @@ def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: in
     png = io.BytesIO()
     page.save(png, "PNG")
     return png.getvalue()
-
-
-def _title(run: ClipRun, split: str) -> str:
-    return f"{run.name}, {split}" + (f" ({run.note})" if run.note else "")
 
 
 ANALYSES = {"features": features, "reliance": reliance, "mistakes": mistakes}

@@ -21,8 +21,9 @@ from tqdm import tqdm
 import test_classifier
 import train_classifier
 from dataloaders.provenance import VIDEOS_MARKER
-from dataloaders.simulation.clips import write_data
+from dataloaders.simulation.clips import check_settings, write_data
 from utils.cli.run_folders import SUMMARY_FILE, newest_finished_run
+from utils.cli.settings import read_args
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.reporting.classification import ClassifierRow, classifier_table
@@ -88,15 +89,29 @@ def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
     return classifier_table("Classes that need sound, the picture, or both (generated videos)", {"top1": "top-1"}, rows)
 
 
+def write_videos(data_dir: Path, settings: dict[str, int | float]) -> None:
+    """Write the videos, unless they are there. Raises InputError when other ones are, or none can be made so."""
+    check_settings(**settings)
+    marker = data_dir / VIDEOS_MARKER
+    if not marker.is_file():
+        write_data(data_dir, **settings)
+        return
+    there = read_args(marker)
+    if others := {name: there.get(name) for name, value in settings.items() if there.get(name) != value}:
+        way_out = "Name another --output_dir, or ask for these."
+        raise InputError(marker, f"videos with {others}", str({name: settings[name] for name in others}), way_out)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("temp_lavish_proof"))
     parser.add_argument("--num_seeds", type=int, default=3)
     parser.add_argument("--clips_per_group", type=int, default=4, help="of 25 groups in each of the six classes")
     args = parser.parse_args(argv)
+    if args.num_seeds < 1:
+        raise InputError("--num_seeds", str(args.num_seeds), "1 or more", "Correct the value.")
     data_dir = args.output_dir / "videos"
-    if not (data_dir / VIDEOS_MARKER).is_file():
-        write_data(data_dir, args.clips_per_group, seconds=2.0, size=64, seed=0)
+    write_videos(data_dir, {"clips_per_group": args.clips_per_group, "seconds": 2.0, "size": 64, "seed": 0})
     table = compare(args.output_dir, data_dir, args.num_seeds)
     write_tables(args.output_dir / "proof", table)
     print(format_text(table))

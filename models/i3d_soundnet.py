@@ -4,6 +4,8 @@ Parameter names are those of the common PyTorch ports: I3D's `Conv3d_1a_7x7.conv
 clips, T frames, L samples.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -129,6 +131,11 @@ class SoundNet(nn.ModuleDict):
         return x.mean(dim=(2, 3))
 
 
+def without_unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without SoundNet's two classifiers on top of conv7, which the ports have and nobody needs here."""
+    return {key: value for key, value in state.items() if not key.startswith("conv8_")}
+
+
 def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """Band-limited resampling of a whole clip by its spectrum: (B, L) -> (B, L · new / old)."""
     length = round(samples.shape[-1] * new_rate / old_rate)
@@ -168,6 +175,7 @@ class I3DSoundNet(nn.Module):
         self.classifier = nn.Linear(2 * JOINT_DIM if fusion == "concatenation" else JOINT_DIM, num_classes)
 
     any_size = True  # sound is a waveform
+    patch_size = (1, 1)
 
     def train(self, mode: bool = True) -> "I3DSoundNet":
         """Frozen networks stay in evaluation mode."""

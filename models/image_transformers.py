@@ -5,11 +5,11 @@ operations is timm's own, so the results are bitwise those of timm's forward pas
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import swin_transformer_v2, vision_transformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -147,18 +147,27 @@ def make_backbone(name: str, weights: str, image_size: int, sizes: Mapping[str, 
 
     Args:
         name: timm's, such as `swinv2_large_window12_192.ms_in22k` or `vit_base_patch16_224`.
-        weights: "random"; "hub" for the pre-trained ones, from the hub or its cache; or a file of timm's weights, whose
-            position embedding is resized to the image size.
-        sizes: arguments of the network that differ from the named one's, such as `depth`.
+        weights: "random", or "hub" for the pre-trained ones, from the hub or its cache.
+        sizes: arguments of the network that differ from the named one's, such as `depth`; not with the hub's weights,
+            of which timm would load those that fit.
 
     Raises:
         ValueError: for a name that timm does not know and sizes that do not fit together.
-        OSError, RuntimeError: when weights cannot be had, or do not fit.
+        OSError, RuntimeError: when weights cannot be had.
     """
-    overlay = {} if weights in (RANDOM, HUB) else {"pretrained_cfg_overlay": {"file": str(Path(weights))}}
+    if weights == HUB and sizes:
+        raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")
     try:
-        return timm.create_model(
-            name, pretrained=weights != RANDOM, num_classes=0, img_size=image_size, **overlay, **sizes
-        )
-    except (TypeError, AssertionError) as error:
+        return timm.create_model(name, pretrained=weights == HUB, num_classes=0, img_size=image_size, **sizes)
+    except (TypeError, AssertionError, ZeroDivisionError) as error:
         raise ValueError(f"{name} with {dict(sizes)}: {error}") from error
+
+
+def as_of_today(state: dict[str, Tensor], network: VisionTransformer | SwinTransformerV2) -> dict[str, Tensor]:
+    """A state dict of timm, of today or of earlier versions, under the names of a network of today without classifier.
+
+    What depends on the size of images is resized to the network's.
+    """
+    module = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
+    renamed = module.checkpoint_filter_fn(state, network)
+    return {key: value for key, value in renamed.items() if not key.startswith("head.")}

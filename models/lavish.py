@@ -147,6 +147,11 @@ class LavishNetwork(nn.Module):
         """Whether spectrograms may be of another size than frames."""
         return self._steps.any_size
 
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Pixels of a patch; images and spectrograms have at least one."""
+        return self._steps.network.patch_embed.patch_size
+
     def train(self, mode: bool = True) -> "LavishNetwork":
         """A frozen backbone stays in evaluation mode: nothing in it is dropped."""
         super().train(mode)
@@ -243,12 +248,20 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of the released LAVISH under the names of `LavishNetwork` with today's timm.
 
     The backbone lies below one name whichever it is. SwinV2's down-sampling stood at the end of a stage in timm 0.6 and
-    stands at the start of the next today. Attention masks are computed today, and `adapter_token_downsampler` is
-    a layer that the release has but never calls. A state dict of our own comes back as it is.
+    stands at the start of the next today. Left out: attention masks, which are computed today; the backbone's own
+    classifier; and what the release has but does not use, the layer `adapter_token_downsampler` and gates `gate_tk`
+    of 1. A state dict of our own comes back as it is.
+
+    Raises:
+        ValueError: for a `gate_tk` that is not 1: the adapter here has no such gate.
     """
     renamed = {}
     for key, value in state.items():
-        if key.endswith(".attn_mask") or key.startswith("adapter_token_downsampler."):
+        if key.endswith(".gate_tk"):
+            if not torch.all(value == 1):
+                raise ValueError(f"{key} of {value.flatten()[0].item():g}; adapters here are as if it were 1")
+            continue
+        if key.endswith(".attn_mask") or key.startswith(("adapter_token_downsampler.", "ViT.v.head.", "swin.head.")):
             continue
         if match := re.fullmatch(r"swin\.layers\.(\d+)\.(downsample\..*)", key):
             key = f"swin.layers.{int(match[1]) + 1}.{match[2]}"

@@ -10,9 +10,11 @@ import torch
 pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 
+import prepare_clips
 import test_classifier
 import train_classifier
 from dataloaders.ave import AVE_CLASSES
+from dataloaders.simulation import clips as generated_clips
 from dataloaders.simulation.clips import draw, play, write_video
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
 from utils.cli.clips import make_clip_network, settings_of_clips
@@ -112,7 +114,7 @@ def test_training_stops_when_patience_is_out(folder: Path, tmp_path: Path):
 
 def test_chosen_on_test_nothing_is_held_out_of_training(folder: Path, tmp_path: Path, capsys):
     train(folder, tmp_path, "--num_epochs", "1", "--select_on", "test")
-    assert "12 training clips, 4 to choose" in capsys.readouterr().out
+    assert "12 training clips, 4 of test to choose" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -163,20 +165,45 @@ def write_tiny_ave(folder: Path) -> Path:
     return folder
 
 
-def test_ave_is_learned_second_by_second_and_its_table_is_marked_as_supervised(tmp_path: Path):
-    folder = write_tiny_ave(tmp_path / "ave")
-    flags = [flag for flag in tiny_flags(folder) if flag != "UCF101"]
-    flags[flags.index("--dataset") + 1 : flags.index("--dataset") + 1] = ["AVE"]
+def ave_flags(folder: Path, *more: str) -> list[str]:
+    """Flags of train_classifier.py for the tiny AVE."""
+    flags = tiny_flags(folder)
+    flags[flags.index("--dataset") + 1] = "AVE"
     flags[flags.index("--annotations_dir") + 1] = str(folder)
     flags[flags.index("--packed_frames") + 1] = "10"
-    train_classifier.main([*flags, "--output_dir", str(tmp_path / "runs")])
+    return [*flags, *more]
+
+
+def test_ave_is_learned_second_by_second_and_its_table_is_marked_as_supervised(tmp_path: Path):
+    folder = write_tiny_ave(tmp_path / "ave")
+    train_classifier.main(ave_flags(folder, "--output_dir", str(tmp_path / "runs")))
     (run,) = (tmp_path / "runs").glob("Clips_lavish_AVE_*")
     test_classifier.main(["--checkpoint_dir", str(run), "--logs_dir", str(tmp_path / "logs"), "--device", "cpu"])
     rows = json.loads((tmp_path / "logs" / run.name / "scores.json").read_text())["rows"]
     assert "supervised" in rows[0]["note"]
     assert {row["labels"]["Method"] for row in rows} >= {"UWAV", "LAVISH", run.name}
     counts = (tmp_path / "logs" / run.name / "per_class_test.csv").read_text()
-    assert "background" in counts and "Seconds true" in counts
+    assert counts.count("background") == 1 and "Seconds true" in counts
+
+
+def test_videos_of_ave_without_sound_are_refused_left_out_or_kept_as_silence(tmp_path: Path, capsys):
+    folder = write_tiny_ave(tmp_path / "ave")
+    write_video(folder / f"videos/{1:011d}.avi", draw("disc", 24, np.random.default_rng(0), 100), None)
+    flags = ave_flags(folder, "--num_epochs", "0")
+    with pytest.raises(InputError, match=r"1 of 6 items without sound: 00000000001; .*--allow_missing"):
+        train_classifier.main(flags)
+    capsys.readouterr()
+    for more, said in {"--allow_missing": "3 training clips", "--no-sound_only": "4 training clips"}.items():
+        train_classifier.main([*flags, more])
+        assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [["--num_frames", "5"], ["--packed_frames", "8"]])
+def test_ave_needs_a_frame_for_each_of_its_ten_seconds(tmp_path: Path, flags: list[str]):
+    folder = write_tiny_ave(tmp_path / "ave")
+    with pytest.raises(InputError, match=f"{flags[0]}: found {flags[1]}; expected 10 for AVE"):
+        train_classifier.main(ave_flags(folder, *flags))
+    assert not (folder / "packed_clips").exists()
 
 
 @pytest.mark.parametrize(
@@ -216,3 +243,103 @@ def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path):
     torch.save({"mlp_class.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
     with pytest.raises(InputError, match="weights of another network"):
         train_classifier.main(tiny_flags(folder, "--network_weights", str(tmp_path / "other.pt")))
+
+
+def evaluate(run: Path, logs_dir: Path, *flags: str) -> list[dict]:
+    """The rows of the scores of a run."""
+    argv = ["--checkpoint_dir", str(run), "--logs_dir", str(logs_dir), "--device", "cpu", *flags]
+    test_classifier.main(argv)
+    return json.loads((logs_dir / run.name / "scores.json").read_text())["rows"]
+
+
+def test_a_run_chosen_on_test_is_marked_and_not_evaluated_on_what_it_was_trained_on(
+    folder: Path, tmp_path: Path, capsys
+):
+    run = train(folder, tmp_path, "--num_epochs", "1", "--select_on", "test")
+    capsys.readouterr()
+    (row,) = evaluate(run, tmp_path / "logs")
+    assert row["labels"]["Split"] == "test" and "best epoch chosen on test" in row["note"]
+    assert "val: not evaluated" in capsys.readouterr().out
+    results = tmp_path / "logs" / run.name
+    for name in ("scores.txt", "per_class_test.csv", "confusion_test.csv"):
+        assert "best epoch chosen on test" in (results / name).read_text()
+    with pytest.raises(InputError, match="they were trained on"):
+        evaluate(run, tmp_path / "logs", "--splits", "val")
+
+
+def test_a_run_chosen_on_val_bears_no_such_mark(folder: Path, tmp_path: Path):
+    rows = evaluate(train(folder, tmp_path, "--num_epochs", "1"), tmp_path / "logs")
+    assert not any("chosen on test" in row["note"] for row in rows)
+
+
+@pytest.mark.parametrize("summary", [None, "", "{", "[]", "{}", '{"trained_parameters": "9", "parameters": 9}'])
+def test_a_run_whose_summary_is_absent_or_damaged_is_refused_before_anything_is_computed(
+    folder: Path, tmp_path: Path, monkeypatch, summary: str | None
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "args.yaml").write_text("model: lavish\npieces: false\ndataset: UCF101\n")
+    if summary is not None:
+        (run / "summary.json").write_text(summary)
+    monkeypatch.setattr("utils.cli.clip_runs.open_clips", lambda settings: pytest.fail("data were opened"))
+    with pytest.raises(InputError, match=r"summary\.json: found no summary.*--resume"):
+        evaluate(run, tmp_path / "logs")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_an_empty_split_is_an_error(tmp_path: Path, split: str):
+    folder = write_tiny_ucf(tmp_path / "ucf", clips=1)
+    name = {"val": "trainlist01.txt", "test": "testlist01.txt"}[split]
+    path = folder / "lists" / name
+    lines = path.read_text().splitlines()
+    # One group to train on leaves none to hold out; without sound nothing is left to test on.
+    path.write_text("\n".join(line for line in lines if ("_g02" if split == "val" else "Mime") in line) + "\n")
+    with pytest.raises(InputError, match=f"split {split}: found no clips"):
+        train(folder, tmp_path, "--select_on", split)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--packed_frames", str(9 * 10**18)], ["--waveform_seconds", "1e-9"], ["--head_dim", str(10**12)]],
+)
+def test_absurd_sizes_are_refused(folder: Path, flags: list[str]):
+    with pytest.raises(InputError, match=f"{flags[0]}: .*at (least|most)"):
+        tiny_settings(folder, *flags)
+
+
+def test_defaults_depend_on_the_data_set_and_on_pieces(folder: Path):
+    assert tiny_settings(folder).recipe.patience is None
+    assert train_classifier.ClipRecipe().patience == 5
+    waveform = tiny_settings(folder, "--model", "i3d_soundnet").data
+    assert waveform.format.waveform_seconds == 10.0
+    assert tiny_settings(folder, "--model", "i3d_soundnet", "--pieces").data.format.waveform_seconds == 3.2
+
+
+def test_preparing_takes_the_settings_of_a_training(folder: Path, tmp_path: Path, capsys, monkeypatch):
+    run = train(folder, tmp_path, "--num_epochs", "0", "--flip")
+    capsys.readouterr()
+    monkeypatch.setattr("dataloaders.clips.packing.decode_clip", lambda *args: pytest.fail("packed anew"))
+    prepare_clips.main(["--config", str(run / "args.yaml")])
+    assert "16 items packed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--flip", "--num_frames", "--lr"])
+def test_preparing_offers_no_flag_that_changes_nothing(flag: str, capsys):
+    with pytest.raises(SystemExit):
+        prepare_clips.main(["--help"])
+    assert f"{flag} " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("script", ["prepare", "train", "test"])
+def test_every_script_uses_the_interpreter_of_the_environment(script: str):
+    lines = (Path(__file__).parents[1] / f"scripts/lavish/{script}.sh").read_text().splitlines()
+    assert "source scripts/python.sh" in lines
+    assert any(line.startswith('"$PYTHON" ') for line in lines)
+    assert not any(line.startswith("python ") for line in lines)
+
+
+@pytest.mark.parametrize("flags", [["--size", "0"], ["--size", "17"], ["--seconds", "nan"], ["--clips_per_group", "0"]])
+def test_videos_that_cannot_be_generated_are_refused(tmp_path: Path, flags: list[str]):
+    with pytest.raises(InputError, match=flags[0]):
+        generated_clips.main(["--output_dir", str(tmp_path / "videos"), *flags])
+    assert not (tmp_path / "videos").exists()

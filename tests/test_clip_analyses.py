@@ -11,7 +11,7 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 
 import train_classifier
 from benchmarks import lavish as benchmark
-from experiments import clip_analysis
+from experiments import clip_analysis, lavish_proof
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
 from utils.errors import InputError
 
@@ -67,6 +67,16 @@ def test_a_modality_that_relies_on_nothing_is_called_so():
     assert clip_analysis._relied_on(50.0, 0.0) == "sound"
     assert clip_analysis._relied_on(50.0, 20.0) == "sound and picture"
     assert clip_analysis._relied_on(0.0, 5.0) == "neither alone"
+
+
+def test_the_proof_asks_for_seeds_and_for_its_own_videos(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(lavish_proof, "compare", lambda *args: pytest.fail("runs were trained"))
+    with pytest.raises(InputError, match=r"--num_seeds: found 0"):
+        lavish_proof.main(["--output_dir", str(tmp_path), "--num_seeds", "0"])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/generated_videos.yaml").write_text("clips_per_group: 1\nseconds: 2.0\nsize: 64\nseed: 0\n")
+    with pytest.raises(InputError, match=r"videos with \{'clips_per_group': 1\}; expected \{'clips_per_group': 4\}"):
+        lavish_proof.main(["--output_dir", str(tmp_path)])
 
 
 def test_both_ways_of_an_epoch_are_timed_and_the_share_of_frozen_products_is_a_share(tmp_path: Path, monkeypatch):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from dataloaders.provenance import VIDEOS_MARKER
 from utils.entry_point import run_entry_point
+from utils.errors import InputError
 from utils.files import write_text
 
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
@@ -140,6 +141,20 @@ def write_data(
     write_text(folder / VIDEOS_MARKER, yaml.safe_dump(settings, sort_keys=False))
 
 
+def check_settings(clips_per_group: int, seconds: float, size: int, seed: int) -> None:
+    """Raise InputError for settings of which no videos can be made."""
+    for name, value, least, most in (
+        ("clips_per_group", clips_per_group, 1, 99),  # two digits of a file's name
+        ("seconds", seconds, 1 / FRAME_RATE, 3600),
+        ("size", size, 16, 4096),
+        ("seed", seed, 0, 2**63 - 1),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"--{name}", f"{value}", f"{least:g} to {most:g}", "Correct the value.")
+    if size % 2:
+        raise InputError("--size", f"{size}", "an even number, as the video's colours need", "Add 1.")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -148,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    check_settings(args.clips_per_group, args.seconds, args.size, args.seed)
     write_data(args.output_dir, args.clips_per_group, args.seconds, args.size, args.seed)
 
 

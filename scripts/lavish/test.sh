@@ -7,5 +7,7 @@ CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # run of train.sh; empty: the newest finished
 RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
-python test_classifier.py --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
+# shellcheck source=scripts/python.sh
+source scripts/python.sh
+"$PYTHON" test_classifier.py --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
     ${CHECKPOINT_DIR:+--checkpoint_dir "$CHECKPOINT_DIR"} "$@"

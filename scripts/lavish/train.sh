@@ -7,7 +7,7 @@ DATASET=${DATASET:-AVE} # or UCF101
 DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
 PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
-BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-hub} # or random, or a file
+BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-hub} # or random, a file, or a folder
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh

@@ -84,6 +84,7 @@ def parse_settings(
     dependent: Callable[[Settings], Mapping[str, object]] | None = None,
     fixed: tuple[str, ...] = (),
     resumable: tuple[str, ...] = (),
+    passes_over: bool = False,
 ) -> Settings:
     """Settings from flags, over those of `--config FILE` or of the run that `--resume RUN` continues, over defaults.
 
@@ -93,6 +94,8 @@ def parse_settings(
             to the file; those that the entry point has no setting for are passed over.
         fixed: settings that a flag must not change when a file gives them, because others of the file depend on them.
         resumable: settings that may differ when a run is continued, since they cannot change its result.
+        passes_over: settings of the file that the entry point does not have are passed over, so that the `args.yaml` of
+            another entry point may be given.
 
     Raises:
         InputError: for an unusable file, an unknown setting, a value of the wrong type or out of range, and a flag that
@@ -104,7 +107,7 @@ def parse_settings(
     given = {name: _from_flag(entries[name], text) for name, text in flags.items()}
     resume = given.get("resume")
     path = resume / ARGS_FILE if resume is not None else None if config is None else Path(config)
-    in_file = {} if path is None else _read_checked(path, entries)
+    in_file = {} if path is None else read_settings(path, kind) if passes_over else _read_checked(path, entries)
     values = {entry.name: entry.default for entry in entries.values()} | in_file | given
     if dependent is not None:
         # The groups wait: their defaults may not go together with a flag until the dependent ones are known.

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from utils.reporting.tables import Cell, Column, Row, Table
 
 
@@ -34,29 +32,3 @@ def classifier_table(title: str, scores: dict[str, str], rows: Sequence[Classifi
         cells += [None if number is None else Cell(number / 1e6) for number in (row.trained, row.total)]
         lines.append(Row((row.name, row.split), tuple(cells), row.note))
     return Table(title, ("Model", "Split"), columns, tuple(lines), ("Scores in percent.",))
-
-
-def class_accuracy_table(matrix: Tensor, classes: Sequence[str], title: str, unit: str, note: str = "") -> Table:
-    """Accuracy of each class and the counts behind it: (C, C) counts, rows the truth.
-
-    Args:
-        unit: what is counted, such as "clips".
-    """
-    right, true, predicted = matrix.diag().tolist(), matrix.sum(dim=1).tolist(), matrix.sum(dim=0).tolist()
-    rows = [
-        Row((name,), (Cell(100 * r / t) if t else None, Cell(r), Cell(t), Cell(p)), note)
-        for name, r, t, p in zip(classes, right, true, predicted, strict=True)
-    ]
-    rows.append(
-        Row(("all",), (Cell(100 * sum(right) / sum(true)), *map(Cell, (sum(right), sum(true), sum(true)))), note)
-    )
-    counts = (Column(name, unit.capitalize(), 0) for name in ("right", "true", "predicted"))
-    footnote = f"Accuracy: percent of a class's {unit} that were recognised."
-    return Table(title, ("Class",), (Column("Accuracy"), *counts), tuple(rows), (footnote,))
-
-
-def label_confusion_table(matrix: Tensor, classes: Sequence[str], title: str, note: str = "") -> Table:
-    """(C, C) counts: rows are the truth, columns the prediction."""
-    lines = zip(classes, matrix.tolist(), strict=True)
-    rows = tuple(Row((name,), tuple(Cell(n) for n in line), note) for name, line in lines)
-    return Table(title, ("Truth",), tuple(Column(name, "Predicted", 0) for name in classes), rows)

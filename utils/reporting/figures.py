@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from dataloaders.ave import BACKGROUND
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.files import atomic_write
-from utils.reporting.tables import BACKGROUND
 
 # Okabe and Ito's palette: distinct under the common forms of colour blindness.
 TRUTH_COLOUR = "#333333"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dataloaders.ave import BACKGROUND
 from utils.audio_visual import AudioVisual
 from utils.files import write_text
 from utils.method.metrics import (
@@ -23,8 +24,6 @@ from utils.method.metrics import (
     event_counts,
     segment_counts,
 )
-
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -363,34 +362,40 @@ def accuracy_table(
 
 
 def per_class_accuracy(
-    matrix: Tensor, classes: Sequence[str], title: str = "Accuracy per class", note: str = ""
+    matrix: Tensor,
+    classes: Sequence[str],
+    title: str = "Accuracy per class",
+    note: str = "",
+    unit: str = "segments",
 ) -> Table:
-    """Share of each label's true segments that got it (recall), and the counts behind it: one row a label.
+    """Share of what a label is true of that got it (recall), and the counts behind it: one row a label.
 
     Args:
-        matrix: (C + 1, C + 1) from `utils.method.metrics.confusion_matrix`.
+        matrix: counts, rows the truth: (C + 1, C + 1) with background last, or (C, C) without it.
+        unit: what is counted.
     """
     right, true, predicted = matrix.diag().tolist(), matrix.sum(dim=1).tolist(), matrix.sum(dim=0).tolist()
     rows = [
         Row((name,), (Cell(100 * r / t) if t else None, Cell(r), Cell(t), Cell(p)), note)
-        for name, r, t, p in zip((*classes, BACKGROUND), right, true, predicted, strict=True)
+        for name, r, t, p in zip(_labels(matrix, classes), right, true, predicted, strict=True)
     ]
     total = sum(true)
     overall = Cell(100 * sum(right) / total) if total else None
     rows.append(Row(("all",), (overall, Cell(sum(right)), Cell(total), Cell(total)), note))
-    columns = (
-        Column("Accuracy"),
-        Column("right", "Segments", 0),
-        Column("true", "Segments", 0),
-        Column("predicted", "Segments", 0),
-    )
-    return Table(title, ("Class",), columns, tuple(rows), ("Accuracy: percent of a label's segments that got it.",))
+    counts = (Column(name, unit.capitalize(), 0) for name in ("right", "true", "predicted"))
+    footnote = f"Accuracy: percent of a label's {unit} that got it."
+    return Table(title, ("Class",), (Column("Accuracy"), *counts), tuple(rows), (footnote,))
 
 
 def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "") -> Table:
-    """The confusion matrix in segments, (C + 1, C + 1): rows are the truth, columns the prediction."""
-    names = (*classes, BACKGROUND)
+    """The confusion matrix as counts: rows are the truth, columns the prediction. Args: as of `per_class_accuracy`."""
+    names = _labels(matrix, classes)
     rows = tuple(
         Row((name,), tuple(Cell(n) for n in line), note) for name, line in zip(names, matrix.tolist(), strict=True)
     )
     return Table(title, ("Truth",), tuple(Column(name, "Predicted", 0) for name in names), rows)
+
+
+def _labels(matrix: Tensor, classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes, and background where the matrix has it and they do not."""
+    return (*classes, BACKGROUND)[: len(matrix)]

@@ -3,6 +3,7 @@
 import json
 from datetime import date
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ KINDS = {
     "pseudo_label_generation": (pseudo_label_generation.Settings, None),
     "test_han": (stage4.Settings, stage4.settings_of_run),
 }
+if find_spec("timm") and find_spec("av"):  # without, there are no classifiers of clips
+    import test_classifier
+    import train_classifier
+    from experiments import clip_analysis
+    from utils.cli.clips import ClipSettings, settings_of_clips
+
+    KINDS |= {
+        "prepare_clips": (ClipSettings, settings_of_clips),
+        "train_classifier": (train_classifier.Settings, settings_of_clips),
+        "test_classifier": (test_classifier.Settings, None),
+        "clip_analysis": (clip_analysis.Settings, None),
+    }
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from((0, -1, 2**63, 2**64, 10**400, 1e-320)))
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=8), st.sampled_from((date(2020, 1, 1), b"\0")))
 VALUES = st.recursive(
