@@ -155,6 +155,8 @@ def make_backbone(name: str, weights: str, image_size: int, sizes: Mapping[str, 
         ValueError: for a name that timm does not know and sizes that do not fit together.
         OSError, RuntimeError: when weights cannot be had.
     """
+    if weights not in (RANDOM, HUB):
+        raise ValueError(f"weights are {weights!r}; expected {RANDOM!r} or {HUB!r}")
     if weights == HUB and sizes:
         raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")
     try:

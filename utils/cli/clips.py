@@ -319,8 +319,8 @@ def _make_network(model: str, settings: ClipNetworkSettings, image_size: int, nu
             checkpoint_blocks=settings.checkpoint_blocks,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        found = f"{settings.backbone} with weights {weights}: {str(error).splitlines()[0]}"
-        expected = "a ViT or SwinV2 of timm and weights that fit it"
+        found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
+        expected = "a ViT or SwinV2 of timm, with sizes and weights that fit it"
         way_out = "Without a hub, name a file of weights, or train on --backbone_weights random (which is marked)."
         raise InputError("--backbone", found, expected, way_out) from error
 
