@@ -31,8 +31,10 @@ class Weights:
     source: str
     hub: tuple[str, str] | None = None  # repository and file on the Hugging Face hub, whose cache is looked into
     sha256: str = ""  # the beginning of its hash, as far as the publisher names it
+    group: str = "weights"  # of data/downloads.yaml
 
 
+OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
 WEIGHTS = {
     "vggish": Weights(
         "vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", sha256="10086976"
@@ -50,6 +52,12 @@ WEIGHTS = {
         "630k-fusion-best.pt",
         "https://huggingface.co/lukewys/laion_clap",
         ("lukewys/laion_clap", "630k-fusion-best.pt"),
+    ),
+    "open_clip": Weights(
+        "ViT-L-14.pt",
+        f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt",
+        sha256=OPENAI_SHA256,
+        group="open_clip",
     ),
     "clap tokenizer": Weights(
         "roberta-base", "https://huggingface.co/FacebookAI/roberta-base", ("FacebookAI/roberta-base", "config.json")
@@ -70,8 +78,8 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             weights_dir / weights.file,
             "no weights",
             f"the weights of {name} from {weights.source}",
-            "`bash scripts/download.sh weights` fetches them; --weights_dir names another folder; --random_weights "
-            "does without.",
+            f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
+            "--random_weights does without.",
         )
     if weights.sha256 and path.is_file():
         digest = _sha256(path)

@@ -1,5 +1,7 @@
 """The feature networks' optional backends and checkpoints."""
 
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from models.backbones.clip import CLIP
 from models.backbones.drawn_weights import draw_weights, draw_weights_of
 from utils.errors import InputError
 from utils.extraction import weights
+from utils.extraction.backends import OpenCLIP, load_laion_clap, load_open_clip
 from utils.extraction.download import TABLE, read_table
 from utils.extraction.weights import WEIGHTS, draw_network, find_weights, load_network, read_state
 
@@ -53,18 +56,20 @@ def test_laion_names_become_those_of_transformers():
     torch.testing.assert_close(converted[f"{block}.attention.self.key.weight"], qkv[2:4])
 
 
+def small_open_clip():
+    open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra: pip install open_clip_torch")
+    vision_cfg = {"image_size": 224, "layers": 2, "width": 128, "head_width": 64, "patch_size": 32}
+    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
+    return open_clip.CLIP(embed_dim=64, vision_cfg=vision_cfg, text_cfg=text_cfg, quick_gelu=True)
+
+
 def small_clip_pair():
     """transformers' CLIP and open_clip's with the same small sizes and the same drawn weights."""
-    open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra: pip install open_clip_torch")
-    from utils.extraction.backends import OpenCLIP
-
     tower = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = tower | {"bos_token_id": 49406, "eos_token_id": 49407}
     ours = CLIPModel(CLIPConfig(projection_dim=64, vision_config=tower | {"patch_size": 32}, text_config=text))
     draw_weights_of(ours)
-    vision_cfg = {"image_size": 224, "layers": 2, "width": 128, "head_width": 64, "patch_size": 32}
-    text_cfg = {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 2}
-    theirs = open_clip.CLIP(embed_dim=64, vision_cfg=vision_cfg, text_cfg=text_cfg, quick_gelu=True)
+    theirs = small_open_clip()
     theirs.load_state_dict(under_open_clips_names(ours.state_dict()), strict=True)
     return CLIP(ours).eval(), OpenCLIP(theirs).eval()
 
@@ -105,6 +110,80 @@ def test_open_clip_gives_the_same_features_with_the_same_weights():
     token_ids = torch.tensor([[49406, 320, 1125, 49407, 49407], [49406, 320, 4558, 533, 49407]])
     mask = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]])
     torch.testing.assert_close(theirs.text(token_ids, mask), ours.text(token_ids, mask), atol=1e-5, rtol=0)
+
+
+class Tree(torch.nn.Module):
+    """Nothing but tensors, under the names of a state dict."""
+
+    def __init__(self, state: dict[str, torch.Tensor]):
+        super().__init__()
+        for name in dict.fromkeys(name.split(".")[0] for name in state):
+            below = {key.removeprefix(f"{name}."): x for key, x in state.items() if key.startswith(f"{name}.")}
+            if below:
+                self.add_module(name, Tree(below))
+            else:
+                self.register_buffer(name, state[name])
+
+
+@pytest.fixture
+def openai_archive(tmp_path: Path, monkeypatch) -> dict[str, torch.Tensor]:
+    """A small network's weights in a file as OpenAI's is: half precision, TorchScript, sizes beside them."""
+    _, theirs = small_clip_pair()
+    import open_clip
+
+    state = {name: x.half() for name, x in theirs.network.state_dict().items()}
+    sizes = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
+    torch.jit.script(Tree(state | sizes)).save(tmp_path / WEIGHTS["open_clip"].file)
+    monkeypatch.setattr(open_clip, "create_model", lambda name: small_open_clip())
+    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["open_clip"].sha256)
+    return state
+
+
+def test_open_clip_reads_openais_archive(tmp_path: Path, openai_archive):
+    loaded = load_open_clip(tmp_path).network.state_dict()
+    assert loaded.keys() == openai_archive.keys()
+    assert all(x.dtype == torch.float32 for x in loaded.values())
+    assert all(torch.equal(loaded[name], openai_archive[name].float()) for name in loaded)
+
+
+def test_open_clip_reads_a_plain_state_dict_under_the_same_name(tmp_path: Path, openai_archive):
+    torch.save(openai_archive, tmp_path / WEIGHTS["open_clip"].file)
+    loaded = load_open_clip(tmp_path).network.state_dict()
+    assert all(torch.equal(loaded[name], openai_archive[name].float()) for name in loaded)
+
+
+def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path: Path, openai_archive, monkeypatch):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "open_clip_pytorch_model.bin")
+    monkeypatch.setattr(weights, "_sha256", lambda path: "0" * 64)
+    with pytest.raises(InputError, match="SHA-256"):
+        load_open_clip(tmp_path)
+    (tmp_path / WEIGHTS["open_clip"].file).unlink()
+    with pytest.raises(InputError, match=r"no weights of CLIP ViT-L/14.*openaipublic"):
+        load_open_clip(tmp_path)
+
+
+def test_open_clip_without_weights_says_where_they_are(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "open_clip", types.SimpleNamespace())
+    with pytest.raises(InputError, match=r"ViT-L-14\.pt.*openaipublic.*download\.sh open_clip"):
+        load_open_clip(tmp_path)
+
+
+@pytest.mark.parametrize("fails", ["construction", "load_ckpt"])
+def test_what_laion_clap_lacks_is_said_in_words(tmp_path: Path, monkeypatch, fails: str):
+    class Module:
+        def __init__(self, **_):
+            if fails == "construction":
+                raise OSError("We couldn't connect to huggingface.co")
+
+        def load_ckpt(self, path: str, verbose: bool):
+            raise RuntimeError("a damaged file")
+
+    monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
+    (tmp_path / WEIGHTS["clap"].file).touch()
+    expected = "roberta-base" if fails == "construction" else "no weights of laion_clap"
+    with pytest.raises(InputError, match=expected):
+        load_laion_clap(tmp_path)
 
 
 @pytest.fixture
@@ -196,6 +275,7 @@ def test_absent_weights_say_what_is_needed(name: str, tmp_path: Path, monkeypatc
 
 
 def test_every_network_has_an_address_to_get_its_weights_from():
-    files, _ = read_table(TABLE, ["weights"], Path("."))
+    groups = sorted({one.group for one in WEIGHTS.values()})
+    files, _ = read_table(TABLE, groups, Path("."))
     places = {part for file in files for part in (file.path.name, file.path.parent.name)}
     assert {one.file for one in WEIGHTS.values()} <= places
