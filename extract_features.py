@@ -16,14 +16,20 @@ from dataloaders.features import FEATURES
 from dataloaders.provenance import record_extraction
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
-from utils.extraction.events import write_event_features
+from utils.extraction.events import classes_of, write_event_features
 from utils.extraction.inputs import RECIPES
-from utils.extraction.networks import BACKENDS, Source, build_networks, settings_of
-from utils.extraction.pipeline import default_num_decoders, extract, feature_folders, shard_of, write_failures
+from utils.extraction.networks import (
+    WITH_NETWORK,
+    add_network_flags,
+    build_networks,
+    settings_of,
+    source_of,
+    text_settings_of,
+)
+from utils.extraction.pipeline import Video, default_num_decoders, extract, shard_of, write_failures
 from utils.extraction.ray_workers import Job, extract_on_ray
 from utils.extraction.videos import SPLITS, fixed_segments, videos_of_dataset, videos_of_paths
-from utils.extraction.weights import DEFAULT_WEIGHTS_DIR
-from utils.training.device import PRECISIONS, select_device
+from utils.training.device import select_device
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,26 +43,19 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_argument("--num_segments", type=int, help="of every video; default: the data set's, or the duration")
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
-    features.add_argument("--features", nargs="+", choices=tuple(FEATURES), default=list(FEATURES))
+    features.add_argument("--features", nargs="+", choices=WITH_NETWORK, default=list(WITH_NETWORK))
     features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
     features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
     features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="where there is no track")
     features.add_argument("--text_only", action="store_true", help="text features of events alone, without videos")
     features.add_argument("--events", nargs="+", help="names to make text features of; default: the data set's classes")
     features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
-    weights = parser.add_argument_group("networks")
-    weights.add_argument("--weights_dir", type=Path, default=DEFAULT_WEIGHTS_DIR)
-    weights.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
-    weights.add_argument("--seed", type=int, default=0, help="of random weights")
-    weights.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
-    weights.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
-    device = parser.add_argument_group("device")
-    device.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
-    device.add_argument("--precision", choices=PRECISIONS, default="float32")
-    device.add_argument("--batch_size", type=int, help="segments at a time; default: 4 on the CPU, 64 on a GPU")
-    device.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
-    device.add_argument("--num_workers", type=int, help="of Ray; default: one a GPU")
-    device.add_argument("--num_decoders", type=int, default=default_num_decoders(), help="videos decoded at a time")
+    add_network_flags(parser.add_argument_group("networks"))
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--batch_size", type=int, help="segments at a time; default: 4 on the CPU, 64 on a GPU")
+    speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
+    speed.add_argument("--num_workers", type=int, help="of Ray; default: one a GPU")
+    speed.add_argument("--num_decoders", type=int, default=default_num_decoders(), help="videos decoded at a time")
     return parser
 
 
@@ -64,30 +63,25 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if (args.videos and args.dataset) or not (args.videos or args.dataset or args.events):
         raise InputError("--dataset, --videos", "both or neither", "one of them, or --events alone", "Choose one.")
-    if args.text_only:
-        args.features = [name for name in args.features if FEATURES[name].text_folder]
+    if args.text_only and not (args.dataset or args.events):
+        raise InputError("--text_only", "no events", "--dataset or --events", "Name one of them.")
     device = select_device(args.device)
     output = args.output or (Path("data") / args.dataset if args.dataset else Path("features"))
     recipe = args.recipe or ("valor" if fixed_segments(args.dataset) else "centre")
-    if args.dataset and not args.text_only:
-        data_dir = Path("data") / args.dataset
-        videos = videos_of_dataset(
-            args.dataset,
-            args.annotations_dir or data_dir,
-            args.videos_dir or data_dir / "raw_videos",
-            tuple(args.splits),
-            args.num_segments,
-        )
-    else:
-        videos = videos_of_paths(args.videos, args.num_segments)
-    videos = shard_of(videos, args.shard)
+    videos = None if args.text_only else videos_of(args)
 
-    source = Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
+    source = source_of(args)
+    events = tuple(args.events or (classes_of(args.dataset) if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
-    folders = dict(zip(args.features, feature_folders(output, args.features), strict=True))
-    record_extraction(output, settings_of(args.features, source, recipe, args.precision), folders)
+    settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision)
+    if events:
+        settings |= text_settings_of(with_text, source, args.prompts, args.precision)
+    record_extraction(output, settings)
     networks = build_networks(with_text, source, device, args.precision)
-    write_event_features(output, networks, source, args.dataset, args.events, args.prompts)
+    if events:
+        write_event_features(output, networks, source, events, None if args.events else args.dataset, args.prompts)
+    if videos is None:
+        return
     for network in networks.values():
         network.forget_texts()
     batch_size = args.batch_size or (64 if device.type == "cuda" else 4)
@@ -95,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.ray:
         source = replace(source, weights_dir=source.weights_dir.resolve())
         videos = [replace(video, path=video.path and video.path.resolve()) for video in videos]
-        how = (recipe, args.precision, batch_size, args.num_decoders, silence)
+        how = (recipe, args.precision, batch_size, args.num_decoders, silence, args.device)
         outcome = extract_on_ray(videos, Job(args.features, source, output.resolve(), *how), args.ray, args.num_workers)
     else:
         others = [name for name in args.features if name not in networks]
@@ -110,6 +104,19 @@ def main(argv: list[str] | None = None) -> None:
     if outcome.failures:
         print(f"{len(outcome.failures)} failures: {failures}", file=sys.stderr)
         sys.exit(1)
+
+
+def videos_of(args: argparse.Namespace) -> list[Video] | None:
+    """This shard's videos; None where only events are named. Raises InputError when they cannot be found."""
+    if args.dataset:
+        data_dir = Path("data") / args.dataset
+        annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
+        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, tuple(args.splits), args.num_segments)
+    elif args.videos:
+        videos = videos_of_paths(args.videos, args.num_segments)
+    else:
+        return None
+    return shard_of(videos, args.shard)
 
 
 if __name__ == "__main__":

@@ -20,20 +20,19 @@ import torch
 from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import newest_finished_run
-from utils.cli.trained import open_trained, thresholds_of
+from utils.cli.run_folders import DEFAULT_RUNS_DIR
+from utils.cli.trained import newest_han, open_trained, thresholds_of
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
 from utils.extraction.inputs import RECIPES
-from utils.extraction.networks import BACKENDS, Source
+from utils.extraction.networks import add_network_flags, source_of
 from utils.extraction.own_video import SOUND_RATE, Overview, OwnFeatures, overview, own_features
-from utils.extraction.weights import DEFAULT_WEIGHTS_DIR
 from utils.pages.exports import write_exports
 from utils.pages.media import peaks_of, strip_of, video_source
 from utils.pages.tracks import ParsedVideo, Track
 from utils.pages.video import Media, write_video_page
-from utils.training.device import PRECISIONS, select_device
+from utils.training.device import select_device
 
 Model = HAN | TemporalTransformer
 
@@ -42,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, metavar="VIDEO")
     parser.add_argument("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
-    parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs"), help="where runs are looked for")
+    parser.add_argument("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="where runs are looked for")
     parser.add_argument("--events", nargs="+", metavar="NAME", help="any events, for a temporal transformer")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that an event exceeds")
     parser.add_argument(
@@ -58,13 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     features = parser.add_argument_group("features")
     features.add_argument("--features_dir", type=Path, help="keep feature files here, and use those that are there")
     features.add_argument("--recipe", choices=RECIPES, default="centre", help="frames and sounds for CLIP and CLAP")
-    features.add_argument("--weights_dir", type=Path, default=DEFAULT_WEIGHTS_DIR)
-    features.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
-    features.add_argument("--seed", type=int, default=0, help="of random weights")
-    features.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
-    features.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
-    features.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
-    features.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
+    add_network_flags(features)
     return parser
 
 
@@ -84,11 +77,6 @@ def main(argv: list[str] | None = None) -> None:
     probs = parse(model, features, args.events is not None, *windows)
     parsed = to_parsed_video(args, Path(source).name, model, events, probs, shown)
     print(write_results(args, parsed, shown, warning))
-
-
-def newest_han(runs_dir: Path) -> Path:
-    """The newest finished run of stage 3. Raises InputError when there is none."""
-    return newest_finished_run(runs_dir, "HAN_", "Run train_han.py first, or name a --model.")
 
 
 def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
@@ -120,14 +108,13 @@ def features_of(
 ) -> OwnFeatures:
     """What the model is given of the video. Raises InputError when its features are not of the model's widths."""
     description = model.description
-    source = Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
     features = own_features(
         args.video,
         num_segments,
         folder,
         AudioVisual(description.audio_features, description.visual_features),
         events if isinstance(model, TemporalTransformer) else None,
-        source,
+        source_of(args),
         args.recipe,
         device,
         args.precision,

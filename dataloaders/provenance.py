@@ -4,12 +4,14 @@ from pathlib import Path
 
 import yaml
 
+from dataloaders.features import FEATURES, TEXT_FILES
 from utils.errors import InputError
-from utils.files import write_text
+from utils.files import exclusive, write_text
 
 SIMULATION_MARKER = "simulation.yaml"  # of `dataloaders.simulation`: features without videos
 VIDEOS_MARKER = "generated_videos.yaml"  # of `dataloaders.simulation --videos` and `dataloaders.simulation.clips`
 EXTRACTION_MARKER = "extraction.yaml"  # of extract_features.py
+MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
 def feature_note(data_dir: Path) -> str:
@@ -49,25 +51,65 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
         ) from error
 
 
-def record_extraction(data_dir: Path, settings: dict[str, dict], folders: dict[str, Path]) -> None:
-    """Write down how features are extracted, before the first is.
+def text_part(feature: str, prompts: str) -> str:
+    """What the record calls a feature's text features, which may be of another origin than its segments'."""
+    return f"{feature} {TEXT_FILES[prompts]}"
+
+
+def files_of(data_dir: Path, part: str) -> list[Path]:
+    """The feature files that are there of a part of the record: a feature, or its text features (`text_part`)."""
+    feature, _, text_file = part.partition(" ")
+    known = FEATURES[feature]
+    return sorted(
+        (data_dir / known.text_folder).glob(text_file) if text_file else (data_dir / known.folder).glob("*.npy")
+    )
+
+
+def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
+    """Write down how features are extracted, before the first is. Several processes may do so at the same time.
 
     Args:
-        settings: by feature name: `weights`, `drawn_weights` (None, "real" or "small"), `recipe`, `precision`, ...
-        folders: by feature name: where its files lie.
+        settings: by feature name or `text_part`: `weights`, `drawn_weights` (None, "real" or "small"), `precision`, ...
 
     Raises:
-        InputError: when the folder holds such features that were made otherwise: they are never mixed.
+        InputError: when the folder holds such features that were made otherwise, or elsewhere: they are never mixed.
     """
-    before = read_extraction(data_dir)
-    way_out = "Choose another --output, or delete these features."
-    for name, wanted in settings.items():
-        there = folders[name].is_dir() and any(folders[name].glob("*.npy"))
-        if there and name not in before and wanted.get("drawn_weights"):
-            raise InputError(folders[name], "features of another origin", "features of random weights", way_out)
-        if there and name in before and before[name] != wanted:
-            differing = [key for key in {**before[name], **wanted} if before[name].get(key) != wanted.get(key)]
-            found = f"{name} features with another {', '.join(differing)}"
+    with exclusive(data_dir):
+        before = read_extraction(data_dir)
+        for part, wanted in settings.items():
+            _refuse_others(data_dir, part, wanted, before)
+        content = before | settings
+        if content != before:
+            write_text(data_dir / EXTRACTION_MARKER, yaml.safe_dump({"features": content}, sort_keys=False))
+
+
+def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, dict]) -> None:
+    """Raises InputError when files of this part, or of the feature that it belongs to, do not go with it."""
+    feature = part.split(" ")[0]
+    related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
+    way_out = "Choose another --output, leave them out, or delete these features."
+    for other in dict.fromkeys([part, feature, *related]):
+        files = files_of(data_dir, other)
+        if not files:
+            continue
+        if other not in before:
+            # Texts with published weights may stand beside published segments, and segments beside texts.
+            if other == part or (other == feature and wanted["drawn_weights"]):
+                expected = f"features of {wanted['weights']} alone"
+                raise InputError(files[0], "features of another origin", expected, way_out)
+            continue
+        made = before[other]
+        compared = {**made, **wanted} if other == part else ("weights", "drawn_weights")
+        differing = [key for key in compared if made.get(key) != wanted.get(key)]
+        if differing:
+            found = f"{other} features with another {', '.join(differing)}"
             raise InputError(data_dir / EXTRACTION_MARKER, found, "the settings of this extraction", way_out)
-    content = {"features": {**before, **settings}}
-    write_text(data_dir / EXTRACTION_MARKER, yaml.safe_dump(content, sort_keys=False))
+
+
+def refuse_own_features(folder: Path) -> None:
+    """Raises InputError when own features lie where published ones are to go: in `<data>/feats_CLIP` or another."""
+    for part in read_extraction(folder.parent):
+        for file in files_of(folder.parent, part)[:1]:
+            if file.is_relative_to(folder):
+                way_out = "Delete them first, or fetch to another --root."
+                raise InputError(file, "features that were extracted here", "no features", way_out)

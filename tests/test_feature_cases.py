@@ -25,6 +25,20 @@ def assert_near(actual: np.ndarray, expected: np.ndarray, name: str, tolerance: 
     np.testing.assert_allclose(actual, expected, rtol=0, atol=bound, err_msg=name)
 
 
+def in_rows(boundaries: np.ndarray) -> np.ndarray:
+    """(T, 2), first sample and end of each slice, from (T, 2), from (2, T) with all starts first, or from such flat."""
+    if boundaries.ndim == 2 and boundaries.shape[1] == 2 and (boundaries[:, 0] < boundaries[:, 1]).all():
+        return boundaries
+    return boundaries.reshape(2, -1).T
+
+
+@pytest.mark.parametrize("num_segments", [2, 10])
+def test_boundaries_are_read_in_rows_and_in_columns(num_segments: int):
+    rows = sounds.clap_boundaries(48_000 * num_segments, num_segments)
+    for given in (rows, rows.T, rows.T.reshape(-1)):
+        np.testing.assert_array_equal(in_rows(given), rows)
+
+
 def weights_of(case: Case) -> dict[str, torch.Tensor]:
     """The weights that a case was computed with: anyone can draw them from their names."""
     keys = json.loads(str(case.array("state_keys")))
@@ -75,7 +89,7 @@ def test_vggish_features_are_the_same(path: Path):
 def test_clap_features_are_the_same_with_converted_weights(path: Path):
     with opened(path) as case:
         pcm = case.array("pcm48")[: int(case.array("used"))]
-        expected = case.array("boundaries").reshape(2, -1).T  # starts, then ends
+        expected = in_rows(case.array("boundaries"))
         boundaries = sounds.clap_boundaries(len(pcm), len(expected))
         np.testing.assert_array_equal(boundaries, expected)
         assert case.array("all_four_equal"), "one copy of the spectrogram is enough only where all four are equal"

@@ -85,8 +85,8 @@ def generate_videos(
     Args:
         annotations: folder that holds `<dataset>/` with the annotation files to make videos for; None: generate.
         sizes: videos wanted of each split; None, an absent split and too large a number mean all that there are.
-        num_events: take only videos with nothing but the first so many of the events that LLP and UnAV share.
-        longest: take only videos of so many segments at most.
+        num_events: of the events that LLP and UnAV share, how many to use, in LLP's order; other videos are left out.
+        longest: segments of the longest video to take.
 
     Returns: the data set's folder.
 

@@ -3,6 +3,7 @@
 docs/extraction.md says what happens to files that are not as they should be.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from dataloaders.video.frames import FRAMES_PER_SECOND
 from utils.errors import InputError
 
 LARGEST_SHORTER_SIDE = 720  # of a frame; larger ones, such as 4K, are scaled down to it as they are decoded
-LOST_SECONDS = 1.0  # a file that yields so much less than it declares is damaged
+LOST_SECONDS = 1.0  # a file that yields less than it declares by this is damaged
+GAP_SECONDS = 0.04  # between pieces of sound, that is filled with silence; packets of AAC last 0.02 to 0.06
 
 Kept = TypeVar("Kept")
 
@@ -44,6 +46,7 @@ def decode_video(
     keep: Callable[[np.ndarray], Kept] = as_it_is,
     wanted: Callable[[float, float], bool] = lambda time, duration: True,
     lost_seconds: float = LOST_SECONDS,
+    longest: float = math.inf,
 ) -> DecodedVideo[Kept]:
     """Decode a file once.
 
@@ -57,11 +60,12 @@ def decode_video(
             given to it once.
         wanted: whether the frame at a time is, given that time and the duration that the file declares, in seconds.
             It is asked right before the frame is given to `keep`.
-        lost_seconds: a file that yields so much less than it declares is damaged.
+        lost_seconds: a file is damaged if it yields less than it declares by so much.
+        longest: seconds that the file may last.
 
     Raises:
         InputError: when the file is absent, empty, no video, lacks a video track where frames are wanted, yields no
-            frame, or is damaged, so that more of what it declares is missing than may be.
+            frame, is damaged, so that more of what it declares is missing than may be, or lasts too long.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,12 +74,12 @@ def decode_video(
         raise InputError(path, "zero bytes", "a video file", "Download the video again.")
     try:
         with av.open(path) as container:
-            return _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds)
+            return _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds, longest)
     except (av.FFmpegError, ValueError) as error:  # PyAV raises ValueError for some broken headers
         raise InputError(path, f"no readable video ({error})", "a video file", "Download the video again.") from error
 
 
-def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds) -> DecodedVideo:
+def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds, longest) -> DecodedVideo:
     video = container.streams.video[0] if container.streams.video and frame_rate is not None else None
     audio = container.streams.audio[0] if container.streams.audio and sample_rates else None
     if video is None and frame_rate is not None:
@@ -84,6 +88,7 @@ def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_second
         return DecodedVideo([], np.zeros(0), {}, 0.0)
     start = (container.start_time or 0) / av.time_base
     declared = _declared_duration(container, video, audio)
+    _check_length(path, declared, longest)
     picture = None if video is None else _Picture(video, frame_rate, keep, partial(wanted, duration=declared), start)
     sound = None if audio is None else _Sound(sample_rates, start)
     for frame in _decoded_frames(container, [stream for stream in (video, audio) if stream is not None]):
@@ -99,7 +104,14 @@ def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_second
     if reached < declared - lost_seconds:
         found = f"a damaged file: {reached:.1f} of {declared:.1f} seconds can be decoded"
         raise InputError(path, found, "a whole file", "Download the video again.")
+    _check_length(path, duration, longest)
     return DecodedVideo(frames, np.array(times, np.float64), sounds, duration)
+
+
+def _check_length(path: Path, seconds: float, longest: float) -> None:
+    if seconds > longest:
+        found, expected = f"a video of {seconds:.1f} seconds", f"a clip of at most {longest:g}"
+        raise InputError(path, found, expected, "Cut the annotated clip out of the whole video.")
 
 
 def _decoded_frames(container, streams: list) -> Iterator[av.VideoFrame | av.AudioFrame]:
@@ -221,7 +233,7 @@ class _Sound:
     """Turns a track into mono waveforms that begin with the file."""
 
     def __init__(self, rates: Sequence[int], start: float):
-        self.resamplers = {rate: av.AudioResampler(format="s16", layout="mono", rate=rate) for rate in rates}
+        self.resamplers = {rate: _to_mono(rate) for rate in rates}
         self.pieces: dict[int, list[np.ndarray]] = {rate: [] for rate in rates}
         self.start = start
         self.first: float | None = None  # when the track begins, in seconds
@@ -231,9 +243,20 @@ class _Sound:
         time = self.end if frame.time is None else frame.time - self.start
         if self.first is None:
             self.first = time
+        elif time - self.end > GAP_SECONDS:
+            self._fill(time)
         self.end = time + frame.samples / frame.sample_rate
         for rate, resampler in self.resamplers.items():
             self.pieces[rate] += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+
+    def _fill(self, time: float) -> None:
+        """Silence from what there is to a time: packets may be missing, or damaged."""
+        for rate, resampler in self.resamplers.items():
+            pieces = self.pieces[rate]
+            pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
+            missing = round((time - self.first) * rate) - sum(map(len, pieces))
+            pieces.append(np.zeros(max(0, missing), np.int16))
+            self.resamplers[rate] = _to_mono(rate)
 
     def finish(self) -> dict[int, np.ndarray]:
         """The waveforms: silence before a track that begins late, nothing of what is before the start."""
@@ -246,3 +269,7 @@ class _Sound:
             waveform = np.concatenate([silence, *self.pieces[rate], *rest])
             waveforms[rate] = waveform[max(0, -round(self.first * rate)) :]
         return waveforms
+
+
+def _to_mono(rate: int) -> av.AudioResampler:
+    return av.AudioResampler(format="s16", layout="mono", rate=rate)

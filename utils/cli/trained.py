@@ -23,6 +23,7 @@ from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
+from utils.cli.run_folders import SUMMARY_FILE
 from utils.cli.settings import ARGS_FILE, read_args
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
@@ -54,13 +55,40 @@ def open_trained(source: str) -> HAN | TemporalTransformer:
     return NETWORKS[description.network].from_pretrained(source)
 
 
+def newest_han(runs_dir: Path) -> Path:
+    """The newest finished run of stage 3 that `open_run` opens, one of several seeds among them.
+
+    Raises:
+        InputError: when there is none.
+    """
+    folders = [
+        path.parent for pattern in ("HAN_*", "HAN_*/run_*") for path in runs_dir.glob(f"{pattern}/{SUMMARY_FILE}")
+    ]
+    hans = [folder for folder in folders if (folder / BEST_CHECKPOINT).is_file() and _is_han(folder)]
+    if not hans:
+        others = f", {len(folders)} of other networks or without a checkpoint" if folders else ""
+        way_out = "Run train_han.py first, or name a --model."
+        raise InputError(runs_dir, f"no finished run HAN_* of HAN itself{others}", "at least one", way_out)
+    return max(hans, key=lambda folder: (folder / SUMMARY_FILE).stat().st_mtime_ns)
+
+
+def _is_han(run_dir: Path) -> bool:
+    """Whether a run of stage 3 trained HAN itself, rather than the network of CMPAE, LEAP or CoLeaF."""
+    path = run_dir / ARGS_FILE
+    return path.is_file() and read_args(path).get("network", "han") == "han"
+
+
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     """The best checkpoint of a run of stage 1 or 3, with its description.
 
     Raises:
-        InputError: when the folder lacks settings or a checkpoint, or they do not belong together.
+        InputError: when the folder lacks settings or a checkpoint, they do not belong together, or the network is
+            that of another method (CMPAE, LEAP, CoLeaF).
     """
     settings = read_args(run_dir / ARGS_FILE)
+    if settings.get("network", "han") != "han":
+        found = f"a run of the network {settings['network']}"
+        raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
     checkpoint = run_dir / BEST_CHECKPOINT
     is_han = "fc_prob.weight" in load_checkpoint(checkpoint)
     try:

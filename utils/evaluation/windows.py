@@ -73,7 +73,7 @@ def han_probs(
     stride: int = 1,
     decoding: str = "video",
 ) -> SegmentProbs:
-    """Probabilities of HAN, averaged over windows; a video of one window gets what HAN says of it.
+    """Probabilities of HAN, averaged over windows; a video of one window gets HAN's own probabilities.
 
     Args:
         features: (T, D) of each modality, the chosen ones concatenated.

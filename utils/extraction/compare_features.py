@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.npy import read_npy
+from dataloaders.provenance import feature_note
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
@@ -26,7 +27,7 @@ MOST_ROWS = 4000  # of all videos, that the whole sets are compared on
 # Bounds of the verdicts, on the cosine of centred features (or another score from 0 to 1 where it says so).
 EQUAL = 0.9999
 SAME = 0.99
-SAME_NETWORK = 0.5  # other pixels of the same moments leave at least so much
+SAME_NETWORK = 0.5  # other pixels of the same moments leave at least this
 SHIFT_GAIN = 0.1  # by which a shift has to raise it
 LINEAR = 0.8  # share of the variance that a linear map of the own features explains in videos that it was not fitted on
 RELATED = 0.3  # similarity of the two sets' inner structures (linear CKA)
@@ -230,15 +231,13 @@ def _verdict(c: Comparison) -> str:
         return "The same features." + rows
     if c.whole_numbers[1] and not c.whole_numbers[0]:
         return (
-            "PCA and 8-bit quantisation applied to the published ones (whole numbers from 0 to 255), as VGGish's \
-post-processing does; the own ones are the network's output."
-            + rows
+            "PCA and 8-bit quantisation applied to the published ones (whole numbers from 0 to 255), as VGGish's "
+            "post-processing does; the own ones are the network's output." + rows
         )
     if c.whole_numbers[0] and not c.whole_numbers[1]:
         return (
-            "PCA and 8-bit quantisation applied to the own ones (whole numbers from 0 to 255): leave VGGish's \
-post-processing out."
-            + rows
+            "PCA and 8-bit quantisation applied to the own ones (whole numbers from 0 to 255): leave VGGish's "
+            "post-processing out." + rows
         )
     if c.offset and c.cosine_at_offset > c.cosine + SHIFT_GAIN and c.cosine_at_offset > SAME_NETWORK:
         direction = "later" if c.offset > 0 else "earlier"
@@ -253,9 +252,8 @@ post-processing out."
         return f"The same features times {c.scale:.3g}: one side is normalised, or scaled." + rows
     if c.cosine > SAME_NETWORK:
         return (
-            "The same network on other pixels or samples of the same moments: cropped instead of squashed, other \
-antialiasing, other frames of a second, or another resampling."
-            + rows
+            "The same network on other pixels or samples of the same moments: cropped instead of squashed, other "
+            "antialiasing, other frames of a second, or another resampling." + rows
         )
     if (c.linear is not None and c.linear > LINEAR) or c.structure > SAME:
         return (
@@ -303,6 +301,9 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     comparison = compare_folders(args.own, args.published)
     print(report(comparison))
+    for side, folder in (("own", args.own), ("published", args.published)):
+        if note := feature_note(folder.resolve().parent.parent):  # the data set's folder, two above a feature's
+            print(f"note                the {side} ones: {note}")
     if args.csv:
         write_table(args.csv, comparison.videos)
 

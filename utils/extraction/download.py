@@ -26,6 +26,7 @@ import yaml
 from tqdm import tqdm
 
 from dataloaders.datasets import DATASETS
+from dataloaders.provenance import refuse_own_features
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
@@ -71,11 +72,13 @@ def fetch(download: Download) -> bool:
     """Fetch one file, unless it is there. Returns whether anything was fetched.
 
     Raises:
-        InputError: when the address does not answer, or the file's hash is another.
+        InputError: when the address does not answer, the file's hash is another, or own features lie where it goes.
     """
     done = download.path.with_name(f".{download.path.name}.done")  # an archive that was unpacked and removed
     if download.path.exists() or done.exists():
         return False
+    if download.unpack is not None:
+        refuse_own_features(download.unpack)
     download.path.parent.mkdir(parents=True, exist_ok=True)
     part = download.path.with_name(f"{download.path.name}.part")
     for attempt in range(ATTEMPTS):
@@ -170,7 +173,7 @@ def missing_videos(dataset: str, annotations_dir: Path, videos_dir: Path) -> lis
 def main(argv: list[str] | None = None) -> int:
     """Fetch what the command line names. Returns the exit status: 1 when something could not be fetched."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", help="groups of the table: LLP, UnAV, AVE, weights")
+    parser.add_argument("groups", nargs="*", help="groups of the table: LLP, UnAV, AVE, weights, open_clip")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder that the table's paths are below")
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of videos that have no file")
@@ -181,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(missing_videos(args.missing, data_dir, args.videos_dir or data_dir / "raw_videos")))
         return 0
     if not args.groups:
-        raise InputError("groups", "none", "some of LLP, UnAV, AVE, weights", "Name what to fetch.")
+        raise InputError("groups", "none", "some of LLP, UnAV, AVE, weights, open_clip", "Name what to fetch.")
     files, by_hand = read_table(args.table, args.groups, args.root)
     failed = 0
     for download in files:

@@ -8,12 +8,12 @@ from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES, text_features_path
 from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
 from dataloaders.prompts import load_prompts as load_sentences
+from utils.errors import InputError
 from utils.extraction.computing import FeatureNetwork
 from utils.extraction.networks import Source
 from utils.extraction.text import PROMPTS_FILE, fill_in, hashed_words, read_prompts, text_features, tokenizer_of
-from utils.files import atomic_write, write_text
+from utils.files import atomic_write, exclusive, write_text
 
-EVENT_NAMES_FILE = "events.txt"  # beside the text features: the events, in the order of the rows
 WITH_SENTENCES = ("LLP", "AVE")  # data sets that data/valor_prompts.yaml has sentences for
 
 
@@ -41,30 +41,38 @@ def write_event_features(
     data_dir: Path,
     networks: dict[str, FeatureNetwork],
     source: Source,
-    dataset: str | None,
-    events: list[str] | None,
+    names: tuple[str, ...],
+    dataset: str | None = None,
     prompts: str = "event_names",
 ) -> None:
     """Write the text features (C, D) of event names for those of `networks` that read text, unless they are there.
 
+    A list of the events, in the order of the rows, lies beside each file: `all_event_feats.txt` for `.npy`. Several
+    processes may do this at the same time.
+
     Args:
-        dataset: whose classes to take where `events` is None; None: nothing is written without events.
+        names: the events.
+        dataset: whose classes they are; None: any names.
 
     Raises:
-        InputError: when prompts or a tokenizer are absent.
+        InputError: when prompts or a tokenizer are absent, or a file holds other events or does not say which.
     """
-    names = tuple(events) if events else classes_of(dataset) if dataset else ()
     for feature, network in networks.items():
-        if not names or not FEATURES[feature].text_folder:
+        if not FEATURES[feature].text_folder:
             continue
         path = text_features_path(data_dir, feature, prompts)
-        listed = path.with_name(EVENT_NAMES_FILE)
+        listed = path.with_suffix(".txt")
         wanted = "\n".join(names) + "\n"
-        if path.exists() and listed.exists() and listed.read_text() == wanted:
-            continue
-        tokenize = hashed_words(feature) if source.drawn else tokenizer_of(feature, source.weights_dir)
-        sentences = sentences_of(feature, names, prompts, None if events else dataset)
-        features = text_features(network.network, tokenize, sentences)
-        with atomic_write(path) as file:
-            np.save(file, features)
-        write_text(listed, wanted)
+        with exclusive(path.parent):
+            if path.exists():
+                if not listed.exists() or listed.read_text() != wanted:
+                    found = "text features of other events, or of another origin"
+                    expected = f"none, or those of the {len(names)} events that {listed.name} lists"
+                    raise InputError(path, found, expected, "Choose another --output, or delete this file.")
+                continue
+            tokenize = hashed_words(feature) if source.drawn else tokenizer_of(feature, source.weights_dir)
+            sentences = sentences_of(feature, names, prompts, dataset)
+            features = text_features(network.network, tokenize, sentences)
+            write_text(listed, wanted)
+            with atomic_write(path) as file:
+                np.save(file, features)

@@ -49,12 +49,17 @@ class VideoInputs:
 
 
 def num_segments_of(duration: float) -> int:
-    """Segments of a video of so many seconds whose number no data set gives: its duration, rounded up."""
+    """Segments of a video whose number no data set gives: its duration in seconds, rounded up."""
     return max(1, math.ceil(duration - NEGLIGIBLE_SECONDS))
 
 
 def read_inputs(
-    path: Path, features: list[str], num_segments: int | None, recipe: Recipe, silence_if_no_sound: bool = False
+    path: Path,
+    features: list[str],
+    num_segments: int | None,
+    recipe: Recipe,
+    silence_if_no_sound: bool = False,
+    longest: float = math.inf,
 ) -> VideoInputs:
     """Decode a video and prepare what the networks of `features` are given.
 
@@ -63,6 +68,7 @@ def read_inputs(
         recipe: "valor": T frames for CLIP from the first to the last, and T equal slices of the sound for CLAP, as
             VALOR made LLP's features; "centre": the frame in the middle of each second, and slices of one second.
         silence_if_no_sound: take silence where a video has no audio track; otherwise it has no audio features.
+        longest: seconds that the video may last.
 
     Raises:
         InputError: as `decode_video` does, and when the video is too short.
@@ -71,10 +77,10 @@ def read_inputs(
     makers = {name: PIXELS[name] for name in features if name in PIXELS}
     frame_rate = FRAMES_PER_SECOND if makers else None
     keeper = _Keeper(makers, recipe == "centre")
-    decoded = decode_video(path, frame_rate, rates, keeper.keep, keeper.wanted)
+    decoded = decode_video(path, frame_rate, rates, keeper.keep, keeper.wanted, longest=longest)
     if "clip" in makers and _lacks_a_centre(decoded, num_segments or num_segments_of(decoded.duration), recipe):
         keeper = _Keeper(makers, False)
-        decoded = decode_video(path, frame_rate, rates, keeper.keep, keeper.wanted)
+        decoded = decode_video(path, frame_rate, rates, keeper.keep, keeper.wanted, longest=longest)
     if (makers or decoded.sounds) and decoded.duration < SHORTEST_SECONDS:
         found = f"{decoded.duration:.2f} seconds"
         raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Leave this video out.")

@@ -18,7 +18,7 @@ from utils.errors import InputError
 from utils.extraction.events import write_event_features
 from utils.extraction.inputs import SHORTEST_SECONDS, Recipe, num_segments_of
 from utils.extraction.networks import Source, build_networks, settings_of
-from utils.extraction.pipeline import Video, extract, feature_folders, missing_features
+from utils.extraction.pipeline import Video, extract, missing_features
 
 FRAMES_SHOWN = 90  # at most, in a page's strip
 FRAME_HEIGHT = 96  # pixels
@@ -104,8 +104,7 @@ def own_features(
     to_build = every_name if events is not None else missing_features(wanted, folder, every_name)
     networks = build_networks(to_build, source, device, precision)
     if to_build:
-        folders = dict(zip(to_build, feature_folders(folder, to_build), strict=True))
-        record_extraction(folder, settings_of(to_build, source, recipe, precision), folders)
+        record_extraction(folder, settings_of(to_build, source, recipe, precision))
         outcome = extract([wanted], folder, networks, recipe, batch_size, 1, silence_if_no_sound=True)
         if outcome.failures:
             raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
@@ -125,7 +124,7 @@ def own_features(
             raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
         encoder = {with_text[0]: networks[with_text[0]]}
         with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
-            write_event_features(Path(own), encoder, source, None, list(events))
+            write_event_features(Path(own), encoder, source, tuple(events))
             return load_text_features(Path(own), with_text[0], len(events)).to(device)
 
     return OwnFeatures(names.map(segments), None if events is None else names.map(texts))

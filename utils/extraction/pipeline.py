@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +15,13 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from dataloaders.features import FEATURES, feature_path
+from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.extraction.computing import ROWS_OF_A_SEGMENT, BatchQueue, FeatureNetwork
 from utils.extraction.inputs import Recipe, VideoInputs, read_inputs
 from utils.files import atomic_write, write_text
+
+LONGER_SECONDS = 1.0  # that a clip may last beyond its segments
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Video:
     feature_id: str  # the stem of its feature files
     path: Path | None  # None: it is not there
     num_segments: int | None = None  # None: as many as its duration says
+    is_clip: bool = False  # of num_segments seconds; a file that is longer by more than a second is another one
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,16 @@ def extract(
 
     def read(job: tuple[Video, list[str]]) -> VideoInputs:
         video, missing = job
-        return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound)
+        longest = video.num_segments + LONGER_SECONDS if video.is_clip else math.inf
+        return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound, longest)
 
     progress = tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1)
     # Decoding threads are as many as are wanted; OpenBLAS would start others for each of numpy's small products.
     with progress, torch.inference_mode(), threadpool_limits({"openblas": 1}):
         for (video, missing), inputs in _in_parallel(read, to_do, num_decoders):
-            if isinstance(inputs, InputError):
-                outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(missing), str(inputs)))
+            if isinstance(inputs, Exception):
+                reason = str(inputs) if isinstance(inputs, InputError) else f"{type(inputs).__name__}: {inputs}"
+                outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(missing), reason))
                 progress.update()
                 continue
             for reason in dict.fromkeys(inputs.without.values()):
@@ -140,8 +146,8 @@ def extract(
 
 def _in_parallel(
     read: Callable, jobs: list[tuple[Video, list[str]]], num_threads: int
-) -> Iterator[tuple[tuple[Video, list[str]], VideoInputs | InputError]]:
-    """Each job with what `read` made of it, in order, a few ahead. Bad input comes out as a value."""
+) -> Iterator[tuple[tuple[Video, list[str]], VideoInputs | Exception]]:
+    """Each job with what `read` made of it, in order, a few ahead. What it raises comes out as a value."""
     with ThreadPoolExecutor(num_threads) as pool:
         ahead: deque[tuple[tuple[Video, list[str]], Future]] = deque()
         remaining = iter(jobs)
@@ -156,7 +162,7 @@ def _in_parallel(
                 job, future = ahead.popleft()
                 try:
                     yield job, future.result()
-                except InputError as error:
+                except Exception as error:  # whatever a broken file makes a decoder raise
                     yield job, error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -178,8 +184,3 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
 def default_num_decoders() -> int:
     """Threads that decode, where nothing else is said: all cores but one, at most sixteen."""
     return max(1, min(16, (os.cpu_count() or 2) - 1))
-
-
-def feature_folders(data_dir: Path, features: Iterable[str]) -> list[Path]:
-    """Where the files go, one folder a feature."""
-    return [data_dir / FEATURES[name].folder for name in features]

@@ -10,13 +10,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from utils.errors import InputError
 from utils.extraction.inputs import Recipe
 from utils.extraction.networks import Source, build_networks
 from utils.extraction.pipeline import Failure, Outcome, Video, extract, missing_features
+from utils.training.device import select_device
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the repository, what workers do not need.
@@ -39,6 +39,7 @@ class Job:
     batch_size: int
     num_decoders: int
     silence_if_no_sound: bool
+    device: str = "auto"  # as `select_device` takes it; which of several GPUs a worker gets is for Ray to say
 
 
 class ExtractionWorker:
@@ -46,14 +47,14 @@ class ExtractionWorker:
 
     def __init__(self, job: Job):
         self.job = job
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = select_device(job.device.split(":")[0])
         self.networks = build_networks(job.features, job.source, device, job.precision)
 
     def __call__(self, batch: dict[str, object]) -> dict[str, list[str]]:
         """Rows `video` (JSON of a Video) -> one row `outcome` (JSON of their Outcome)."""
         job = self.job
         described = [json.loads(str(text)) for text in batch["video"]]
-        videos = [Video(one["feature_id"], one["path"] and Path(one["path"]), one["num_segments"]) for one in described]
+        videos = [Video(**{**one, "path": one["path"] and Path(one["path"])}) for one in described]
         outcome = extract(
             videos,
             job.data_dir,
@@ -81,7 +82,7 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     except ImportError as error:
         raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
     _connect(ray, address)
-    gpus = int(ray.cluster_resources().get("GPU", 0))
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device.startswith(("auto", "cuda")) else 0
     cores = int(ray.cluster_resources().get("CPU", 1))
     num_workers = num_workers or gpus or max(1, cores // 2)
     to_do = [video for video in videos if missing_features(video, job.data_dir, job.features)]

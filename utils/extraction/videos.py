@@ -19,7 +19,8 @@ def videos_of_dataset(
     """The videos of a data set's annotations, by feature id.
 
     A file is called by the feature id or by the sample id (LLP: `BjCEufrlXm4_20_30`), in `videos_dir` or a folder below
-    it. UnAV's videos have as many segments as their annotated duration says, the others ten, but for `num_segments`.
+    it. UnAV's videos have as many segments as their annotated duration says; the others are clips of ten, or of
+    `num_segments`.
 
     Raises:
         InputError: for bad annotations, and when there is no such folder.
@@ -33,7 +34,7 @@ def videos_of_dataset(
         samples = zip(annotations.feature_ids, annotations.sample_ids, annotations.lengths.tolist(), strict=True)
         for feature_id, sample_id, length in samples:
             path = files.get(feature_id) or files.get(sample_id)
-            videos[feature_id] = Video(feature_id, path, num_segments or length)
+            videos[feature_id] = Video(feature_id, path, num_segments or length, fixed_segments(dataset))
     return list(videos.values())
 
 

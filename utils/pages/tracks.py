@@ -10,7 +10,7 @@ from utils.audio_visual import AudioVisual
 
 @dataclass(frozen=True)
 class Track:
-    """What one source says of a video: T segments of one second, C events.
+    """What one source finds in a video: T segments of one second, C events.
 
     A source is a model, the truth or pseudo-labels; the latter two have probabilities 0 and 1. Where a model asks for
     the video around a segment as well, that probability is beside the segment's.

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install -r requirements-video.txt")
 
+import av
+
 from dataloaders.video.decoding import LARGEST_SHORTER_SIDE, decode_video
 from dataloaders.video.encoding import write_video
 from utils.errors import InputError
@@ -109,6 +111,58 @@ def test_sound_that_begins_late_is_preceded_by_silence(path: Path):
     assert loudness(pcm[int(1.6 * 16_000) : 3 * 16_000]) > 6000
 
 
+def test_pictures_that_begin_late_leave_the_sound_before_them(path: Path):
+    write_video(path, clock(2, 10), 10, tone(4)[None], times=2 + np.arange(20) / 10)
+    decoded = decode_video(path, sample_rates=(16_000,))
+    assert len(decoded.sounds[16_000]) == pytest.approx(4 * 16_000, abs=0.1 * 16_000)
+    assert loudness(decoded.sounds[16_000][: 2 * 16_000]) > 6000
+    shown = [read_clock(frame) for frame in decoded.frames]
+    assert len(shown) in (32, 33, 34) and max(shown[:16]) < 0.05  # the first picture stands for what is before
+
+
+def test_a_gap_in_the_sound_is_silence_and_shifts_nothing(path: Path):
+    write_video(path, clock(4, 10), 10, tone(4)[None])
+    with av.open(path) as source, av.open(path.with_suffix(".mkv"), "w") as target:
+        streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None or (packet.stream.type == "audio" and 1 <= packet.pts * packet.time_base < 2):
+                continue
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+    pcm = decode_video(path.with_suffix(".mkv"), sample_rates=(16_000,)).sounds[16_000]
+    assert len(pcm) == pytest.approx(4 * 16_000, abs=0.1 * 16_000)
+    assert loudness(pcm[int(1.1 * 16_000) : int(1.9 * 16_000)]) < 50
+    for start, end in ((0.1, 0.9), (2.1, 3.9)):
+        assert loudness(pcm[int(start * 16_000) : int(end * 16_000)]) > 6000
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_damaged_packets_are_passed_over(path: Path, kind: str):
+    half_silent = tone(4)
+    half_silent[2 * 44_100 :] = 0
+    write_video(path, clock(4, 10), 10, half_silent[None])
+    content = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(container.streams.get(**{kind: 0})[0]) if packet.size]
+    for packet in packets[10:16]:
+        content[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    path.write_bytes(content)
+    decoded = decode_video(path, sample_rates=(16_000,))
+    assert 32 <= len(decoded.frames) <= 34 and read_clock(decoded.frames[-1]) == pytest.approx(3.9, abs=0.2)
+    pcm = decoded.sounds[16_000]
+    assert len(pcm) == pytest.approx(4 * 16_000, abs=0.1 * 16_000)
+    assert loudness(pcm[int(1.7 * 16_000) : int(1.95 * 16_000)]) > 6000
+    assert loudness(pcm[int(2.05 * 16_000) :]) < 50
+
+
+def test_a_file_that_lasts_too_long_is_refused_before_it_is_decoded(path: Path):
+    write_video(path, clock(3, 10), 10)
+    never = lambda image: pytest.fail("it decoded a frame")  # noqa: E731
+    with pytest.raises(InputError, match=r"a video of 3\.0 seconds"):
+        decode_video(path, keep=never, longest=2)
+    assert decode_video(path, longest=3.1).frames
+
+
 def test_without_an_audio_track_there_are_no_waveforms(path: Path):
     write_video(path, clock(2, 10), 10)
     assert decode_video(path, sample_rates=(16_000, 48_000)).sounds == {}
@@ -201,7 +255,6 @@ def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Pa
 
 
 def test_sound_without_pictures_is_an_error_where_frames_are_wanted(tmp_path: Path):
-    av = pytest.importorskip("av")
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")

@@ -1,4 +1,4 @@
-"""What compare_features says of differences that are known."""
+"""The verdicts of compare_features on differences that are known."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloaders.provenance import VIDEOS_MARKER
 from utils.errors import InputError
 from utils.extraction.compare_features import compare_folders, main, report
 
@@ -123,6 +124,17 @@ def test_the_command_prints_and_writes_every_video(compared, tmp_path: Path, cap
     assert "videos in both      4 (own only 1, published only 0)" in printed
     assert "The same features." in printed
     assert len(table.read_text().splitlines()) == 5
+
+
+def test_the_command_says_which_side_is_not_of_real_videos(tmp_path: Path, capsys):
+    for name in ("own", "LLP"):
+        folder = tmp_path / name / "feats" / "vggish"
+        folder.mkdir(parents=True)
+        np.save(folder / "video.npy", OWN[0].astype(np.float32))
+    (tmp_path / "own" / VIDEOS_MARKER).touch()
+    main([str(tmp_path / "own" / "feats" / "vggish"), str(tmp_path / "LLP" / "feats" / "vggish")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("note")] == ["note                the own ones: generated videos"]
 
 
 def test_folders_without_a_common_video_are_an_error(compared, tmp_path: Path):

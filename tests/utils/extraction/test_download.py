@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataloaders.provenance import record_extraction
 from tests.tiny_data import write_llp
 from utils.errors import InputError
 from utils.extraction import download
@@ -110,6 +111,17 @@ def test_an_archive_is_unpacked_without_its_top_folder(server: str, tmp_path: Pa
     assert (tmp_path / "feats_CLIP/segment_feats/a.npy").read_bytes() == b"abc"
     assert not wanted.path.exists()
     assert not fetch(wanted)
+
+
+def test_published_features_do_not_go_where_own_ones_are(server: str, tmp_path: Path):
+    own = tmp_path / "LLP" / "feats_CLIP" / "segment_feats" / "a.npy"
+    own.parent.mkdir(parents=True)
+    record_extraction(tmp_path / "LLP", {"clip": {"weights": "x", "drawn_weights": None}})
+    own.touch()
+    wanted = Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "LLP" / "feats_CLIP")
+    with pytest.raises(InputError, match="extracted here"):
+        fetch(wanted)
+    assert Handler.requests == []
 
 
 def test_an_absent_file_is_reported_and_the_others_are_fetched(server: str, tmp_path: Path, capsys):

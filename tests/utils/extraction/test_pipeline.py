@@ -1,6 +1,9 @@
 """Extraction over many videos, with the small networks and drawn weights."""
 
 import csv
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +14,22 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 
 import extract_features
+from dataloaders import provenance
 from dataloaders.features import FEATURES, feature_path, read_segment_features
-from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER, feature_note
+from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER, feature_note, record_extraction
 from dataloaders.video.encoding import write_video
 from dataloaders.video.sounds import clap_mel
 from tests.utils.extraction.made_videos import make_video
 from utils.errors import InputError
-from utils.extraction import pipeline
+from utils.extraction import events, pipeline
 from utils.extraction.computing import BatchQueue, FeatureNetwork
+from utils.extraction.events import write_event_features
 from utils.extraction.inputs import read_inputs
+from utils.extraction.networks import WITH_NETWORK, Source, build_network, settings_of, text_settings_of
 from utils.extraction.pipeline import Video, extract, shard_of
-from utils.extraction.weights import draw_network
+from utils.extraction.videos import fixed_segments
+from utils.extraction.weights import WEIGHTS, draw_network
+from utils.files import write_text
 
 ALL = list(FEATURES)
 
@@ -182,6 +190,9 @@ def test_features_of_random_weights_are_marked_and_never_mixed_with_others(video
     assert feature_note(tmp_path) == "features of small networks with random weights"
     (tmp_path / VIDEOS_MARKER).touch()
     assert feature_note(tmp_path).startswith("generated videos, features of small")
+    before = (tmp_path / EXTRACTION_MARKER).stat().st_mtime_ns
+    extract_features.main([*flags, "--random_weights", "small"])
+    assert (tmp_path / EXTRACTION_MARKER).stat().st_mtime_ns == before  # written where it changes only
     with pytest.raises(InputError, match="another weights"):
         extract_features.main([*flags, "--random_weights", "small", "--seed", "1"])
     (tmp_path / EXTRACTION_MARKER).unlink()
@@ -196,7 +207,9 @@ def test_text_features_have_a_row_for_each_event(tmp_path: Path):
         rows = np.load(tmp_path / folder / "event_feats/all_event_feats.npy")
         assert rows.shape == (3, 256)
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
-        assert (tmp_path / folder / "event_feats/events.txt").read_text() == "dog barking\ndog growling\nrain\n"
+        assert (
+            tmp_path / folder / "event_feats/all_event_feats.txt"
+        ).read_text() == "dog barking\ndog growling\nrain\n"
 
 
 def test_absent_weights_are_named_with_where_to_get_them(videos_dir: Path, tmp_path: Path):
@@ -248,3 +261,140 @@ def test_slices_of_a_second_repeat_their_spectra_exactly():
     repeated = np.tile(pcm, 10)
     (plain,) = clap_mel(repeated, np.array([[0, 480_000]]))
     np.testing.assert_allclose(fast, plain, atol=1e-3)
+
+
+def at_the_same_time(count: int, call) -> None:
+    """Call a function in threads that start together; raises what one of them raises."""
+    barrier = threading.Barrier(count)
+    with ThreadPoolExecutor(count) as pool:
+        started = [pool.submit(lambda: barrier.wait() + 1 and call()) for _ in range(count)]
+        for one in started:
+            one.result()
+
+
+def test_shards_that_start_together_write_the_record_and_the_text_features_once(tmp_path: Path, networks, monkeypatch):
+    written: list[Path] = []
+
+    def slowly(path: Path, text: str) -> None:
+        time.sleep(0.05)
+        write_text(path, text)
+        written.append(path)
+
+    monkeypatch.setattr(provenance, "write_text", slowly)
+    monkeypatch.setattr(events, "write_text", slowly)
+    source = Source(tmp_path, "small")
+
+    def start() -> None:
+        record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
+        write_event_features(tmp_path, {"clip": networks["clip"]}, source, ("rain", "dog barking"))
+
+    at_the_same_time(4, start)
+    assert [path.name for path in written] == [EXTRACTION_MARKER, "all_event_feats.txt"]
+
+
+def published(data_dir: Path, part: str) -> Path:
+    """A file that was not extracted here."""
+    path = data_dir / part
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, np.ones((2, 768), np.float32))
+    return path
+
+
+def text_flags(output: Path, *more: str) -> list[str]:
+    return ["--output", str(output), "--random_weights", "small", "--features", "clip", *more]
+
+
+def test_published_text_features_are_not_overwritten(tmp_path: Path):
+    path = published(tmp_path, "feats_CLIP/event_feats/all_event_feats.npy")
+    content = path.read_bytes()
+    for flags in (["--dataset", "LLP", "--text_only"], ["--events", "rain"]):
+        with pytest.raises(InputError, match="another origin"):
+            extract_features.main(text_flags(tmp_path, *flags))
+    assert path.read_bytes() == content and not (tmp_path / EXTRACTION_MARKER).exists()
+
+
+def test_random_text_features_do_not_join_published_segments(tmp_path: Path):
+    published(tmp_path, "feats_CLIP/segment_feats/video.npy")
+    with pytest.raises(InputError, match="another origin"):
+        extract_features.main(text_flags(tmp_path, "--events", "rain"))
+
+
+def test_texts_of_published_weights_may_stand_beside_published_segments_but_not_segments(tmp_path: Path):
+    published(tmp_path, "feats_CLIP/segment_feats/video.npy")
+    source = Source(tmp_path)
+    record_extraction(tmp_path, text_settings_of(["clip"], source, "valor", "float32"))
+    with pytest.raises(InputError, match="another origin"):
+        record_extraction(tmp_path, settings_of(["clip"], source, "valor", "float32"))
+
+
+def test_the_text_features_of_classes_are_not_replaced_by_those_of_other_events(tmp_path: Path):
+    extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only"))
+    path = tmp_path / "feats_CLIP/event_feats/all_event_feats.npy"
+    content = path.read_bytes()
+    with pytest.raises(InputError, match="other events"):
+        extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only", "--events", "rain"))
+    extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only"))
+    assert path.read_bytes() == content
+
+
+def test_every_file_of_text_features_has_its_own_list(tmp_path: Path):
+    for prompts in ("event_names", "valor"):
+        extract_features.main(text_flags(tmp_path, "--events", "rain", "--prompts", prompts))
+    names = {path.name for path in (tmp_path / "feats_CLIP/event_feats").glob("[!.]*")}
+    stems = ("all_event_feats", "valor_prompt_feats")
+    assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("npy", "txt")}
+
+
+def test_text_features_alone_leave_the_failures_of_an_extraction(tmp_path: Path):
+    (tmp_path / "failures.csv").write_text("id,file,features,reason\n")
+    extract_features.main(text_flags(tmp_path, "--events", "rain"))
+    assert (tmp_path / "failures.csv").exists()
+    with pytest.raises(InputError, match="--text_only"):
+        extract_features.main(text_flags(tmp_path, "--text_only", "--videos", str(tmp_path)))
+
+
+def test_an_error_that_nobody_foresaw_stops_no_other_video(videos_dir: Path, networks, tmp_path: Path, monkeypatch):
+    def read(path: Path, *rest):
+        if path.stem == "video1":
+            raise IndexError("tuple index out of range")
+        return read_inputs(path, *rest)
+
+    monkeypatch.setattr(pipeline, "read_inputs", read)
+    outcome = extract(videos_of(videos_dir)[:3], tmp_path, {"vggish": networks["vggish"]}, "centre", 4, 1)
+    assert outcome.written == 2
+    assert [one.reason for one in outcome.failures] == ["IndexError: tuple index out of range"]
+
+
+def test_a_whole_video_is_not_taken_for_the_clip_of_a_data_set(videos_dir: Path, networks, tmp_path: Path):
+    three_seconds = videos_dir / "video2.mp4"
+    videos = [Video("clip", three_seconds, 2, is_clip=True), Video("whole", three_seconds, 1, is_clip=True)]
+    outcome = extract([*videos, Video("any", three_seconds, 1)], tmp_path, networks, "valor", 4, 1)
+    assert [one.feature_id for one in outcome.failures] == ["whole"]
+    assert "a video of 3.0 seconds" in outcome.failures[0].reason
+    assert fixed_segments("LLP") and fixed_segments("AVE") and not fixed_segments("UnAV")
+
+
+def test_of_a_video_shorter_than_its_segments_frames_are_spread_and_sound_ends_in_silence(tmp_path: Path):
+    levels = [np.full((240, 240, 3), 20 + 6 * number, np.uint8) for number in range(16)]  # two seconds
+    noise = np.random.default_rng(0).integers(-8000, 8000, (1, 32_000)).astype(np.int16)
+    write_video(tmp_path / "video.mp4", levels, 8, noise, 16_000, quality=0)
+    arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "res152", "r2plus1d_18"], 4, "valor").arrays
+    assert arrays["res152"].shape[0] == 32 and arrays["r2plus1d_18"].shape[:2] == (4, 8)
+    for shown in (arrays["res152"].mean((1, 2, 3)), arrays["r2plus1d_18"].reshape(32, -1).mean(1)):
+        assert (np.diff(shown) >= -0.5).all()
+        assert shown[0] == pytest.approx(20, abs=2) and shown[-1] == pytest.approx(110, abs=2)
+    heard = arrays["vggish"].mean((1, 2))
+    assert heard[:2].min() > heard[2:].max() + 1
+
+
+def test_the_record_names_the_file_of_the_backend(tmp_path: Path):
+    (tmp_path / "open_clip_model.safetensors").touch()
+    settings = settings_of(["clip", "clap"], Source(tmp_path, clip_backend="open_clip"), "centre", "float32")
+    assert settings["clip"]["weights"] == "open_clip_model.safetensors"
+    assert settings["clap"]["weights"] == "630k-fusion-best.pt"
+
+
+def test_a_feature_without_a_network_is_an_error_in_words(tmp_path: Path):
+    assert set(WITH_NETWORK) <= FEATURES.keys() & WEIGHTS.keys()
+    with pytest.raises(InputError, match="no network here makes"):
+        build_network("i3d", Source(tmp_path, "small"))
