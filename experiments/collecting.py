@@ -37,14 +37,15 @@ class Study:
 
     def note(self, *datasets: str) -> str:
         """The mark of our rows."""
-        return "simulated features" if any(map(self.pipeline.simulated, datasets)) else ""
+        return ", ".join(dict.fromkeys(filter(None, map(self.pipeline.note, datasets))))
 
     def footnotes(self, *datasets: str) -> tuple[str, ...]:
         """What a reader has to know of our rows."""
         seeds = f"Sizes of the preset {self.pipeline.preset_name}; seeds {', '.join(map(str, self.seeds))}."
-        if not self.note(*datasets):
+        note = self.note(*datasets)
+        if not note:
             return (seeds,)
-        return (seeds, "Features are simulated: the numbers do not compare with the published ones, their order may.")
+        return (seeds, f"Not real data ({note}): the numbers do not compare with the published ones, their order may.")
 
 
 def scores_of(summary: Mapping[str, Mapping[str, float]], split: str = "test", segments_only: bool = False) -> Scores:

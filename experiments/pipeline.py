@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from dataloaders.provenance import SIMULATION_MARKER, feature_note
+from dataloaders.provenance import MARKERS, feature_note
 from experiments.jobs import Job, make_job
 from utils.errors import InputError
 
@@ -44,9 +44,9 @@ class Pipeline:
     annotations_root: Path  # holds the annotation files in folders of the same names
     precision: str = "float32"
 
-    def simulated(self, dataset: str) -> bool:
-        """Whether a data set's features are simulated, which every table has to say."""
-        return bool(feature_note(self.data_root / dataset))
+    def note(self, dataset: str) -> str:
+        """What every table has to say of a data set's features; empty for real ones."""
+        return feature_note(self.data_root / dataset)
 
     def pretraining(self) -> Job:
         """Stage 1, which all share."""
@@ -58,7 +58,7 @@ class Pipeline:
             inputs = {"transformer_dir": self.pretraining()}
             return self._job("pseudo_label_generation", f"labels_{dataset}", dataset, {"dataset": dataset}, inputs)
         settings = {"dataset": dataset, "teacher": teacher}
-        if self.simulated(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
+        if self.note(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
             settings["thresholds"] = "search"
         return self._job("pseudo_label_generation", f"labels_{teacher}_{dataset}", dataset, settings)
 
@@ -138,8 +138,8 @@ class Pipeline:
     ) -> Job:
         data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
         where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
-        marker = data_dir / SIMULATION_MARKER
-        data = sha256(marker.read_bytes()).hexdigest() if self.simulated(dataset) else ""
+        markers = [data_dir / name for name in MARKERS if (data_dir / name).exists()]
+        data = sha256(b"".join(path.read_bytes() for path in markers)).hexdigest() if markers else ""
         return make_job(entry_point, name, {**where, **settings}, inputs, data)
 
 

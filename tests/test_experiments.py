@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import find_exchange
 import find_noise_ratios
@@ -16,6 +17,7 @@ import refine_labels
 import test_han
 import train_han
 import train_transformer
+from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER
 from experiments import jobs as jobs_module
 from experiments.__main__ import EXPERIMENTS
 from experiments.__main__ import main as run_experiments
@@ -195,6 +197,19 @@ def test_other_simulated_data_in_the_same_folder_make_other_runs(tmp_path: Path,
         (llp_dir / "simulation.yaml").write_text(f"seed: {seed}\n")
         keys.append(pipeline.han(1).key)
     assert len(set(keys)) == 3
+
+
+def test_extracted_features_and_generated_videos_are_told_apart_as_simulated_ones_are(tmp_path: Path, llp_dir: Path):
+    pipeline = study(tmp_path / "data").pipeline
+    keys = [pipeline.han(1).key]
+    for marker in (EXTRACTION_MARKER, VIDEOS_MARKER):
+        drawn = {"features": {"clip": {"weights": "drawn from seed 0", "drawn_weights": "real"}}}
+        (llp_dir / marker).write_text(yaml.safe_dump(drawn))
+        keys.append(pipeline.han(1).key)
+    assert len(set(keys)) == 3
+    of_one = study(tmp_path / "data")
+    assert of_one.note("UnAV", "LLP") == "generated videos, features of random weights"
+    assert "generated videos, features of random weights" in of_one.footnotes("LLP")[1]
 
 
 def test_settings_become_flags():
