@@ -2,9 +2,9 @@
 
     python -m utils.extraction.download LLP weights
     python -m utils.extraction.download --missing LLP --videos_dir data/LLP/raw_videos > missing.txt
-    yt-dlp -a missing.txt --download-sections ... # docs/extraction.md
 
-A download that was interrupted goes on where it was; a whole file is not fetched again.
+A download that was interrupted goes on where it was; a whole file is not fetched again. docs/extraction.md says how
+yt-dlp fetches what is missing, and cuts clips out of it.
 """
 
 if __name__ == "__main__":
