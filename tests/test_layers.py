@@ -85,25 +85,42 @@ def test_fast_attention_equals_the_plain_one_on_padded_videos(dtype):
     torch.testing.assert_close(fast(query, context), plain(query, context), **tolerance)
 
 
-@pytest.mark.parametrize(
-    ("network", "layers"),
-    [
-        (lambda **config: HAN(5, 6, (7,), HANConfig(dim=8, num_heads=2, ffn_dim=12, **config)), "hat_encoder"),
-        (
-            lambda **config: TemporalTransformer(
-                6, 7, 5, 4, TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, **config)
-            ),
-            "a_transformer.encoder",
-        ),
-    ],
-)
-def test_all_layers_start_with_the_same_weights_unless_asked_otherwise(network, layers):
-    for layer_init, equal in (("equal", True), ("independent", False)):
-        first, *others = network(layer_init=layer_init).get_submodule(layers).layers
-        weights = [(layer.linear1.weight, layer.self_attn.in_proj_weight) for layer in (first, *others)]
-        for own in weights[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(own, weights[0], strict=True)) == equal
-            assert own[0] is not weights[0][0]  # they are trained apart
+SIZES = {"dim": 8, "num_heads": 2, "ffn_dim": 12}
+
+
+def encoders(layer_init: str) -> dict[str, nn.ModuleList]:
+    """The layers of every encoder of both networks."""
+    han = HAN(5, 6, (7,), HANConfig(**SIZES, layer_init=layer_init))
+    config = TemporalTransformerConfig(**SIZES, layer_init=layer_init)
+    transformer = TemporalTransformer(6, 7, 5, 4, config)
+    return {
+        "HAN": han.hat_encoder.layers,
+        "audio": transformer.a_transformer["encoder"].layers,
+        "visual": transformer.v_transformer["encoder"].layers,
+    }
+
+
+@pytest.mark.parametrize("encoder", ["HAN", "audio", "visual"])
+def test_all_layers_start_with_the_same_weights_and_are_trained_apart(encoder: str):
+    first, *others = [dict(layer.named_parameters()) for layer in encoders("equal")[encoder]]
+    assert len(others) == 4
+    for layer in others:
+        assert layer.keys() == first.keys()
+        for name, weight in layer.items():
+            assert torch.equal(weight, first[name]) and weight is not first[name], name
+
+
+@pytest.mark.parametrize("encoder", ["HAN", "audio", "visual"])
+def test_layers_start_with_weights_of_their_own_where_asked(encoder: str):
+    first, *others = [dict(layer.named_parameters()) for layer in encoders("independent")[encoder]]
+    drawn = [name for name, weight in first.items() if weight.std() > 0]  # norms and some biases start as constants
+    assert len(drawn) >= 4
+    assert not any(torch.equal(layer[name], first[name]) for layer in others for name in drawn)
+
+
+def test_the_two_encoders_of_the_temporal_transformer_start_apart():
+    of_both = encoders("equal")
+    assert not torch.equal(of_both["audio"][0].linear1.weight, of_both["visual"][0].linear1.weight)
 
 
 def test_padding_changes_nothing_in_outputs_and_gradients():
@@ -112,15 +129,15 @@ def test_padding_changes_nothing_in_outputs_and_gradients():
     config = TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, num_layers=2, dropout=0.0)
     model = TemporalTransformer(**sizes, config=config)
     lengths = [9, 4, 1]
-    audio, visual, events = torch.randn(3, 9, 6), torch.randn(3, 9, 7), (torch.randn(3, 5), torch.randn(3, 4))
+    audio, visual, texts = torch.randn(3, 9, 6), torch.randn(3, 9, 7), (torch.randn(3, 5), torch.randn(3, 4))
     mask = torch.arange(9) < torch.tensor(lengths).unsqueeze(1)
 
-    padded = model(audio, visual, *events, mask)
+    padded = model(audio, visual, *texts, mask)
     (padded.logits.audio.square()[mask].sum() + padded.logits.visual[mask].sum()).backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     for n, length in enumerate(lengths):
-        alone = model(audio[n : n + 1, :length], visual[n : n + 1, :length], *events)
+        alone = model(audio[n : n + 1, :length], visual[n : n + 1, :length], *texts)
         torch.testing.assert_close(padded.logits.audio[n, :length], alone.logits.audio[0], atol=1e-5, rtol=1e-5)
         (alone.logits.audio.square().sum() + alone.logits.visual.sum()).backward()
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
@@ -131,8 +148,8 @@ def test_what_lies_in_the_padding_does_not_matter():
     torch.manual_seed(0)
     config = TemporalTransformerConfig(dim=8, num_heads=2, ffn_dim=12, num_layers=1)
     model = TemporalTransformer(6, 7, 5, 4, config).eval()
-    audio, visual, events = torch.randn(2, 5, 6), torch.randn(2, 5, 7), (torch.randn(3, 5), torch.randn(3, 4))
+    audio, visual, texts = torch.randn(2, 5, 6), torch.randn(2, 5, 7), (torch.randn(3, 5), torch.randn(3, 4))
     mask = torch.arange(5) < torch.tensor([5, 2]).unsqueeze(1)
-    before = model(audio, visual, *events, mask).logits.audio[mask]
+    before = model(audio, visual, *texts, mask).logits.audio[mask]
     audio[~mask] = torch.nan
-    assert torch.equal(model(audio, visual, *events, mask).logits.audio[mask], before)
+    assert torch.equal(model(audio, visual, *texts, mask).logits.audio[mask], before)

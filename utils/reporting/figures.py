@@ -32,6 +32,8 @@ STYLE = {
     "text.parse_math": False,  # a $ in a name is a $
 }
 DPI = 200
+ROW, MODALITY_GAP, CLASS_GAP = 0.15, 0.07, 0.2  # heights in timelines, inches
+SHORT = 20  # segments; timelines of longer videos are wider and have a tick every five seconds
 
 
 @dataclass(frozen=True)
@@ -59,62 +61,72 @@ def draw_timeline(
         video_labels: (C,) bool, the weak labels; classes that it lacks are marked with an asterisk.
     """
     timelines = (truth, *predictions)
+    shown = np.flatnonzero(_occurring(timelines, video_labels))
+    outside = [c for c in shown if video_labels is not None and not video_labels[c]]
     num_segments = truth.events.audio.shape[0]
-    occurs = np.any(
-        [shown.events.audio.any(axis=0) | shown.events.visual.any(axis=0) for shown in timelines], axis=0
-    )  # (C,)
-    if video_labels is not None:
-        occurs = occurs | video_labels
-    shown = np.flatnonzero(occurs)
-
-    row, modality_gap, class_gap = 0.15, 0.07, 0.2  # inches
-    class_height = 2 * len(timelines) * row + modality_gap
-    height = max(len(shown) * (class_height + class_gap), 0.6)
-    width = 5.0 if num_segments <= 20 else 7.0
-    figure, axes = _figure(width, height)
-    axes.set_xlim(0, num_segments)
-    axes.set_ylim(height, 0)
-    axes.set_yticks([])
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    step = 1 if num_segments <= 20 else 5
-    axes.set_xticks(range(0, num_segments + 1, step))
-    axes.set_xlabel("Time (s)")
-    colours = (TRUTH_COLOUR, *COLOURS)
-
-    outside = []  # classes that the video label does not name
-    top = class_gap / 2
-    for c in shown:
-        is_outside = video_labels is not None and not video_labels[c]
-        outside += [c] if is_outside else []
-        name = textwrap.fill(classes[c].replace("_", " ") + ("*" if is_outside else ""), width=20)
+    class_height = 2 * len(timelines) * ROW + MODALITY_GAP
+    height = max(len(shown) * (class_height + CLASS_GAP), 0.6)
+    figure, axes = _time_axes(num_segments, height)
+    for place, c in enumerate(shown):
+        top = CLASS_GAP / 2 + place * (class_height + CLASS_GAP)
+        name = textwrap.fill(classes[c].replace("_", " ") + ("*" if c in outside else ""), width=20)
         _side_label(axes, top + class_height / 2, name, inches_left=0.52, weight="bold")
+        _draw_class(axes, top, [timeline.events.map(lambda x, c=c: x[:, c]) for timeline in timelines])
         if c != shown[-1]:
-            axes.axhline(top + class_height + class_gap / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
-        for m, modality in enumerate(MODALITIES):
-            first = top + m * (len(timelines) * row + modality_gap)
-            _side_label(axes, first + len(timelines) * row / 2, modality, inches_left=0.08)
-            for s, timeline in enumerate(timelines):
-                y = first + s * row
-                axes.broken_barh([(0, num_segments)], (y + 0.1 * row, 0.8 * row), facecolor=TRACK_COLOUR)
-                axes.broken_barh(
-                    _spans(timeline.events[m][:, c]),
-                    (y + 0.1 * row, 0.8 * row),
-                    facecolor=colours[s % len(colours)],
-                )
-        top += class_height + class_gap
+            axes.axhline(top + class_height + CLASS_GAP / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
     for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
-        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % step == 0 else 0.25)
+        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % _tick_step(num_segments) == 0 else 0.25)
     if not len(shown):
         axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color="#666666")
 
-    handles = [Patch(color=colours[s % len(colours)], label=timeline.name) for s, timeline in enumerate(timelines)]
+    handles = [Patch(color=_timeline_colour(n), label=timeline.name) for n, timeline in enumerate(timelines)]
     if outside:
         handles.append(Line2D([], [], linestyle="none", label="* not in the video label"))
     axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, handlelength=1.2, borderaxespad=0
     )
-    axes.set_title(textwrap.fill(title, width=int(11 * width)), fontsize=9)
+    axes.set_title(textwrap.fill(title, width=int(11 * figure.get_figwidth())), fontsize=9)
     return figure
+
+
+def _occurring(timelines: Sequence[Timeline], video_labels: np.ndarray | None) -> np.ndarray:
+    """Classes that any timeline or the video label has, (C,) bool."""
+    occurring = [events.any(axis=0) for timeline in timelines for events in timeline.events]
+    return np.any(occurring if video_labels is None else [*occurring, video_labels], axis=0)
+
+
+def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
+    """Axes with seconds to the right and inches downwards."""
+    figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)
+    axes.set_xlim(0, num_segments)
+    axes.set_ylim(height, 0)
+    axes.set_yticks([])
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.set_xticks(range(0, num_segments + 1, _tick_step(num_segments)))
+    axes.set_xlabel("Time (s)")
+    return figure, axes
+
+
+def _draw_class(axes: Axes, top: float, events: Sequence[AudioVisual[np.ndarray]]) -> None:
+    """The rows of one class, from `top` downwards: for each modality one of each timeline, (T,) bool."""
+    for m, modality in enumerate(MODALITIES):
+        first = top + m * (len(events) * ROW + MODALITY_GAP)
+        _side_label(axes, first + len(events) * ROW / 2, modality, inches_left=0.08)
+        for n, of_timeline in enumerate(events):
+            bar = (first + (n + 0.1) * ROW, 0.8 * ROW)
+            axes.broken_barh([(0, len(of_timeline[m]))], bar, facecolor=TRACK_COLOUR)
+            axes.broken_barh(_spans(of_timeline[m]), bar, facecolor=_timeline_colour(n))
+
+
+def _timeline_colour(n: int) -> str:
+    """Of the n-th timeline; the first is the truth."""
+    colours = (TRUTH_COLOUR, *COLOURS)
+    return colours[n % len(colours)]
+
+
+def _tick_step(num_segments: int) -> int:
+    """Seconds between ticks."""
+    return 1 if num_segments <= SHORT else 5
 
 
 def timeline_figure(
@@ -235,13 +247,13 @@ def _cycle(items: Sequence[str], count: int) -> list[str]:
 
 
 def _spans(active: np.ndarray) -> list[tuple[int, int]]:
-    """(first segment, length) of each maximal run of True: (T,) bool."""
+    """(first segment, length) of each maximal span of True: (T,) bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
     return [(int(first), int(end - first)) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:
-    """Text at the height y of the data, so many inches left of the axes."""
+    """Text at the height y of the data, `inches_left` of the axes."""
     axes.annotate(
         text,
         xy=(0, y),
