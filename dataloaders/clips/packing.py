@@ -79,7 +79,7 @@ class PackedClips:
 
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Frames (T, S, S, 3) uint8 and sound of one item, and whether its file has sound then; it is silence if not.
+    """Frames (T, S, S, 3) uint8 and sound of one item, and whether there is any; if not, the sound is silence.
 
     Raises:
         InputError: when the file cannot be decoded, or ends before the item starts.
@@ -132,8 +132,8 @@ def open_pack(
     Args:
         packed_dir: takes one folder a format.
         allow_missing: leave out items whose files cannot be decoded, and say which, instead of raising.
-        silent: what happens to items whose files have no sound at that time: "kept" (as silence), "left out" or
-            "refused"; how many and which is said in any case.
+        silent: what happens to items without sound: "kept" (as silence), "left out" or "refused". How many there are,
+            and the first of them, is said in any case.
 
     Raises:
         InputError: when files cannot be decoded (all others are packed first, and all that failed are named), when
@@ -147,7 +147,8 @@ def open_pack(
         with exclusive(folder, "Free some space, or name another --packed_dir."):
             arrays = _open_whole(folder, manifest, shapes)  # another process may have packed it meanwhile
             if arrays is None:
-                arrays = _pack(folder, sources, form, manifest, shapes, allow_missing)
+                _pack(folder, sources, form, manifest, shapes, allow_missing)
+                arrays = _open_arrays(folder, shapes, "r")
     done = np.array(arrays["done"])
     _report(folder, sources, done == TODO, "that could not be decoded", "left out" if allow_missing else "refused")
     _report(folder, sources, done == SILENT, "without sound", silent)
@@ -226,8 +227,8 @@ def _pack(
     manifest: dict,
     shapes: _Shapes,
     allow_missing: bool,
-) -> dict[str, np.ndarray]:
-    """Decode in many threads, write in one: the arrays. What a killed run has finished is kept."""
+) -> None:
+    """Decode in many threads, write in one. What a killed run has finished is kept."""
     arrays = _open_arrays(folder, shapes, "r+") if _read_json(folder / "packing.json") == manifest else None
     if arrays is None:
         for name in ("pack.json", "packing.json"):
@@ -269,7 +270,6 @@ def _pack(
         way_out = "Replace the files, or go on without them with --allow_missing; the others are packed."
         raise InputError(folder, found, "whole videos", way_out)
     (folder / "packing.json").rename(folder / "pack.json")
-    return arrays
 
 
 def _need_room(folder: Path, num_bytes: int) -> None:

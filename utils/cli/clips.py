@@ -40,7 +40,7 @@ class ClipDataSettings:
     packed_dir: Path | None = setting(None, "folder of the packed clips (default: data_dir/packed_clips)")
     fold: int = setting(1, "UCF-101: which of the official lists", least=min(FOLDS), most=max(FOLDS))
     sound_only: bool = setting(
-        True, "UCF-101: leave out clips without sound; AVE: refuse them. Without: they are silent"
+        True, "leave out UCF-101's clips without sound, and refuse AVE's; --no-sound_only keeps both, as silence"
     )
     pieces: bool = setting(False, "UCF-101: items of 64 frames at 20 a second, one every 64, as the report counts them")
     allow_missing: bool = setting(False, "leave out absent and damaged files, and AVE's without sound")
