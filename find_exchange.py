@@ -3,7 +3,6 @@
 if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,31 +10,23 @@ import torch
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import DataSettings, SplitBatches, open_split
+from dataloaders.batches import DataSettings, open_split
 from dataloaders.cleaned_labels import CleanedLabels, save_cleaned_labels
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.subsets import Subset
 from models import HAN
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import (
-    DEFAULT_RUNS_DIR,
-    begin_output,
-    finish_run,
-    newest_finished_run,
-)
-from utils.cli.settings import ARGS_FILE, parse_settings, read_args, read_settings, with_settings
+from utils.cli.base_runs import parse_settings_on_run
+from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run
 from utils.entry_point import run_entry_point
-from utils.errors import InputError
 from utils.evaluation.inference import error_rates, exchange_modalities
 from utils.evaluation.tasks import true_events
+from utils.evaluation.trained_han import TrainedHAN
 from utils.method.exchange import Exchange
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.settings import setting
-from utils.training.checkpoints import load_network
 from utils.training.device import DeviceSettings
-from utils.training.loop import BEST_CHECKPOINT
-
-NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "seed")
+from utils.training.loop import BEST_CHECKPOINT, Recipe
 
 
 @dataclass(frozen=True)
@@ -48,39 +39,13 @@ class Settings:
     )
     runs_dir: Path = setting(DEFAULT_RUNS_DIR, "where runs are looked for")
     checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
-    num_heads: int = setting(1, "attention heads", least=1)
-    pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
-    encoder_order: str = setting("parallel", "order of the encoder", choices=("sequential", "parallel"))
     output_dir: Path | None = setting(None, "(default: <checkpoint_dir>/<dataset>_Exchange)")
     keep_one_modality: bool = setting(False, "give labels that would be removed from both modalities back to both")
-    seed: int = setting(20000, "seed of the choice of unrelated videos", least=0, below=2**63)
+    seed: int = setting(Recipe.seed, "seed of the choice of unrelated videos", least=0, below=2**63)
+    trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
     device: DeviceSettings = DeviceSettings()
-
-
-def settings_of_run(settings: Settings) -> Mapping[str, object]:
-    """The base model's run, and its settings."""
-    way_out = "Run train_han.py --method ma_base first, or give --checkpoint_dir."
-    prefix = f"HAN_ma_base_{settings.dataset}_"
-    run_dir = settings.checkpoint_dir or newest_finished_run(settings.runs_dir, prefix, way_out)
-    of_run = read_args(run_dir / ARGS_FILE)
-    if of_run.get("num_runs", 1) > 1:
-        found = f"the runs of {of_run['num_runs']} seeds"
-        raise InputError(run_dir, found, "one run", "Name one of its folders run_<seed> as --checkpoint_dir.")
-    of_run = read_settings(run_dir / ARGS_FILE, Settings)
-    return {**{n: value for n, value in of_run.items() if n not in NOT_FROM_RUN}, "checkpoint_dir": run_dir}
-
-
-def load_base_model(settings: Settings, train: SplitBatches) -> HAN:
-    """The base model, on the split's device."""
-    expected = {
-        "audio_dim": train.widths.audio,
-        "visual_dim": train.widths.visual,
-        "num_classes": len(train.annotations.classes),
-    }
-    told = {"num_heads": settings.num_heads, "pre_norm": settings.pre_norm, "encoder_order": settings.encoder_order}
-    return load_network(HAN, settings.checkpoint, expected, **told).to(train.device)
 
 
 def cleaning_table(annotations: SplitAnnotations, exchange: Exchange, rates: AudioVisual[Tensor]) -> Table:
@@ -138,10 +103,8 @@ def summarise(train: SplitAnnotations, cleaned: Exchange, val: SplitAnnotations,
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(Settings, __doc__, argv, settings_of_run)
-    checkpoint = settings.checkpoint or settings.checkpoint_dir / BEST_CHECKPOINT
-    output_dir = settings.output_dir or settings.checkpoint_dir / f"{settings.dataset}_Exchange"
-    settings = with_settings(settings, checkpoint=checkpoint, output_dir=output_dir)
+    settings = parse_settings_on_run(Settings, __doc__, argv, method="ma_base", output="Exchange")
+    output_dir, batch_size = settings.output_dir, settings.device.eval_batch_size
     device, precision = settings.device.select()
 
     # 2 Data
@@ -150,11 +113,10 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 3 Model
-    model = load_base_model(settings, train)
+    model = settings.trained.load(HAN, settings.checkpoint, train)
     log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
 
     # 4 Exchange
-    batch_size = settings.device.eval_batch_size
     rates = error_rates(model, train, batch_size, precision)
     generator = torch.Generator().manual_seed(settings.seed)
     cleaned, on_val = (

@@ -3,7 +3,6 @@
 if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,19 +16,17 @@ from dataloaders.noise_ratios import NoiseRatios, save_noise_ratios
 from dataloaders.subsets import Subset
 from models import HAN
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run, newest_finished_run
-from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.cli.base_runs import parse_settings_on_run
+from utils.cli.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run
 from utils.entry_point import run_entry_point
-from utils.evaluation.noise import noise_ratios_of_split
+from utils.evaluation.noise import estimate_noise_ratios
+from utils.evaluation.trained_han import TrainedHAN
 from utils.method.label_denoising import LIMITS
+from utils.method.objectives import HANLosses
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
-from utils.settings import setting
-from utils.training.checkpoints import load_network
+from utils.settings import same_setting, setting
 from utils.training.device import DeviceSettings
 from utils.training.loop import BEST_CHECKPOINT
-
-NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "deterministic")
-WAY_OUT = "Run train_han.py --method jomold_base first, or give --checkpoint_dir."
 
 
 @dataclass(frozen=True)
@@ -46,22 +43,12 @@ class Settings:
     mean_batch_size: int = setting(128, "videos of each batch whose means are averaged (released: 128)", least=1)
     audio_limit: float = setting(LIMITS.audio, "an audio label is noise below this share of its class's mean", above=0)
     visual_limit: float = setting(LIMITS.visual, "the same of visual labels", above=0)
-    audio_smoothing: float = setting(0.0, "smoothing of the estimator's audio labels", least=0, most=1)
-    visual_smoothing: float = setting(0.1, "smoothing of its visual labels", least=0, most=1)
+    audio_smoothing: float = same_setting(HANLosses, "audio_smoothing")
+    visual_smoothing: float = same_setting(HANLosses, "visual_smoothing")
+    trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
-    num_heads: int = setting(1, "attention heads", least=1)
-    pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
     device: DeviceSettings = DeviceSettings()
-
-
-def settings_of_run(settings: Settings) -> Mapping[str, object]:
-    """The estimator's run, and its settings."""
-    run_dir = settings.checkpoint_dir
-    if run_dir is None:
-        run_dir = newest_finished_run(settings.runs_dir, f"HAN_jomold_base_{settings.dataset}_", WAY_OUT)
-    of_run = read_settings(run_dir / ARGS_FILE, Settings)
-    return {**{name: value for name, value in of_run.items() if name not in NOT_FROM_RUN}, "checkpoint_dir": run_dir}
 
 
 def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:
@@ -77,28 +64,20 @@ def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> T
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(Settings, __doc__, argv, settings_of_run)
-    output_dir = settings.output_dir or settings.checkpoint_dir / f"{settings.dataset}_Noise"
-    checkpoint = settings.checkpoint or settings.checkpoint_dir / BEST_CHECKPOINT
-    settings = with_settings(settings, output_dir=output_dir, checkpoint=checkpoint)
+    settings = parse_settings_on_run(Settings, __doc__, argv, method="jomold_base", output="Noise")
+    output_dir = settings.output_dir
     device, precision = settings.device.select()
 
     # 2 Data and model
     train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
     annotations = train.annotations
-    expected = {
-        "num_classes": len(annotations.classes),
-        "audio_dim": train.widths.audio,
-        "visual_dim": train.widths.visual,
-    }
-    told = {"num_heads": settings.num_heads, "pre_norm": settings.pre_norm, "cross_attention": False}
-    estimator = load_network(HAN, checkpoint, expected, **told).to(device)
+    estimator = settings.trained.load(HAN, settings.checkpoint, train)
 
     # 3 Noise ratios
     log = begin_output(output_dir, settings, ("noise_ratios.*",))
     smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
     limits = AudioVisual(settings.audio_limit, settings.visual_limit)
-    ratios = noise_ratios_of_split(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
+    ratios = estimate_noise_ratios(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
     save_noise_ratios(NoiseRatios(settings.dataset, annotations.classes, ratios), output_dir)
 
     # 4 Report

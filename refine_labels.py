@@ -39,8 +39,8 @@ class Settings:
     output_dir: Path | None = setting(None, f"folder of the labels (default: {DATASET}_Dataset in a new run folder)")
     names_file: Path = setting(NAMES_FILE, "how the texts name the classes")
     soften: bool = setting(True, "soften visual labels where segments with and without a label overlap")
-    kept_factor: float = setting(4.0, "a softened label is so often its cosine (CLIP ViT-B/16)", above=0)
-    dropped_factor: float = setting(0.4, "a softened absent label is so often its cosine", above=0)
+    kept_factor: float = setting(4.0, "a softened label is its cosine (CLIP ViT-B/16) times this", above=0)
+    dropped_factor: float = setting(0.4, "the same of a softened absent label", above=0)
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 

@@ -4,18 +4,18 @@ if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from logging import Logger
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
-from models import NETWORKS
+from models import NETWORKS, ParsingNetwork
 from utils.cli.methods import METHODS
 from utils.cli.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -28,48 +28,28 @@ from utils.cli.run_folders import (
     seed_folders,
 )
 from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.cli.several_seeds import SeveralSeeds
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
+from utils.evaluation.trained_han import TrainedHAN
 from utils.method.decoding import DecodingSettings
 from utils.method.gates import search_gates
 from utils.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 from utils.reporting.figures import Timeline, timeline_figure
 from utils.reporting.tables import Table, format_text, write_tables
-from utils.settings import setting
-from utils.training.checkpoints import load_network
+from utils.settings import same_setting, setting
 from utils.training.device import DeviceSettings, Precision, select_device
 from utils.training.events import EventLog
-from utils.training.loop import BEST_CHECKPOINT
+from utils.training.loop import BEST_CHECKPOINT, Recipe
 
-# What a checkpoint's shapes do not tell, and where its data lie: taken from the run's own settings.
+# Of the run's settings: what a checkpoint's shapes do not tell, and where its data lie.
 FROM_RUN = (
-    "num_runs",
-    "seed",
-    "method",
-    "dataset",
-    "num_heads",
-    "pre_norm",
-    "encoder_order",
-    "network",
-    "cross_attention",
-    "decoding",
-    "segment_threshold",
-    "gate_threshold",
-    "class_gates",
-    "gates_epoch",
-    "cross_share",
-    "event_from",
-    "active_in",
-    "num_classes",
-    "pseudo_label_dir",
-    "audio_features",
-    "visual_features",
-    "data_dir",
-    "annotations_dir",
-    "packed_dir",
+    *("num_runs", "seed", "method", "dataset", "network", "pseudo_label_dir", "num_classes"),
+    *(field.name for group in (TrainedHAN, DecodingSettings) for field in fields(group)),
+    *("audio_features", "visual_features", "data_dir", "annotations_dir", "packed_dir"),
 )
 # All that an evaluation may write.
 FILES = (
@@ -94,21 +74,16 @@ class Settings:
     checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
     method: str = setting("uwav", "whose published scores are printed beside, with UWAV's", choices=METHODS)
     dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    num_heads: int | None = setting(
-        None, "attention heads (default: as the run says; needed for a checkpoint without a run)", least=1
-    )
-    pre_norm: bool = setting(False, "whether the network normalises before its sub-layers")
-    encoder_order: str = setting("sequential", "order of the encoder", choices=("sequential", "parallel"))
     network: str = setting("han", "network", choices=NETWORKS)
-    cross_attention: bool = setting(True, "let each modality attend to the other (off in JoMoLD's estimator)")
     unimodal_scores: bool = setting(False, "LLP: also score audible-only and visible-only events, as CoLeaF does")
-    num_runs: int = setting(1, "number of seeds that one command trained", least=1)
-    seed: int = setting(20000, "of the first of several seeds", least=0)
+    num_runs: int = same_setting(SeveralSeeds, "num_runs", meaning="number of seeds that one command trained")
+    seed: int = same_setting(Recipe, "seed", meaning="of the first of several seeds")
     splits: tuple[str, ...] = setting(("val", "test"), "splits to evaluate", choices=("val", "test"))
     num_figures: int = setting(10, "videos of each split drawn as timelines", least=0)
     figure_videos: tuple[str, ...] | None = setting(None, "draw these videos (file names) instead")
     pseudo_label_dir: Path | None = setting(None, "pseudo-labels for the page of timelines (default: the run's)")
     output_dir: Path | None = setting(None, "(default: <logs_dir>/<run>)")
+    trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
@@ -136,10 +111,7 @@ def fill_in_folders(settings: Settings) -> Settings:
     run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
     if run_dir is not None and not run_dir.is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
-    if settings.num_heads is None:
-        found = f"no number of attention heads, and no {ARGS_FILE} of a run that would tell"
-        expected = "the number that it was trained with, which the weights do not tell"
-        raise InputError(checkpoint or run_dir, found, expected, "Give --num_heads; the released recipe has 16.")
+    settings.trained.check(checkpoint or run_dir)
     name = run_name(run_dir) if run_dir else checkpoint.stem
     return with_settings(
         settings,
@@ -166,20 +138,9 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
     ]
 
 
-def load_network_of(settings: Settings, checkpoint: Path, split: SplitBatches) -> nn.Module:
+def open_network(settings: Settings, checkpoint: Path, split: SplitBatches) -> ParsingNetwork:
     """The network of a checkpoint, on the split's device. Raises InputError when it does not fit the split."""
-    expected = {
-        "audio_dim": split.widths.audio,
-        "visual_dim": split.widths.visual,
-        "num_classes": len(split.annotations.classes),
-    }
-    told = {
-        "num_heads": settings.num_heads,
-        "pre_norm": settings.pre_norm,
-        "encoder_order": settings.encoder_order,
-        "cross_attention": settings.cross_attention,
-    }
-    return load_network(NETWORKS[settings.network], checkpoint, expected, **told).to(split.device)
+    return settings.trained.load(NETWORKS[settings.network], checkpoint, split)
 
 
 def find_class_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
@@ -192,7 +153,7 @@ def find_class_gates(settings: Settings, precision: Precision, log: Logger) -> T
     checkpoint = settings.checkpoint
     if decoding.gates_epoch:
         checkpoint = checkpoint.with_name(f"checkpoint_epoch_{decoding.gates_epoch:03d}.pt")
-    model = load_network_of(settings, checkpoint, val)
+    model = open_network(settings, checkpoint, val)
     output = run_han(model, val, settings.device.eval_batch_size, precision, cross_share=decoding.cross_share)
     search = search_gates(
         torch.sigmoid(output.logits.visual),
@@ -244,12 +205,13 @@ def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int
 def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> RunScores:
     """Scores of one run on each split, with its per-class tables, predictions and figures in `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
-    model = load_network_of(settings, settings.checkpoint, splits[settings.splits[0]])
+    model = open_network(settings, settings.checkpoint, splits[settings.splits[0]])
     log = begin_output(folder, settings, FILES)
     decoding = settings.decoding
     gates = find_class_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
-        told = f"encoder_order {settings.encoder_order}, pre_norm {settings.pre_norm}, decoding {decoding.decoding}"
+        trained = settings.trained
+        told = f"encoder_order {trained.encoder_order}, pre_norm {trained.pre_norm}, decoding {decoding.decoding}"
         log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
     scores: RunScores = {}
     events = EventLog(folder)
@@ -283,6 +245,16 @@ def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
     return table
 
 
+def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[str, SplitBatches], note: str) -> None:
+    """One page of timelines for each split: truth, pseudo-labels where there are any, and every run's predictions."""
+    labels_dir = settings.pseudo_label_dir  # of the run; it may have been moved, or lack a split
+    for name, split in splits.items():
+        predictions = {run.output_dir.name: load_predictions(run.output_dir, name) for run in runs}
+        has_labels = labels_dir is not None and (labels_dir / f"{name}.safetensors").is_file()
+        pseudo_labels = pseudo_labels_of(labels_dir, split.annotations) if has_labels else None
+        write_timelines(timelines_path(settings.output_dir, name), predictions, pseudo_labels, note)
+
+
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = fill_in_folders(parse_settings(Settings, __doc__, argv, settings_of_run))
@@ -298,22 +270,18 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Evaluation of each run
     runs = settings_of_seeds(settings)
-    scores: dict[str, RunScores] = {}
     if len(runs) > 1:
         begin_output(settings.output_dir, settings, FILES)
+    scores: dict[str, RunScores] = {}
     for of_run in runs:
-        scores[of_run.output_dir.name] = evaluate(of_run, splits, precision, note)
-        table = report(of_run, [scores[of_run.output_dir.name]], note)
-        finish_run(of_run.output_dir, scores[of_run.output_dir.name])
+        name = of_run.output_dir.name
+        scores[name] = evaluate(of_run, splits, precision, note)
+        table = report(of_run, [scores[name]], note)
+        finish_run(of_run.output_dir, scores[name])
 
     # 4 Report
     log = open_log(settings.output_dir)
-    for name, split in splits.items():
-        predictions = {run.output_dir.name: load_predictions(run.output_dir, name) for run in runs}
-        labels_dir = settings.pseudo_label_dir  # of the run; it may have been moved, or have no such split
-        has_labels = labels_dir is not None and (labels_dir / f"{name}.safetensors").is_file()
-        pseudo_labels = pseudo_labels_of(labels_dir, split.annotations) if has_labels else None
-        write_timelines(timelines_path(settings.output_dir, name), predictions, pseudo_labels, note)
+    write_pages(settings, runs, splits, note)
     if len(runs) > 1:
         table = report(settings, list(scores.values()), note)
         finish_run(settings.output_dir, scores)

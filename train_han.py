@@ -3,28 +3,24 @@
 if __name__ == "__main__":
     import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split
-from dataloaders.cleaned_labels import load_cleaned_labels
+from dataloaders.batches import DataSettings, SplitBatches, open_split
+from dataloaders.cleaned_labels import CleanedLabels, load_cleaned_labels
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
-from dataloaders.noise_ratios import load_noise_ratios
+from dataloaders.noise_ratios import NoiseRatios, load_noise_ratios
 from dataloaders.subsets import Subset
 from dataloaders.word_vectors import WORD_VECTORS_FILE, load_class_vectors
-from models import LEAP, NETWORKS, HANConfig, HANOutput
+from models import NETWORKS, HANConfig, HANOutput, ParsingNetwork
+from utils.audio_visual import AudioVisual
 from utils.cli.methods import METHODS
-from utils.cli.run_folders import (
-    SUMMARY_FILE,
-    TrainingRun,
-    begin_run,
-    finish_run,
-    newest_finished_run,
-)
+from utils.cli.run_folders import SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
 from utils.cli.settings import parse_settings, with_settings
 from utils.cli.several_seeds import SeveralSeeds, train_seeds
 from utils.entry_point import run_entry_point
@@ -32,10 +28,11 @@ from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import SELECTABLE, find_task, true_events
 from utils.method.decoding import DecodingSettings
-from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
-from utils.method.steps import CoLeaFStep, HANStep
+from utils.method.losses import smooth_labels
+from utils.method.objectives import HANLosses, HANObjective
+from utils.method.steps import make_step
 from utils.settings import setting
-from utils.training.device import CompileSettings, DeviceSettings, compile_network, select_device
+from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, select_device
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 
@@ -101,16 +98,9 @@ def find_label_folders(settings: Settings) -> Settings:
         return newest_finished_run(settings.run.output_dir, prefix, way_out, f"{folder}/{SUMMARY_FILE}") / folder
 
     wants_pseudo = settings.losses.segment_labels != "none"
-    teacher = METHODS[settings.method].teacher_prefix
+    prefix, script = METHODS[settings.method].teacher_prefix, METHODS[settings.method].teacher_script
     folder = f"{settings.dataset}_Dataset"
-    pseudo = find(
-        wants_pseudo,
-        settings.pseudo_label_dir,
-        teacher,
-        folder,
-        METHODS[settings.method].teacher_script,
-        "--pseudo_label_dir",
-    )
+    pseudo = find(wants_pseudo, settings.pseudo_label_dir, prefix, folder, script, "--pseudo_label_dir")
     wants_noise = settings.losses.guided_labels == "denoised"
     folder = f"{settings.dataset}_Noise"
     noise = find(wants_noise, settings.noise_ratio_dir, "HAN_", folder, "find_noise_ratios.py", "--noise_ratio_dir")
@@ -122,27 +112,64 @@ def find_label_folders(settings: Settings) -> Settings:
 
 def check_network(settings: Settings) -> None:
     """Raises InputError for losses and decoding that the chosen network cannot have."""
-    network, losses = settings.network, settings.losses
-    evidential = network in ("cmpae", "coleaf")
+    network, losses = NETWORKS[settings.network], settings.losses
     mixup = losses.mixup and losses.segment_labels != "none"
     alone = losses.guided_labels == "denoised" or settings.decoding.cross_share < 1
     for flag, asked, able, expected in (
-        ("--mixup", mixup, network == "han", "no feature mixup but with HAN, whose classifier it needs"),
-        ("--mutual_weight", losses.mutual_weight > 0, evidential, "0, or a network with uncertainties"),
-        ("--cross_share, --guided_labels", alone, network != "leap", "a network that can leave out cross-attention"),
+        ("--mixup", mixup, network.can_mix, "no feature mixup, which needs a classifier that both modalities share"),
+        ("--mutual_weight", losses.mutual_weight > 0, network.has_uncertainty, "0, or a network with uncertainties"),
+        ("--cross_share, --guided_labels", alone, network.can_separate, "a network that can leave out cross-attention"),
     ):
         if asked and not able:
-            raise InputError(flag, f"--network {network}", expected, "Change either; see docs/baselines.md.")
+            raise InputError(flag, f"--network {settings.network}", expected, "Change either; see docs/baselines.md.")
 
 
-def make_network(settings: Settings, train: SplitBatches) -> nn.Module:
+def make_network(settings: Settings, train: SplitBatches) -> ParsingNetwork:
     """The network for the split's features and classes, with random weights, on its device."""
-    classes = train.annotations.classes
-    sizes = len(classes), train.widths.audio, train.feature_widths.visual
-    if settings.network == "leap":
+    network, classes = NETWORKS[settings.network], train.annotations.classes
+    arguments = [len(classes), train.widths.audio, train.feature_widths.visual, settings.model]
+    if network.takes_label_vectors:
         path = settings.glove or settings.data.folder(settings.dataset) / WORD_VECTORS_FILE
-        return LEAP(*sizes, settings.model, load_class_vectors(path, classes)).to(train.device)
-    return NETWORKS[settings.network](*sizes, settings.model).to(train.device)
+        arguments.append(load_class_vectors(path, classes))
+    return network(*arguments).to(train.device)
+
+
+def make_objective(
+    settings: HANLosses, train: SplitBatches, cleaned: CleanedLabels | None = None, noise: NoiseRatios | None = None
+) -> HANObjective:
+    """What is minimised on a training split, with what its pseudo-labels and labels give.
+
+    Args:
+        cleaned: the labels of each modality that `guided_labels` "cleaned" asks for.
+        noise: what `guided_labels` "denoised" asks for.
+    """
+
+    def to_device(x: Tensor) -> Tensor:
+        return x.to(train.device, torch.float32)
+
+    pseudo, guided = train.pseudo, None
+    if settings.guided_labels not in ("none", "segments"):
+        video_labels = train.annotations.video_labels
+        labels = AudioVisual(video_labels, video_labels) if cleaned is None else cleaned.labels
+        smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
+        guided = labels.map(to_device).map(smooth_labels, smoothing)
+    return HANObjective(
+        settings,
+        thresholds=pseudo and pseudo.thresholds.map(to_device),
+        class_frequencies=pseudo and pseudo.class_frequencies.map(to_device),
+        guided_targets=guided,
+        noise_ratios=noise and noise.ratios.map(to_device),
+    )
+
+
+def validate(
+    network: ParsingNetwork, val: SplitBatches, settings: Settings, select_on: str, precision: Precision
+) -> dict[str, float]:
+    """Scores on the validation split by name; the one that selects the best checkpoint is always among them."""
+    task, truth = find_task(settings.dataset), true_events(val.annotations, val.device)
+    batch_size, share = settings.device.eval_batch_size, settings.decoding.cross_share
+    events = task.decode(run_han(network, val, batch_size, precision, cross_share=share), settings.decoding)
+    return {select_on: task.selection_score(select_on, events, truth), **task.score(events, truth)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -152,8 +179,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = find_label_folders(settings)
     name = f"HAN_{variant(settings)}_{settings.dataset}"
     if settings.seeds.num_runs > 1:
-        on_gpu = select_device(settings.device.device).type != "cpu"
-        train_seeds(Path(__file__), settings, name, on_gpu)
+        train_seeds(Path(__file__), settings, name, on_gpu=select_device(settings.device.device).type != "cpu")
         return
     device, precision = settings.device.select()
     torch.manual_seed(settings.recipe.seed)
@@ -166,43 +192,22 @@ def main(argv: list[str] | None = None) -> None:
         settings.noise_ratio_dir, settings.dataset, train.annotations.classes
     )
 
-    # 3 Model
+    # 3 Model and what it minimises
     model = make_network(settings, train)
-    forward = compile_network(model, device) if settings.compile.compile else model
+    compiled = compile_network(model, device) if settings.compile.compile else model
+
+    def forward(network: nn.Module, *inputs: Tensor | bool) -> HANOutput:
+        return precision.run(compiled if network is model else network, *inputs)
+
+    step = make_step(model, make_objective(settings.losses, train, cleaned, noise), forward)
 
     # 4 Loop
     run_dir, log = begin_run(settings, name)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
-    objective = HANObjective.of_split(settings.losses, train, cleaned, noise)
-    step = CoLeaFStep(objective) if settings.network == "coleaf" else HANStep(objective)
-    task, truth = find_task(settings.dataset), true_events(val.annotations, device)
-
-    select_on = settings.select_on or task.best_metric
-
-    def run(network: nn.Module, *inputs: Tensor | bool) -> HANOutput:
-        return precision.run(forward if network is model else network, *inputs)
-
-    def batch_losses(batch: Batch, moment: Moment) -> Iterator[Losses]:
-        return step(model, batch, moment, run)
-
-    def validate() -> dict[str, float]:
-        batch_size, share = settings.device.eval_batch_size, settings.decoding.cross_share
-        output = run_han(model, val, batch_size, precision, cross_share=share)
-        events = task.decode(output, settings.decoding)
-        return {select_on: task.selection_score(select_on, events, truth), **task.score(events, truth)}
-
-    progress = fit(
-        model,
-        train,
-        batch_losses,
-        validate,
-        settings.recipe,
-        select_on,
-        run_dir,
-        log,
-        settings.saving,
-        resume=settings.run.resume is not None,
-    )
+    select_on = settings.select_on or find_task(settings.dataset).best_metric
+    scores = partial(validate, model, val, settings, select_on, precision)
+    resume = settings.run.resume is not None
+    progress = fit(model, train, step, scores, settings.recipe, select_on, run_dir, log, settings.saving, resume)
 
     # 5 Report
     finish_run(run_dir, {"best_epoch": progress.best_epoch, select_on: progress.best_score})

@@ -11,10 +11,10 @@ import test_han
 import train_han
 import train_transformer
 from benchmarks.measure import Measurement, timed
-from dataloaders.datasets import load_annotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.store import open_features
 
-FEATURES = {"LLP": ["vggish", "res152", "r2plus1d_18", "clip", "clap"], "UnAV": ["clip", "clap"]}
+DATASETS_OF_STAGES = ("LLP", "UnAV")
 
 
 def gpu_rows(
@@ -34,9 +34,10 @@ def gpu_rows(
         compiled: train compiled networks as well; the seconds include compiling.
         network: flags of the networks' sizes where they are not the paper's.
     """
-    for dataset, features in FEATURES.items():
-        for split in ("train", "val", "test"):
-            open_features(load_annotations(dataset, folder / dataset, split), features, folder / dataset)
+    for dataset in DATASETS_OF_STAGES:
+        for split in SPLITS:
+            annotations = load_annotations(dataset, folder / dataset, split)
+            open_features(annotations, list(DATASETS[dataset].features), folder / dataset)
     common = ["--device", device, "--precision", precision]
     runs = folder / "gpu_runs"
     training = ["--num_epochs", str(num_epochs), "--output_dir", str(runs), "--save_every", "20", *network]

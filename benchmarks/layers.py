@@ -29,9 +29,10 @@ from dataloaders.batches import Batch
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig, TemporalTransformerOutput
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
+from train_han import make_objective
 from utils.audio_visual import AudioVisual
 from utils.entry_point import run_entry_point
-from utils.method.objectives import HANObjective, temporal_transformer_losses
+from utils.method.objectives import temporal_transformer_losses
 from utils.reporting.tables import Column, Row, Table, format_text
 from utils.training.device import Precision
 
@@ -176,7 +177,7 @@ def han_rows(folder: Path, sizes: Sizes, rounds: int) -> list[Row]:
     train = zero_split(folder, "train", sizes.han_videos, 10, "auto")
     val = zero_split(folder, "val", sizes.evaluated_videos, 10, "auto")
     batch = next(train.in_order(sizes.han_videos))
-    objective = HANObjective.of_split(STAGE_3.losses, train)
+    objective = make_objective(STAGE_3.losses, train)
     fast = HAN(len(train.annotations.classes), train.widths.audio, train.feature_widths.visual, sizes.han)
     networks = {FAST: fast, PLAIN_DROPOUT: with_plain_dropout(fast), PLAIN_ATTENTION: with_plain_attention(fast)}
 

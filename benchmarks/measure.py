@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.floor import Machine
 from models import HANConfig, TemporalTransformerConfig
+from utils.training.loop import Recipe
 
 CPU = torch.device("cpu")
 LLP_VIDEOS = {"train": 10_000, "val": 649, "test": 1_200}
@@ -22,7 +23,7 @@ class Effort:
 
     llp_videos: dict[str, int | None]  # whose features are simulated; None: all
     unav_videos: int
-    rounds: int  # naive and optimised take turns so many times, after one turn to warm up
+    rounds: int  # turns of the naive and the optimised way, after one to warm up
     han_steps: int
     transformer_steps: int
     transformer_batch: int
@@ -33,7 +34,7 @@ class Effort:
     naive_labelled: int
     rate_seconds: float  # spent on each of the machine's rates
     compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
-    batch_size: int = 64
+    batch_size: int = Recipe.batch_size
     han: HANConfig = HANConfig()
     transformer: TemporalTransformerConfig = TemporalTransformerConfig()
 

@@ -1,4 +1,4 @@
-"""One measurement of stage 3 in a process of its own: time of a step and peak memory for so many videos and segments.
+"""One measurement of stage 3 in a process of its own: time of a step and peak memory, by videos and segments.
 
     python -m benchmarks.scale --num_videos 10000
 

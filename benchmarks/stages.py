@@ -16,7 +16,7 @@ from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import Events, find_task
-from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
+from utils.method.objectives import Losses, temporal_transformer_losses
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 
@@ -42,7 +42,7 @@ def seconds_of_han_steps(
 ) -> float:
     """Seconds of some steps of stage 3, data included, after as many to warm up."""
     how = Precision(precision, split.device)
-    objective = HANObjective.of_split(STAGE_3.losses, split)
+    objective = train_han.make_objective(STAGE_3.losses, split)
     forward = compile_network(model, split.device) if compiled else model
 
     def batch_losses(batch: Batch) -> Losses:

@@ -30,11 +30,12 @@ from dataloaders.batches import Batch, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, PseudoLabels, save_pseudo_labels
 from models import HAN, TemporalTransformer
+from train_han import make_objective
 from utils.audio_visual import AudioVisual
-from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
+from utils.method.objectives import Losses, temporal_transformer_losses
 from utils.training.loop import Recipe
 
-PREFETCHED = 6  # batches that two workers hold ready or are reading: so many more are offered than are used
+PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
 GOALS = {"float32": "2x", "bf16": "5x"}
 
@@ -48,7 +49,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     write_random_pseudo_labels(pseudo_dir, annotations, set(offered.sample_ids))
     settings = replace(STAGE_3.data, data_dir=data_dir)
     split = open_batches(annotations, settings, CPU, pseudo_dir)
-    objective = HANObjective.of_split(STAGE_3.losses, split)
+    objective = make_objective(STAGE_3.losses, split)
     sizes = (len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
     model, slow = HAN(*sizes), NaiveHAN(*sizes)
     slow.load_state_dict(model.state_dict())

@@ -2,12 +2,12 @@
 
 from models.cmpae import CMPAE
 from models.coleaf import CoLeaF
-from models.han import HAN, HANConfig, HANOutput
+from models.han import HAN, HANConfig, HANOutput, ParsingNetwork
 from models.leap import LEAP
 from models.temporal_transformer import TemporalTransformer, TemporalTransformerConfig, TemporalTransformerOutput
 
 # Of stage 3, by the name that --network has for them. All parse (audio, visual) and return a `HANOutput`.
-NETWORKS = {"han": HAN, "cmpae": CMPAE, "leap": LEAP, "coleaf": CoLeaF}
+NETWORKS: dict[str, type[ParsingNetwork]] = {"han": HAN, "cmpae": CMPAE, "leap": LEAP, "coleaf": CoLeaF}
 
 __all__ = [
     "CMPAE",
@@ -17,6 +17,7 @@ __all__ = [
     "CoLeaF",
     "HANConfig",
     "HANOutput",
+    "ParsingNetwork",
     "TemporalTransformer",
     "TemporalTransformerConfig",
     "TemporalTransformerOutput",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.evidence import concentration, presence_logit, uncertainty
 from models.fast_layers import FastDropout
-from models.han import HANConfig, HANEncoder, HANOutput
+from models.han import HANConfig, HANEncoder, HANOutput, ParsingNetwork
 from models.layers import at_least_float32, count_layers
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -27,7 +27,7 @@ class CMPAEOutput(HANOutput):
     segment_uncertainty: AudioVisual[Tensor]  # (B, T, C)
 
 
-class CMPAE(nn.Module):
+class CMPAE(ParsingNetwork):
     """Evidence for the presence and for the cross-modal absence of each event.
 
     Parameter names follow the released code, but for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and `_v`) and
@@ -39,6 +39,9 @@ class CMPAE(nn.Module):
         visual_dims: widths of the visual features: the frames' first, the clips' second.
         config: of the encoder. Projections and heads have one layer, whatever it says.
     """
+
+    can_mix = False  # there are two classifiers, of presence and of absence
+    has_uncertainty = True
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
         super().__init__()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models.cmpae import CMPAE, CMPAEOutput
 from models.fast_layers import FastDropout
-from models.han import HANConfig, HANLayer
+from models.han import HANConfig, HANLayer, ParsingNetwork
 from models.layers import at_least_float32
 from models.projections import FusedProjection
 
@@ -17,7 +17,7 @@ HEAD_DROPOUT = 0.5
 
 @dataclass
 class ReferenceOutput:
-    """What a reference network says of its modality."""
+    """What a reference network makes of its modality."""
 
     probs: Tensor  # (B, C) pooled over time
     token_probs: Tensor  # (B, C) of the class tokens
@@ -59,8 +59,12 @@ class ReferenceNetwork(nn.Module):
         )
 
 
-class CoLeaF(nn.Module):
+class CoLeaF(ParsingNetwork):
     """The anchor, which parses videos, and the two reference networks, which only its training needs."""
+
+    can_mix = False
+    has_uncertainty = True
+    has_references = True
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
         super().__init__()

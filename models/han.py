@@ -1,4 +1,4 @@
-"""Hybrid Attention Network (HAN) with MMIL pooling, the network of stage 3."""
+"""Hybrid Attention Network (HAN; Tian, Li and Xu, ECCV 2020) with MMIL pooling, the network of stage 3."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention
-from models.layers import MLP, at_least_float32, check_heads, count_layers, feed_forward, mlp_dims, stack_layers
+from models.layers import (
+    MLP,
+    at_least_float32,
+    check_heads,
+    count_layers,
+    feed_forward,
+    layer_init_setting,
+    mlp_dims,
+    stack_layers,
+)
 from models.pretrained import Pretrained
+from models.projections import project_each
 from utils.audio_visual import AudioVisual
 from utils.settings import setting
 
@@ -42,11 +52,7 @@ class HANConfig:
     visual_dropout: float = setting(
         0.0, "dropout of the visual features between encoder and heads (JoMoLD: 0.5)", least=0, below=1
     )
-    layer_init: str = setting(
-        "equal",
-        "equal: all layers start with the same weights (released); independent: each with its own",
-        choices=("equal", "independent"),
-    )
+    layer_init: str = layer_init_setting()
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)
@@ -56,15 +62,25 @@ class HANConfig:
 class HANOutput:
     """What one forward pass of HAN returns. B videos, T segments, C classes, D features."""
 
-    video_probs: Tensor  # (B, C) MMIL-pooled over both modalities
+    video_probs: Tensor  # (B, C) MMIL-pooled over both modalities and time
     modality_probs: AudioVisual[Tensor]  # (B, C) pooled over time, each modality alone
     logits: AudioVisual[Tensor]  # (B, T, C)
     features: AudioVisual[Tensor]  # (B, T, D) after the encoder
     visual_inputs: Tensor  # (B, T, D) projected, before the encoder
 
 
+class ParsingNetwork(nn.Module):
+    """What a network of stage 3 can do besides parsing; a class says so where it differs from HAN."""
+
+    can_mix = True  # its segment classifier is `fc_prob`, which mixed features can go through
+    can_separate = True  # parses with `with_cross_attention=False`, too
+    has_uncertainty = False  # returns a `CMPAEOutput`
+    has_references = False  # holds the networks that CoLeaF trains beside it
+    takes_label_vectors = False  # the last argument of its constructor, word vectors of the classes (C, E)
+
+
 class HANLayer(nn.Module):
-    """One hybrid attention layer; the same weights update either modality (paper Eq. 1 for audio, Eq. 2 for visual)."""
+    """One hybrid attention layer (HAN, 2020; paper Eq. 1, 2): the same weights update either modality."""
 
     def __init__(self, config: HANConfig):
         super().__init__()
@@ -122,7 +138,7 @@ class HANEncoder(nn.Module):
         return AudioVisual(audio, visual)
 
 
-class HAN(nn.Module, Pretrained):
+class HAN(ParsingNetwork, Pretrained):
     """Hybrid Attention Network with a segment classifier that both modalities share, and MMIL pooling.
 
     Args:
@@ -202,7 +218,9 @@ class HAN(nn.Module, Pretrained):
         """
         if with_cross_attention is None:
             with_cross_attention = self.config.cross_attention
-        visual_inputs = self._project_visual(visual)  # (B, T, D)
+        if self.config.visual_fusion == "projected":
+            visual = project_each(visual, self.fc_v)
+        visual_inputs = self.fc_fusion(visual)  # (B, T, D)
         encoded = self.hat_encoder(self.fc_a(audio), visual_inputs, with_cross_attention)  # (B, T, D) each
         features = torch.stack([encoded.audio, self.visual_dropout(encoded.visual)], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
@@ -210,17 +228,10 @@ class HAN(nn.Module, Pretrained):
         modality_weights = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)
         weighted = time_weights * torch.sigmoid(logits)  # (B, T, 2, C)
         return HANOutput(
-            # MMIL pooling: the sum over modality and time of w_modal · w_time · p
+            # MMIL pooling (HAN, 2020): the sum over modality and time of w_modal · w_time · p
             video_probs=(modality_weights * weighted).sum(dim=(1, 2)),
             modality_probs=AudioVisual(*weighted.sum(dim=1).unbind(dim=1)),
             logits=AudioVisual(*logits.unbind(dim=2)),
             features=encoded,
             visual_inputs=visual_inputs,
         )
-
-    def _project_visual(self, visual: Tensor) -> Tensor:
-        """(B, T, sum of visual_dims) -> (B, T, D)"""
-        if self.config.visual_fusion == "projected":
-            parts = visual.split(list(self.visual_dims), dim=-1)
-            visual = torch.cat([layer(part) for layer, part in zip(self.fc_v, parts, strict=True)], dim=-1)
-        return self.fc_fusion(visual)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.han import HANConfig, HANOutput
+from models.han import HANConfig, HANOutput, ParsingNetwork
 from models.layers import at_least_float32, count_layers
 from models.mm_pyramid import PyramidEncoder, QueryNormLayer
 from models.projections import FusedProjection
@@ -54,7 +54,7 @@ def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) ->
     return at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
 
 
-class LEAP(nn.Module):
+class LEAP(ParsingNetwork):
     """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling.
 
     Args:
@@ -64,6 +64,10 @@ class LEAP(nn.Module):
         config: sizes and dropout of all attention layers; `num_layers` are those of a decoder.
         label_vectors: (C, E), word vectors of the class names; None: zeros, until a state dict brings them.
     """
+
+    can_mix = False
+    can_separate = False
+    takes_label_vectors = True
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FusedProjection(nn.Module):
-    """Each feature by a linear layer of its own, then all of them by another (as in the first HAN).
+    """Each feature by a linear layer of its own, then all of them by another (HAN, 2020).
 
     Args:
         widths: of the features, in the order in which they are concatenated. One alone is not fused.
@@ -22,6 +22,11 @@ class FusedProjection(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, T, sum of widths) -> (B, T, D)"""
-        parts = features.split(self.widths, dim=-1)
-        projected = [layer(part) for layer, part in zip(self.features, parts, strict=True)]
-        return projected[0] if self.fusion is None else self.fusion(torch.cat(projected, dim=-1))
+        projected = project_each(features, self.features)  # (B, T, number of features · D)
+        return projected if self.fusion is None else self.fusion(projected)
+
+
+def project_each(features: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """Concatenated features, each by a layer of its own: (B, T, sum of widths) -> (B, T, K·D) for K features."""
+    parts = features.split([layer.in_features for layer in layers], dim=-1)
+    return torch.cat([layer(part) for layer, part in zip(layers, parts, strict=True)], dim=-1)

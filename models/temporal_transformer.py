@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MLP, check_heads, count_layers, feed_forward, stack_layers
+from models.layers import MLP, check_heads, count_layers, feed_forward, layer_init_setting, stack_layers
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import setting
@@ -24,11 +24,7 @@ class TemporalTransformerConfig:
     dropout: float = setting(0.3, "dropout probability", least=0, below=1)
     audio_logit_scale: float = setting(3.2912, "scale of the audio logits", above=0)
     visual_logit_scale: float = setting(4.6052, "scale of the visual logits", above=0)
-    layer_init: str = setting(
-        "equal",
-        "equal: all layers start with the same weights (released); independent: each with its own",
-        choices=("equal", "independent"),
-    )
+    layer_init: str = layer_init_setting()
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)

@@ -24,12 +24,13 @@ from dataloaders.pseudo_labels import load_pseudo_labels
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.fast_layers import FastDropout, FastMultiheadAttention
 from tests.tiny_data import write_llp, write_unav
+from train_han import make_objective
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.evaluation.teachers import hard_events, make_pseudo_labels
 from utils.method.metrics import parsing_scores
-from utils.method.objectives import HANObjective, Losses, temporal_transformer_losses
+from utils.method.objectives import Losses, temporal_transformer_losses
 from utils.method.thresholds import classwise_thresholds
 from utils.training.device import Precision
 
@@ -78,7 +79,7 @@ def test_han_has_the_naive_loss_and_gradients(llp_dir: Path, tmp_path: Path):
     split = open_batches(annotations, han_data(llp_dir), CPU, tmp_path)
     ours, slow = pair_of_hans(split)
     files = naive.VideoFiles(annotations, han_data(llp_dir), pseudo_label_dir=tmp_path)
-    objective = HANObjective.of_split(STAGE_3.losses, split)
+    objective = make_objective(STAGE_3.losses, split)
     batch = next(split.in_order(annotations.num_videos))
     naive_batch = next(naive.batches(files, annotations.num_videos, num_workers=0))
 

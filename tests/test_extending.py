@@ -1,4 +1,4 @@
-"""README's table "To add ...": a feature, a loss and a method, in the places that it names and in no others."""
+"""README's table "To add ...": a feature, a loss, a network and a method, in the places that it names only."""
 
 import os
 import shutil
@@ -21,7 +21,20 @@ SETTING = '    entropy_weight: float = setting(0.0, "weight of the entropy; 0: n
 LINE = """        if settings.entropy_weight:
             weighted.append(("entropy", settings.entropy_weight, entropy_loss(output.video_probs)))
 """
-ROW_OF_A_METHOD = '    "sharp": Method("UWAV", {"segment_labels": "none", "entropy_weight": 0.5, "lr": 2e-3}),\n'
+NETWORK = """from dataclasses import replace
+
+from models.han import HAN, HANOutput
+
+
+class Averaging(HAN):
+    def forward(self, *inputs) -> HANOutput:
+        output = super().forward(*inputs)
+        return replace(output, video_probs=sum(output.modality_probs) / 2)
+"""
+ROW_OF_A_METHOD = """    "sharp": Method(
+        "UWAV", {"network": "averaging", "segment_labels": "none", "entropy_weight": 0.5, "lr": 2e-3}
+    ),
+"""
 
 
 def insert(file: Path, before: str, text: str) -> None:
@@ -32,7 +45,7 @@ def insert(file: Path, before: str, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
-    """A copy of this repository with a feature, a loss and a method of its own."""
+    """A copy of this repository with a feature, a loss, a network and a method of its own."""
     copy = tmp_path_factory.mktemp("extended")
     for name in ("dataloaders", "models", "utils", "data"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "benchmark", "*.npy"))
@@ -44,6 +57,9 @@ def repository(tmp_path_factory) -> Path:
     insert(objectives, "    soft_pseudo_labels,\n", "    entropy_loss,\n")
     insert(objectives, "    similarity_weight: float", SETTING)
     insert(objectives, "        if settings.mutual_weight:\n", LINE)
+    (copy / "models/averaging.py").write_text(NETWORK)
+    insert(copy / "models/__init__.py", "from models.cmpae", "from models.averaging import Averaging\n")
+    insert(copy / "models/__init__.py", '"cmpae": CMPAE', '"averaging": Averaging, ')
     insert(copy / "utils/cli/methods.py", '    "han": Method(', ROW_OF_A_METHOD)
     run(copy, "-m", "dataloaders.simulation", "--dataset", "LLP", "--output", "simulated", *sizes(), *features())
     return copy
@@ -66,13 +82,13 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_a_method_with_a_new_loss_trains_on_a_new_feature_and_is_evaluated(repository: Path):
+def test_a_method_with_a_new_loss_and_network_trains_on_a_new_feature_and_is_evaluated(repository: Path):
     network = ["--dim", "16", "--num_heads", "2", "--ffn_dim", "16", "--num_layers", "1", "--device", "cpu"]
     chosen = ["--audio_features", "wavlm", "--visual_features", "r2plus1d_18", "--num_epochs", "2"]
     run(repository, "train_han.py", "--method", "sharp", "--data_dir", "simulated/LLP", *network, *chosen)
     (folder,) = (repository / "temp_train_logs").glob("HAN_sharp_LLP_*")
     settings = yaml.safe_load((folder / "args.yaml").read_text())
-    assert (settings["entropy_weight"], settings["lr"]) == (0.5, 2e-3)
+    assert (settings["entropy_weight"], settings["lr"], settings["network"]) == (0.5, 2e-3, "averaging")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))

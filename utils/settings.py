@@ -6,7 +6,7 @@ A group of settings, such as the sizes of a network, is a frozen dataclass besid
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any
 
 SETTING = "setting"  # the key of a field's metadata
@@ -35,6 +35,17 @@ def setting(
     bounds = {"least": least, "above": above, "most": most, "below": below, "infinite": infinite}
     metadata = {"meaning": meaning, "choices": None if choices is None else tuple(choices), **bounds}
     return field(default=default, metadata={SETTING: metadata})
+
+
+def same_setting(kind: type, name: str, **changes: object) -> Any:
+    """A setting of another dataclass once more, where only some of its settings are asked for.
+
+    Args:
+        changes: another `default` or `meaning`.
+    """
+    original = next(f for f in fields(kind) if f.name == name)
+    metadata = {**original.metadata[SETTING], **{key: value for key, value in changes.items() if key != "default"}}
+    return field(default=changes.get("default", original.default), metadata={SETTING: metadata})
 
 
 def expectation(metadata: Mapping[str, Any]) -> str:

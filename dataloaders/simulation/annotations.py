@@ -160,7 +160,7 @@ def _generate_ave(directory: Path, rng: np.random.Generator) -> None:
 def _draw_labels(
     rng: np.random.Generator, size: int, per_video: Sequence[float], weights: np.ndarray
 ) -> list[list[int]]:
-    """Class indices of each video: so many as `per_video` says (shares of 1, 2, ... labels), without repetition."""
+    """Class indices of each video, none twice; `per_video` are the shares of videos with 1, 2, ... labels."""
     counts = 1 + rng.choice(len(per_video), size, p=np.array(per_video) / sum(per_video))
     # The largest perturbed log weights are a weighted sample without replacement.
     order = np.argsort(-(np.log(weights) + rng.gumbel(size=(size, len(weights)))), axis=1)

@@ -18,7 +18,7 @@ from utils.training.device import Precision
 
 @dataclass(frozen=True)
 class SplitOutput:
-    """What HAN says of a split: N videos, T segments, C classes."""
+    """Output of HAN for a split: N videos, T segments, C classes."""
 
     logits: AudioVisual[Tensor]  # (N, T, C)
     video_probs: Tensor  # (N, C)

@@ -8,26 +8,27 @@ from tqdm import tqdm
 from dataloaders.batches import SplitBatches
 from models.han import HAN
 from utils.audio_visual import AudioVisual
-from utils.method.label_denoising import LIMITS, mean_of_batches, noise_ratios
+from utils.method.label_denoising import mean_of_batches, noise_ratios
 from utils.method.losses import smooth_labels
 from utils.training.device import Precision
 
 
 @torch.inference_mode()
-def noise_ratios_of_split(
+def estimate_noise_ratios(
     estimator: HAN,
     split: SplitBatches,
     smoothing: AudioVisual[float],
     precision: Precision,
-    batch_size: int = 128,
-    limits: AudioVisual[float] = LIMITS,
+    batch_size: int,
+    limits: AudioVisual[float],
 ) -> AudioVisual[torch.Tensor]:
     """Share of each class's labels that a modality does not seem to have, (C,) of each modality on the CPU.
 
     Args:
         estimator: runs without cross-attention.
         smoothing: of the targets that it was trained on.
-        batch_size: of the means that are averaged, the last one smaller (released code: 128).
+        batch_size: of the means that are averaged, the last one smaller.
+        limits: a label is noise below this share of its class's mean probability.
     """
     estimator.eval()
     total = math.ceil(split.num_videos / batch_size)

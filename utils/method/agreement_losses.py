@@ -11,7 +11,7 @@ from models.cmpae import CMPAEOutput
 from utils.audio_visual import AudioVisual
 
 
-def segment_cosines(audio: Tensor, visual: Tensor, temperature: float = 0.2) -> Tensor:
+def segment_cosines(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
     """Cosine of each audio segment with every visual segment of its video, over the temperature.
 
     Args:
@@ -24,7 +24,7 @@ def segment_cosines(audio: Tensor, visual: Tensor, temperature: float = 0.2) -> 
     return cosines.flatten(0, 1) / temperature
 
 
-def noise_contrastive_loss(cosines: Tensor, smoothing: float = 0.1, weights: Tensor | None = None) -> Tensor:
+def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
     """JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row.
 
     The target t is 1 - s on the row's own second and s / (T - 1) on the others. The logarithm is taken of the sum, so

@@ -13,6 +13,7 @@ from utils.method.agreement_losses import (
     noise_contrastive_loss,
     segment_cosines,
 )
+from utils.method.objectives import HANLosses, Losses
 
 REFERENCE_WARM_UP = 3  # epochs in which the reference networks learn without the anchor
 
@@ -41,7 +42,7 @@ def reference_loss(
 
     Args:
         targets: (B, C), the modality's cleaned labels.
-        anchor_probs: (B, C), what the anchor says of the modality; no gradient flows there.
+        anchor_probs: (B, C), what the anchor predicts for the modality; no gradient flows there.
         epoch: counted from 1.
     """
     pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
@@ -80,16 +81,14 @@ class Guidance:
     """What the reference networks add to the anchor's loss from the second epoch on."""
 
     correlation_weight: float = 1e-4
+    contrastive_temperature: float = HANLosses.contrastive_temperature
+    contrastive_smoothing: float = HANLosses.contrastive_smoothing
     weights: AudioVisual[ReferenceWeights] = WEIGHTS
     first_epoch: int = 2
 
     def losses(
-        self,
-        output: CMPAEOutput,
-        references: AudioVisual[ReferenceOutput],
-        targets: AudioVisual[Tensor],
-        temperature: float = 0.2,
-    ) -> dict[str, Tensor]:
+        self, output: CMPAEOutput, references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor]
+    ) -> Losses:
         """Both modalities' terms by name, and their weighted sum as "total".
 
         Args:
@@ -103,7 +102,8 @@ class Guidance:
             return class_correlation_loss(probs, guided_probs(probs, reference.probs, target, own.confident))
 
         def contrast(features: Tensor, reference: ReferenceOutput, share: Tensor) -> Tensor:
-            return noise_contrastive_loss(segment_cosines(reference.features, features, temperature), weights=share)
+            cosines = segment_cosines(reference.features, features, self.contrastive_temperature)
+            return noise_contrastive_loss(cosines, self.contrastive_smoothing, share)
 
         correlations = output.modality_probs.map(correlation, references, targets, self.weights)
         contrasts = output.features.map(contrast, references, shares)
@@ -125,7 +125,7 @@ def reference_losses(
     anchor_probs: AudioVisual[Tensor],
     epoch: int,
     weights: AudioVisual[ReferenceWeights] = WEIGHTS,
-) -> dict[str, Tensor]:
+) -> Losses:
     """Both reference networks' losses by name, and their sum as "total"; see `reference_loss`."""
     audio, visual = references.map(
         lambda reference, target, probs, own: reference_loss(reference, target, probs, own, epoch),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from utils.audio_visual import AudioVisual
 
-LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below so much of the class's mean probability
+LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
 
 
 def mean_of_batches(probs: Sequence[Tensor]) -> Tensor:

@@ -24,12 +24,12 @@ def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classe
     return named.to(cosines.device)[cosines.argmax(dim=-1)]
 
 
-def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float = 4.0, dropped_factor: float = 0.4) -> Tensor:
+def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped_factor: float) -> Tensor:
     """LSLD's soft visual labels where kept and dropped segments of a class overlap.
 
     Per class over all R segments: m0 is the largest cosine of those without the label, m1 the smallest of those with
-    it. If m0 > m1, a label with cosine < m0 becomes 4·cosine if that lies in (0, 1), else stays 1; a segment without it
-    whose cosine > m1 becomes 0.4·cosine if that lies in (0, 1). The factors suit CLIP ViT-B/16's cosines.
+    it. If m0 > m1, a label with cosine < m0 becomes kept_factor·cosine if that lies in (0, 1), else stays 1; a segment
+    without it whose cosine > m1 becomes dropped_factor·cosine if that lies in (0, 1).
 
     Args:
         cosines: (R, C), of the segments with the names of the classes; all training segments, unlabelled ones too.

@@ -33,20 +33,20 @@ def audio_visual_loss(logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor,
 
 
 def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
-    """Stage 3: binary cross-entropy of the video's pooled probabilities against its labels, both (B, C)."""
+    """Binary cross-entropy of pooled probabilities against labels, (B, C) of a video or a modality (HAN, 2020)."""
     return _cross_entropy_of_probabilities(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
 
 
 def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
-    """Binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 of 1 and 0."""
+    """Binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 (HAN, 2020)."""
     return (1 - smoothing) * labels + smoothing / 2
 
 
 def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float) -> Tensor:
-    """Match each segment's audio with the visual feature of the same second among all seconds of the video (MA).
+    """Match each segment's audio with the visual feature of the same second among all of the video (MA).
 
-    Cross-entropy over the video's T seconds of the cosine similarities divided by the temperature; the target is
-    1 - s for the same second and s / (T - 1) for each other one (released code).
+    Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
+    second and s / (T - 1) for each other one (Wu and Yang, CVPR 2021; released code).
 
     Args:
         audio, visual: (B, T, D).
@@ -71,7 +71,7 @@ def _cross_entropy_of_probabilities(
 def soft_pseudo_labels(teacher_logits: Tensor, thresholds: Tensor, video_labels: Tensor, temperature: float) -> Tensor:
     """Uncertainty-weighted soft labels q = sigmoid((logit - threshold) / temperature) where y = 1, else 0 (Eq. 12).
 
-    The released code divides by a temperature of 2; the paper's Eq. 12 has none (1). A threshold of -inf is first
+    The released code divides by a temperature of 2; Eq. 12 has none (1). A threshold of -inf is first
     replaced by the class's smallest logit in this batch, less 1 (released code; the paper does not mention it).
 
     Args:
@@ -92,7 +92,7 @@ def soft_pseudo_labels(teacher_logits: Tensor, thresholds: Tensor, video_labels:
 def class_balance_weights(
     video_labels: Tensor, class_frequencies: Tensor, positive_weight: float, normalization: str
 ) -> Tensor:
-    """Weights that balance positive and negative classes of the segment loss (Eq. 18), from frequencies f_c (Eq. 19).
+    """Weights that balance positive and negative classes of the segment loss (Eq. 18, 19).
 
     With f_c the share of all training segments whose pseudo-label has class c and S = sum of f_c: (C - S)·W where
     y = 1, S where y = 0. `normalization="mean"` divides both by C, as the paper does.

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dataloaders.batches import Batch, SplitBatches
-from dataloaders.cleaned_labels import CleanedLabels
-from dataloaders.noise_ratios import NoiseRatios
+from dataloaders.batches import Batch
 from models import HANOutput, TemporalTransformerOutput
 from utils.audio_visual import AudioVisual
 from utils.method.agreement_losses import (
@@ -29,7 +27,6 @@ from utils.method.losses import (
     mixup_features,
     mixup_loss,
     segment_loss,
-    smooth_labels,
     soft_pseudo_labels,
     video_loss,
 )
@@ -129,39 +126,8 @@ class HANObjective:
     settings: HANLosses
     thresholds: AudioVisual[Tensor] | None = None  # (C,), for soft labels
     class_frequencies: AudioVisual[Tensor] | None = None  # (C,) f_c, for re-weighting
-    guided_targets: AudioVisual[Tensor] | None = None  # (N, C) in [0, 1]
+    guided_targets: AudioVisual[Tensor] | None = None  # (N, C) in [0, 1], smoothed labels of each modality
     noise_ratios: AudioVisual[Tensor] | None = None  # (C,), for denoised targets
-
-    @staticmethod
-    def of_split(
-        settings: HANLosses,
-        train: SplitBatches,
-        cleaned: CleanedLabels | None = None,
-        noise: NoiseRatios | None = None,
-    ) -> "HANObjective":
-        """The objective on a training split, with what its pseudo-labels and labels give.
-
-        Args:
-            cleaned: the labels of each modality that `guided_labels` "cleaned" asks for.
-            noise: what `guided_labels` "denoised" asks for.
-        """
-
-        def to_device(x: Tensor) -> Tensor:
-            return x.to(train.device, torch.float32)
-
-        pseudo, guided = train.pseudo, None
-        if settings.guided_labels not in ("none", "segments"):
-            video_labels = train.annotations.video_labels
-            labels = AudioVisual(video_labels, video_labels) if cleaned is None else cleaned.labels
-            smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
-            guided = labels.map(to_device).map(smooth_labels, smoothing)
-        return HANObjective(
-            settings,
-            thresholds=pseudo and pseudo.thresholds.map(to_device),
-            class_frequencies=pseudo and pseudo.class_frequencies.map(to_device),
-            guided_targets=guided,
-            noise_ratios=noise and noise.ratios.map(to_device),
-        )
 
     def __call__(
         self,

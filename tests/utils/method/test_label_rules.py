@@ -104,7 +104,7 @@ def test_soft_labels_of_overlapping_classes_are_those_of_a_plain_loop():
     cosines = torch.rand(200, 4, generator=draw, dtype=torch.float64) * 0.5 - 0.05
     labels = torch.rand(200, 4, generator=draw) < 0.3
     labels[:, 3] = cosines[:, 3] > 0.2  # no overlap: stays hard
-    soft = softened_labels(cosines, labels)
+    soft = softened_labels(cosines, labels, kept_factor=4.0, dropped_factor=0.4)
     expected = labels.double()
     for c in range(4):
         without = [cosines[r, c].item() for r in range(200) if not labels[r, c]]

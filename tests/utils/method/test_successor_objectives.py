@@ -78,9 +78,14 @@ def never() -> CMPAEOutput:
     pytest.fail("the network ran a second time")
 
 
-def losses_of(own: HANObjective, said: CMPAEOutput, given: Batch, epoch: int = 1, step: int = 0) -> Losses:
+def compute_losses(own: HANObjective, said: CMPAEOutput, given: Batch, epoch: int = 1, step: int = 0) -> Losses:
     moment = Moment(epoch, step)
     return own(said, given, None, moment, own.targets(given, moment, never))
+
+
+def contrast(said: CMPAEOutput) -> Tensor:
+    cosines = segment_cosines(*said.features, HANLosses.contrastive_temperature)
+    return noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing)
 
 
 def bce(probs: Tensor, targets: Tensor) -> Tensor:
@@ -96,9 +101,9 @@ def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
         audio_weight * bce(said.modality_probs.audio, video_labels())
         + bce(said.modality_probs.visual, smoothed().visual)
         + bce(said.video_probs, video_labels())
-        + noise_contrastive_loss(segment_cosines(*said.features))
+        + contrast(said)
     )
-    losses = losses_of(own, said, batch())
+    losses = compute_losses(own, said, batch())
     torch.testing.assert_close(losses["total"], expected)
     assert losses.keys() == {"video", "audio_guided", "visual_guided", "contrastive", "total"}
 
@@ -110,10 +115,10 @@ def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(
         2 * bce(said.modality_probs.audio, video_labels())
         + 0.6 * bce(said.modality_probs.visual, smoothed().visual)
         + 0.6 * bce(said.video_probs, video_labels())
-        + noise_contrastive_loss(segment_cosines(*said.features))
+        + contrast(said)
         + mutual_learning_loss(said, video_labels(), teach_video=step == 1)
     )
-    losses = losses_of(objective("cmpae", guided_targets=smoothed()), said, batch(), step=step)
+    losses = compute_losses(objective("cmpae", guided_targets=smoothed()), said, batch(), step=step)
     torch.testing.assert_close(losses["total"], expected)
 
 
@@ -140,7 +145,7 @@ def test_targets_are_cleaned_from_the_second_epoch_on_and_by_default_not_before(
 def test_lsld_s_total_is_the_sum_of_its_paper():
     said = output()
     segments = AudioVisual((drawn(B, T, C, seed=3) < 0.4).float(), drawn(B, T, C, seed=4))
-    losses = losses_of(objective("lsld"), said, batch(logits=segments.map(torch.logit)))
+    losses = compute_losses(objective("lsld"), said, batch(logits=segments.map(torch.logit)))
     expected = bce(said.video_probs, video_labels())
     for weight, logits, target in zip((3, 1), said.logits, segments, strict=True):
         expected = expected + weight * bce(torch.sigmoid(logits), target)
@@ -154,7 +159,7 @@ def test_leap_s_total_is_the_sum_of_its_paper():
     expected = semantic_similarity_loss(segments.map(Tensor.float), said.features)
     for logits, probs, target in zip(said.logits, said.modality_probs, segments.map(Tensor.float), strict=True):
         expected = expected + bce(torch.sigmoid(logits), target) + bce(probs, target.amax(dim=1))
-    torch.testing.assert_close(losses_of(objective("leap"), said, batch(segments))["total"], expected)
+    torch.testing.assert_close(compute_losses(objective("leap"), said, batch(segments))["total"], expected)
 
 
 def test_leap_s_label_of_a_modality_is_what_any_segment_has_as_in_a_plain_loop():
@@ -178,9 +183,9 @@ def test_the_class_correlation_loss_is_that_of_a_plain_loop():
 def test_videos_weigh_in_the_contrastive_loss_and_the_mean_is_over_all_rows():
     cosines = drawn(B * T, T, seed=1) * 5
     weights = drawn(B, seed=2)
-    of_videos = [noise_contrastive_loss(rows) for rows in cosines.split(T)]
+    of_videos = [noise_contrastive_loss(rows, HANLosses.contrastive_smoothing) for rows in cosines.split(T)]
     expected = sum(weight * loss for weight, loss in zip(weights, of_videos, strict=True)) / B
-    torch.testing.assert_close(noise_contrastive_loss(cosines, weights=weights), expected)
+    torch.testing.assert_close(noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing, weights), expected)
 
 
 def test_a_reference_guides_only_labels_that_it_is_sure_of():

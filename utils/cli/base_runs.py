@@ -1,0 +1,47 @@
+"""Settings of a stage that builds on a run of train_han.py, and takes network and data from it."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TypeVar
+
+from utils.cli.run_folders import newest_finished_run
+from utils.cli.settings import ARGS_FILE, parse_settings, read_args, read_settings, with_settings
+from utils.errors import InputError
+from utils.training.loop import BEST_CHECKPOINT
+
+Settings = TypeVar("Settings")
+NOT_FROM_RUN = ("output_dir", "seed", "device", "precision", "eval_batch_size", "deterministic")
+
+
+def parse_settings_on_run(
+    kind: type[Settings], description: str, argv: list[str] | None, method: str, output: str
+) -> Settings:
+    """As `parse_settings`, over the settings of the base run, with the folders and files that follow from it.
+
+    Args:
+        kind: with `dataset`, `checkpoint_dir`, `runs_dir`, `checkpoint` and `output_dir`.
+        method: of the base run, the newest finished one unless `checkpoint_dir` names another.
+        output: the folder in the run is called `<dataset>_<output>`.
+
+    Raises:
+        InputError: as `parse_settings`, and when there is no such run, or several seeds were trained in it.
+    """
+    settings = parse_settings(kind, description, argv, partial(_settings_of_run, method=method))
+    run_dir = settings.checkpoint_dir
+    return with_settings(
+        settings,
+        checkpoint=settings.checkpoint or run_dir / BEST_CHECKPOINT,
+        output_dir=settings.output_dir or run_dir / f"{settings.dataset}_{output}",
+    )
+
+
+def _settings_of_run(settings: Settings, method: str) -> Mapping[str, object]:
+    way_out = f"Run train_han.py --method {method} first, or give --checkpoint_dir."
+    prefix = f"HAN_{method}_{settings.dataset}_"
+    run_dir = settings.checkpoint_dir or newest_finished_run(settings.runs_dir, prefix, way_out)
+    num_runs = read_args(run_dir / ARGS_FILE).get("num_runs", 1)
+    if num_runs != 1:
+        way_out = "Name one of its folders run_<seed> as --checkpoint_dir."
+        raise InputError(run_dir, f"the runs of {num_runs} seeds", "one run", way_out)
+    of_run = read_settings(run_dir / ARGS_FILE, type(settings))
+    return {n: value for n, value in of_run.items() if n not in NOT_FROM_RUN} | {"checkpoint_dir": run_dir}
