@@ -92,12 +92,12 @@ class Pipeline:
         exchange = self._job("find_exchange", f"exchange_LLP_seed{seed}", "LLP", settings, {"checkpoint_dir": base})
         return self._han("ma", "LLP", seed, {}, {"cleaned_label_dir": exchange})
 
-    def denoised(self, method: str, seed: int) -> Job:
+    def denoised(self, method: str, seed: int, **settings: object) -> Job:
         """JoMoLD, or CMPAE and CoLeaF, which clean labels by the noise ratios of JoMoLD's estimator."""
         estimator = self._han("jomold_base", "LLP", seed, {}, {})
         inputs = {"checkpoint_dir": estimator}
         noise = self._job("find_noise_ratios", f"noise_LLP_seed{seed}", "LLP", {"dataset": "LLP"}, inputs)
-        return self._han(method, "LLP", seed, {}, {"noise_ratio_dir": noise})
+        return self._han(method, "LLP", seed, settings, {"noise_ratio_dir": noise})
 
     def lsld(self, seed: int) -> Job:
         """HAN on segment labels from texts."""

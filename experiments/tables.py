@@ -64,6 +64,9 @@ def _methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
         "VALOR": study.over_seeds(pipeline.valor),
         "LSLD": study.over_seeds(pipeline.lsld),
         "CoLeaf": study.over_seeds(lambda seed: pipeline.denoised("coleaf", seed)),
+        "CoLeaf, best epoch by Type@AV": study.over_seeds(
+            lambda seed: pipeline.denoised("coleaf", seed, select_on="segment_Type")
+        ),
         "LEAP": study.over_seeds(pipeline.leap),
         "UWAV": study.over_seeds(pipeline.uwav),
         "VALOR's labels, UWAV's network": study.over_seeds(pipeline.valor_with_uwav_network),

@@ -41,6 +41,7 @@ HEADER
     for table in table1 significance table2 table3 table4 tableA5 tableA6 tableA7_training_videos tableA7_classes tableA9 figureA4 figureA5; do
         printf '\n'
         cat "$RESULTS_DIR/$table.md"
+        if [[ -f "experiments/notes/$table.md" ]]; then printf '\n' && cat "experiments/notes/$table.md"; fi
     done
 } > "$REPORT"
 echo "written: $REPORT"
