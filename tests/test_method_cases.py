@@ -62,7 +62,7 @@ def renamed(state: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor
     return {ours(name): value for name, value in state.items()}
 
 
-def state_of(case: Case) -> dict[str, Tensor]:
+def read_state(case: Case) -> dict[str, Tensor]:
     return weights_that_anyone_can_fill_in(json.loads(case.array("state_keys").item()))
 
 
@@ -89,7 +89,7 @@ def assert_gradients(case: Case, inputs: dict[str, Tensor], prefix: str) -> None
 @torch.no_grad()
 def test_jomold_s_network_equals_the_released_code(path: Path):
     with opened(path) as case:
-        model = first_han(state_of(case))
+        model = first_han(read_state(case))
         clips = case["visual3d"]
         frames = case["visual2d"].float().unflatten(1, (clips.shape[1], -1)).mean(dim=2)
         for suffix, with_cross_attention in WITH_CROSS_ATTENTION.items():
@@ -113,7 +113,7 @@ def test_cmpae_s_network_equals_the_released_code(path: Path):
     with opened(path) as case:
         state = {
             name: value
-            for name, value in renamed(state_of(case), CMPAE_NAMES).items()
+            for name, value in renamed(read_state(case), CMPAE_NAMES).items()
             if not name.startswith(UNUSED_IN_CMPAE)
         }
         model = CMPAE.from_state(state, **ONE_HEAD).eval()

@@ -16,9 +16,9 @@ from models import HANOutput
 from tests.test_reference_cases import (
     Case,
     assert_equal_to_rounding,
+    build_han,
     every_case_of,
     gradient_norm,
-    han_of,
     visual_input,
 )
 from utils.audio_visual import MODALITIES, AudioVisual
@@ -34,7 +34,7 @@ VARIANTS = {
 }
 
 
-def batch_of(case: Case) -> Batch:
+def make_batch(case: Case) -> Batch:
     """The whole case as one batch of its videos."""
     logits = AudioVisual(case["teacher_logits_audio"], case["teacher_logits_visual"])
     labels = AudioVisual(case["pseudo_audio"].bool(), case["pseudo_visual"].bool())
@@ -49,7 +49,7 @@ def batch_of(case: Case) -> Batch:
     )
 
 
-def objective_of(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> HANObjective:
+def make_objective(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> HANObjective:
     """The objective with the case's thresholds and frequencies, and its lambda and permutation for both modalities."""
     draw = case["mixup_lambda"], case["mixup_perm"]
     monkeypatch.setattr(HANObjective, "_draw_mixup", lambda self, features: draw)
@@ -62,8 +62,8 @@ def objective_of(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_term_of_the_objective_equals_the_released_code(path: Path, variant: str, monkeypatch):
     case = Case(path)
-    model, batch, precision = han_of(case), batch_of(case), case["in_audio"].dtype
-    objective = objective_of(case, monkeypatch, **VARIANTS[variant])
+    model, batch, precision = build_han(case), make_batch(case), case["in_audio"].dtype
+    objective = make_objective(case, monkeypatch, **VARIANTS[variant])
     losses = objective(model(*batch.features), batch, model.fc_prob)
     assert_equal_to_rounding(losses["video"], case["loss/video"], "video", precision)
     labels = VARIANTS[variant]["mixup_labels"]
@@ -75,8 +75,8 @@ def test_every_term_of_the_objective_equals_the_released_code(path: Path, varian
 @every_case_of("han")
 def test_the_total_of_the_objective_and_its_gradient_equal_the_released_code(path: Path, monkeypatch):
     case = Case(path)
-    model, batch, precision = han_of(case), batch_of(case), case["in_audio"].dtype
-    losses = objective_of(case, monkeypatch)(model(*batch.features), batch, model.fc_prob)
+    model, batch, precision = build_han(case), make_batch(case), case["in_audio"].dtype
+    losses = make_objective(case, monkeypatch)(model(*batch.features), batch, model.fc_prob)
     assert_equal_to_rounding(losses["total"], case["loss/total"], "total", precision)
     losses["total"].backward()
     assert_equal_to_rounding(gradient_norm(model), case["grad_norm"], "gradient norm", precision)
@@ -85,8 +85,8 @@ def test_the_total_of_the_objective_and_its_gradient_equal_the_released_code(pat
 @every_case_of("han")
 def test_the_terms_are_weighted_as_the_settings_say(path: Path, monkeypatch):
     case = Case(path)
-    model, batch = han_of(case), batch_of(case)
-    objective = objective_of(case, monkeypatch, segment_weight=0.3, mixup_weight=2.0)
+    model, batch = build_han(case), make_batch(case)
+    objective = make_objective(case, monkeypatch, segment_weight=0.3, mixup_weight=2.0)
     losses = objective(model(*batch.features), batch, model.fc_prob)
     segment = losses["audio_segment"] + losses["visual_segment"]
     expected = losses["video"] + 0.3 * segment + 2.0 * (losses["audio_mixup"] + losses["visual_mixup"])
@@ -96,8 +96,8 @@ def test_the_terms_are_weighted_as_the_settings_say(path: Path, monkeypatch):
 @every_case_of("han")
 def test_exchanged_thresholds_are_noticed(path: Path, monkeypatch):
     case = Case(path)
-    model, batch = han_of(case), batch_of(case)
-    objective = objective_of(case, monkeypatch)
+    model, batch = build_han(case), make_batch(case)
+    objective = make_objective(case, monkeypatch)
     swapped = replace(objective, thresholds=AudioVisual(*reversed(objective.thresholds)))
     output = model(*batch.features)
     right, wrong = (o(output, batch, model.fc_prob) for o in (objective, swapped))

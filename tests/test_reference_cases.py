@@ -91,7 +91,7 @@ def all_cases() -> list[Path]:
     return list((cases | {path.name: path for path in cases_in(OWN_FOLDER)}).values())
 
 
-def kind_of(path: Path) -> str | None:
+def find_kind(path: Path) -> str | None:
     return next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, path.name)), None)
 
 
@@ -101,7 +101,7 @@ CASES = all_cases()  # when there are none, the collection of this module fails,
 def every_case_of(kind: str) -> pytest.MarkDecorator:
     """Run a test on each file of one kind; it is skipped when the folder holds none."""
     none = pytest.param(None, id="none", marks=pytest.mark.skip(reason=f"no reference case of the kind {kind}"))
-    found = [pytest.param(path, id=path.name) for path in CASES if kind_of(path) == kind]
+    found = [pytest.param(path, id=path.name) for path in CASES if find_kind(path) == kind]
     return pytest.mark.parametrize("path", found or [none])
 
 
@@ -165,7 +165,7 @@ def hidden_width(parameters: dict[str, Tensor], mlp: str, num_layers: int) -> in
     return parameters[f"{mlp}.layers.0.weight"].shape[0] if num_layers > 1 else None
 
 
-def han_of(case: Case) -> HAN:
+def build_han(case: Case) -> HAN:
     """HAN without dropout, of the configuration and with the weights and the precision of a case."""
     parameters = case.below("param")
     (
@@ -235,7 +235,7 @@ def test_accuracy_equals_the_released_code(path: Path):
 @every_case_of("han")
 def test_han_its_losses_and_its_predictions_equal_the_released_code(path: Path):
     with opened(path) as case:
-        model, precision = han_of(case), case["in_audio"].dtype
+        model, precision = build_han(case), case["in_audio"].dtype
         output = model(case["in_audio"], visual_input(case))
         for key, actual in {
             "out_video_probs": output.video_probs,
@@ -280,7 +280,7 @@ def test_han_its_losses_and_its_predictions_equal_the_released_code(path: Path):
 @every_case_of("han_training")
 def test_training_han_gives_the_losses_and_weights_of_the_released_code(path: Path):
     with opened(path) as case:
-        model, precision = han_of(case), case["in_audio"].dtype
+        model, precision = build_han(case), case["in_audio"].dtype
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=case["lr"].item(), weight_decay=case["weight_decay"].item(), eps=1e-8
         )
@@ -444,11 +444,11 @@ def test_unav_features_are_pooled_to_seconds_as_by_the_released_code(path: Path,
 
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.name) for path in CASES])
 def test_every_reference_case_is_of_a_known_kind(path: Path):
-    assert kind_of(path), f"no check is known for {path}; expected a name like one of {', '.join(KINDS.values())}"
+    assert find_kind(path), f"no check is known for {path}; expected a name like one of {', '.join(KINDS.values())}"
 
 
 def test_a_reference_case_of_unknown_prefix_is_of_no_kind():
-    assert kind_of(Path("unheard_of.npz")) is None
+    assert find_kind(Path("unheard_of.npz")) is None
 
 
 def test_an_empty_folder_of_reference_cases_is_an_error(tmp_path: Path):

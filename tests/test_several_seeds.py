@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import find_exchange
+import find_noise_ratios
 import train_han
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, evaluate, train
@@ -82,3 +84,9 @@ def test_a_finished_seed_is_trained_again_only_for_more_epochs(three_seeds, tmp_
 
 def resume(run: Path, *flags: str) -> None:
     train_han.main(["--resume", str(run), *flags])
+
+
+@pytest.mark.parametrize("stage", [find_exchange, find_noise_ratios])
+def test_a_stage_that_builds_on_one_run_asks_which_of_several_seeds(three_seeds, stage):
+    with pytest.raises(InputError, match="the runs of 3 seeds; expected one run"):
+        stage.main(["--checkpoint_dir", str(three_seeds[1]), "--device", "cpu"])

@@ -39,7 +39,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def bytes_of(folder: Path) -> dict[str, bytes]:
+def read_bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(generated, t
         simulation.simulate("LLP", tmp_path / name, generated, seed=seed, features=SMALL)
         for name, seed in (("first", 1), ("second", 1), ("third", 2))
     ]
-    first, second, third = map(bytes_of, folders)
+    first, second, third = map(read_bytes, folders)
     assert first == second
     features = [name for name in first if name.endswith(".npy")]
     assert features and all(first[name] != third[name] for name in features)
@@ -98,14 +98,14 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(generated, t
 def test_a_video_has_the_same_files_whatever_else_is_simulated(generated, tmp_path):
     few = simulation.simulate("LLP", tmp_path / "few", generated, dict.fromkeys(SIZES, 1), features=["vggish"])
     many = simulation.simulate("LLP", tmp_path / "many", generated, features=SMALL)
-    more = bytes_of(many / FEATURES["vggish"].folder)
-    files = bytes_of(few / FEATURES["vggish"].folder)
+    more = read_bytes(many / FEATURES["vggish"].folder)
+    files = read_bytes(few / FEATURES["vggish"].folder)
     assert len(files) == 3 < len(more)
     assert all(more[name] == content for name, content in files.items())
 
 
 def test_a_killed_simulation_continues_where_it_was(generated, tmp_path, monkeypatch):
-    whole = bytes_of(simulation.simulate("LLP", tmp_path / "whole", generated, features=SMALL))
+    whole = read_bytes(simulation.simulate("LLP", tmp_path / "whole", generated, features=SMALL))
     write, written = simulation._write_array, []
 
     def killed(path, values):
@@ -122,7 +122,7 @@ def test_a_killed_simulation_continues_where_it_was(generated, tmp_path, monkeyp
     before = {path: path.stat().st_mtime_ns for path in written}
     monkeypatch.setattr(simulation, "_write_array", write)
     continued = simulation.simulate("LLP", tmp_path / "killed", generated, features=SMALL)
-    assert bytes_of(continued) == whole
+    assert read_bytes(continued) == whole
     assert {path: path.stat().st_mtime_ns for path in written} == before
 
 

@@ -28,7 +28,7 @@ def packed_rows(annotations: SplitAnnotations, feature: store.PackedFeature) -> 
     return torch.stack([feature.values[first : first + 10] for first in feature.first_rows.tolist()])  # (N, T, D)
 
 
-def files_of(folder: Path) -> set[str]:
+def list_files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name != ".lock"}
 
 
@@ -145,7 +145,7 @@ def test_unusable_file_stops_packing_and_leaves_nothing_behind(llp_dir, spoil, m
     spoil(feature_path(llp_dir, "vggish", "tr000000003"))
     with pytest.raises(InputError, match=message):
         open_llp(llp_dir, ["vggish"])
-    assert files_of(llp_dir / "packed") == set()
+    assert list_files(llp_dir / "packed") == set()
 
 
 def test_disk_that_fills_up_while_packing_leaves_nothing_behind(llp_dir):
@@ -164,4 +164,4 @@ except InputError as error:
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert "no room left while writing" in run.stdout, run.stderr
-    assert files_of(llp_dir / "packed") == set()
+    assert list_files(llp_dir / "packed") == set()
