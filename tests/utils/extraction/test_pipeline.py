@@ -21,12 +21,13 @@ from dataloaders.video.encoding import write_video
 from dataloaders.video.sounds import clap_mel
 from tests.utils.extraction.made_videos import make_video
 from utils.errors import InputError
-from utils.extraction import events, pipeline
+from utils.extraction import events, pipeline, ray_workers
 from utils.extraction.computing import BatchQueue, FeatureNetwork
 from utils.extraction.events import write_event_features
 from utils.extraction.inputs import read_inputs
 from utils.extraction.networks import WITH_NETWORK, Source, build_network, settings_of, text_settings_of
 from utils.extraction.pipeline import Video, extract, shard_of
+from utils.extraction.ray_workers import Job
 from utils.extraction.videos import fixed_segments
 from utils.extraction.weights import WEIGHTS, draw_network
 from utils.files import write_text
@@ -398,3 +399,13 @@ def test_a_feature_without_a_network_is_an_error_in_words(tmp_path: Path):
     assert set(WITH_NETWORK) <= FEATURES.keys() & WEIGHTS.keys()
     with pytest.raises(InputError, match="no network here makes"):
         build_network("i3d", Source(tmp_path, "small"))
+
+
+def test_workers_of_ray_compute_on_the_device_that_is_named(tmp_path: Path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ray_workers, "select_device", asked.append)
+    monkeypatch.setattr(ray_workers, "build_networks", lambda *_: {})
+    for device in ("cpu", "cuda:1"):
+        job = Job(["clip"], Source(tmp_path), tmp_path, "centre", "float32", 4, 1, False, device)
+        ray_workers.ExtractionWorker(job)
+    assert asked == ["cpu", "cuda"]  # which GPU is a worker's own is for Ray to say
