@@ -162,6 +162,6 @@ try:
 except InputError as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert "no room left while writing" in run.stdout, run.stderr
     assert list_files(llp_dir / "packed") == set()

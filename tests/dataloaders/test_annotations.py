@@ -11,7 +11,7 @@ from dataloaders import annotation_files, ave, llp, unav
 from dataloaders.datasets import DATASETS, load_annotations
 from utils.errors import InputError
 
-REAL_ANNOTATIONS = Path(os.environ.get("UWAV_ANNOTATIONS", Path(__file__).parents[2] / "shared" / "annotations"))
+REAL_ANNOTATIONS = Path(os.environ.get("UWAV_ANNOTATIONS", Path(__file__).parents[3] / "shared" / "annotations"))
 needs_real_annotations = pytest.mark.skipif(
     not REAL_ANNOTATIONS.is_dir(), reason="no real annotations (set UWAV_ANNOTATIONS to their folder)"
 )
