@@ -20,8 +20,9 @@ import yaml
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import DATASETS, load_annotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.features import load_rows, text_features_path
+from utils.audio_visual import MODALITIES
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
@@ -29,8 +30,6 @@ NAMES_FILE = Path(__file__).resolve().parent.parent / "data" / "lsld_names.yaml"
 TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
 OTHER = "other"
 AUDIO_PROMPT = "This is a sound of {}"
-MODALITIES = ("audio", "visual")
-SPLITS = ("train", "val", "test")
 WAY_OUT = "docs/baselines.md says how the texts are printed and where their features go."
 
 

@@ -53,7 +53,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     videos = parser.add_argument_group("videos")
     videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
     videos.add_argument("--num_events", type=_positive, help="only of the first events that both LLP and UnAV have")
-    videos.add_argument("--longest", type=_positive, help="videos of so many segments at most")
+    videos.add_argument("--longest", type=_positive, help="segments of the longest video to take")
     return parser.parse_args(argv)
 
 

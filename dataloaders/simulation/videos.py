@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.ave import AVE_CLASSES
-from dataloaders.datasets import load_annotations
+from dataloaders.datasets import SPLITS, load_annotations
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.simulation.annotations import choose_videos, copy_annotations, generate_annotations
@@ -33,7 +33,6 @@ from dataloaders.video.encoding import write_video
 from utils.errors import InputError
 from utils.files import write_text
 
-SPLITS = ("train", "val", "test")
 VIDEOS_FOLDER = "raw_videos"
 VERSION = 1  # of what videos look and sound like; files of different versions are never mixed
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "bars")
