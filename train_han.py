@@ -110,18 +110,55 @@ def find_label_folders(settings: Settings) -> Settings:
     return with_settings(settings, pseudo_label_dir=pseudo, cleaned_label_dir=cleaned, noise_ratio_dir=noise)
 
 
-def check_network(settings: Settings) -> None:
-    """Raises InputError for losses and decoding that the chosen network cannot have."""
-    network, losses = NETWORKS[settings.network], settings.losses
-    mixup = losses.mixup and losses.segment_labels != "none"
-    alone = losses.guided_labels == "denoised" or settings.decoding.cross_share < 1
-    for flag, asked, able, expected in (
-        ("--mixup", mixup, network.can_mix, "no feature mixup, which needs a classifier that both modalities share"),
-        ("--mutual_weight", losses.mutual_weight > 0, network.has_uncertainty, "0, or a network with uncertainties"),
-        ("--cross_share, --guided_labels", alone, network.can_separate, "a network that can leave out cross-attention"),
+def check_settings(settings: Settings) -> None:
+    """Raises InputError for settings that the chosen network or task cannot have, or that contradict each other."""
+    network, losses, decoding = NETWORKS[settings.network], settings.losses, settings.decoding
+    task, guided = find_task(settings.dataset), losses.guided_labels
+    labelled = losses.segment_labels != "none"
+    alone = guided == "denoised" or decoding.cross_share < 1
+    from_segments = guided == "segments" or losses.similarity_weight > 0
+    every, last = settings.saving.checkpoint_every, settings.recipe.num_epochs
+    gates_epoch = decoding.gates_epoch if decoding.class_gates else 0
+    kept = gates_epoch <= last and gates_epoch % every == 0
+    by_name, shared = f"--network {settings.network}", "a classifier that both modalities share, or no mixup"
+    for flag, found, wrong, expected in (
+        ("--mixup", by_name, losses.mixup and labelled and not network.can_mix, shared),
+        (
+            "--mutual_weight",
+            by_name,
+            losses.mutual_weight > 0 and not network.has_uncertainty,
+            "one with uncertainties",
+        ),
+        ("--cross_share, --guided_labels", by_name, alone and not network.can_separate, "one without cross-attention"),
+        (
+            "--no-cross_attention",
+            by_name,
+            not settings.model.cross_attention and not network.follows_cross_attention,
+            "han, the one network that can do without it throughout",
+        ),
+        ("--guided_labels", "none", network.has_references and guided == "none", "labels for CoLeaF's references"),
+        (
+            "--segment_labels",
+            "none",
+            from_segments and not labelled,
+            "labels of segments, of which --guided_labels segments and --similarity_weight learn",
+        ),
+        ("--class_gates", "--decoding video", decoding.class_gates and decoding.decoding == "video", "modality"),
+        (
+            "--gates_epoch",
+            f"{gates_epoch} of {last} epochs, checkpoints every {every}",
+            not kept,
+            "an epoch whose checkpoint is kept (--checkpoint_every), or 0 for the evaluated one",
+        ),
+        (
+            "--select_on",
+            str(settings.select_on),
+            settings.select_on not in (None, *task.selectable),
+            f"a score of {settings.dataset}, such as {task.best_metric}",
+        ),
     ):
-        if asked and not able:
-            raise InputError(flag, f"--network {settings.network}", expected, "Change either; see docs/baselines.md.")
+        if wrong:
+            raise InputError(flag, found, expected, "Change either; see docs/baselines.md.")
 
 
 def make_network(settings: Settings, train: SplitBatches) -> ParsingNetwork:
@@ -175,7 +212,7 @@ def validate(
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = parse_settings(Settings, __doc__, argv, settings_of_method, fixed=("method",), resumable=RESUMABLE)
-    check_network(settings)
+    check_settings(settings)
     settings = find_label_folders(settings)
     name = f"HAN_{variant(settings)}_{settings.dataset}"
     if settings.seeds.num_runs > 1:

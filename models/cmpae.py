@@ -42,6 +42,7 @@ class CMPAE(ParsingNetwork):
 
     can_mix = False  # there are two classifiers, of presence and of absence
     has_uncertainty = True
+    follows_cross_attention = False
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
         super().__init__()

@@ -64,6 +64,7 @@ class CoLeaF(ParsingNetwork):
 
     can_mix = False
     has_uncertainty = True
+    follows_cross_attention = False
     has_references = True
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):

@@ -75,6 +75,7 @@ class ParsingNetwork(nn.Module):
     can_mix = True  # its segment classifier is `fc_prob`, which mixed features can go through
     can_separate = True  # parses with `with_cross_attention=False`, too
     has_uncertainty = False  # returns a `CMPAEOutput`
+    follows_cross_attention = True  # leaves out cross-attention where its config says so
     has_references = False  # holds the networks that CoLeaF trains beside it
     takes_label_vectors = False  # the last argument of its constructor, word vectors of the classes (C, E)
 

@@ -67,6 +67,7 @@ class LEAP(ParsingNetwork):
 
     can_mix = False
     can_separate = False
+    follows_cross_attention = False
     takes_label_vectors = True
 
     def __init__(

@@ -194,3 +194,25 @@ def test_labels_need_the_texts_of_every_subset(tiny: Tiny, tmp_path: Path):
     path.write_text(path.read_text().replace("other", "nothing"))
     with pytest.raises(InputError, match="no text 'other'"):
         refine_labels.main(["--data_dir", str(data), "--runs_dir", str(tmp_path / "runs"), *CPU])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--select_on", "accuracy"], "--select_on: found accuracy; expected a score of LLP"),
+        (["--dataset", "AVE", "--method", "jomold"], "--select_on: found event_A; expected a score of AVE"),
+        (["--method", "leap", "--segment_labels", "none"], "--segment_labels: found none"),
+        (["--method", "han", "--similarity_weight", "1"], "--segment_labels: found none"),
+        (["--method", "han", "--guided_labels", "segments"], "--segment_labels: found none"),
+        (["--method", "coleaf", "--guided_labels", "none"], "--guided_labels: found none"),
+        (["--method", "cmpae", "--num_epochs", "7"], "--gates_epoch: found 8 of 7 epochs"),
+        (["--method", "cmpae", "--checkpoint_every", "3"], "--gates_epoch: found 8 of 20 epochs, checkpoints every 3"),
+        (["--method", "cmpae", "--decoding", "video"], "--class_gates: found --decoding video"),
+        (["--method", "cmpae", "--no-cross_attention"], "--no-cross_attention: found --network cmpae"),
+        (["--method", "cmpae", "--segment_labels", "hard", "--mixup"], "--mixup: found --network cmpae"),
+        (["--mutual_weight", "1"], "--mutual_weight: found --network han"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_data_are_read(flags: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        train_han.main([*flags, "--data_dir", "nowhere"])

@@ -54,8 +54,6 @@ from utils.reporting.tables import (
 )
 
 MEAN, UNIMODAL = "mean", "unimodal_"
-# Scores that can select the best checkpoint: F-scores, those of audible-only and visible-only events, their means.
-SELECTABLE = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in (*F_SCORE_NAMES, MEAN)), "accuracy")
 
 Events = AudioVisual[Tensor]  # audible and visible events, (N, T, C) bool
 Scores = dict[str, float]  # percent by name
@@ -78,6 +76,8 @@ class Parsing:
 
     dataset: Dataset
     best_metric = "segment_Type"  # selects checkpoint_best.pt
+    # What can select it: F-scores, those of audible-only and visible-only events, and the means of both.
+    selectable = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in F_SCORE_NAMES), UNIMODAL + MEAN)
     score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
@@ -98,7 +98,7 @@ class Parsing:
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """A score that can select the best checkpoint: one of `SELECTABLE`. A mean is that of the ten F-scores."""
+        """A score that can select the best checkpoint: one of `selectable`. A mean is that of the ten F-scores."""
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
         return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
@@ -186,6 +186,7 @@ class Localisation:
 
     dataset: Dataset
     best_metric = "accuracy"
+    selectable = (best_metric,)
     score_names = ((LEVELS[0], "Accuracy"),)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
@@ -202,8 +203,6 @@ class Localisation:
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
         """The accuracy, which alone can select the best checkpoint here."""
-        if name != self.best_metric:
-            raise InputError("--select_on", name, f"{self.best_metric} on {self.dataset.name}", "Leave out the flag.")
         return self.score(prediction, truth)[name]
 
     def score(self, prediction: Events, truth: Events) -> Scores:
@@ -263,6 +262,9 @@ class Localisation:
 
 Task = Parsing | Localisation
 TASKS: dict[str, type[Task]] = {"parsing": Parsing, "localisation": Localisation}
+SELECTABLE = tuple(
+    name for task in TASKS.values() for name in task.selectable
+)  # scores that select the best checkpoint
 
 
 def find_task(dataset: str) -> Task:
