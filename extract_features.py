@@ -29,6 +29,7 @@ from utils.extraction.networks import (
 from utils.extraction.pipeline import Video, default_num_decoders, extract, shard_of, write_failures
 from utils.extraction.ray_workers import Job, extract_on_ray
 from utils.extraction.videos import SPLITS, fixed_segments, videos_of_dataset, videos_of_paths
+from utils.settings import whole_number
 from utils.training.device import select_device
 
 
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_argument("--videos_dir", type=Path, help="the data set's videos; default: data/<dataset>/raw_videos")
     videos.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     videos.add_argument("--videos", type=Path, nargs="+", default=[], help="files, folders, or lists (.txt) instead")
-    videos.add_argument("--num_segments", type=int, help="of every video; default: the data set's, or the duration")
+    videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
     features.add_argument("--features", nargs="+", choices=WITH_NETWORK, default=list(WITH_NETWORK))
@@ -52,10 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
     add_network_flags(parser.add_argument_group("networks"))
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--batch_size", type=int, help="segments at a time; default: 4 on the CPU, 64 on a GPU")
+    speed.add_argument("--batch_size", type=whole_number(1), help="segments; default: 4 on the CPU, 64 on a GPU")
     speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
-    speed.add_argument("--num_workers", type=int, help="of Ray; default: one a GPU")
-    speed.add_argument("--num_decoders", type=int, default=default_num_decoders(), help="videos decoded at a time")
+    speed.add_argument("--num_workers", type=whole_number(1), help="of Ray; default: one a GPU")
+    speed.add_argument("--num_decoders", type=whole_number(1), default=default_num_decoders(), help="threads")
     return parser
 
 

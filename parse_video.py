@@ -32,6 +32,7 @@ from utils.pages.exports import write_exports
 from utils.pages.media import peaks_of, strip_of, video_source
 from utils.pages.tracks import ParsedVideo, Track
 from utils.pages.video import Media, write_video_page
+from utils.settings import whole_number
 from utils.training.device import select_device
 
 Model = HAN | TemporalTransformer
@@ -46,11 +47,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that an event exceeds")
     parser.add_argument(
         "--window",
-        type=int,
+        type=whole_number(1),
         help=f"segments that the model sees at a time (default: HAN {HAN_WINDOW}, transformer {TRANSFORMER_WINDOW})",
     )
     parser.add_argument(
-        "--stride", type=int, help="segments between windows (default: HAN 1, transformer half a window)"
+        "--stride", type=whole_number(1), help="segments between windows (default: HAN 1, transformer half a window)"
     )
     parser.add_argument("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
     parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="smaller videos go into the page")

@@ -17,6 +17,7 @@ from experiments.jobs import Runner
 from experiments.pipeline import PRESETS, Pipeline, load_preset
 from utils.entry_point import run_entry_point
 from utils.reporting.tables import format_text, write_table
+from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 
 EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
@@ -39,7 +40,7 @@ SUFFIXES = (".md", ".csv", ".json")
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[20000], help="of stages 3 and 4; stage 1 has one")
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[20000], help="of stages 3 and 4")
     parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder of LLP/, UnAV/ and AVE/")
     parser.add_argument("--annotations_root", type=Path, help="the same of annotation files (default: data_root)")

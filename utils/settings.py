@@ -4,8 +4,9 @@ A group of settings, such as the sizes of a network, is a frozen dataclass besid
 `args.yaml` and the checks of both derive from it (`utils.cli.settings`).
 """
 
+import argparse
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields
 from typing import Any
 
@@ -46,6 +47,21 @@ def same_setting(kind: type, name: str, **changes: object) -> Any:
     original = next(f for f in fields(kind) if f.name == name)
     metadata = {**original.metadata[SETTING], **{key: value for key, value in changes.items() if key != "default"}}
     return field(default=changes.get("default", original.default), metadata={SETTING: metadata})
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """The `type` of an argparse flag: a whole number from `least` on that fits into 64 bits."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number < LARGEST:
+            raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, at least {least}, of 64 bits")
+        return number
+
+    return convert
 
 
 def expectation(metadata: Mapping[str, Any]) -> str:

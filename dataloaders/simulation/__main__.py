@@ -15,6 +15,7 @@ from dataloaders.features import FEATURES
 from dataloaders.simulation.simulate import simulate
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
+from utils.settings import whole_number
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,21 +48,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", nargs="+", choices=list(DATASETS), default=["LLP", "UnAV"])
     parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/; default: generate annotations")
     for split in SPLITS:
-        parser.add_argument(f"--num_{split}", type=_positive, help=f"number of {split} videos, default: all")
-    parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument(f"--num_{split}", type=whole_number(1), help=f"number of {split} videos, default: all")
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those that the method uses")
     videos = parser.add_argument_group("videos")
     videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
-    videos.add_argument("--num_events", type=_positive, help="only of the first events that both LLP and UnAV have")
-    videos.add_argument("--longest", type=_positive, help="segments of the longest video to take")
+    videos.add_argument("--num_events", type=whole_number(1), help="of the events that both LLP and UnAV have")
+    videos.add_argument("--longest", type=whole_number(1), help="segments of the longest video to take")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least one video")
-    return number
 
 
 if __name__ == "__main__":

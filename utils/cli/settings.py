@@ -5,6 +5,7 @@ Names are flat: a field of a group is a flag of its own name.
 """
 
 import argparse
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from utils.files import write_text
 from utils.settings import SETTING, expectation, is_in_range
 
 ARGS_FILE = "args.yaml"
+LONGEST_NAME = 255  # bytes, of a file
 Settings = TypeVar("Settings")
 
 
@@ -180,10 +182,17 @@ def _checked(entry: _Entry, value: object, where: str, given: object) -> object:
     )
     if not values or not right_number or not all(_is_of_kind(v, entry.kind) for v in values):
         raise InputError(where, repr(given), entry.expected, "Correct the value.")
-    if any("\0" in str(v) for v in values) or not all(is_in_range(v, entry.metadata) for v in values):
+    if not all(is_in_range(v, entry.metadata) and _can_be_named(v) for v in values):
         raise InputError(where, repr(given), entry.expected, "Correct the value.")
     values = tuple(float(v) if entry.kind is float else v for v in values)
     return values if entry.length is not None else values[0]
+
+
+def _can_be_named(value: object) -> bool:
+    """Whether no library of ours fails on a text, and no system on a path."""
+    if "\0" in str(value):
+        return False
+    return not isinstance(value, Path) or all(len(os.fsencode(part)) <= LONGEST_NAME for part in value.parts)
 
 
 def _is_of_kind(value: object, kind: type) -> bool:

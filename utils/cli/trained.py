@@ -94,7 +94,8 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     try:
         if is_han:
             chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
-            network = load_network(HAN, checkpoint, {}, **chosen)
+            alone = {name: settings[name] for name in ("cross_attention",) if name in settings}
+            network = load_network(HAN, checkpoint, {}, **chosen, **alone)
         else:
             network = load_network(TemporalTransformer, checkpoint, {}, num_heads=settings["num_heads"])
         dataset = settings["dataset"] if is_han else "UnAV"

@@ -22,6 +22,7 @@ from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.evaluation.tasks import find_task
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.settings import whole_number
 
 CHUNK = 500  # resamples drawn at a time: bounds the memory at CHUNK x N weights
 
@@ -151,13 +152,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("run_a", type=Path, help="folder in test_logs/ with predictions_<split>.npz")
     parser.add_argument("run_b", type=Path)
     parser.add_argument("--split", default="test", choices=("val", "test"))
-    parser.add_argument("--resamples", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resamples", type=whole_number(1), default=10_000)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
-    args = parser.parse_args(arguments)
-    if args.resamples < 1:
-        parser.error(f"--resamples {args.resamples}: expected at least 1")
-    return args
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

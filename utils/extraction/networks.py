@@ -14,6 +14,7 @@ from utils.extraction.backends import load_laion_clap, load_open_clip, open_clip
 from utils.extraction.computing import FeatureNetwork
 from utils.extraction.inputs import Recipe
 from utils.extraction.weights import DEFAULT_WEIGHTS_DIR, WEIGHTS, DrawnWeights, draw_network, load_network
+from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 
 WITH_NETWORK = tuple(name for name in FEATURES if name in WEIGHTS)  # what features can be made of; others are read only
@@ -46,7 +47,7 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     """The flags that say which networks make features, and how; `source_of` reads those of the weights."""
     group.add_argument("--weights_dir", type=Path, default=DEFAULT_WEIGHTS_DIR)
     group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
-    group.add_argument("--seed", type=int, default=0, help="of random weights")
+    group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")

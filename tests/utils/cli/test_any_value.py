@@ -1,6 +1,7 @@
 """Whatever a flag or a line of YAML says: an error that names it, or settings; and nothing is written before."""
 
 import json
+from argparse import ArgumentTypeError
 from datetime import date
 from functools import partial
 from importlib.util import find_spec
@@ -11,17 +12,24 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import find_exchange
+import find_noise_ratios
 import pseudo_label_generation
+import refine_labels
 import test_han as stage4
 import train_han
 import train_transformer
 from utils.cli.settings import entries_of, flat, parse_settings
 from utils.errors import InputError
+from utils.settings import whole_number
 
 KINDS = {
     "train_han": (train_han.Settings, train_han.settings_of_method),
     "train_transformer": (train_transformer.Settings, None),
     "pseudo_label_generation": (pseudo_label_generation.Settings, None),
+    "find_exchange": (find_exchange.Settings, None),
+    "find_noise_ratios": (find_noise_ratios.Settings, None),
+    "refine_labels": (refine_labels.Settings, None),
     "test_han": (stage4.Settings, stage4.settings_of_run),
 }
 if find_spec("timm") and find_spec("av"):  # without, there are no classifiers of clips
@@ -191,3 +199,9 @@ def test_a_run_is_not_resumed_with_another_setting(folder: Path, flag: str):
 def test_a_method_of_one_head_may_have_a_width_that_the_default_number_of_heads_does_not_divide(folder: Path):
     found = parse_settings(train_han.Settings, "", ["--method", "han", "--dim", "30"], train_han.settings_of_method)
     assert (found.model.dim, found.model.num_heads) == (30, 1)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x", str(2**63), ""])
+def test_a_number_of_a_plain_flag_has_its_range_too(text: str):
+    with pytest.raises(ArgumentTypeError, match=f"found {text!r}; expected a whole number, at least 1"):
+        whole_number(1)(text)
