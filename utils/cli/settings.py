@@ -189,10 +189,13 @@ def _checked(entry: _Entry, value: object, where: str, given: object) -> object:
 
 
 def _can_be_named(value: object) -> bool:
-    """Whether no library of ours fails on a text, and no system on a path."""
-    if "\0" in str(value):
+    """Whether a text can be written to a file, and a path be one."""
+    try:
+        parts = [os.fsencode(part) for part in (value.parts if isinstance(value, Path) else [str(value)])]
+    except UnicodeEncodeError:  # half of a pair of UTF-16
         return False
-    return not isinstance(value, Path) or all(len(os.fsencode(part)) <= LONGEST_NAME for part in value.parts)
+    longest = max(map(len, parts), default=0) if isinstance(value, Path) else 0
+    return not any(b"\0" in part for part in parts) and longest <= LONGEST_NAME
 
 
 def _is_of_kind(value: object, kind: type) -> bool:

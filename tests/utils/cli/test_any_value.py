@@ -155,6 +155,8 @@ WRONG_LINES = (
     "dataset: [LLP]",
     "num_epochs: '80'",
     "lr: {a: 1}",
+    'data_dir: "\\uD800"',
+    "data_dir: " + 300 * "x",
 )
 
 
