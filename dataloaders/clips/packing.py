@@ -31,7 +31,7 @@ from utils.files import exclusive, write_text
 SOUNDS = (*FILTER_BANKS, "waveform")
 CHOICES = ("released", "centres")
 VERSION = 2  # of the files' layout
-TODO, WHOLE, SILENT = range(3)  # in done.npy
+PENDING, WHOLE, SILENT = range(3)  # in done.npy
 FLUSH_EVERY = 64  # items
 LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF-101's shortest last a second
 
@@ -150,9 +150,9 @@ def open_pack(
                 _pack(folder, sources, form, manifest, shapes, allow_missing)
                 arrays = _open_arrays(folder, shapes, "r")
     done = np.array(arrays["done"])
-    _report(folder, sources, done == TODO, "that could not be decoded", "left out" if allow_missing else "refused")
+    _report(folder, sources, done == PENDING, "that could not be decoded", "left out" if allow_missing else "refused")
     _report(folder, sources, done == SILENT, "without sound", silent)
-    kept = done > TODO if silent == "kept" else done == WHOLE
+    kept = done > PENDING if silent == "kept" else done == WHOLE
     if not kept.any():
         raise InputError(folder, "no item that can be used", "one or more", "Look at the files named above.")
     rows = {source.name: row for row, source in enumerate(sources) if kept[row]}
@@ -239,7 +239,7 @@ def _pack(
             for name, (shape, kind) in shapes.items()
         }
         write_text(folder / "packing.json", json.dumps(manifest))
-    todo = np.flatnonzero(arrays["done"] == TODO).tolist()
+    todo = np.flatnonzero(arrays["done"] == PENDING).tolist()
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
     broken: list[InputError] = []
 
