@@ -19,6 +19,7 @@ from dataloaders.prompts import load_prompts
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from utils.audio_visual import AudioVisual
+from utils.cli.base_runs import note_with_stage_one
 from utils.cli.run_folders import (
     DEFAULT_RUNS_DIR,
     begin_output,
@@ -188,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = find_settings(parse_settings(Settings, __doc__.partition("\n")[0], argv))
     device, precision = settings.device.select()
     output_dir, task = settings.output_dir, find_task(settings.dataset)
-    note = feature_note(settings.data.folder(settings.dataset))
+    note = note_with_stage_one(feature_note(settings.data.folder(settings.dataset)), settings.transformer_dir)
 
     # 2 Data
     splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS_IN_ORDER}

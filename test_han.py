@@ -16,6 +16,7 @@ from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
 from models import NETWORKS, ParsingNetwork
+from utils.cli.base_runs import note_with_stage_one, transformer_of_labels
 from utils.cli.methods import METHODS
 from utils.cli.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -260,6 +261,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = fill_in_folders(parse_settings(Settings, __doc__, argv, settings_of_run))
     device, precision = settings.device.select()
     note = feature_note(settings.data.folder(settings.dataset))
+    note = note_with_stage_one(note, transformer_of_labels(settings.pseudo_label_dir))
 
     # 2 Data
     splits = {

@@ -11,7 +11,7 @@ import torch
 
 from models import HAN, HANConfig
 from tests.tiny_data import WIDTHS
-from tests.tiny_runs import evaluate, train
+from tests.tiny_runs import evaluate, label, pretrain, train
 from utils.errors import InputError
 from utils.training.checkpoints import save_checkpoint
 
@@ -39,6 +39,15 @@ def test_table_comes_as_text_markdown_csv_and_json_with_the_published_row(run, t
 def test_simulated_features_are_marked(run, llp_dir, tmp_path):
     (llp_dir / "simulation.yaml").write_text("simulated: true\n")
     assert "simulated" in (evaluate(run, tmp_path / "logs") / "scores.txt").read_text()
+
+
+def test_tables_say_where_only_stage_1_has_seen_simulated_features(llp_dir, unav_dir, tmp_path):
+    (unav_dir / "simulation.yaml").write_text("simulated: true\n")
+    labels = label(llp_dir, pretrain(unav_dir, tmp_path / "runs", "--num_epochs", "1"))
+    run = train(llp_dir, tmp_path / "runs", "--pseudo_label_dir", labels, "--num_epochs", "1")
+    marked = "(stage 1: simulated features)"
+    assert marked in (labels / "pseudo_label_quality.txt").read_text()
+    assert marked in (evaluate(run, tmp_path / "logs") / "scores.txt").read_text()
 
 
 def test_per_class_scores_and_timelines_are_written(run, tmp_path):
