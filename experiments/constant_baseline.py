@@ -50,11 +50,11 @@ def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int,
     return best, named_scores(parsing_scores(constant_events(most_frequent_events(val, best), truth), truth))
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.constant_baseline", description=__doc__)
     parser.add_argument("--dataset", choices=("LLP",), default="LLP")
     parser.add_argument("--data_dir", type=Path, default=Path("data/LLP"))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     val, test = (load_annotations(args.dataset, args.data_dir, split) for split in ("val", "test"))
     count, scores = constant_scores(val, test)
     name = f"the {count} most frequent events, everywhere" if count > 1 else "the most frequent event, everywhere"
