@@ -1,4 +1,4 @@
-"""Packed clips and the batches that are made of them."""
+"""Packed clips."""
 
 import json
 import shutil
@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from dataloaders.clips import packing
-from dataloaders.clips.batches import Augmentation, ClipBatches
 from dataloaders.clips.packing import ClipFormat, decode_clip, open_pack
 from dataloaders.clips.splits import ClipData, ClipSource
 from dataloaders.clips.ucf101 import load_ucf101
 from dataloaders.simulation.clips import draw, play, write_video
-from dataloaders.video.frames import IMAGENET
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
 
@@ -108,63 +105,6 @@ def test_too_little_room_is_said_before_anything_is_written(data: ClipData, tmp_
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(InputError, match="GB for the pack"):
         open_pack(tmp_path, data.sources, FORM)
-
-
-def batches(data: ClipData, tmp_path: Path, **settings) -> ClipBatches:
-    pack = open_pack(tmp_path / "packed", data.sources, FORM)
-    return ClipBatches(data.splits["train"], pack, torch.device("cpu"), **{"image_size": 16} | settings)
-
-
-def test_an_ordered_batch_is_the_normalised_central_crop(data: ClipData, tmp_path: Path):
-    split = batches(data, tmp_path)
-    pack = open_pack(tmp_path / "packed", data.sources, FORM)
-    batch = next(split.in_order(4))
-    row = pack.row_of[data.splits["train"].sources[1]]
-    expected = IMAGENET(pack.frames[row][:, 2:18, 2:18])
-    torch.testing.assert_close(batch.frames[1], torch.from_numpy(expected), rtol=0, atol=1e-6)
-    torch.testing.assert_close(batch.sound[1], torch.from_numpy(pack.sound[row].astype(np.float32)))
-    assert batch.labels.tolist() == data.splits["train"].labels[:4].tolist()
-
-
-def test_shuffled_batches_depend_on_seed_and_epoch_alone(data: ClipData, tmp_path: Path):
-    split = batches(data, tmp_path, augmentation=Augmentation(True, True, 8, 8))
-
-    def epoch(number: int) -> list[torch.Tensor]:
-        drawn = list(split.shuffled(3, 7, number))
-        return [
-            torch.cat([b.clips for b in drawn]),
-            torch.cat([b.frames for b in drawn]),
-            torch.cat([b.sound for b in drawn]),
-        ]
-
-    first, again, other = epoch(1), epoch(1), epoch(2)
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert sorted(other[0].tolist()) == sorted(first[0].tolist()) and not torch.equal(other[0], first[0])
-
-
-def test_spec_augment_blanks_bands_and_stretches_and_nothing_else(data: ClipData, tmp_path: Path):
-    plain = batches(data, tmp_path)
-    masked = batches(data, tmp_path, augmentation=Augmentation(max_masked_bands=10, max_masked_frames=10))
-    before = torch.cat([b.sound for b in plain.shuffled(4, 0, 1)])
-    after = torch.cat([b.sound for b in masked.shuffled(4, 0, 1)])
-    blanked = after != before
-    assert (after[blanked] == 0).all() and blanked.any()
-    whole_rows_or_columns = blanked.all(dim=-1, keepdim=True) | blanked.all(dim=-2, keepdim=True)
-    assert torch.equal(blanked & ~whole_rows_or_columns, torch.zeros_like(blanked))
-
-
-def test_a_flip_turns_all_frames_of_a_clip(data: ClipData, tmp_path: Path):
-    plain, flipped = batches(data, tmp_path), batches(data, tmp_path, augmentation=Augmentation(flip=True))
-    pairs = zip(next(plain.shuffled(12, 0, 1)).frames, next(flipped.shuffled(12, 0, 1)).frames, strict=True)
-    turned = [torch.equal(a.flip(-1), b) for a, b in pairs]
-    assert any(turned) and not all(turned)
-
-
-def test_more_than_was_packed_is_refused(data: ClipData, tmp_path: Path):
-    with pytest.raises(ValueError, match="packed"):
-        batches(data, tmp_path, image_size=24)
-    with pytest.raises(ValueError, match="packed"):
-        batches(data, tmp_path, num_frames=4)
 
 
 def test_the_manifest_names_every_item_and_its_file(data: ClipData, tmp_path: Path):
