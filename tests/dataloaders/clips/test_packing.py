@@ -2,21 +2,27 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+import torch
 
 from dataloaders.clips import packing
 from dataloaders.clips.packing import ClipFormat, decode_clip, open_pack
 from dataloaders.clips.splits import ClipData, ClipSource
 from dataloaders.clips.ucf101 import load_ucf101
 from dataloaders.simulation.clips import draw, play, write_video
+from tests.test_reference_cases import every_case_of, opened
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
 
 FORM = ClipFormat(num_frames=3, size=20, frame_rate=10, sound="small", choice="centres")
+NOISE = np.random.default_rng(0).integers(-(2**15), 2**15, 32_000).astype(np.int16)
+LEVELS = range(20, 220, 10)  # of 20 frames, which tell when each is shown
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +95,8 @@ def test_a_clip_without_sound_is_silent(written: Path):
     _, waveform, _ = decode_clip(source, replace(FORM, sound="waveform"))
     assert waveform.shape == (160_000,) and not waveform.any()
     _, banks, _ = decode_clip(source, FORM)
-    assert (banks == banks[0, 0, 0]).all()
+    # Kaldi's smallest energy, 2^-23, normalised by the release's mean and twice its deviation
+    np.testing.assert_allclose(banks, (np.log(2.0**-23) + 4.1426) / (2 * 3.2001), atol=1e-3)
 
 
 def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
@@ -99,6 +106,135 @@ def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
     assert np.array_equal(piece, whole[5:9])
     with pytest.raises(InputError, match="before the item"):
         decode_clip(replace(source, start=5.0, seconds=1.0), FORM)
+
+
+def write_clip(path: Path, levels: Sequence[int] = (128,) * 20, samples: np.ndarray | None = None) -> ClipSource:
+    """Grey frames of these levels, ten a second, and two seconds of noise where no samples are given."""
+    frames = np.stack([np.full((32, 32, 3), level, np.uint8) for level in levels])
+    write_video(path, frames, NOISE if samples is None else samples)
+    return ClipSource("clip", path)
+
+
+def test_packed_pixels_have_the_colours_and_places_of_the_file(tmp_path: Path):
+    colours = np.array([[[220, 40, 40], [40, 200, 60]], [[50, 60, 210], [230, 230, 230]]], np.uint8)  # of quadrants
+    image = colours.repeat(16, axis=0).repeat(16, axis=1)
+    write_video(tmp_path / "clip.avi", np.stack([image] * 20), None)
+    frames, _, _ = decode_clip(ClipSource("clip", tmp_path / "clip.avi"), replace(FORM, size=16))
+    centres = frames[:, 4::8, 4::8].astype(int)
+    assert np.abs(centres - colours).max() < 10
+
+
+def test_packed_pixels_are_those_of_torchs_bicubic_resizing_rounded_and_kept_in_range(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    images = rng.choice([0, 255], (20, 8, 8, 1)).repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3).astype(np.uint8)
+    write_video(tmp_path / "clip.avi", images, None)
+    with av.open(tmp_path / "clip.avi") as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    frames, _, _ = decode_clip(ClipSource("clip", tmp_path / "clip.avi"), replace(FORM, num_frames=20, size=75))
+    pixels = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).double()
+    resized = torch.nn.functional.interpolate(pixels, size=(75, 75), mode="bicubic")
+    assert resized.min() < -5 and resized.max() > 260
+    expected = resized.round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
+    different = np.abs(frames - expected)
+    assert different.max() <= 1 and different.mean() < 1e-3  # but for rounding
+
+
+@pytest.mark.parametrize(
+    ("choice", "num_frames", "shown"),
+    [("released", 3, [0, 9, 19]), ("centres", 3, [3, 10, 16]), ("centres", 1, [10]), ("released", 4, [0, 6, 12, 19])],
+)
+def test_the_released_choice_takes_first_and_last_frame_and_centres_the_middles_of_equal_parts(
+    tmp_path: Path, choice: str, num_frames: int, shown: list[int]
+):
+    source = write_clip(tmp_path / "clip.avi", LEVELS)
+    frames, _, _ = decode_clip(source, replace(FORM, choice=choice, num_frames=num_frames))
+    assert np.abs(frames.mean(axis=(1, 2, 3)) - np.array(LEVELS)[shown]).max() < 5
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3.0])
+def test_a_packed_waveform_is_the_files_cut_or_followed_by_silence(tmp_path: Path, seconds: float):
+    source = write_clip(tmp_path / "clip.avi")
+    _, waveform, has_sound = decode_clip(source, replace(FORM, sound="waveform", waveform_seconds=seconds))
+    expected = np.zeros(round(16_000 * seconds), np.int16)
+    expected[: len(NOISE)] = NOISE[: len(expected)]
+    assert has_sound and waveform.dtype == np.int16
+    np.testing.assert_array_equal(waveform, expected)
+
+
+def test_a_piece_sounds_as_its_part_of_the_clip(tmp_path: Path):
+    source = replace(write_clip(tmp_path / "clip.avi"), start=0.5, seconds=0.75)
+    _, waveform, _ = decode_clip(source, replace(FORM, sound="waveform", waveform_seconds=1.0))
+    np.testing.assert_array_equal(waveform[:12_000], NOISE[8_000:20_000])
+    assert not waveform[12_000:].any()
+
+
+def test_the_rest_of_a_clip_is_a_piece_without_an_end(tmp_path: Path):
+    source = replace(write_clip(tmp_path / "clip.avi", LEVELS), start=1.5)
+    frames, waveform, _ = decode_clip(
+        source, replace(FORM, num_frames=5, sound="waveform", waveform_seconds=0.5, choice="released")
+    )
+    assert np.abs(frames.mean(axis=(1, 2, 3)) - np.array(LEVELS)[15:]).max() < 5
+    np.testing.assert_array_equal(waveform, NOISE[24_000:])
+
+
+@every_case_of("lavish_filter_banks")
+def test_filter_banks_packed_from_a_file_equal_the_released_code(path: Path, tmp_path: Path):
+    with opened(path) as case:
+        source = write_clip(tmp_path / "clip.avi", (128,) * 100, case.array("pcm"))
+        for name in ("vit", "swin"):
+            _, banks, _ = decode_clip(source, ClipFormat(len(case.array("starts")), 16, 10, name))
+            tolerance = 2**-10 * np.abs(case.array(name)).max()  # of float16
+            np.testing.assert_allclose(banks, case.array(name), rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_every_packed_spectrogram_is_of_its_own_second(tmp_path: Path):
+    hertz = (500, 1000, 2000, 4000)  # a tone a second
+    samples = np.concatenate([8000 * np.sin(2 * np.pi * tone * np.arange(16_000) / 16_000) for tone in hertz])
+    source = write_clip(tmp_path / "clip.avi", (128,) * 40, samples.astype(np.int16))
+    for choice in ("centres", "released"):
+        _, banks, _ = decode_clip(source, replace(FORM, num_frames=4, choice=choice, sound="vit"))
+        loudest = banks[:, 49].argmax(axis=-1)  # in the middle of each second
+        edges = np.linspace(*(1127 * np.log(1 + np.array([20, 8000]) / 700)), 128 + 2)  # of Kaldi's bands, in mel
+        expected = np.abs(1127 * np.log(1 + np.array(hertz) / 700)[:, None] - edges[1:-1]).argmin(axis=-1)
+        assert np.abs(loudest - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_frames": 4},
+        {"size": 24},
+        {"frame_rate": 8},
+        {"sound": "vit"},
+        {"choice": "released"},
+        {"sound": "waveform", "waveform_seconds": 2.0},
+    ],
+)
+def test_packs_of_another_format_lie_in_another_folder(change: dict[str, object]):
+    assert replace(FORM, **change).folder_name != FORM.folder_name
+
+
+def test_waveforms_of_another_length_lie_in_another_folder():
+    short, long = (ClipFormat(sound="waveform", waveform_seconds=seconds) for seconds in (3.2, 10.0))
+    assert short.folder_name != long.folder_name
+
+
+def test_other_pieces_of_the_same_files_are_packed_again(tmp_path: Path):
+    source = write_clip(tmp_path / "clip.avi", LEVELS)
+    for start, seconds, shown in ((0.0, 0.5, 2), (1.0, 0.5, 12), (1.0, 0.1, 10)):
+        piece = replace(source, start=start, seconds=seconds)
+        frames = open_pack(tmp_path, (piece,), replace(FORM, num_frames=1)).frames
+        assert frames.mean() == pytest.approx(LEVELS[shown], abs=5)
+
+
+def test_every_item_is_packed_in_its_own_row_when_there_are_more_than_are_flushed_at_once(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(packing, "FLUSH_EVERY", 2)
+    levels = (30, 80, 130, 180, 230)
+    clips = [write_clip(tmp_path / f"{level}.avi", (level,) * 20) for level in levels]
+    sources = tuple(replace(clip, name=str(level)) for clip, level in zip(clips, levels, strict=True))
+    pack = open_pack(tmp_path, sources, FORM)
+    for level in levels:
+        assert pack.frames[pack.row_of[str(level)]].mean() == pytest.approx(level, abs=5)
 
 
 def test_too_little_room_is_said_before_anything_is_written(data: ClipData, tmp_path: Path, monkeypatch):
