@@ -109,7 +109,7 @@ AUGMENTATION = Augmentation(random_crop=True, flip=True, max_masked_bands=8, max
 
 
 def test_shuffled_batches_depend_on_seed_and_epoch_alone():
-    split = batches_of(pack_of(12), image_size=16, augmentation=AUGMENTATION)
+    split = batches_of(pack_of(1), image_size=16, sources=["item0"] * 12, augmentation=AUGMENTATION)  # all alike
 
     def epoch(seed: int, number: int) -> list[torch.Tensor]:
         drawn = list(split.shuffled(5, seed, number))
@@ -118,10 +118,7 @@ def test_shuffled_batches_depend_on_seed_and_epoch_alone():
     first = epoch(7, 1)
     assert all(torch.equal(a, b) for a, b in zip(first, epoch(7, 1), strict=True))
     for other in (epoch(7, 2), epoch(8, 1), epoch(8, 0), epoch(6, 2)):
-        assert not torch.equal(other[0], first[0])
-        frames, sound = (of[other[0].argsort()] for of in other[1:])
-        assert not torch.equal(frames, first[1][first[0].argsort()])
-        assert not torch.equal(sound, first[2][first[0].argsort()])
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_evaluation_changes_nothing_at_random():
