@@ -46,25 +46,107 @@ def test_the_survey_opens_no_file_again(folder: Path, monkeypatch):
     assert len(load(folder).sources) == 16
 
 
-def test_validation_holds_whole_groups_out_of_the_training_list(folder: Path):
-    splits = load(folder).splits
+def write_surveyed(
+    folder: Path,
+    train: list[str],
+    test: list[str],
+    classes: tuple[str, ...] = ("Clap", "Drum"),
+    facts: dict[str, tuple[float, str]] | None = None,
+) -> None:
+    """Lists, empty files for what they name, and a survey of these: seconds and whether they carry sound."""
+    (folder / "lists").mkdir()
+    numbered = [f"{number} {name}" for number, name in enumerate(classes, start=1)]
+    for name, lines in {"classInd": numbered, "trainlist01": train, "testlist01": test}.items():
+        (folder / f"lists/{name}.txt").write_text("\n".join(lines) + "\n")
+    rows = ["clip,bytes,changed_ns,seconds,sound"]
+    for line in (*train, *test):
+        path = folder / "videos" / line.split()[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        seconds, sound = (facts or {}).get(path.stem, (1.0, "yes"))
+        rows.append(f"{path.parent.name}/{path.stem},0,{path.stat().st_mtime_ns},{seconds},{sound}")
+    (folder / "packed").mkdir()
+    (folder / "packed" / SURVEY_FILE).write_text("\n".join(rows) + "\n")
 
-    def groups(split: str) -> set[str]:
-        return {sample.split("_")[2] for sample in splits[split].sample_ids}
 
-    assert groups("test") == {"g01"} and groups("val") and not groups("val") & groups("train")
-    assert groups("val") | groups("train") == {"g02", "g03", "g04"}
+@pytest.mark.parametrize(
+    ("groups", "held_out"),
+    [
+        ([8, 9, 10, 11, 12, 25], [11, 12, 25]),  # the last three
+        ([8, 9, 10, 11], [9, 10, 11]),
+        ([8, 9, 10], [10]),  # too few to spare three
+        ([8, 9], [9]),
+        ([8], []),
+    ],
+)
+def test_validation_holds_the_last_groups_out_of_the_training_list(
+    tmp_path: Path, groups: list[int], held_out: list[int]
+):
+    train = [f"Clap/v_Clap_g{group:02d}_c{clip:02d}.avi 1" for group in reversed(groups) for clip in (1, 2)]
+    write_surveyed(tmp_path, train, ["Clap/v_Clap_g01_c01.avi"])
+    splits = load(tmp_path).splits
+
+    def groups_of(split: str) -> list[int]:
+        return sorted(int(sample.split("_g")[1][:2]) for sample in splits[split].sample_ids)
+
+    assert groups_of("val") == sorted(held_out * 2)
+    assert groups_of("train") == sorted([group for group in groups if group not in held_out] * 2)
+    assert groups_of("test") == [1]
 
 
-def test_pieces_of_64_frames_start_every_64_frames(tmp_path: Path):
+def test_labels_are_places_among_the_classes_that_carry_sound_in_the_order_of_their_numbers(tmp_path: Path):
+    names = ("Yodel", "Mime", "Clap")
+    train = [f"{name}/v_{name}_g02_c01.avi {number}" for number, name in enumerate(names, start=1)][::-1]
+    test = [f"{name}/v_{name}_g01_c01.avi" for name in names]
+    write_surveyed(tmp_path, train, test, names, {f"v_Mime_g0{group}_c01": (1.0, "no") for group in (1, 2)})
+    splits = load(tmp_path).splits
+    assert splits["test"].classes == ("Yodel", "Clap")
+    assert splits["test"].sample_ids == ("Yodel/v_Yodel_g01_c01", "Clap/v_Clap_g01_c01")
+    assert splits["test"].labels.tolist() == [0, 1] and splits["train"].labels.tolist() == [1, 0]
+    whole = load(tmp_path, sound_only=False).splits
+    assert whole["test"].classes == names and whole["test"].labels.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "starts"),
+    [
+        (3.18, [0]),  # half a frame of 20 a second less than 64 frames is still 64
+        (3.17, []),
+        (6.37, [0]),
+        (6.38, [0, 3.2]),
+        (16.0, [0, 3.2, 6.4, 9.6, 12.8]),
+    ],
+)
+def test_a_clip_is_cut_into_as_many_pieces_of_64_frames_as_it_has(tmp_path: Path, seconds: float, starts: list[float]):
+    long, other = "Clap/v_Clap_g02_c01.avi", "Clap/v_Clap_g02_c02.avi"
+    facts = {"v_Clap_g02_c01": (seconds, "yes"), "v_Clap_g02_c02": (4.0, "yes")}
+    write_surveyed(tmp_path, [long, other], ["Clap/v_Clap_g01_c01.avi"], facts=facts)
+    data = load(tmp_path, pieces=True)
+    items = [source for source in data.sources if "g02_c01" in source.name]
+    assert [source.start for source in items] == pytest.approx(starts)
+    assert all(source.seconds == 3.2 and source.path.name == "v_Clap_g02_c01.avi" for source in items)
+    names = [source.name for source in items]
+    assert list(data.splits["train"].sample_ids) == [*names, "Clap/v_Clap_g02_c02_0"]
+    assert data.splits["train"].labels.tolist() == [0] * (len(names) + 1)
+
+
+def test_pieces_of_a_file_are_cut_by_the_length_that_it_declares(tmp_path: Path):
     folder = write_tiny_ucf(tmp_path / "long", seconds=6.5, clips=1)  # 130 frames at 20 a second
     data = load(folder, pieces=True)
-    of_clip = [source for source in data.sources if source.name.startswith("Clap/v_Clap_g01_c01")]
-    assert [(source.name[-2:], source.start, source.seconds) for source in of_clip] == [
-        ("_0", 0, 3.2),
-        ("_1", 3.2, 3.2),
-    ]
-    assert data.splits["test"].num_clips == 4
+    of_clip = [source.name[-2:] for source in data.sources if source.name.startswith("Clap/v_Clap_g01_c01")]
+    assert of_clip == ["_0", "_1"] and data.splits["test"].num_clips == 4
+
+
+def test_the_fold_names_the_lists(folder: Path):
+    with pytest.raises(InputError, match="list02"):
+        load_ucf101(folder, folder / "lists", 2, folder / "packed")
+
+
+def test_a_file_that_changed_is_surveyed_again(folder: Path):
+    load(folder)
+    silent = next((folder / "videos/Mime").iterdir())
+    shutil.copy(silent, folder / "videos/Drum/v_Drum_g02_c01.avi")
+    assert "Drum/v_Drum_g02_c01" not in {source.name for source in load(folder).sources}
 
 
 def test_clips_shorter_than_a_piece_are_counted_and_no_item_left_is_an_error(folder: Path, capsys):
