@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.drawn_weights import draw_weights_of
-from models.i3d_soundnet import I3D, I3DSoundNet, SoundNet, pad_same, resample
+from models.i3d_soundnet import I3D, I3DSoundNet, SoundNet, Unit3D, pad_same, resample
 
 State = dict[str, Tensor]
 
@@ -93,6 +93,15 @@ def test_i3d_computes_what_the_papers_table_says():
         assert maps.shape == (1, 1024, 2, 2, 2)
         expected = network.logits.conv3d(maps.mean(dim=(2, 3, 4), keepdim=True)).flatten(1)
         assert_same(network(frames), expected)
+
+
+def test_i3ds_batch_norms_move_by_a_hundredth_of_what_they_see():
+    network = Unit3D(2, 3, (1, 1, 1)).train()
+    x = random(4, 2, 2, 2, 2).float() + 5
+    with torch.no_grad():
+        seen = network.conv3d(x).mean(dim=(0, 2, 3, 4))
+        network(x)
+    torch.testing.assert_close(network.bn.running_mean, 0.01 * seen)
 
 
 def test_i3ds_logits_are_those_of_windows_of_two_steps_and_seven_by_seven_cells_averaged():

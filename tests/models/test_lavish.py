@@ -8,7 +8,7 @@ from torch import Tensor
 pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 
 from timm.models.swin_transformer_v2 import SwinTransformerV2
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from models.backbones.drawn_weights import draw_weights_of
 from models.image_transformers import set_trained, steps_of
@@ -353,3 +353,5 @@ def test_a_network_of_one_modality_needs_no_other(modality):
 def test_a_backbone_that_adapters_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="VisionTransformer or SwinV2"):
         LavishNetwork(torch.nn.Linear(2, 2), num_classes=4)
+    with pytest.raises(ValueError, match="normalise first"):
+        LavishNetwork(vit(block_fn=ResPostBlock), num_classes=4)
