@@ -99,10 +99,7 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
     frames = np.stack([pixels[index] for index in chosen.tolist()])
     first, last = (round(t * SAMPLE_RATE) if t else None for t in (source.start, end))
     samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[first:last]
-    if has_sound := len(samples) > 0:
-        return frames, _packed_sound(samples, form), has_sound
-    seconds = source.seconds or video.duration
-    return frames, _packed_sound(np.zeros(round(seconds * SAMPLE_RATE), np.int16), form), has_sound
+    return frames, _packed_sound(samples, form), len(samples) > 0
 
 
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:

@@ -73,8 +73,7 @@ def clip_filter_banks(samples: Tensor, starts: np.ndarray, bank: FilterBank) -> 
     centred = F.pad(centred, (0, max(0, int(starts.max()) + WINDOW_SAMPLES - len(samples))))
     windows = torch.stack([centred[start : start + WINDOW_SAMPLES] for start in starts.tolist()])  # (K, 16000)
     banks = (log_filter_banks(windows, bank.num_bands, bank.shift) - bank.mean) / bank.deviation
-    banks = banks[:, : bank.num_frames]
-    return F.pad(banks, (0, 0, 0, bank.num_frames - banks.shape[1]))
+    return F.pad(banks, (0, 0, 0, bank.num_frames - banks.shape[1]))  # a negative padding cuts
 
 
 def log_filter_banks(windows: Tensor, num_bands: int, shift: int) -> Tensor:
