@@ -110,10 +110,10 @@ def test_i3ds_logits_are_those_of_windows_of_two_steps_and_seven_by_seven_cells_
         if name != "logits":
             setattr(network, name, nn.Identity())
     draw_weights_of(network)
-    maps = random(2, 4, 1024, 9, 8)  # in place of frames
+    maps = random(2, 5, 1024, 9, 8)  # in place of frames
     windows = [
         maps[:, t : t + 2, :, top : top + 7, left : left + 7].mean(dim=(1, 3, 4))
-        for t in range(3)
+        for t in range(4)
         for top in range(3)
         for left in range(2)
     ]

@@ -1,6 +1,7 @@
 """Packed clips."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,10 +73,15 @@ def test_a_killed_packing_goes_on_where_it_stopped(data: ClipData, tmp_path: Pat
     assert 0 < len(again) < len(data.sources)
 
 
-def test_a_changed_file_is_packed_again(data: ClipData, tmp_path: Path):
-    before = open_pack(tmp_path, data.sources, FORM).frames[0].copy()
-    shutil.copy(data.sources[3].path, data.sources[0].path)
-    assert not np.array_equal(open_pack(tmp_path, data.sources, FORM).frames[0], before)
+def test_a_changed_file_is_packed_again(tmp_path: Path):
+    source = write_clip(tmp_path / "clip.avi", (50,) * 20)
+    packed_at = source.path.stat().st_mtime_ns
+    open_pack(tmp_path, (source,), FORM)
+    write_clip(tmp_path / "clip.avi", (200,) * 20)
+    assert open_pack(tmp_path, (source,), FORM).frames.mean() == pytest.approx(200, abs=5)
+    os.utime(source.path, ns=(packed_at, packed_at + 1))  # of the same size
+    np.load(tmp_path / FORM.folder_name / "frames.npy", mmap_mode="r+")[:] = 0
+    assert open_pack(tmp_path, (source,), FORM).frames.mean() == pytest.approx(200, abs=5)
 
 
 def test_a_truncated_avi_is_named_and_the_others_are_packed(data: ClipData, tmp_path: Path, capsys):
@@ -241,10 +247,19 @@ def test_every_item_is_packed_in_its_own_row_when_there_are_more_than_are_flushe
         assert pack.frames[pack.row_of[str(level)]].mean() == pytest.approx(level, abs=5)
 
 
-def test_too_little_room_is_said_before_anything_is_written(data: ClipData, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
+def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch):
+    source = write_clip(tmp_path / "clip.avi")
+    needed = 3 * 20 * 20 * 3 + 3 * 32 * 32 * 2 + 1  # pixels, float16 filter banks, a mark
+
+    def free(num_bytes: int) -> None:
+        monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, num_bytes))
+
+    free(needed - 1)
     with pytest.raises(InputError, match="GB for the pack"):
-        open_pack(tmp_path, data.sources, FORM)
+        open_pack(tmp_path, (source,), FORM)
+    assert not list(tmp_path.glob("**/*.npy"))
+    free(needed)
+    assert open_pack(tmp_path, (source,), FORM).row_of == {"clip": 0}
 
 
 def test_the_manifest_names_every_item_and_its_file(data: ClipData, tmp_path: Path):

@@ -1,5 +1,7 @@
 """What decoding makes of videos that are not as they should be. All files are written with PyAV."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,59 @@ def test_eight_frames_a_second_come_out_of_any_frame_rate(path: Path, rate: floa
     shown = [read_clock(frame) for frame in decoded.frames]
     assert np.abs(shown - expected).max() < 0.26 + 1 / rate
     assert np.abs(shown - decoded.times).max() < 0.06
+
+
+def tenths(*numbers: float) -> list[float]:
+    return [number / 10 for number in numbers]
+
+
+# Which of the frames that were written `ffmpeg -r <wanted>` (5.1) shows: rate or times, wanted rate, frame numbers.
+FFMPEG = {
+    "25": (25, 50, 8, [0, 1, 2, 5, 9, 12, 15, 18, 21, 24, 27, 30, 34, 37, 40, 43, 46, 49]),
+    "10": (10, 20, 8, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 15, 17, 18, 19]),
+    "5": (5, 10, 8, [0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 6, 7, 8, 8, 9]),
+    "3": (3, 6, 8, [0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5]),
+    "29.97": (30_000 / 1001, 45, 8, [0, 1, 3, 7, 10, 14, 18, 22, 25, 29, 33, 37, 40, 44]),
+    "24 at 20": (
+        24,
+        36,
+        20,
+        [*range(13), 14, 15, 16, 17, 18, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 32, 33, 34, 35],
+    ),
+    "as many as wanted": (8, 12, 8, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+    "a gap": (
+        [*tenths(*range(10)), *tenths(*range(15, 25))],
+        20,
+        8,
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19],
+    ),
+    "30, then 3": (
+        [*(n / 30 for n in range(15)), *(0.5 + n / 3 for n in range(9))],
+        24,
+        8,
+        [0, 1, 3, 7, 10, 14, 15, 16, 16, 16, 17, 17, 18, 18, 18, 19, 19, 19, 20, 20, 21, 21, 21, 22, 22, 22, 23],
+    ),
+    "bursts": (
+        tenths(0, 0.3, 0.6, 1, 5, 5.5, 6, 6.5, 7, 12, 12.5, 13, 14, 19, 19.5, 20, 25, 25.5, 26, 26.5),
+        20,
+        8,
+        [0, 1, 3, 3, 4, 5, 6, 8, 8, 8, 9, 10, 11, 12, 12, 13, 14, 15, 15, 15, 16, 17, 18, 19],
+    ),
+}
+
+
+@pytest.mark.parametrize(("shown", "count", "wanted", "expected"), FFMPEG.values(), ids=FFMPEG)
+def test_frames_are_chosen_and_repeated_as_by_ffmpeg(
+    path: Path, shown: float | list[float], count: int, wanted: float, expected: list[int]
+):
+    rate, times = (10, shown) if isinstance(shown, list) else (shown, None)
+    step = 240 // count
+    frames = [np.full((32, 48, 3), 8 + step * number, np.uint8) for number in range(count)]
+    write_video(path, frames, rate, times=times, quality=0)
+    decoded = decode_video(path, frame_rate=wanted)
+    assert [round((frame.mean() - 8) / step) for frame in decoded.frames] == expected
+    written = np.arange(count) / rate if times is None else np.array(times)
+    np.testing.assert_allclose(decoded.times, written[expected], atol=1e-4)
 
 
 def test_frames_are_those_of_ffmpeg_at_eight_a_second():
@@ -134,6 +189,49 @@ def test_a_gap_in_the_sound_is_silence_and_shifts_nothing(path: Path):
     assert loudness(pcm[int(1.1 * 16_000) : int(1.9 * 16_000)]) < 50
     for start, end in ((0.1, 0.9), (2.1, 3.9)):
         assert loudness(pcm[int(start * 16_000) : int(end * 16_000)]) > 6000
+
+
+def write_pieces(path: Path, pieces: Sequence[tuple[float, np.ndarray]]) -> None:
+    """Two seconds of pictures, and uncompressed sound at 16 kHz that begins at these times, into a Matroska file."""
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for image in clock(2, 10):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+        for time, samples in pieces:
+            for start in range(0, len(samples), 800):
+                frame = av.AudioFrame.from_ndarray(samples[None, start : start + 800], format="s16", layout="mono")
+                frame.sample_rate, frame.time_base = 16_000, Fraction(1, 16_000)
+                frame.pts = round(time * 16_000) + start
+                container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+
+
+def noise(seconds: float, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(-(2**15), 2**15, round(16_000 * seconds)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("starts", "silences"),
+    [
+        ([0, 0.5], [0, 0]),
+        ([0.25, 0.75], [0.25, 0]),  # it begins late
+        ([0, 1.0], [0, 0.5]),  # half a second is missing
+        ([0.3, 1.4], [0.3, 0.6]),
+        ([0, 0.53], [0, 0]),  # so little that it is rounding
+    ],
+)
+def test_sound_is_its_samples_with_silence_of_the_right_length_where_there_are_none(
+    tmp_path: Path, starts: list[float], silences: list[float]
+):
+    pieces = [noise(0.5, seed) for seed in (0, 1)]
+    write_pieces(tmp_path / "clip.mkv", list(zip(starts, pieces, strict=True)))
+    pcm = decode_video(tmp_path / "clip.mkv", sample_rates=(16_000,)).sounds[16_000]
+    before, between = (np.zeros(round(16_000 * seconds), np.int16) for seconds in silences)
+    np.testing.assert_array_equal(pcm, np.concatenate([before, pieces[0], between, pieces[1]]))
 
 
 @pytest.mark.parametrize("kind", ["audio", "video"])
