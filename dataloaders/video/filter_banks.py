@@ -69,7 +69,7 @@ def clip_filter_banks(samples: Tensor, starts: np.ndarray, bank: FilterBank) -> 
     Returns:
         (K, N, M) float32
     """
-    centred = samples - samples.mean() if len(samples) else samples
+    centred = samples - samples.mean()
     centred = F.pad(centred, (0, max(0, int(starts.max()) + WINDOW_SAMPLES - len(samples))))
     windows = torch.stack([centred[start : start + WINDOW_SAMPLES] for start in starts.tolist()])  # (K, 16000)
     banks = (log_filter_banks(windows, bank.num_bands, bank.shift) - bank.mean) / bank.deviation

@@ -239,9 +239,10 @@ def test_half_of_the_fused_features_are_dropped_in_training_alone():
     network.classifier = nn.Identity()
     torch.manual_seed(0)
     with torch.no_grad():
-        dropped = network.train().classify(random(100, 1, 400)).logits
+        output = network.train().classify(random(100, 1, 400))
+        dropped = output.logits
         assert set(dropped.unique().tolist()) == {0.0, 2.0}
-        assert 0.48 < (dropped == 0).double().mean() < 0.52
+        assert 0.48 < (dropped == 0).double().mean() < 0.52 and (output.features == 1).all()
         assert (network.eval().classify(random(100, 1, 400)).logits == 1).all()
 
 

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101
@@ -105,6 +107,28 @@ def test_labels_are_places_among_the_classes_that_carry_sound_in_the_order_of_th
     assert splits["test"].labels.tolist() == [0, 1] and splits["train"].labels.tolist() == [1, 0]
     whole = load(tmp_path, sound_only=False).splits
     assert whole["test"].classes == names and whole["test"].labels.tolist() == [0, 1, 2]
+
+
+def test_a_class_that_no_training_clip_has_is_left_out(tmp_path: Path, capsys):
+    test = ["Drum/v_Drum_g01_c01.avi", "Clap/v_Clap_g01_c01.avi"]
+    write_surveyed(tmp_path, ["Drum/v_Drum_g02_c01.avi 2"], test)
+    splits = load(tmp_path).splits
+    assert splits["test"].classes == ("Drum",) and splits["test"].sample_ids == ("Drum/v_Drum_g01_c01",)
+    assert "classes that no training clip has: Clap" in capsys.readouterr().out
+
+
+def test_an_audio_track_without_a_packet_is_no_sound(folder: Path):
+    path = folder / "videos/Drum/v_Drum_g02_c01.avi"
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.height, video.width, video.pix_fmt = 24, 24, "yuv420p"
+        container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for _ in range(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((24, 24, 3), np.uint8), format="rgb24")))
+        container.mux(video.encode(None))
+    with av.open(path) as container:
+        assert len(container.streams.audio) == 1
+    assert "Drum/v_Drum_g02_c01" not in {source.name for source in load(folder).sources}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_frames_that_a_second_does_not_fill_are_zeros_after_normalisation(
     assert (banks[:, :computed] < -1).all() and not banks[:, computed:].any()
 
 
+@pytest.mark.parametrize(("name", "first"), [("vit", 73), ("swin", 140), ("small", 24)])
+def test_frames_of_400_samples_come_every_10_5_2_and_31_ms(name: str, first: int):
+    samples = torch.cat([torch.zeros(12_000), tone(1000, 0.25)])
+    (banks,) = clip_filter_banks(samples, np.array([0]), FILTER_BANKS[name])
+    silence = banks[0].max()
+    loud = (banks.amax(dim=-1) > silence + 0.5).nonzero()[0].item()
+    assert loud == first  # the first i for which i * shift + 400 is above 12,000
+
+
 def test_more_frames_than_are_wanted_are_cut_off():
     few = FilterBank(num_bands=128, shift=160, num_frames=5, mean=-4.1426, deviation=2 * 3.2001)
     start, whole = (clip_filter_banks(tone(440, 1.0), np.array([0]), bank) for bank in (few, VIT_FILTER_BANK))

@@ -52,7 +52,8 @@ def test_clap_hears_silence_at_minus_a_hundred_decibels_and_twice_the_amplitude_
     silence = clap_mel(np.zeros(48_000, np.int16), np.array([[0, 48_000]]))
     np.testing.assert_allclose(silence, -100, atol=1e-4)
     quiet, loud = (clap_mel(tone(1000, 1, 48_000, a), np.array([[0, 48_000]])) for a in (0.25, 0.5))
-    assert (loud - quiet)[0, 50].max() == pytest.approx(20 * np.log10(2), abs=0.02)
+    band = loud[0, 50].argmax()
+    assert (loud - quiet)[0, 50, band] == pytest.approx(20 * np.log10(2), abs=0.02)
 
 
 def test_each_slice_of_clap_is_of_its_own_samples():

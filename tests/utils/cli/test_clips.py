@@ -171,15 +171,24 @@ def test_a_network_of_one_size_of_images_takes_only_spectrograms_of_that_size():
     assert batches_of(unheard, "val").num_videos == 3
 
 
-def test_images_have_at_least_a_patch_where_they_are_looked_at():
-    narrow = {**TINY, "backbone_sizes": ("patch_size=33", "embed_dim=32", "depth=1", "num_heads=2"), "image_size": 33}
-    for model, refused in (("vit_audio", True), ("lavish", True), ("vit_visual", False)):
-        settings = settings_with(**narrow, model=model)
-        if refused:
-            with pytest.raises(InputError, match="--sound"):
-                batches_of(settings, "val")
-        else:
-            assert batches_of(settings, "val").num_videos == 3
+@pytest.mark.parametrize(
+    ("model", "sound", "patch", "refused"),
+    [
+        ("vit_audio", "small", 33, True),  # spectrograms of 32 x 32
+        ("lavish", "small", 33, True),
+        ("vit_visual", "small", 33, False),
+        ("vit_audio", "small", 32, False),
+        ("vit_audio", "vit", 110, True),  # of 102 x 128
+    ],
+)
+def test_spectrograms_have_at_least_a_patch_where_they_are_looked_at(model: str, sound: str, patch: int, refused: bool):
+    sizes = {"backbone_sizes": (f"patch_size={patch}", "embed_dim=32", "depth=1", "num_heads=2"), "image_size": patch}
+    settings = settings_with(**TINY | sizes | {"sound": sound}, model=model)
+    if refused:
+        with pytest.raises(InputError, match="--sound"):
+            batches_of(settings, "val")
+    else:
+        assert batches_of(settings, "val").num_videos == 3
 
 
 @pytest.mark.parametrize(
