@@ -40,11 +40,14 @@ ONE_HEAD = {"num_heads": 1, "encoder_order": "parallel", "visual_dropout": 0.5}
 WITH_CROSS_ATTENTION = {"cross": True, "self": False}
 
 
-def weights_that_anyone_can_fill_in(shapes: dict[str, list[int]]) -> dict[str, Tensor]:
-    """Random weights that depend on the released names and shapes alone."""
+def weights_that_anyone_can_fill_in(
+    shapes: dict[str, list[int]], precision: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
+    """Random weights that depend on the released names and shapes alone; their numbers are drawn in float32."""
     state = {}
     for name, shape in shapes.items():
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+        draw = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        x = torch.randn(shape, generator=draw, dtype=torch.float32).to(precision)
         if len(shape) > 1:
             state[name] = x / x[0].numel() ** 0.5
         else:
