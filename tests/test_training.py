@@ -22,18 +22,19 @@ def pseudo_label_dir(llp_dir, unav_dir, tmp_path) -> Path:
     return label(llp_dir, pretrain(unav_dir, tmp_path / "stage1", "--num_epochs", "1"))
 
 
-def test_han_trains_to_the_same_weights_from_memory_and_from_disk(llp_dir, pseudo_label_dir, tmp_path):
+def test_han_trains_to_the_same_weights_from_memory_and_from_disk(llp_dir, pseudo_label_dir, tmp_path, capsys):
     runs = [
         train(llp_dir, tmp_path / residency, "--pseudo_label_dir", pseudo_label_dir, "--residency", residency)
         for residency in ("resident", "stream")
     ]
+    assert capsys.readouterr().out.count("LLP train: 0.00 GB of features") == 1
     assert_same_weights(*runs)
 
 
-def test_transformer_trains_to_the_same_weights_from_memory_and_from_disk(unav_dir, tmp_path):
-    assert_same_weights(
-        *(pretrain(unav_dir, tmp_path / residency, "--residency", residency) for residency in ("resident", "stream"))
-    )
+def test_transformer_trains_to_the_same_weights_from_memory_and_from_disk(unav_dir, tmp_path, capsys):
+    runs = [pretrain(unav_dir, tmp_path / residency, "--residency", residency) for residency in ("resident", "stream")]
+    assert capsys.readouterr().out.count("UnAV train: 0.00 GB of features") == 1
+    assert_same_weights(*runs)
 
 
 def kill_at_save(monkeypatch, number: int) -> None:
