@@ -5,12 +5,16 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 import train_han
 from dataloaders.batches import DataSettings, open_split
+from dataloaders.datasets import load_annotations
+from dataloaders.features import feature_path, text_features_path
+from models import TemporalTransformer
 from tests.tiny_runs import assert_same_weights, label, newest, pretrain, train
 from utils.errors import InputError
 
@@ -35,6 +39,26 @@ def test_transformer_trains_to_the_same_weights_from_memory_and_from_disk(unav_d
     runs = [pretrain(unav_dir, tmp_path / residency, "--residency", residency) for residency in ("resident", "stream")]
     assert capsys.readouterr().out.count("UnAV train: 0.00 GB of features") == 1
     assert_same_weights(*runs)
+
+
+def test_stage_1_minimises_the_loss_of_videos_that_are_parsed_alone(unav_dir, tmp_path):
+    flags = ("--num_epochs", "1", "--batch_size", "10", "--dropout", "0", "--lr", "1e-30")  # as good as untrained
+    run = pretrain(unav_dir, tmp_path, *flags)
+    state = torch.load(run / "checkpoints/last.pt", weights_only=True)
+    model = TemporalTransformer.from_state(state["network"], num_heads=2, dropout=0.0)
+    model.load_state_dict(state["network"])
+    annotations = load_annotations("UnAV", unav_dir, "train")
+    texts = [torch.from_numpy(np.load(text_features_path(unav_dir, name))) for name in ("clap", "clip")]
+    total = 0.0
+    for n, feature_id in enumerate(annotations.feature_ids):
+        rows = [np.load(feature_path(unav_dir, name, feature_id)) for name in ("clap", "clip")]
+        logits = model(*(torch.from_numpy(x)[None] for x in rows), *texts).logits
+        probs = logits.audio[0].sigmoid() * logits.visual[0].sigmoid()
+        labels = annotations.subset(torch.tensor([n])).labels.audio.float()
+        weights = torch.where(labels.any(dim=0), 5.0, 1.0).expand_as(labels)
+        total += torch.nn.functional.binary_cross_entropy(probs, labels, weights, reduction="sum").item()
+    expected = total / (annotations.lengths.sum().item() * 100)
+    assert state["progress"]["history"][0]["total"] == pytest.approx(expected, rel=1e-5)
 
 
 def kill_at_save(monkeypatch, number: int) -> None:
