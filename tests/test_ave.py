@@ -42,17 +42,17 @@ def random_problem(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return audio, visual, labels, video_labels
 
 
-def literal_search(audio, visual, labels, num_candidates: int) -> tuple[float, float, float]:
-    """The best pair of thresholds over lists of logits and labels, by trying every pair."""
+def candidates(logits: list[float], number: int) -> list[float]:
+    step = (max(logits) - min(logits)) / (number - 2)
+    first = min(logits) - step
+    return [first + (max(logits) - first) * i / (number - 1) for i in range(number)]
 
-    def candidates(logits: list[float]) -> list[float]:
-        step = (max(logits) - min(logits)) / (num_candidates - 2)
-        first = min(logits) - step
-        return [first + (max(logits) - first) * i / (num_candidates - 1) for i in range(num_candidates)]
 
+def literal_search(audio, visual, labels, number: int) -> tuple[float, float, float]:
+    """The best pair of thresholds over lists of logits and labels, by trying every pair; the first of the best."""
     best = (-1.0, 0.0, 0.0)
-    for a in candidates(audio):
-        for v in candidates(visual):
+    for a in candidates(audio, number):
+        for v in candidates(visual, number):
             right = sum(
                 (x > a + 1e-9 and y > v + 1e-9) == truth for x, y, truth in zip(audio, visual, labels, strict=True)
             )
@@ -60,24 +60,45 @@ def literal_search(audio, visual, labels, num_candidates: int) -> tuple[float, f
     return best
 
 
+def searched_values(problem: tuple[Tensor, ...], classes: list[int]) -> list[list[float]]:
+    """Audio logits, visual logits and labels of these classes in the videos that have them."""
+    audio, visual, labels, video_labels = problem
+    places = [(n, t, c) for n in range(12) for t in range(6) for c in classes if video_labels[n, c]]
+    return [[float(x[place]) for place in places] for x in (audio.double(), visual.double(), labels)]
+
+
+def assert_accuracy(values: list[list[float]], thresholds: tuple[float, float], accuracy: float) -> None:
+    right = [(a > thresholds[0] and v > thresholds[1]) == truth for a, v, truth in zip(*values, strict=True)]
+    assert sum(right) / len(right) == pytest.approx(accuracy)
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("class_wise", [True, False])
-def test_thresholds_are_as_accurate_as_those_of_a_literal_search(seed, class_wise):
-    audio, visual, labels, video_labels = random_problem(seed)
-    search = accuracy_thresholds(AudioVisual(audio, visual), labels, video_labels, class_wise, num_candidates=9)
-    in_video = video_labels.unsqueeze(1).expand(labels.shape)
-    for k in range(3 if class_wise else 1):
-        searched = in_video.clone()
-        if class_wise:
-            searched[:, :, [c for c in range(4) if c != k]] = False
-        values = [x[searched].tolist() for x in (audio.double(), visual.double(), labels)]
-        best, _, _ = literal_search(*values, num_candidates=9)
-        assert search.accuracy[k].item() == pytest.approx(best)
-        a0, v0 = (threshold[k] for threshold in search.thresholds)
-        chosen = [(a > a0 and v > v0) == truth for a, v, truth in zip(*values, strict=True)]
-        assert sum(chosen) / len(chosen) == pytest.approx(best)
+@pytest.mark.parametrize("groups", [[[0], [1], [2]], [[0, 1, 2]]])
+def test_the_best_pair_of_thresholds_is_that_of_a_literal_search(seed: int, groups: list[list[int]]):
+    problem = random_problem(seed)
+    class_wise = len(groups) > 1
+    search = accuracy_thresholds(AudioVisual(*problem[:2]), *problem[2:], class_wise, num_candidates=9)
+    for k, classes in enumerate(groups):
+        values = searched_values(problem, classes)
+        accuracy, *best = literal_search(*values, 9)
+        found = tuple(threshold[k].item() for threshold in search.thresholds)
+        assert found == pytest.approx(best) and search.accuracy[k].item() == pytest.approx(accuracy)
+        assert_accuracy(values, found, accuracy)
     if class_wise:
         assert search.accuracy[3].isnan()  # no video of this class
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_thresholds_that_are_searched_apart_are_each_the_best_while_the_other_modality_is_active(seed: int):
+    problem = random_problem(seed)
+    search = accuracy_thresholds(AudioVisual(*problem[:2]), *problem[2:], jointly=False, num_candidates=9)
+    for k in range(3):
+        *logits, labels = values = searched_values(problem, [k])
+        found = tuple(threshold[k].item() for threshold in search.thresholds)
+        for own, threshold in zip(logits, found, strict=True):
+            right = {c: sum((z > c + 1e-9) == y for z, y in zip(own, labels, strict=True)) for c in candidates(own, 9)}
+            assert threshold == pytest.approx(max(right, key=right.__getitem__))  # the first of the best
+        assert_accuracy(values, found, search.accuracy[k].item())
 
 
 def test_searching_together_is_never_worse_than_apart():

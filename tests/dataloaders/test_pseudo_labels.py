@@ -58,14 +58,37 @@ def test_released_layout_gives_back_what_was_exported(pseudo, annotations, tmp_p
     assert_equal(load_pseudo_labels(tmp_path, annotations), pseudo)
 
 
-def test_export_has_the_released_names_and_shapes(pseudo, annotations, tmp_path):
+RELEASED = AudioVisual("a", "v")  # how the released names of the modalities begin
+
+
+def test_files_of_the_released_names_are_read_as_what_they_are_named(annotations, tmp_path):
+    num_classes = len(annotations.classes)
+    for number, letter in enumerate(RELEASED):
+        np.save(tmp_path / f"{letter}_classwise_threhsolds.npy", np.full(num_classes, 10.0 + number))
+        for kind in ("pseudo_labels", "logits"):
+            (tmp_path / f"{letter}_segmentwise_{kind}").mkdir()
+        for n, feature_id in enumerate(annotations.feature_ids):
+            labels = np.full((10, num_classes), float(number))
+            np.save(tmp_path / f"{letter}_segmentwise_pseudo_labels" / f"{feature_id}.npy", labels)
+            np.save(tmp_path / f"{letter}_segmentwise_logits" / f"{feature_id}.npy", labels + n + 0.5)
+    read = load_pseudo_labels(tmp_path, annotations)
+    assert not read.labels.audio.any() and read.labels.visual.all()
+    assert (read.thresholds.audio == 10).all() and (read.thresholds.visual == 11).all()
+    videos = torch.arange(annotations.num_videos).repeat_interleave(10).unsqueeze(1)
+    assert (read.logits.audio == videos + 0.5).all() and (read.logits.visual == videos + 1.5).all()
+
+
+def test_exported_files_hold_what_the_released_names_say(pseudo, annotations, tmp_path):
     export_npy(pseudo, tmp_path, npy_stems([annotations]))
-    for letter in "av":
-        assert np.load(tmp_path / f"{letter}_classwise_threhsolds.npy").shape == (25,)
-        for folder in ("segmentwise_pseudo_labels", "segmentwise_logits"):
-            files = sorted((tmp_path / f"{letter}_{folder}").iterdir())
-            assert [file.stem for file in files] == sorted(annotations.feature_ids)
-            assert np.load(files[0]).shape == (10, 25)
+    for letter, thresholds, labels, logits in zip(
+        RELEASED, pseudo.thresholds, pseudo.labels, pseudo.logits, strict=True
+    ):
+        assert np.array_equal(np.load(tmp_path / f"{letter}_classwise_threhsolds.npy"), thresholds.float().numpy())
+        for kind, rows in (("pseudo_labels", labels), ("logits", logits)):
+            folder = tmp_path / f"{letter}_segmentwise_{kind}"
+            assert sorted(path.stem for path in folder.iterdir()) == sorted(annotations.feature_ids)
+            for n, feature_id in enumerate(annotations.feature_ids):
+                assert np.array_equal(np.load(folder / f"{feature_id}.npy"), rows[10 * n : 10 * n + 10].float().numpy())
 
 
 def test_subset_of_videos_is_taken_in_its_own_order(pseudo, annotations, tmp_path):

@@ -215,6 +215,13 @@ def test_leap_tells_its_classes_apart_by_their_vectors_alone():
     assert not torch.allclose(logits[..., 0], logits[..., 2])
 
 
+def test_leap_drops_a_tenth_of_its_attention_and_of_the_rest_what_it_is_told():
+    model = LEAP(3, *WIDTHS, HANConfig(dim=8, num_heads=2, ffn_dim=12, num_layers=2, dropout=0.2))
+    layers = [module for module in model.modules() if isinstance(module, QueryNormLayer)]
+    assert len(layers) == 4 * 3 + 2 + 2 * 2  # levels, their fusion, decoders
+    assert {(layer.attention.dropout.p, layer.dropout.p) for layer in layers} == {(0.1, 0.2)}
+
+
 @torch.no_grad()
 def test_coleaf_parses_by_its_anchor_alone():
     model = seeded(CoLeaF, 3, *WIDTHS, SMALL)
@@ -234,6 +241,51 @@ def test_a_reference_network_sees_its_own_modality_alone_and_its_tokens_start_eq
         assert reference.probs.shape == reference.token_probs.shape == (2, 3)
         assert reference.features.shape == (2, 10, 8)
         torch.testing.assert_close(reference.token_probs[:, 0], reference.token_probs[:, 1])
+
+
+@torch.no_grad()
+def test_a_reference_network_is_what_its_specification_says():
+    model = seeded(CoLeaF, 3, *WIDTHS, SMALL).double()
+    for parameter in model.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    visual, network = videos()[1].double(), model.visual_reference
+    output, layer = network(visual), network.layer
+    attention = nn.MultiheadAttention(8, 2, dtype=torch.double).eval()
+    attention.load_state_dict(layer.self_attn.state_dict())
+    for b in range(2):
+        rows = torch.cat([network.class_tokens, network.project(visual[b : b + 1])[0]])  # (3 + T, D)
+        rows = layer.norm1(rows + attention(rows, rows, rows)[0])
+        rows = layer.norm2(rows + layer.linear2(layer.linear1(rows).relu()))
+        tokens, segments = rows[:3], rows[3:]
+        shares = network.fc_frame_att(segments).softmax(dim=0)
+        torch.testing.assert_close(output.probs[b], (shares * network.fc_prob(segments).sigmoid()).sum(dim=0))
+        torch.testing.assert_close(output.token_probs[b], torch.stack([token.mean() for token in tokens]).sigmoid())
+        torch.testing.assert_close(output.features[b], segments)
+
+
+def record_inputs(network: nn.Module, *names: str) -> dict[str, Tensor]:
+    """What these layers of a network are given from now on, by name."""
+    inputs = {}
+    for name in names:
+        getattr(network, name).register_forward_pre_hook(lambda _, given, name=name: inputs.update({name: given[0]}))
+    return inputs
+
+
+@torch.no_grad()
+def test_only_the_visual_reference_pools_dropped_features_and_both_classify_them():
+    model = seeded(CoLeaF, 3, *WIDTHS, HANConfig(**{**vars(SMALL), "dropout": 0.0})).train()
+    networks = (model.audio_reference, model.visual_reference)
+    for network, features, drops_pooling in zip(networks, videos(), (False, True), strict=True):
+        inputs = record_inputs(network, "fc_prob", "fc_frame_att")
+        whole = network(features).features
+        dropped = torch.where(inputs["fc_prob"] == 0, 0.0, 2 * whole)
+        assert 0.3 < (dropped == 0).double().mean() < 0.7
+        torch.testing.assert_close(inputs["fc_prob"], dropped)
+        torch.testing.assert_close(inputs["fc_frame_att"], dropped if drops_pooling else whole)
+
+
+def test_class_tokens_start_at_zero():
+    assert not seeded(CoLeaF, 3, *WIDTHS, SMALL).audio_reference.class_tokens.any()
 
 
 @pytest.mark.parametrize("network", [CMPAE, CoLeaF, LEAP])

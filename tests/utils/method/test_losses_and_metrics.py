@@ -1,7 +1,20 @@
-"""Metrics against literal per-video loops, on random events."""
+"""Losses and metrics against numbers worked out by hand and literal loops."""
 
+import math
+
+import pytest
 import torch
 
+from utils.audio_visual import AudioVisual
+from utils.method.losses import (
+    audio_visual_loss,
+    class_balance_weights,
+    mixup_loss,
+    segment_loss,
+    smooth_labels,
+    soft_pseudo_labels,
+    video_loss,
+)
 from utils.method.metrics import event_counts, segment_counts
 
 
@@ -40,3 +53,61 @@ def test_segment_counts_count_segments():
     truth = torch.tensor([True, False, True, False]).view(1, 4, 1)
     counts = segment_counts(prediction, truth)
     assert (counts.tp.item(), counts.fp.item(), counts.fn.item()) == (1, 1, 1)
+
+
+def test_class_balance_weights_are_the_shares_of_absent_and_present_pseudo_labels():
+    # Two segments with pseudo-labels 1 0 and 1 1: a quarter is 0, times W = 0.5 (Eq. 18); three quarters are 1 (Eq. 19).
+    frequencies, labels = torch.tensor([1.0, 0.5]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    averaged = class_balance_weights(labels, frequencies, 0.5, "mean")
+    assert averaged.tolist() == [[[0.125, 0.75]], [[0.75, 0.75]]]
+    summed = class_balance_weights(labels, frequencies, 0.5, "sum")
+    assert summed.tolist() == [[[0.25, 1.5]], [[1.5, 1.5]]]  # C = 2 times as much
+
+
+def test_another_normalization_than_sum_and_mean_is_refused():
+    with pytest.raises(ValueError, match="'sum' or 'mean'"):
+        class_balance_weights(torch.ones(1, 2), torch.ones(2), 0.5, "median")
+
+
+def test_the_segment_loss_is_a_weighted_mean_over_segments_and_classes():
+    logits = torch.logit(torch.tensor([[[0.8, 0.5], [0.4, 0.9]]]))
+    targets, weights = torch.tensor([[[1.0, 0.25], [0.0, 1.0]]]), torch.tensor([[[0.5, 2.0]]])
+    terms = [0.5 * -math.log(0.8), 2 * -math.log(0.5), 0.5 * -math.log(0.6), 2 * -math.log(0.9)]
+    assert segment_loss(logits, targets, weights).item() == pytest.approx(sum(terms) / 4)
+
+
+def test_a_soft_label_is_one_half_where_the_logit_meets_its_threshold():
+    logits, thresholds, labels = torch.tensor([[[3.0, 1.0]]]), torch.tensor([1.0, 1.0]), torch.ones(1, 2)
+    soft = soft_pseudo_labels(logits, thresholds, labels, temperature=2.0)
+    assert soft.flatten().tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.5])
+    sharp = soft_pseudo_labels(logits, thresholds, labels, temperature=1.0)
+    assert sharp.flatten().tolist() == pytest.approx([1 / (1 + math.exp(-2)), 0.5])
+
+
+def test_the_mixup_loss_mixes_the_losses_of_both_segments_labels():
+    logits, targets = torch.logit(torch.tensor([[0.8], [0.3]])), torch.tensor([[[1.0], [0.0]]])
+    own = -math.log(0.8) - math.log(0.7)
+    other = -math.log(0.2) - math.log(0.3)
+    loss = mixup_loss(logits, targets, 0.9, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((0.9 * own + 0.1 * other) / 2)
+
+
+def test_the_loss_of_stage_1_weighs_occurring_classes_and_leaves_out_padding():
+    # One video of one second and a padded one. Class 0 occurs, class 1 does not; p_av = 0.5 * 0.4 and 0.8 * 0.5.
+    logits = AudioVisual(*(torch.logit(torch.tensor([[p, [0.9, 0.9]]])) for p in ([0.5, 0.8], [0.4, 0.5])))
+    labels, mask = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]), torch.tensor([[True, False]])
+    loss = audio_visual_loss(logits, labels, mask, occurring_weight=5.0)
+    assert loss.item() == pytest.approx((5 * -math.log(0.2) - math.log(0.6)) / 2)
+
+
+def test_the_video_loss_of_certain_mistakes_is_finite():
+    loss = video_loss(torch.tensor([[0.0, 1.0, 0.5]]), torch.tensor([[1.0, 0.0, 1.0]]))
+    assert loss.item() == pytest.approx((2 * -math.log(1e-7) - math.log(0.5)) / 3, rel=0.01)
+
+
+def test_a_loss_of_probabilities_that_are_not_numbers_is_none_either():
+    assert video_loss(torch.tensor([[torch.nan, 0.5]]), torch.ones(1, 2)).isnan()
+
+
+def test_smoothed_labels_are_drawn_towards_one_half():
+    assert smooth_labels(torch.tensor([0.0, 1.0]), 0.1).tolist() == pytest.approx([0.05, 0.95])
