@@ -1,13 +1,15 @@
 """Networks of LEAP, MM-Pyramid and CoLeaF, where no case of the released code holds them: what they promise."""
 
+from inspect import signature
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.cmpae import CMPAE
+from models.cmpae import CMPAE, CMPAEOutput
 from models.coleaf import CoLeaF
 from models.evidence import concentration, presence_logit, uncertainty
-from models.han import HAN, HANConfig
+from models.han import HAN, HANConfig, ParsingNetwork
 from models.leap import LEAP, attention_scores
 from models.mm_pyramid import LevelFusion, PyramidLevel, QueryNormLayer, seconds_within
 from utils.errors import InputError
@@ -286,6 +288,42 @@ def test_only_the_visual_reference_pools_dropped_features_and_both_classify_them
 
 def test_class_tokens_start_at_zero():
     assert not seeded(CoLeaF, 3, *WIDTHS, SMALL).audio_reference.class_tokens.any()
+
+
+def test_every_trained_parameter_of_the_references_has_a_gradient():
+    model = seeded(CoLeaF, 3, *WIDTHS, SMALL)
+    for network, features in zip((model.audio_reference, model.visual_reference), videos(), strict=True):
+        output = network(features)
+        (output.probs.sum() + output.token_probs.sum()).backward()
+        assert all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("network", [HAN, CMPAE, CoLeaF, LEAP])
+@torch.no_grad()
+def test_a_network_does_what_its_flags_say(network: type[ParsingNetwork]):
+    model = seeded(network, 3, *WIDTHS, SMALL)
+    audio, visual = videos()
+    output = model(audio, visual)
+    assert isinstance(output, CMPAEOutput) == network.has_uncertainty
+    assert ("label_vectors" in signature(network).parameters) == network.takes_label_vectors
+    assert any("reference" in name for name in model.state_dict()) == network.has_references
+    if network.can_mix:
+        torch.testing.assert_close(model.fc_prob(output.features.audio), output.logits.audio)
+    if network.can_separate:
+        alone, without_visual = (model(audio, x, False).features.audio for x in (visual, torch.zeros_like(visual)))
+        assert torch.equal(alone, without_visual) and not torch.allclose(alone, output.features.audio)
+    unconnected = seeded(network, 3, *WIDTHS, HANConfig(**{**vars(SMALL), "cross_attention": False}))
+    same = torch.equal(unconnected(audio, visual).logits.audio, output.logits.audio)
+    assert same == (not network.follows_cross_attention)
+
+
+def test_networks_of_several_classifiers_cannot_mix_and_those_of_several_levels_cannot_separate():
+    assert [network.can_mix for network in (HAN, CMPAE, CoLeaF, LEAP)] == [True, False, False, False]
+    assert [network.can_separate for network in (HAN, CMPAE, CoLeaF, LEAP)] == [True, True, True, False]
+
+
+def test_leap_waits_for_vectors_of_the_width_of_glove_s():
+    assert torch.equal(LEAP(3, *WIDTHS, SMALL).label_vectors, torch.zeros(3, 300))
 
 
 @pytest.mark.parametrize("network", [CMPAE, CoLeaF, LEAP])

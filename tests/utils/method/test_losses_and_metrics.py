@@ -56,7 +56,7 @@ def test_segment_counts_count_segments():
 
 
 def test_class_balance_weights_are_the_shares_of_absent_and_present_pseudo_labels():
-    # Two segments with pseudo-labels 1 0 and 1 1: a quarter is 0, times W = 0.5 (Eq. 18); three quarters are 1 (Eq. 19).
+    # Two segments, pseudo-labels 1 0 and 1 1: a quarter is 0, times W = 0.5 (Eq. 18); three quarters are 1 (Eq. 19).
     frequencies, labels = torch.tensor([1.0, 0.5]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
     averaged = class_balance_weights(labels, frequencies, 0.5, "mean")
     assert averaged.tolist() == [[[0.125, 0.75]], [[0.75, 0.75]]]
