@@ -327,12 +327,14 @@ def test_a_class_that_is_never_missed_keeps_its_labels():
 
 
 def test_labels_that_both_modalities_lose_can_be_given_back():
-    labels = torch.tensor([[True, True, True, False]])
-    left = AudioVisual(torch.tensor([[False, False, True, False]]), torch.tensor([[False, True, True, False]]))
-    exchange = Exchange(left, 0)
-    kept = exchange.keeping_one(labels)
-    assert kept.labels.audio.tolist() == [[True, False, True, False]]
-    assert kept.labels.visual.tolist() == [[True, True, True, False]]
+    # Labels 0 to 3 are removed from both, from audio, from visual, from neither; class 4 is no label, video 1 has none.
+    labels = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    audio = torch.tensor([[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    visual = torch.tensor([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    kept = Exchange(AudioVisual(audio, visual), 3).keeping_one(labels)
+    assert kept.labels.audio.int().tolist() == [[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert kept.labels.visual.int().tolist() == [[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
+    assert kept.without_partner == 3
 
 
 def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path):
@@ -367,6 +369,13 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
                 assert left[n, c].item() == (not absent)
                 removed += absent
     assert 0 < removed < 2 * int(labels.sum())
+
+    find(tmp_path, "--output_dir", tmp_path / "kept", "--keep_one_modality")
+    kept = load_cleaned_labels(tmp_path / "kept", annotations)
+    neither = labels & ~cleaned.labels.audio & ~cleaned.labels.visual
+    assert neither.any()
+    for ours, before in zip(kept.labels, cleaned.labels, strict=True):
+        assert torch.equal(ours, before | neither)
 
 
 def test_ma_runs_through_its_three_stages(llp_dir: Path, tmp_path: Path):

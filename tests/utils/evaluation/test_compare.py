@@ -9,7 +9,7 @@ import torch
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import compare_predictions, main
+from utils.evaluation.compare import compare_predictions, compare_runs, main
 from utils.evaluation.predictions import Predictions, save_predictions
 from utils.method.metrics import parsing_scores, segment_accuracy
 
@@ -86,6 +86,55 @@ def test_ave_is_compared_by_accuracy():
     assert comparison.first == pytest.approx(segment_accuracy(torch.from_numpy(first.events.audio), truth))
     assert comparison.second == pytest.approx(segment_accuracy(torch.from_numpy(second.events.audio), truth))
     assert comparison.low > 0
+
+
+def accuracy_of(predictions: Predictions) -> np.ndarray:
+    """Each video's share of right segments in percent, (N,)."""
+    return 100 * (predictions.events.audio == predictions.truth.audio).all(axis=-1).mean(axis=1)
+
+
+def test_a_method_of_several_runs_scores_their_mean_and_its_videos_theirs():
+    first, second = [ave_run(1, 0.1), ave_run(2, 0.2), ave_run(3, 0.3)], [ave_run(4, 0.3), ave_run(5, 0.1)]
+    (comparison,) = compare_runs(first, second, 4000)
+    means = [np.mean([accuracy_of(each) for each in runs], axis=0) for runs in (first, second)]  # (N,) each
+    assert (comparison.first, comparison.second) == pytest.approx([mean.mean() for mean in means])
+    assert comparison.difference == pytest.approx((means[0] - means[1]).mean())
+    error = (means[0] - means[1]).std() / 10  # of 100 videos
+    assert comparison.low == pytest.approx(comparison.difference - 1.96 * error, abs=0.2 * error)
+    assert comparison.high == pytest.approx(comparison.difference + 1.96 * error, abs=0.2 * error)
+
+
+def test_runs_of_a_method_are_aligned_before_they_are_averaged():
+    first, other = ave_run(1, 0.1), ave_run(2, 0.2)
+    order = np.random.default_rng(0).permutation(100)
+    shuffled = replace(
+        other,
+        sample_ids=tuple(other.sample_ids[n] for n in order),
+        events=other.events.map(lambda x: x[order]),
+        truth=other.truth.map(lambda x: x[order]),
+    )
+    reference = [ave_run(3, 0.1)]
+    assert compare_runs([first, shuffled], reference, 100) == compare_runs([first, other], reference, 100)
+
+
+def two_videos(*spoilt: int) -> Predictions:
+    """Two videos of ten segments of background; in the spoilt ones an event is predicted in the first."""
+    truth = np.zeros((2, 10, 1), dtype=bool)
+    events = truth.copy()
+    events[list(spoilt), 0] = True
+    return Predictions("AVE", "test", ("a",), ("0", "1"), AudioVisual(events, events), AudioVisual(truth, truth))
+
+
+def test_resamples_without_a_difference_count_for_either_side():
+    (comparison,) = compare_predictions(two_videos(0), two_videos(1), 2000)  # half of the resamples hold both videos
+    assert (comparison.first, comparison.second, comparison.low, comparison.high) == (95, 95, -10, 10)
+    assert comparison.p_value == 1
+
+
+def test_p_is_twice_the_share_of_resamples_that_do_not_show_the_difference():
+    (comparison,) = compare_predictions(two_videos(), two_videos(0), 4000)  # a quarter holds the other video alone
+    assert (comparison.difference, comparison.low, comparison.high) == (5, 0, 10)
+    assert comparison.p_value == pytest.approx(2 * 0.25, abs=0.04)
 
 
 def test_the_seed_decides_the_interval():
