@@ -1,6 +1,5 @@
 """What a page shows: sources of events over the seconds of one video."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +84,7 @@ def runs(active: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
 
 
-def spans(video: ParsedVideo, kinds: Sequence[str] = KINDS) -> list[Span]:
+def spans(video: ParsedVideo) -> list[Span]:
     """The spans of the first track's events, by onset, then in the order of the events and of the kinds."""
     track = video.tracks[0]
     audible, visible = track.decoded(video.threshold)
@@ -98,7 +97,6 @@ def spans(video: ParsedVideo, kinds: Sequence[str] = KINDS) -> list[Span]:
         Span(event, kind, float(first), min(float(end), video.duration), float(probs[first:end, c].mean()))
         for c, event in enumerate(video.events)
         for kind, (active, probs) in streams.items()
-        if kind in kinds
         for first, end in runs(active[:, c])
     ]
     return sorted(found, key=lambda span: span.onset)

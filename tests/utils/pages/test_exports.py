@@ -1,6 +1,5 @@
 """Exports, read back as the other programs read them."""
 
-import csv
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,33 +9,58 @@ import pytest
 
 from tests.utils.pages.tiny_parse import HOSTILE, tiny_parse
 from utils.audio_visual import AudioVisual
-from utils.pages.exports import WRITERS, _vtt_time, write_audacity, write_csv, write_eaf, write_json, write_webvtt
-from utils.pages.tracks import ParsedVideo, Track, spans
+from utils.pages.exports import (
+    WRITERS,
+    _vtt_time,
+    write_audacity,
+    write_csv,
+    write_eaf,
+    write_exports,
+    write_json,
+    write_webvtt,
+)
+from utils.pages.tracks import ParsedVideo, Track
+
+ONE_LINE = '</script><img src=x onerror="window.injected=1">&amp; line'  # of HOSTILE
 
 
 def test_csv_holds_every_span(tmp_path: Path):
-    write_csv(tmp_path / "events.csv", tiny_parse())
-    with open(tmp_path / "events.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(r["event"], r["kind"], float(r["onset"]), float(r["offset"])) for r in rows] == [
-        (s.event, s.kind, s.onset, s.offset) for s in spans(tiny_parse())
+    write_csv(tmp_path / "events.csv", tiny_parse(("Dog", "Acoustic_guitar", "Rain, heavy")))
+    assert (tmp_path / "events.csv").read_text(encoding="utf-8").splitlines() == [
+        "event,kind,onset,offset,probability",
+        "Dog,audible,0,2,0.8000",
+        "Acoustic_guitar,audible,0,3,0.9500",
+        "Dog,visible,1,3,0.8000",
+        "Dog,audio-visual,1,2,0.7000",
+        "Dog,audible,4,5.5,0.7000",
+        '"Rain, heavy",visible,5,5.5,0.7500',
     ]
-    assert [float(r["probability"]) for r in rows] == pytest.approx(
-        [s.probability for s in spans(tiny_parse())], abs=1e-4
-    )
 
 
 def test_json_holds_the_spans_and_the_probabilities_they_come_from(tmp_path: Path):
-    parsed = tiny_parse()
-    write_json(tmp_path / "events.json", parsed)
+    write_json(tmp_path / "events.json", tiny_parse())
     content = json.loads((tmp_path / "events.json").read_text(encoding="utf-8"))
-    assert content["events"] == list(parsed.events) and content["events"][2] == HOSTILE
-    probabilities = content["probabilities"]["HAN"]
-    arrays = [np.array(probabilities[kind], np.float32) for kind in probabilities]
-    again = Track("HAN", AudioVisual(*arrays[:2]), AudioVisual(*arrays[2:]))
-    assert np.array_equal(again.probs.audio, parsed.tracks[0].probs.audio)
-    read = ParsedVideo(content["video"], content["duration"], parsed.events, (again,), content["threshold"])
-    assert [vars(span) for span in spans(read)] == content["spans"]
+    assert {name: content[name] for name in ("video", "duration", "notes", "threshold", "events")} == {
+        "video": "clip",
+        "duration": 5.5,
+        "notes": ["a note"],
+        "threshold": 0.5,
+        "events": ["Dog", "Acoustic_guitar", HOSTILE],
+    }
+    assert len(content["spans"]) == 6
+    assert content["spans"][2] == {
+        "event": "Dog",
+        "kind": "visible",
+        "onset": 1,
+        "offset": 3,
+        "probability": pytest.approx(0.8),
+    }
+    assert {name: rows[5] for name, rows in content["probabilities"]["HAN"].items()} == {
+        "audible": pytest.approx([0.8, 0.95, 0.1]),
+        "visible": pytest.approx([0.2, 0.2, 0.75]),
+        "audible_around": pytest.approx([1, 0.3, 0.4]),
+        "visible_around": pytest.approx([0.9, 0.9, 0.9]),
+    }
 
 
 def seconds(clock: str) -> float:
@@ -68,23 +92,21 @@ def test_webvtt_counts_hours():
 
 def test_audacity_labels_are_one_line_a_span_with_three_fields(tmp_path: Path):
     write_audacity(tmp_path / "events.txt", tiny_parse())
-    lines = (tmp_path / "events.txt").read_text(encoding="utf-8").splitlines()
-    fields = [line.split("\t") for line in lines]
-    assert all(len(f) == 3 for f in fields)
-    assert [(float(onset), float(offset)) for onset, offset, _ in fields] == [
-        (0, 2),
-        (0, 3),
-        (1, 3),
-        (4, 5.5),
-        (5, 5.5),
+    assert (tmp_path / "events.txt").read_text(encoding="utf-8").splitlines() == [
+        "0.000000\t2.000000\tDog (audible)",
+        "0.000000\t3.000000\tAcoustic_guitar (audible)",
+        "1.000000\t3.000000\tDog (visible)",
+        "4.000000\t5.500000\tDog (audible)",
+        f"5.000000\t5.500000\t{ONE_LINE} (visible)",
     ]
-    assert fields[2][2] == "Dog (visible)"
 
 
 def eaf_annotations(path: Path) -> dict[str, list[tuple[int, int, str]]]:
     """Tiers of an EAF file by the rules of its schema: tier -> (first millisecond, last millisecond, value)."""
     document = ElementTree.parse(path).getroot()
-    times = {slot.get("TIME_SLOT_ID"): int(slot.get("TIME_VALUE")) for slot in document.iter("TIME_SLOT")}
+    slots = [(slot.get("TIME_SLOT_ID"), int(slot.get("TIME_VALUE"))) for slot in document.iter("TIME_SLOT")]
+    times = dict(slots)
+    assert len(times) == len(slots)
     types = {kind.get("LINGUISTIC_TYPE_ID") for kind in document.iter("LINGUISTIC_TYPE")}
     tiers = {}
     for tier in document.iter("TIER"):
@@ -96,27 +118,58 @@ def eaf_annotations(path: Path) -> dict[str, list[tuple[int, int, str]]]:
     return tiers
 
 
+TIERS = {
+    "Dog (audible)": [(0, 2000, "0.80"), (4000, 5500, "0.70")],
+    "Dog (visible)": [(1000, 3000, "0.80")],
+    "Acoustic_guitar (audible)": [(0, 3000, "0.95")],
+    f"{ONE_LINE} (visible)": [(5000, 5500, "0.75")],
+}
+
+
 def test_elan_has_a_tier_for_each_event_and_modality(tmp_path: Path):
-    write_eaf(tmp_path / "events.eaf", tiny_parse(), tmp_path / "clip.mp4")
-    tiers = eaf_annotations(tmp_path / "events.eaf")
-    assert tiers["Dog (audible)"] == [(0, 2000, "0.80"), (4000, 5500, "0.70")]
-    assert tiers["Dog (visible)"] == [(1000, 3000, "0.80")]
-    assert len(tiers) == 4
+    write_eaf(tmp_path / "events.eaf", tiny_parse())
+    assert eaf_annotations(tmp_path / "events.eaf") == TIERS
     document = ElementTree.parse(tmp_path / "events.eaf").getroot()
     order = [child.tag for child in document]
     assert order == ["HEADER", "TIME_ORDER", *["TIER"] * 4, "LINGUISTIC_TYPE"]  # as the schema wants it
-    media = document.find("HEADER/MEDIA_DESCRIPTOR")
-    assert media.get("RELATIVE_MEDIA_URL") == "./clip.mp4" and media.get("MEDIA_URL").startswith("file://")
-    identifiers = [a.get("ANNOTATION_ID") for a in document.iter("ALIGNABLE_ANNOTATION")]
-    assert len(set(identifiers)) == len(identifiers) == 5
+
+
+def test_elan_numbers_time_slots_and_annotations_from_1(tmp_path: Path):
+    write_eaf(tmp_path / "events.eaf", tiny_parse())
+    document = ElementTree.parse(tmp_path / "events.eaf").getroot()
+    slots = [(slot.get("TIME_SLOT_ID"), slot.get("TIME_VALUE")) for slot in document.iter("TIME_SLOT")]
+    times = ("0", "1000", "2000", "3000", "4000", "5000", "5500")
+    assert slots == list(zip(("ts1", "ts2", "ts3", "ts4", "ts5", "ts6", "ts7"), times, strict=True))
+    numbers = [annotation.get("ANNOTATION_ID") for annotation in document.iter("ALIGNABLE_ANNOTATION")]
+    assert numbers == ["a1", "a2", "a3", "a4", "a5"]
+    last = document.find("HEADER/PROPERTY[@NAME='lastUsedAnnotationId']")
+    assert last.text == "5"  # ELAN counts on from here
+
+
+def test_elan_opens_the_video_beside_the_annotations_or_elsewhere(tmp_path: Path):
+    for video, relative, kind in (
+        (tmp_path / "clip.mp4", "./clip.mp4", "video/mp4"),
+        (tmp_path / "other" / "clip.MPG", None, "video/mpeg"),
+        (tmp_path / "other" / "clip.mkv", None, "unknown"),
+    ):
+        write_eaf(tmp_path / "events.eaf", tiny_parse(), video)
+        media = ElementTree.parse(tmp_path / "events.eaf").getroot().find("HEADER/MEDIA_DESCRIPTOR")
+        assert media.get("MEDIA_URL") == f"file://{video}"
+        assert (media.get("RELATIVE_MEDIA_URL"), media.get("MIME_TYPE")) == (relative, kind)
 
 
 def test_elan_files_open_in_pympi(tmp_path: Path):
     elan = pytest.importorskip("pympi.Elan", reason="pympi-ling is not installed")
     write_eaf(tmp_path / "events.eaf", tiny_parse())
     read = elan.Eaf(str(tmp_path / "events.eaf"))
-    assert sorted(read.get_tier_names()) == sorted(eaf_annotations(tmp_path / "events.eaf"))
-    assert [a[:2] for a in read.get_annotation_data_for_tier("Dog (audible)")] == [(0, 2000), (4000, 5500)]
+    assert {name: read.get_annotation_data_for_tier(name) for name in read.get_tier_names()} == TIERS
+
+
+def test_all_five_files_are_written_and_elan_is_given_the_video(tmp_path: Path):
+    write_exports(tmp_path, tiny_parse(), tmp_path / "clip.mp4")
+    names = ("events.csv", "events.eaf", "events.json", "events.txt", "events.vtt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == list(names)
+    assert 'RELATIVE_MEDIA_URL="./clip.mp4"' in (tmp_path / "events.eaf").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

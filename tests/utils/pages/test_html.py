@@ -73,6 +73,15 @@ def test_peaks_are_where_the_sound_is():
     assert peaks_of(np.full(8000, 0.01), 8000, 1.0).max() < 60  # noise stays small
 
 
+def test_the_waveform_of_a_long_video_has_twenty_thousand_peaks():
+    samples = np.zeros(100_000)
+    samples[50_002], samples[50_007] = -1.0, 0.5
+    peaks = peaks_of(samples, 100, 1000.0)  # five samples a peak
+    assert len(peaks) == 20_000
+    assert np.flatnonzero(peaks).tolist() == [10_000, 10_001]
+    assert peaks[10_000:10_002].tolist() == [255, 128]
+
+
 def test_a_video_is_copied_beside_its_page_or_becomes_part_of_it(tmp_path: Path):
     video = tmp_path / "in" / "a b#1.mp4"
     video.parent.mkdir()

@@ -46,12 +46,16 @@ def test_truth_is_what_it_is_at_any_threshold():
         assert np.array_equal(decoded[0], audio) and np.array_equal(decoded[1], visual)
 
 
-@pytest.mark.parametrize("wrong", [np.full((3, 2), 1.5), np.full((3, 2), np.nan), np.zeros((3, 1)), np.zeros(3)])
+@pytest.mark.parametrize(
+    "wrong", [np.full((3, 2), 1.5), np.full((3, 2), -0.5), np.full((3, 2), np.nan), np.zeros((3, 1)), np.zeros(3)]
+)
 def test_what_is_no_probability_of_the_same_segments_is_refused(wrong: np.ndarray):
     with pytest.raises(ValueError):
         Track("model", AudioVisual(np.zeros((3, 2)), wrong))
 
 
-def test_a_track_of_another_length_is_refused():
+@pytest.mark.parametrize(("duration", "events"), [(4.0, ("a", "b")), (3.0, ("a", "b", "c"))])
+def test_a_track_of_other_seconds_or_events_is_refused(duration: float, events: tuple[str, ...]):
+    track = Track("model", AudioVisual(np.zeros((3, 2)), np.zeros((3, 2))))
     with pytest.raises(ValueError, match="shape"):
-        ParsedVideo("clip", 4.0, ("a", "b"), (Track("model", AudioVisual(np.zeros((3, 2)), np.zeros((3, 2)))),))
+        ParsedVideo("clip", duration, events, (track,))

@@ -1,5 +1,7 @@
 """The page of one video, in a real Chromium."""
 
+import base64
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,27 @@ def page(tmp_path: Path, clip: Path) -> Path:
     media = Media(video_source(clip, path, 0), clip.name, strip_of(FRAMES), peaks_of(np.ones(9000), 1600, 5.5))
     write_video_page(path, tiny_parse(), media, "Random weights.")
     return path
+
+
+def test_a_page_holds_the_probabilities_of_each_modality_and_the_strip(tmp_path: Path):
+    write_video_page(
+        tmp_path / "page.html", tiny_parse(), Media(strip=strip_of(FRAMES), peaks=np.arange(5, dtype=np.uint8))
+    )
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert (data["duration"], data["segments"], data["threshold"]) == (5.5, 6, 0.5)
+    assert data["events"][:2] == ["Dog", "Acoustic guitar"]
+    assert base64.b64decode(data["peaks"]) == bytes([0, 1, 2, 3, 4])
+    assert [data["strip"][name] for name in ("count", "width", "height")] == [6, 128, 96]
+    (track,) = data["tracks"]
+    ends = {
+        name: np.frombuffer(base64.b64decode(track[name]), "<f4").reshape(6, 3)[5] for name in track if name != "name"
+    }
+    assert ends.keys() == {"audio", "visual", "audio_around", "visual_around"}
+    np.testing.assert_allclose(ends["audio"], [0.8, 0.95, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(ends["visual"], [0.2, 0.2, 0.75], rtol=1e-6)
+    np.testing.assert_allclose(ends["audio_around"], [1, 0.3, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(ends["visual_around"], [0.9, 0.9, 0.9], rtol=1e-6)
 
 
 def drawn(browser: Browser) -> str:
@@ -247,7 +270,7 @@ def test_the_tooltip_tells_the_probabilities_within_the_window(browser: Browser,
         "Dog",
         "0:05 to 0:05.5",
         "audible 0.800, in the video around 1.000",
-        "visible 0.200, in the video around 1.000",
+        "visible 0.200, in the video around 0.900",
     ]
     assert box["left"] >= 0 and box["right"] <= 390
 
