@@ -7,12 +7,15 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from utils.audio_visual import AudioVisual
+from utils.reporting.clip_figures import reliance_figure, scatter_figure
 from utils.reporting.figures import (
     COLOURS,
+    TRACK_COLOUR,
     TRUTH_COLOUR,
     PublishedPoint,
     Series,
@@ -42,6 +45,19 @@ def pixels(path: Path, colour: str) -> np.ndarray:
     return (np.abs(picture - np.array(to_rgb(colour))) < 0.005).all(axis=-1)
 
 
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that a test writes."""
+    figures, save = [], Figure.savefig
+
+    def savefig(figure: Figure, *args: object, **settings: object) -> None:
+        figures.append(figure)
+        save(figure, *args, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return figures
+
+
 def texts(figure) -> list[Text]:
     """Everything written, that is visible and not empty."""
     axes = figure.axes[0]
@@ -64,6 +80,25 @@ def test_the_truth_stands_above_the_prediction(tmp_path: Path):
         np.flatnonzero(pixels(tmp_path / "a.png", colour).sum(axis=1) > 300) for colour in (TRUTH_COLOUR, COLOURS[0])
     )
     assert len(truth_rows) and truth_rows.max() < predicted_rows.min()
+
+
+def test_bars_lie_where_the_events_are_audio_above_visual():
+    none = np.zeros((10, 1), dtype=bool)
+    audible, visible, heard = none.copy(), none.copy(), none.copy()
+    audible[0:3] = visible[5:9] = heard[2:4] = True
+    truth, predicted = Timeline("truth", AudioVisual(audible, visible)), Timeline("UWAV", AudioVisual(heard, none))
+    (axes,) = draw_timeline("t", ["dog"], truth, [predicted]).axes
+    bars = [
+        (path.vertices[:, 1].mean(), to_hex(bar.get_facecolor()).upper(), *path.vertices[:, 0][[0, 2]])
+        for bar in axes.collections
+        for path in bar.get_paths()
+    ]
+    found = [bar[1:] for bar in sorted(bars) if bar[1] != TRACK_COLOUR]  # downwards
+    assert found == [(TRUTH_COLOUR, 0, 3), (COLOURS[0], 2, 4), (TRUTH_COLOUR, 5, 9)]
+    heights = [bar[0] for bar in sorted(bars) if bar[1] != TRACK_COLOUR]
+    labels = {text.get_text(): text.xy[1] for text in axes.texts}
+    assert heights[0] < labels["audio"] < heights[1] < labels["visual"]
+    assert heights[2] < labels["visual"]
 
 
 def test_only_classes_of_truth_predictions_and_video_label_are_shown():
@@ -116,6 +151,57 @@ def test_the_confusion_matrix_is_coloured_by_share_and_empty_rows_are_grey(tmp_p
     full = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](1.0))
     cells = np.flatnonzero(pixels(tmp_path / "m.png", full).sum(axis=1) > 30)
     assert cells.max() - cells.min() > len(set(cells))  # both 5 of 5 and 50 of 50 are full, with a gap between
+
+
+def test_the_confusion_matrix_has_the_truth_in_rows_and_shares_of_its_row(tmp_path: Path, written: list[Figure]):
+    matrix = np.array([[120, 40, 0], [0, 2, 0], [1, 0, 199]])
+    confusion_matrix_figure(tmp_path / "m.png", matrix, ["x_1", "y"], "title", "clips")
+    axes = written[0].axes[0]
+    numbers = {tuple(map(int, text.get_position())): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert numbers == {  # by column and row
+        (0, 0): ("75", "white"),
+        (1, 0): ("25", "black"),
+        (1, 1): ("100", "white"),
+        (2, 2): ("100", "white"),  # 99.5; the half percent before it bears a number as well
+        (0, 2): ("0", "black"),
+    }
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x 1", "y", "background"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["x 1 (160)", "y (2)", "background (200)"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Prediction", "Truth (clips)")
+
+
+def test_curves_have_bands_of_one_standard_deviation_and_the_published_values(tmp_path: Path, written: list[Figure]):
+    series = Series("UWAV", [0.1, 1.0, 2.0], [60.0, 62.0, 61.0], [0.5, 0.2, None])
+    published = [PublishedPoint("best", 1.7, 61.5), PublishedPoint("low", None, 60.5)]
+    curve_figure(tmp_path / "c.png", [series], published, "α", "Type@AV (%)", "title")
+    (axes,) = written[0].axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines == {
+        "UWAV": [[0.1, 60.0], [1.0, 62.0], [2.0, 61.0]],
+        "best (published)": [[1.7, 61.5]],
+        "low (published)": [[0.0, 60.5], [1.0, 60.5]],  # across the axes
+    }
+    (band,) = axes.collections
+    corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
+    assert corners == {(0.1, 59.5), (0.1, 60.5), (1.0, 61.8), (1.0, 62.2), (2.0, 61.0)}
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("α", "Type@AV (%)", "title")
+
+
+def test_reliance_has_a_bar_for_each_modality_that_is_left_out(tmp_path: Path, written: list[Figure]):
+    reliance_figure(tmp_path / "r.png", [("Playing_Cello", 30.0, 5.0), ("Archery", 0.0, 60.0)], "title")
+    (axes,) = written[0].axes
+    bars = {group.get_label(): [bar.get_width() for bar in group] for group in axes.containers}
+    assert bars == {"without sound": [30.0, 0.0], "without picture": [5.0, 60.0]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Playing Cello", "Archery"]
+
+
+def test_maps_show_the_points_of_each_class(tmp_path: Path, written: list[Figure]):
+    points = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    scatter_figure(tmp_path / "s.png", {"PCA": points, "t-SNE": -points}, np.array([1, 0, 1]), ["a", "b", "c"], "title")
+    for axes, name, sign in zip(written[0].axes, ("PCA", "t-SNE"), (1, -1), strict=True):
+        shown = {of_class.get_label(): of_class.get_offsets().tolist() for of_class in axes.collections}
+        assert axes.get_title() == name
+        assert shown == {"a": (sign * points[[1]]).tolist(), "b": (sign * points[[0, 2]]).tolist()}
 
 
 def test_curves_show_runs_and_published_values(tmp_path: Path):

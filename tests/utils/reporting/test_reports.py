@@ -14,6 +14,7 @@ from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.method.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
 from utils.reporting import tables as reports
+from utils.reporting.classification import ClassifierRow, classifier_table
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
 from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table
 
@@ -74,6 +75,99 @@ def test_several_runs_give_mean_and_sample_standard_deviation():
 
 def test_a_single_run_has_no_standard_deviation():
     assert Cell.over_runs([50.0]) == Cell(50.0, None, 1)
+
+
+def table_of_two_rows() -> Table:
+    """One run with an empty cell, and three runs with a text; groups narrower and wider than their columns."""
+    columns = (
+        Column("A", "Segment-level"),
+        Column("V", "Segment-level"),
+        Column("A", "A very wide heading"),
+        Column("n", decimals=0),
+    )
+    one_run = (Cell(64.23), Cell(70.0), None, Cell(1200))
+    three_runs = (Cell.over_runs([9.0, 10.0, 11.0]), Cell.over_runs([50.0, 52.0, 57.0]), "none", Cell(7))
+    rows = (Row(("UWAV", "test"), one_run, "published"), Row(("UWAV", "val"), three_runs))
+    return Table("Scores", ("Method", "Split"), columns, rows, ("F-scores in percent.",))
+
+
+def test_text_has_every_number_below_its_heading():
+    assert reports.format_text(table_of_two_rows()).splitlines() == [
+        "Scores",
+        "",
+        "                          ----Segment-level-----   A very wide heading",
+        "Method            Split            A           V                     A      n",
+        "-----------------------------------------------------------------------------",
+        "UWAV (published)  test    64.2        70.0                               1200",
+        "UWAV (3 runs)     val     10.0 ± 1.0  53.0 ± 3.6                  none      7",
+        "",
+        "F-scores in percent.",
+        "Mean ± standard deviation over runs.",
+    ]
+
+
+def test_text_without_groups_has_one_line_of_headings():
+    row = Row(("a long name",), (Cell(1.0), Cell(-22.22)))
+    table = Table("Plain", ("Class",), (Column("x"), Column("y", decimals=2)), (row,))
+    assert reports.format_text(table).splitlines() == [
+        "Plain",
+        "",
+        "Class           x       y",
+        "-------------------------",
+        "a long name   1.0  -22.22",
+    ]
+
+
+def test_markdown_has_every_number_below_its_heading():
+    assert reports.format_markdown(table_of_two_rows()).splitlines() == [
+        "### Scores",
+        "",
+        "| Method | Split | Segment-level |  | A very wide heading |  |",
+        "|---|---|---:|---:|---:|---:|",
+        "|  |  | **A** | **V** | **A** | **n** |",
+        "| UWAV (published) | test | 64.2 | 70.0 |  | 1200 |",
+        "| UWAV (3 runs) | val | 10.0 ± 1.0 | 53.0 ± 3.6 | none | 7 |",
+        "",
+        "F-scores in percent.",
+        "",
+        "Mean ± standard deviation over runs.",
+    ]
+
+
+def test_csv_has_every_number_below_its_heading():
+    assert reports.format_csv(table_of_two_rows()).splitlines() == [
+        "Method,Split,Note,Runs,Segment-level A,Segment-level A std,Segment-level V,Segment-level V std,"
+        "A very wide heading A,n",
+        "UWAV,test,published,1,64.23,,70,,,1200",
+        "UWAV,val,,3,10,1,53,3.605551,none,7",  # variance ((50 - 53)² + (52 - 53)² + (57 - 53)²) / 2 = 13
+    ]
+
+
+def test_json_has_every_number_by_its_heading():
+    content = json.loads(reports.format_json(table_of_two_rows()))
+    assert content["notes"] == ["F-scores in percent.", "Mean ± standard deviation over runs."]
+    assert content["rows"] == [
+        {
+            "labels": {"Method": "UWAV", "Split": "test"},
+            "note": "published",
+            "values": {
+                "Segment-level A": {"mean": 64.23, "std": None, "runs": 1},
+                "Segment-level V": {"mean": 70, "std": None, "runs": 1},
+                "A very wide heading A": None,
+                "n": {"mean": 1200, "std": None, "runs": 1},
+            },
+        },
+        {
+            "labels": {"Method": "UWAV", "Split": "val"},
+            "note": "",
+            "values": {
+                "Segment-level A": {"mean": 10, "std": 1, "runs": 3},
+                "Segment-level V": {"mean": 53, "std": pytest.approx(13**0.5), "runs": 3},
+                "A very wide heading A": "none",
+                "n": {"mean": 7, "std": None, "runs": 1},
+            },
+        },
+    ]
 
 
 def test_text_is_laid_out_like_table_1():
@@ -146,25 +240,37 @@ def test_a_row_that_does_not_fit_its_table_is_refused():
 
 
 def test_per_class_scores_pool_the_counts_of_all_videos():
-    truth = torch.zeros(2, 4, 3, dtype=torch.bool)
-    truth[0, :3, 0] = True  # class 0: one event of three segments in video 0, two of one segment in video 1
-    truth[1, 0, 0] = truth[1, 2, 0] = True
-    predicted = torch.zeros_like(truth)
-    predicted[0, :2, 0] = True  # 2 of 3 segments: the event is hit (IoU 2/3)
-    predicted[1, 3, 0] = True  # a wrong segment
-    predicted[0, 0, 1] = True  # class 1 never occurs, but is predicted; class 2 is neither
-    nothing = torch.zeros_like(truth)
+    audible, visible, heard, seen = (torch.zeros(2, 4, 3, dtype=torch.bool) for _ in range(4))
+    audible[0, :3, 0] = True  # class 0: one event of three segments in video 0, two of one segment in video 1
+    audible[1, 0, 0] = audible[1, 2, 0] = True
+    heard[0, :2, 0] = True  # 2 of 3 segments: the event is hit (IoU 2/3)
+    heard[1, 3, 0] = True  # a wrong segment
+    heard[0, 0, 1] = True  # class 1 never occurs, but is predicted; class 2 is neither
+    visible[0, 2:, 0] = seen[0, 1:, 0] = True  # 2 of 3 segments again
     table = reports.per_class_scores(
-        AudioVisual(predicted, nothing), AudioVisual(truth, truth), ["x", "y", "z"], note="simulated features"
+        AudioVisual(heard, seen), AudioVisual(audible, visible), ["x", "y", "z"], note="simulated features"
     )
     values = {
         row.labels[0]: {c.full_name: cell and cell.mean for c, cell in zip(table.columns, row.cells, strict=True)}
         for row in table.rows
     }
-    assert values["x"]["Segment-level F A"] == pytest.approx(100 * 2 * 2 / (2 * 2 + 1 + 3))
-    assert values["x"]["Event-level F A"] == pytest.approx(100 * 2 * 1 / (2 * 1 + 1 + 2))
-    assert values["x"]["Segment-level F V"] == 0
-    assert (values["x"]["True segments AV"], values["x"]["True events A"], values["x"]["Videos V"]) == (5, 3, 2)
+    assert values["x"] == {
+        "Segment-level F A": pytest.approx(100 * 2 * 2 / (2 * 2 + 1 + 3)),
+        "Segment-level F V": pytest.approx(100 * 2 * 2 / (2 * 2 + 1 + 0)),
+        "Segment-level F AV": 0,  # truly in segment 2, predicted in segment 1
+        "True segments A": 5,
+        "True segments V": 2,
+        "True segments AV": 1,
+        "Event-level F A": pytest.approx(100 * 2 * 1 / (2 * 1 + 1 + 2)),
+        "Event-level F V": 100,
+        "Event-level F AV": 0,
+        "True events A": 3,
+        "True events V": 1,
+        "True events AV": 1,
+        "Videos A": 2,
+        "Videos V": 1,
+        "Videos AV": 1,
+    }
     assert values["y"]["Segment-level F A"] == 0 and values["y"]["True segments A"] == 0
     assert values["z"]["Segment-level F A"] is None and values["z"]["Event-level F AV"] is None
 
@@ -209,7 +315,30 @@ def test_per_class_accuracy_is_recall_and_its_total_the_data_sets_accuracy():
     assert accuracy["x"] == accuracy["background"] == pytest.approx(200 / 3)
     assert accuracy["y"] is None  # never true
     assert accuracy["all"] == pytest.approx(segment_accuracy(prediction, truth))
-    assert [cell.mean for cell in reports.confusion_table(matrix, ["x", "y", "z"]).rows[0].cells] == [2, 1, 0, 0]
+    counts = {row.labels[0]: [cell.mean for cell in row.cells[1:]] for row in table.rows}  # right, true, predicted
+    assert counts == {"x": [2, 3, 3], "y": [0, 0, 1], "z": [0, 0, 0], "background": [2, 3, 2], "all": [4, 6, 6]}
+
+
+def test_the_confusion_table_has_the_truth_in_rows():
+    table = reports.confusion_table(torch.tensor([[2, 1, 0], [0, 3, 0], [4, 0, 5]]), ["x", "y"])
+    assert [column.full_name for column in table.columns] == ["Predicted x", "Predicted y", "Predicted background"]
+    assert {row.labels[0]: [cell.mean for cell in row.cells] for row in table.rows} == {
+        "x": [2, 1, 0],
+        "y": [0, 3, 0],
+        "background": [4, 0, 5],
+    }
+
+
+def test_classifiers_stand_with_scores_and_millions_of_trained_and_of_all_parameters():
+    scores = [{"top1": 50.0, "top5": 80.0}, {"top1": 54.0, "top5": 82.0}]
+    row = ClassifierRow("LAVISH", "test", scores, trained=10_700_000, total=238_800_000)
+    table = classifier_table("UCF-101", {"top1": "top-1", "top5": "top-5"}, [row, ClassifierRow("ViT", "test", scores)])
+    assert reports.format_text(table).splitlines()[3:7] == [
+        "Model            Split        top-1       top-5   trained     all",
+        "-----------------------------------------------------------------",
+        "LAVISH (2 runs)  test    52.0 ± 2.8  81.0 ± 1.4     10.70  238.80",
+        "ViT (2 runs)     test    52.0 ± 2.8  81.0 ± 1.4",
+    ]
 
 
 def test_the_accuracy_table_sets_runs_beside_the_published_value():
