@@ -41,7 +41,7 @@ class VideoComparison:
     own_shape: tuple[int, ...]
     published_shape: tuple[int, ...]
     cosine: float  # mean over segments
-    scale: float  # length of the published rows over that of the own ones, mean over segments
+    scale: float  # length of the published rows over that of the own ones, median over segments
     offset: int  # by how many rows the published features come later than the own ones where both fit best
     cosine_at_offset: float
 
