@@ -11,7 +11,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from models.backbones.drawn_weights import draw_weights_of
-from models.image_transformers import set_trained, steps_of
+from models.image_transformers import ViTSteps, set_trained, steps_of
 from models.lavish import LavishAdapter, LavishNetwork, count_parameters
 
 
@@ -34,6 +34,29 @@ def inputs(batch: int = 2, num_frames: int = 3) -> tuple[torch.Tensor, torch.Ten
     generator = torch.Generator().manual_seed(1)
     frames = torch.randn(batch, num_frames, 3, 32, 32, generator=generator)
     return frames, torch.randn(batch, num_frames, 32, 32, generator=generator)
+
+
+@pytest.mark.parametrize("class_token", [True, False])
+@pytest.mark.parametrize("registers", [0, 2])
+@pytest.mark.parametrize("no_embed_class", [True, False])
+@pytest.mark.parametrize("positions", ["learn", "none"])
+def test_tokens_of_a_narrow_image_get_the_positions_that_timm_gives_them(
+    class_token: bool, registers: int, no_embed_class: bool, positions: str
+):
+    network = vit(
+        class_token=class_token,
+        reg_tokens=registers,
+        no_embed_class=no_embed_class,
+        pos_embed=positions,
+        global_pool="token" if class_token else "avg",
+    ).eval()
+    for name, parameter in network.named_parameters():
+        if name in ("cls_token", "reg_token", "pos_embed"):
+            torch.nn.init.normal_(parameter)
+    images = torch.randn(2, 3, 64, 16)  # as many patches as 32 x 32 has, so that no position is resized
+    with torch.no_grad():
+        expected = network._pos_embed(network.patch_embed.proj(images).flatten(2).transpose(1, 2))
+        torch.testing.assert_close(ViTSteps(network).embed(images), expected)
 
 
 def open_gates(network: LavishNetwork) -> None:
