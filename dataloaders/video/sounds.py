@@ -51,9 +51,8 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
 def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
     """(1001, 64) float32 of the samples [start, end)."""
     piece = np.zeros(min(end - start, CLAP_SAMPLES), np.float32)
-    inside = pcm[start : start + len(piece)] / np.float32(32767)
-    # To int16 and back, truncating, as laion-clap does: a sample may lose its last bit.
-    inside = (inside.clip(-1, 1) * np.float32(32767)).astype(np.int16) / np.float32(32767)
+    # laion-clap clips to [-1, 1] and truncates to 16 bits and back, which changes the sample -32768 alone.
+    inside = np.maximum(pcm[start : start + len(piece)], -32767) / np.float32(32767)
     piece[: len(inside)] = inside
     repeated = np.tile(piece, CLAP_SAMPLES // len(piece))
     sound = np.pad(np.pad(repeated, (0, CLAP_SAMPLES - len(repeated))), _CLAP_FFT // 2, mode="reflect")

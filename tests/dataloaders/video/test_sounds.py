@@ -48,7 +48,7 @@ def test_what_a_slice_of_clap_lacks_at_its_end_is_zeros_before_it_is_repeated(se
     assert heard.mean() == pytest.approx(seconds, abs=0.03)
 
 
-def test_clap_hears_silence_at_minus_a_hundred_decibels_and_twice_the_amplitude_six_higher():
+def test_silence_is_at_minus_a_hundred_decibels_for_clap_and_twice_the_amplitude_six_higher():
     silence = clap_mel(np.zeros(48_000, np.int16), np.array([[0, 48_000]]))
     np.testing.assert_allclose(silence, -100, atol=1e-4)
     quiet, loud = (clap_mel(tone(1000, 1, 48_000, a), np.array([[0, 48_000]])) for a in (0.25, 0.5))

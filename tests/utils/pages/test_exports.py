@@ -142,6 +142,7 @@ def test_elan_numbers_time_slots_and_annotations_from_1(tmp_path: Path):
     assert slots == list(zip(("ts1", "ts2", "ts3", "ts4", "ts5", "ts6", "ts7"), times, strict=True))
     numbers = [annotation.get("ANNOTATION_ID") for annotation in document.iter("ALIGNABLE_ANNOTATION")]
     assert numbers == ["a1", "a2", "a3", "a4", "a5"]
+    assert document.find("HEADER").attrib == {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"}
     last = document.find("HEADER/PROPERTY[@NAME='lastUsedAnnotationId']")
     assert last.text == "5"  # ELAN counts on from here
 
