@@ -13,6 +13,7 @@ import yaml
 import find_exchange
 import pseudo_label_generation
 import train_han
+from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch
 from dataloaders.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
 from dataloaders.datasets import LLP_FIXED_THRESHOLDS, load_annotations
@@ -335,6 +336,66 @@ def test_labels_that_both_modalities_lose_can_be_given_back():
     assert kept.labels.audio.int().tolist() == [[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
     assert kept.labels.visual.int().tolist() == [[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
     assert kept.without_partner == 3
+
+
+@pytest.fixture
+def three_videos() -> tuple[SplitAnnotations, Exchange]:
+    """Two classes: audio loses the first one's label of the first video, visual that and both labels of the second."""
+    labels = torch.tensor([[True, True], [True, False], [True, True]])
+    none = torch.zeros(3, 2, 2, dtype=torch.bool)
+    audible, visible = none.clone(), none.clone()
+    audible[0, 1, 1] = audible[1, 0, 0] = audible[2, :, :] = True  # the first class is not heard in the first video
+    visible[0, 0, 0] = True  # nothing else is seen
+    annotations = SplitAnnotations(
+        *("LLP", "train", ("Dog", "Car"), ("a", "b", "c"), ("a", "b", "c")),
+        lengths=torch.tensor([2, 2, 2]),
+        video_labels=labels,
+        labels=AudioVisual(audible.flatten(0, 1), visible.flatten(0, 1)),
+    )
+    left = AudioVisual(
+        torch.tensor([[False, True], [True, False], [True, True]]),
+        torch.tensor([[False, False], [True, False], [True, False]]),
+    )
+    return annotations, Exchange(left, 0)
+
+
+def test_the_report_of_an_exchange_counts_the_labels_that_each_modality_loses(three_videos):
+    annotations, exchange = three_videos
+    rates = AudioVisual(torch.tensor([0.5, 1.5]), torch.tensor([2.0, 0.25]))
+    table = find_exchange.cleaning_table(annotations, exchange, rates)
+    assert [column.full_name for column in table.columns] == [
+        "videos",
+        *("Audio removed (%)", "Audio error rate", "Visual removed (%)", "Visual error rate"),
+    ]
+    cells = {row.labels[0]: [cell.mean for cell in row.cells] for row in table.rows}
+    assert cells == {
+        "Dog": pytest.approx([3, 100 / 3, 0.5, 100 / 3, 2.0], rel=1e-6),
+        "Car": pytest.approx([2, 0, 1.5, 100, 0.25], rel=1e-6),
+    }
+
+
+def test_an_exchange_is_summarised_by_what_it_removes_and_by_how_much_of_it_is_truly_absent(three_videos):
+    annotations, exchange = three_videos
+    assert find_exchange.summarise(annotations, exchange, annotations, exchange) == {
+        **{"labels": 5, "removed_from_audio": 1, "removed_from_visual": 3, "removed_from_both": 1},
+        "val_audio_precision": 100,
+        "val_audio_recall": 100,
+        "val_visual_precision": pytest.approx(200 / 3),  # all but that of the first class in the first video
+        "val_visual_recall": 50,  # four labels are not seen: two of them in the last video and one in each other
+    }
+    nothing = Exchange(AudioVisual(annotations.video_labels, annotations.video_labels), 0)
+    assert find_exchange.agreement(annotations, nothing)["audio_precision"] == 100
+
+
+def test_labels_lost_by_both_modalities_are_given_back_on_request(llp_dir: Path, tmp_path: Path):
+    train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "4")
+    annotations = load_annotations("LLP", llp_dir, "train")
+    lost = annotations.video_labels
+    without = load_cleaned_labels(find(tmp_path), annotations).labels
+    lost = lost & ~without.audio & ~without.visual
+    assert lost.any()
+    given_back = load_cleaned_labels(find(tmp_path, "--keep_one_modality"), annotations).labels
+    assert torch.equal(given_back.audio, without.audio | lost) and torch.equal(given_back.visual, without.visual | lost)
 
 
 def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path):

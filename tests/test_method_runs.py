@@ -1,5 +1,6 @@
 """JoMoLD, CMPAE, LSLD, LEAP and CoLeaF from training to evaluation, at a size that takes seconds."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,10 +19,12 @@ from dataloaders.features import feature_path, text_features_path
 from dataloaders.noise_ratios import load_noise_ratios
 from dataloaders.pseudo_labels import load_pseudo_labels
 from dataloaders.subset_texts import NAMES_FILE, label_subsets, load_names, load_subset_texts, subset_text
+from models import HAN
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, newest
 from utils.cli.settings import read_args
 from utils.errors import InputError
+from utils.training.checkpoints import load_network
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--batch_size", "4", "--checkpoint_every", "1"]
 CPU = ["--device", "cpu"]
@@ -92,16 +95,38 @@ def test_methods_without_their_labels_say_what_to_run(tiny: Tiny, tmp_path: Path
             train_han.main(["--method", method, *flags])
 
 
-def test_noise_ratios_are_shares_of_labels(tiny: Tiny):
-    folder = newest(tiny.runs, "HAN_jomold_base_LLP_") / "LLP_Noise"
-    train = load_annotations("LLP", tiny.data, "train")
+def test_noise_ratios_equal_a_loop_over_videos_and_classes(tiny: Tiny):
+    """A label is noise below 0.6 (audio) or 1.8 (visual) of its class's mean; a visual target is 0.95 (JoMoLD)."""
+    run = newest(tiny.runs, "HAN_jomold_base_LLP_")
+    folder, train = run / "LLP_Noise", load_annotations("LLP", tiny.data, "train")
     ratios = load_noise_ratios(folder, "LLP", train.classes).ratios
-    counts = train.video_labels.sum(dim=0)
-    for of_modality in ratios:
-        noisy = of_modality * counts
-        torch.testing.assert_close(noisy, noisy.round(), rtol=0, atol=1e-5)
-        assert ((of_modality >= 0) & (of_modality <= 1)).all()
-    assert (folder / "noise_ratios.md").exists()
+    args = read_args(run / "args.yaml")
+    settings = {name: args[name] for name in ("num_heads", "pre_norm", "encoder_order", "cross_attention")}
+    model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, **settings).eval()
+    pooled = []  # (2, C) of each video
+    for feature_id in train.feature_ids:
+        arrays = [np.load(feature_path(tiny.data, name, feature_id)) for name in ("vggish", "res152", "r2plus1d_18")]
+        visual = np.concatenate([arrays[1].reshape(10, 8, -1).mean(axis=1), arrays[2]], axis=1)
+        with torch.inference_mode():
+            output = model(torch.tensor(arrays[0])[None], torch.tensor(visual)[None], False)
+        pooled.append(torch.cat([*output.modality_probs]).tolist())
+    means = np.mean(pooled, axis=0)
+    expected = np.zeros((2, 25))
+    for m, (target, limit) in enumerate(((1.0, 0.6), (0.95, 1.8))):
+        for c in range(25):
+            labelled = [n for n in range(len(pooled)) if train.video_labels[n, c]]
+            noisy = [n for n in labelled if pooled[n][m][c] * target < limit * means[m][c]]
+            expected[m, c] = len(noisy) / len(labelled) if labelled else 0
+    np.testing.assert_allclose(torch.stack([*ratios]), expected, atol=1e-6)
+    assert not np.array_equal(expected[0], expected[1])
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["audio_mean"] == pytest.approx(expected[0, :4].mean())  # of the four classes that occur
+    assert summary["visual_mean"] == pytest.approx(expected[1, :4].mean())
+    with open(folder / "noise_ratios.csv", newline="", encoding="utf-8") as file:
+        dog = list(csv.DictReader(file))[3]
+    assert (dog["Class"], int(dog["videos"])) == ("Dog", int(train.video_labels[:, 3].sum()))
+    assert float(dog["Noise ratio audio"]) == pytest.approx(expected[0, 3], abs=1e-6)
+    assert float(dog["Noise ratio visual"]) == pytest.approx(expected[1, 3], abs=1e-6)
 
 
 def test_language_labels_are_those_of_a_plain_loop(tiny: Tiny):
@@ -130,6 +155,30 @@ def test_visual_language_labels_are_probabilities_and_audio_ones_are_hard(tiny: 
     audio, visual = pseudo.logits.map(torch.sigmoid)
     assert torch.equal(audio, pseudo.labels.audio.float())
     assert ((visual > 0) & (visual < 1)).any() and torch.isfinite(visual).all()
+
+
+def test_visual_language_labels_are_softened_where_segments_with_and_without_them_overlap(tiny: Tiny):
+    """4 cosines of a label whose cosine some unlabelled segment exceeds, 0.4 cosines of such a segment (LSLD)."""
+    train = load_annotations("LLP", tiny.data, "train")
+    pseudo = load_pseudo_labels(newest(tiny.runs, "Language_LLP_") / "LLP_Dataset", train)
+    names = load_subset_texts(tiny.data, "clip").of(train.classes).numpy()
+    rows = np.concatenate([np.load(feature_path(tiny.data, "clip", feature_id)) for feature_id in train.feature_ids])
+    cosines = rows @ names.T / np.linalg.norm(rows, axis=1, keepdims=True)
+    labels, found = pseudo.labels.visual.numpy(), torch.sigmoid(pseudo.logits.visual).numpy()
+    kinds = set()
+    for c in range(25):
+        without = max(cosines[r, c] for r in range(len(rows)) if not labels[r, c])
+        with_label = min((cosines[r, c] for r in range(len(rows)) if labels[r, c]), default=np.inf)
+        for r in range(len(rows)):
+            label, cosine, expected = labels[r, c], cosines[r, c], float(labels[r, c])
+            if label and cosine < without and 0 < 4 * cosine < 1:
+                expected = 4 * cosine
+                kinds.add("kept")
+            if not label and cosine > with_label and 0 < 0.4 * cosine < 1:
+                expected = 0.4 * cosine
+                kinds.add("dropped")
+            assert found[r, c] == pytest.approx(expected, abs=1e-4)
+    assert kinds == {"kept", "dropped"}
 
 
 def test_class_gates_are_searched_with_the_checkpoint_of_the_named_epoch(tiny: Tiny):
