@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from tests.tiny_data import write_ave, write_llp, write_unav
 
@@ -23,3 +24,16 @@ def unav_dir(tmp_path: Path) -> Path:
 def ave_dir(tmp_path: Path) -> Path:
     """A tiny AVE folder of its own."""
     return write_ave(tmp_path / "data" / "AVE")
+
+
+@pytest.fixture
+def written_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that a test writes."""
+    figures, save = [], Figure.savefig
+
+    def savefig(figure: Figure, *args: object, **settings: object) -> None:
+        figures.append(figure)
+        save(figure, *args, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return figures

@@ -4,16 +4,26 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import to_hex
 
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.features import feature_path
+from dataloaders.llp import LLP_CLASSES
 from models import HAN, HANConfig
+from test_han import chosen_videos, draw_timelines
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, label, pretrain, train
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.training.checkpoints import save_checkpoint
+from utils.evaluation.predictions import load_predictions
+from utils.reporting.figures import COLOURS, TRUTH_COLOUR
+from utils.training.checkpoints import load_network, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 VISUAL_WIDTH = WIDTHS["res152"] + WIDTHS["r2plus1d_18"]
@@ -57,6 +67,56 @@ def test_per_class_scores_and_timelines_are_written(run, tmp_path):
         figures = list((logs / f"timelines_{split}").iterdir())
         assert len(figures) == 2
         assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
+
+
+def test_predictions_are_kept_beside_the_truth_of_the_annotations(run, llp_dir, tmp_path):
+    logs = evaluate(run, tmp_path / "logs", "--segment_threshold", "0.47", "--gate_threshold", "0.45")
+    kept = load_predictions(logs, "test")
+    model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
+    predicted, true = np.zeros((2, 2, 6, 10, 25), bool)
+    for n, sample_id in enumerate(kept.sample_ids):
+        arrays = [np.load(feature_path(llp_dir, name, sample_id[:11])) for name in ("vggish", "res152", "r2plus1d_18")]
+        visual = np.concatenate([arrays[1].reshape(10, 8, -1).mean(axis=1), arrays[2]], axis=1)
+        with torch.inference_mode():
+            output = model(torch.tensor(arrays[0])[None], torch.tensor(visual)[None])
+        for m, (modality, logits) in enumerate(zip(("audio", "visual"), output.logits, strict=True)):
+            predicted[m, n] = (logits[0].sigmoid() > 0.47) & (output.video_probs[0] > 0.45)
+            table = pd.read_csv(llp_dir / f"AVVP_eval_{modality}.csv", sep="\t", index_col="filename")
+            onset, offset, event = table.loc[sample_id]
+            true[m, n, onset:offset, LLP_CLASSES.index(event)] = True
+    assert 0 < predicted[0].sum() != predicted[1].sum() > 0
+    np.testing.assert_array_equal([*kept.events], predicted)
+    np.testing.assert_array_equal([*kept.truth], true)
+    per_class = pd.read_csv(logs / "per_class_test.csv")
+    assert per_class["True segments A"].tolist() == true[0].sum((0, 1)).tolist()
+    assert per_class["True segments V"].tolist() == true[1].sum((0, 1)).tolist()
+
+
+def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_lasts(tmp_path, written_figures):
+    ids, labels = ("a", "b"), torch.tensor([[True, False], [False, True]])
+    annotations = SplitAnnotations("LLP", "test", ("Dog", "Car"), ids, ids, torch.tensor([3, 2]), labels, None)
+    none = torch.zeros(2, 3, 2, dtype=torch.bool)
+    heard, truly_seen = none.clone(), none.clone()
+    heard[1, 0, 1] = truly_seen[1, :2, 1] = True
+    split = SimpleNamespace(annotations=annotations)
+    draw_timelines(tmp_path, split, AudioVisual(heard, none), AudioVisual(none, truly_seen), [1])
+    assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
+    (axes,) = written_figures[0].axes
+    assert axes.get_xlim() == (0, 2) and "Car" in [text.get_text() for text in axes.texts]  # no "Car*"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Truth", "Prediction"]
+    bars = {
+        to_hex(bar.get_facecolor()).upper(): path.vertices[:, 0].max()
+        for bar in axes.collections
+        for path in bar.get_paths()
+    }
+    assert bars[TRUTH_COLOUR] == 2 and bars[COLOURS[0]] == 1
+
+
+def test_videos_to_draw_are_spread_over_the_split_or_named():
+    ids = tuple("abcdefghijk")
+    assert chosen_videos(ids, (), 3) == [0, 5, 10]
+    assert chosen_videos(ids, (), 20) == list(range(11))
+    assert chosen_videos(ids, ("k", "c", "elsewhere"), 3) == [2, 10]
 
 
 def test_named_videos_are_drawn(run, tmp_path):

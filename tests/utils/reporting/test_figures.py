@@ -45,19 +45,6 @@ def pixels(path: Path, colour: str) -> np.ndarray:
     return (np.abs(picture - np.array(to_rgb(colour))) < 0.005).all(axis=-1)
 
 
-@pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that a test writes."""
-    figures, save = [], Figure.savefig
-
-    def savefig(figure: Figure, *args: object, **settings: object) -> None:
-        figures.append(figure)
-        save(figure, *args, **settings)
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    return figures
-
-
 def texts(figure) -> list[Text]:
     """Everything written, that is visible and not empty."""
     axes = figure.axes[0]
@@ -153,10 +140,12 @@ def test_the_confusion_matrix_is_coloured_by_share_and_empty_rows_are_grey(tmp_p
     assert cells.max() - cells.min() > len(set(cells))  # both 5 of 5 and 50 of 50 are full, with a gap between
 
 
-def test_the_confusion_matrix_has_the_truth_in_rows_and_shares_of_its_row(tmp_path: Path, written: list[Figure]):
+def test_the_confusion_matrix_has_the_truth_in_rows_and_shares_of_its_row(
+    tmp_path: Path, written_figures: list[Figure]
+):
     matrix = np.array([[120, 40, 0], [0, 2, 0], [1, 0, 199]])
     confusion_matrix_figure(tmp_path / "m.png", matrix, ["x_1", "y"], "title", "clips")
-    axes = written[0].axes[0]
+    axes = written_figures[0].axes[0]
     numbers = {tuple(map(int, text.get_position())): (text.get_text(), text.get_color()) for text in axes.texts}
     assert numbers == {  # by column and row
         (0, 0): ("75", "white"),
@@ -170,11 +159,13 @@ def test_the_confusion_matrix_has_the_truth_in_rows_and_shares_of_its_row(tmp_pa
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Prediction", "Truth (clips)")
 
 
-def test_curves_have_bands_of_one_standard_deviation_and_the_published_values(tmp_path: Path, written: list[Figure]):
+def test_curves_have_bands_of_one_standard_deviation_and_the_published_values(
+    tmp_path: Path, written_figures: list[Figure]
+):
     series = Series("UWAV", [0.1, 1.0, 2.0], [60.0, 62.0, 61.0], [0.5, 0.2, None])
     published = [PublishedPoint("best", 1.7, 61.5), PublishedPoint("low", None, 60.5)]
     curve_figure(tmp_path / "c.png", [series], published, "α", "Type@AV (%)", "title")
-    (axes,) = written[0].axes
+    (axes,) = written_figures[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
     assert lines == {
         "UWAV": [[0.1, 60.0], [1.0, 62.0], [2.0, 61.0]],
@@ -187,18 +178,18 @@ def test_curves_have_bands_of_one_standard_deviation_and_the_published_values(tm
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("α", "Type@AV (%)", "title")
 
 
-def test_reliance_has_a_bar_for_each_modality_that_is_left_out(tmp_path: Path, written: list[Figure]):
+def test_reliance_has_a_bar_for_each_modality_that_is_left_out(tmp_path: Path, written_figures: list[Figure]):
     reliance_figure(tmp_path / "r.png", [("Playing_Cello", 30.0, 5.0), ("Archery", 0.0, 60.0)], "title")
-    (axes,) = written[0].axes
+    (axes,) = written_figures[0].axes
     bars = {group.get_label(): [bar.get_width() for bar in group] for group in axes.containers}
     assert bars == {"without sound": [30.0, 0.0], "without picture": [5.0, 60.0]}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Playing Cello", "Archery"]
 
 
-def test_maps_show_the_points_of_each_class(tmp_path: Path, written: list[Figure]):
+def test_maps_show_the_points_of_each_class(tmp_path: Path, written_figures: list[Figure]):
     points = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
     scatter_figure(tmp_path / "s.png", {"PCA": points, "t-SNE": -points}, np.array([1, 0, 1]), ["a", "b", "c"], "title")
-    for axes, name, sign in zip(written[0].axes, ("PCA", "t-SNE"), (1, -1), strict=True):
+    for axes, name, sign in zip(written_figures[0].axes, ("PCA", "t-SNE"), (1, -1), strict=True):
         shown = {of_class.get_label(): of_class.get_offsets().tolist() for of_class in axes.collections}
         assert axes.get_title() == name
         assert shown == {"a": (sign * points[[1]]).tolist(), "b": (sign * points[[0, 2]]).tolist()}
