@@ -18,11 +18,14 @@ import parse_video
 from dataloaders.features import feature_path, read_segment_features, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.video.encoding import write_video
+from models import TemporalTransformer, TemporalTransformerConfig
+from models.pretrained import Description
 from tests.tiny_parsers import han_run, transformer_run
 from utils.audio_visual import AudioVisual
 from utils.cli.trained import export, open_run
 from utils.errors import InputError
 from utils.evaluation.windows import han_probs
+from utils.extraction.own_video import OwnFeatures
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -123,6 +126,37 @@ def test_named_events_leave_the_text_features_of_a_data_set_as_they_are(tmp_path
 def test_the_transformer_without_names_looks_for_what_it_was_trained_on(tmp_path: Path, clip: Path):
     content = parse(clip, transformer_run(tmp_path / "run"), tmp_path / "out")
     assert len(content["events"]) == 100
+
+
+def test_named_events_are_asked_for_without_the_thresholds_of_the_models_own_classes():
+    torch.manual_seed(0)
+    config = TemporalTransformerConfig(dim=16, num_heads=2, ffn_dim=24, num_layers=1)
+    model = TemporalTransformer(6, 7, 4, 5, config).eval()
+    model.description = Description(
+        "TemporalTransformer", audio_thresholds=(0.25, -0.5, None), visual_thresholds=(1.0, None, 2.0)
+    )
+    features = AudioVisual(torch.randn(5, 6), torch.randn(5, 7))
+    texts = AudioVisual(torch.randn(3, 4), torch.randn(3, 5))
+    audio, visual = (z[0].detach() for z in model(features.audio[None], features.visual[None], *texts).logits)
+    given = OwnFeatures(features, texts)
+    of_any = parse_video.parse(model, given, True, 60, 30).probs
+    torch.testing.assert_close(of_any.audio, audio.sigmoid())
+    torch.testing.assert_close(of_any.visual, visual.sigmoid())
+    of_classes = parse_video.parse(model, given, False, 60, 30).probs
+    infinite = torch.inf
+    torch.testing.assert_close(of_classes.audio, (audio - torch.tensor([0.25, -0.5, -infinite])).sigmoid())
+    torch.testing.assert_close(of_classes.visual, (visual - torch.tensor([1.0, -infinite, 2.0])).sigmoid())
+
+
+def test_han_sees_ten_segments_from_each_and_the_transformer_sixty_every_thirty(tmp_path: Path):
+    han, transformer = open_run(han_run(tmp_path / "han")), open_run(transformer_run(tmp_path / "transformer"))
+
+    def windows(model, *flags: str) -> tuple[int, int]:
+        return parse_video.windows_of(parse_video.build_parser().parse_args(["video.mp4", *flags]), model)
+
+    assert windows(han) == (10, 1) and windows(transformer) == (60, 30)
+    assert windows(han, "--stride", "5") == (10, 5) and windows(han, "--stride", "10") == (10, 10)
+    assert windows(transformer, "--window", "21") == (21, 10) and windows(transformer, "--window", "1") == (1, 1)
 
 
 def test_a_silent_film_is_parsed_and_says_so(tmp_path: Path):

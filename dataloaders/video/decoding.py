@@ -246,8 +246,10 @@ class _Sound:
         elif time - self.end > GAP_SECONDS:
             self._fill(time)
         self.end = time + frame.samples / frame.sample_rate
-        for rate, resampler in self.resamplers.items():
-            self.pieces[rate] += [piece.to_ndarray()[0] for piece in resampler.resample(frame)]
+        # The frame's own rate comes last: where nothing is to be converted, FFmpeg gives a frame whose channels have no
+        # names the layout "mono", and another resampler would refuse it.
+        for rate in sorted(self.resamplers, key=lambda rate: rate == frame.sample_rate):
+            self.pieces[rate] += [piece.to_ndarray()[0] for piece in self.resamplers[rate].resample(frame)]
 
     def _fill(self, time: float) -> None:
         """Silence from what there is to a time: packets may be missing, or damaged."""

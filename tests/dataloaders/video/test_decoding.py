@@ -13,6 +13,7 @@ import av
 
 from dataloaders.video.decoding import LARGEST_SHORTER_SIDE, decode_video
 from dataloaders.video.encoding import write_video
+from tests.utils.extraction.made_videos import write_wav
 from utils.errors import InputError
 
 SAMPLE = Path(__file__).parents[3].parent / "shared" / "samples"
@@ -354,12 +355,20 @@ def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Pa
 
 def test_sound_without_pictures_is_an_error_where_frames_are_wanted(tmp_path: Path):
     path = tmp_path / "sound.wav"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone(2, 16_000)[None], format="s16", layout="mono")
-        frame.sample_rate = 16_000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    write_wav(path, tone(2, 16_000), 16_000)
     with pytest.raises(InputError, match="no video track"):
         decode_video(path)
     assert len(decode_video(path, frame_rate=None, sample_rates=(16_000,)).sounds[16_000]) == 32_000
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+@pytest.mark.parametrize("wanted", [(16_000, 48_000), (48_000, 16_000)])
+def test_sound_that_has_one_of_the_wanted_rates_is_passed_on_and_resampled_to_the_other(
+    tmp_path: Path, rate: int, wanted: tuple[int, int]
+):
+    samples = tone(2, rate)
+    write_wav(tmp_path / "sound.wav", samples, rate)
+    sounds = decode_video(tmp_path / "sound.wav", frame_rate=None, sample_rates=wanted).sounds
+    np.testing.assert_array_equal(sounds[rate], samples)
+    (other,) = set(wanted) - {rate}
+    assert np.abs(sounds[other][200:-200] - tone(2, other)[200:-200]).max() < 50

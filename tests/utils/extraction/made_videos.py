@@ -1,7 +1,8 @@
-"""Short videos for tests of extraction."""
+"""Short videos and sounds for tests of extraction."""
 
 from pathlib import Path
 
+import av
 import numpy as np
 
 from dataloaders.video.encoding import write_video
@@ -24,3 +25,13 @@ def make_video(path: Path, seconds: float = 2, seed: int = 0, sound: bool = True
     path.parent.mkdir(parents=True, exist_ok=True)
     write_video(path, frames, rate, tone[None] if sound else None, SAMPLE_RATE)
     return path
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
+    """Mono, (L,) int16; the file does not name its channel."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -13,6 +13,7 @@ from transformers.audio_utils import mel_filter_bank
 from dataloaders.video.decoding import decode_video
 from dataloaders.video.encoding import write_video
 from dataloaders.video.sounds import clap_mel
+from tests.utils.extraction.made_videos import write_wav
 from utils.errors import InputError
 from utils.extraction.inputs import num_segments_of, read_inputs
 
@@ -86,6 +87,15 @@ def test_a_video_without_sound_is_silent_where_that_is_wanted_and_lacks_the_feat
     inputs = read_inputs(path, ["vggish", "clap", "res152"], 2, "centre")
     assert inputs.arrays.keys() == {"res152"}
     assert inputs.without == {"vggish": "no audio track", "clap": "no audio track"}
+
+
+def test_sound_alone_is_enough_for_features_of_sound_if_it_lasts_half_a_second(tmp_path: Path):
+    write_wav(tmp_path / "sound.wav", noise(2).astype(np.int16), 16_000)
+    arrays = read_inputs(tmp_path / "sound.wav", ["vggish", "clap"], None, "centre").arrays
+    assert arrays["vggish"].shape == (2, 96, 64) and arrays["clap"].shape == (2, 1001, 64)
+    write_wav(tmp_path / "short.wav", noise(0.4).astype(np.int16), 16_000)
+    with pytest.raises(InputError, match=r"0\.40 seconds"):
+        read_inputs(tmp_path / "short.wav", ["vggish", "clap"], None, "centre")
 
 
 def test_half_a_second_is_the_shortest_video(tmp_path: Path):

@@ -16,7 +16,7 @@ pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 import extract_features
 from dataloaders import provenance
 from dataloaders.features import FEATURES, feature_path, read_segment_features
-from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER, feature_note, record_extraction
+from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER, feature_note, read_extraction, record_extraction
 from dataloaders.video.encoding import write_video
 from dataloaders.video.sounds import clap_mel
 from tests.utils.extraction.made_videos import make_video
@@ -211,6 +211,22 @@ def test_text_features_have_a_row_for_each_event(tmp_path: Path):
         assert (
             tmp_path / folder / "event_feats/all_event_feats.txt"
         ).read_text() == "dog barking\ndog growling\nrain\n"
+
+
+@pytest.mark.parametrize(("dataset", "recipe"), [("LLP", "valor"), ("UnAV", "centre"), (None, "centre")])
+def test_the_recipe_of_a_data_set_is_that_of_its_published_features(
+    llp_dir: Path, unav_dir: Path, tmp_path: Path, dataset: str | None, recipe: str
+):
+    where = {
+        "LLP": ["--dataset", "LLP", "--annotations_dir", str(llp_dir), "--videos_dir", str(tmp_path)],
+        "UnAV": ["--dataset", "UnAV", "--annotations_dir", str(unav_dir), "--videos_dir", str(tmp_path)],
+        None: ["--videos", str(tmp_path / "absent.mp4")],
+    }[dataset]
+    flags = ["--output", str(tmp_path / "features"), "--random_weights", "small", "--features", "clip", "clap"]
+    with pytest.raises(SystemExit):  # there are no videos
+        extract_features.main([*where, *flags])
+    record = read_extraction(tmp_path / "features")
+    assert {name: record[name]["recipe"] for name in ("clip", "clap")} == {"clip": recipe, "clap": recipe}
 
 
 def test_absent_weights_are_named_with_where_to_get_them(videos_dir: Path, tmp_path: Path):

@@ -28,8 +28,11 @@ def test_the_prompts_are_those_of_the_papers():
     assert sentences_of("clap", ("dog barking",), "event_names", None) == ["This is the sound of dog barking"]
     assert sentences_of("clap", ("Dog Barking",), "valor", None) == ["This is a sound of dog barking"]
     assert sentences_of("clip", LLP_CLASSES, "event_names", "LLP")[5] == "A photo of Frying (food)"
-    valor = sentences_of("clap", LLP_CLASSES, "valor", "LLP")
-    assert len(valor) == len(LLP_CLASSES) and len(set(valor)) == len(valor)
+    assert sentences_of("clip", LLP_CLASSES, "valor", "LLP")[3] == "A photo of a dog."
+    assert sentences_of("clap", LLP_CLASSES, "valor", "LLP")[3] == "This is the sound of a dog barking."
+    for encoder in ("clip", "clap"):
+        valor = sentences_of(encoder, LLP_CLASSES, "valor", "LLP")
+        assert len(valor) == len(LLP_CLASSES) and len(set(valor)) == len(valor)
 
 
 @pytest.mark.parametrize(("dataset", "count"), [("LLP", 25), ("UnAV", 100), ("AVE", 28)])
@@ -52,6 +55,7 @@ def test_equal_words_have_equal_tokens_where_weights_are_drawn():
     assert token_ids.shape == mask.shape == (2, 8)
     assert mask.sum(1).tolist() == [8, 4]
     assert token_ids[0, 6] == token_ids[1, 2] and token_ids[1, 4:].tolist() == [1] * 4
+    assert token_ids[:, 0].tolist() == [0, 0] and token_ids[0, 7] == token_ids[1, 3] == 2  # first and last token
     assert hashed_words("clip")(["word " * 200])[0].shape == (1, 77)
 
 
@@ -95,3 +99,13 @@ def test_padding_does_not_change_text_features(encoder: str):
     among = text_features(network, tokenize, ["A photo of rain", "A photo of a dog that barks in the rain at night"])
     np.testing.assert_allclose(among[0], alone[0], atol=1e-5)
     assert torch.from_numpy(among).norm(dim=1).sub(1).abs().max() < 1e-5
+
+
+def test_more_sentences_than_the_encoder_takes_at_once_are_all_encoded_in_order():
+    network, tokenize = draw_network("clip", "small", 0), hashed_words("clip")
+    sentences = [f"A photo of event {number}" for number in range(70)]
+    features = text_features(network, tokenize, sentences)
+    assert features.shape == (70, 256)
+    for number in (0, 63, 64, 69):
+        alone = text_features(network, tokenize, sentences[number : number + 1])
+        np.testing.assert_allclose(features[number], alone[0], atol=1e-5)
