@@ -63,6 +63,24 @@ def test_spans_rebuild_the_events(tmp_path: Path):
         assert np.array_equal(rebuilt, audio + 2 * visual)
 
 
+def test_the_page_holds_every_videos_scores_in_percent_and_their_names(tmp_path: Path):
+    audible, visible = np.zeros((2, 1, 10, 2), bool)
+    audible[0, :4, 1] = visible[0, :4, 1] = True  # the prediction hears it all and sees nothing
+    events, truth = AudioVisual(audible, np.zeros_like(visible)), AudioVisual(audible, visible)
+    run = Predictions("LLP", "val", ("Speech", "Fire_alarm"), ("a_0_10",), events, truth)
+    write_timelines(tmp_path / "page.html", {"one": run}, warning="simulated features")
+    data = page_data(tmp_path / "page.html")
+    levels, names = ("Segment-level", "Event-level"), ("A", "V", "AV", "Type", "Event")
+    assert data["metrics"] == [f"{level} {name}" for level in levels for name in names]
+    found = {name: of_videos[0] for name, of_videos in zip(data["metrics"], data["tracks"][1]["scores"], strict=True)}
+    of_level = {"A": 100, "V": 0, "AV": 0, "Type": 33.33, "Event": 66.67}
+    assert found == {f"{level} {name}": of_level[name] for level in levels for name in names}
+    assert (data["title"], data["segments"], data["classes"]) == ("LLP val", 10, ["Speech", "Fire alarm"])
+    assert (data["warning"], data["notes"], data["videos"]) == ("simulated features", ["1 videos"], ["a_0_10"])
+    assert [(track["name"], track["letter"]) for track in data["tracks"]] == [("Truth", "T"), ("one", "A")]
+    assert data["tracks"][0]["spans"] == [[1, 3, 0, 4]] and data["tracks"][1]["spans"] == [[1, 1, 0, 4]]
+
+
 def test_runs_with_their_videos_in_another_order_are_aligned(tmp_path: Path):
     run = random_predictions(12)
     events, truth = (pair.map(lambda x: x[::-1]) for pair in (run.events, run.truth))
