@@ -53,6 +53,28 @@ def test_what_shapes_do_not_tell_survives_the_export(tmp_path: Path):
     assert torch.equal(again(audio, visual).video_probs, trained(audio, visual).video_probs)
 
 
+def test_a_run_says_what_it_was_trained_on_and_how_it_is_built(tmp_path: Path):
+    how = {"pre_norm": True, "encoder_order": "parallel", "cross_attention": False}
+    run = han_run(tmp_path / "run", num_classes=3, decoding="modality", **how)
+    (run / "data").mkdir()
+    (run / "data" / "simulation.yaml").touch()
+    network = open_run(run)
+    assert {name: getattr(network.config, name) for name in how} == how and network.config.num_heads == 2
+    assert network.description == Description(
+        network="HAN",
+        dataset="LLP",
+        classes=("Speech", "Car", "Cheering"),
+        audio_features=("vggish",),
+        visual_features=("res152", "r2plus1d_18"),
+        decoding="modality",
+        note="simulated features",
+    )
+    of_transformer = open_run(transformer_run(tmp_path / "transformer")).description
+    assert (of_transformer.network, of_transformer.dataset) == ("TemporalTransformer", "UnAV")
+    assert (of_transformer.audio_features, of_transformer.visual_features) == (("clap",), ("clip",))
+    assert len(of_transformer.classes) == 100 and of_transformer.note == ""
+
+
 def test_the_json_says_in_words_what_the_network_is(tmp_path: Path):
     export(open_run(han_run(tmp_path / "run")), tmp_path / "exported")
     content = json.loads((tmp_path / "exported" / "config.json").read_text())

@@ -234,6 +234,8 @@ def test_a_segment_row_among_full_rows_leaves_the_event_level_empty():
 def test_a_row_that_does_not_fit_its_table_is_refused():
     with pytest.raises(ValueError, match="2 cells"):
         Table("t", ("Method",), (Column("x"),), (Row(("a",), (Cell(1.0), Cell(2.0))),))
+    with pytest.raises(ValueError, match="2 labels"):
+        Table("t", ("Method",), (Column("x"),), (Row(("a", "b"), (Cell(1.0),)),))
 
 
 # ---- per class
