@@ -1,9 +1,11 @@
 """Extraction over many videos, with the small networks and drawn weights."""
 
 import csv
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +168,7 @@ def test_bad_videos_are_reported_and_stop_nothing(videos_dir: Path, tmp_path: Pa
 def test_shards_share_the_videos():
     videos = [Video(str(number), None) for number in range(10)]
     shards = [shard_of(videos, f"{k}/3") for k in (1, 2, 3)]
+    assert [video.feature_id for video in shards[0]] == ["0", "3", "6", "9"]
     assert [len(shard) for shard in shards] == [4, 3, 3]
     assert sorted((video for shard in shards for video in shard), key=lambda v: int(v.feature_id)) == videos
     for wrong in ("0/3", "4/3", "3", "a/b"):
@@ -425,3 +428,28 @@ def test_workers_of_ray_compute_on_the_device_that_is_named(tmp_path: Path, monk
         job = Job(["clip"], Source(tmp_path), tmp_path, "centre", "float32", 4, 1, False, device)
         ray_workers.ExtractionWorker(job)
     assert asked == ["cpu", "cuda"]  # which GPU is a worker's own is for Ray to say
+
+
+def test_a_worker_of_ray_writes_what_the_extraction_on_one_machine_writes(
+    videos_dir: Path, undisturbed: Path, tmp_path: Path
+):
+    source = Source(tmp_path, "small")
+    job = Job(["vggish", "clip"], source, tmp_path / "features", "centre", "float32", 4, 2, False, "cpu")
+    worker = ray_workers.ExtractionWorker(job)
+    silent = make_video(tmp_path / "silent.mp4", sound=False)
+    videos = [Video("video2", videos_dir / "video2.mp4"), Video("silent", silent), Video("absent", None)]
+    rows = worker({"video": [json.dumps(asdict(video), default=str) for video in videos]})
+    (outcome,) = map(json.loads, rows["outcome"])
+    assert (outcome["written"], outcome["already_there"], outcome["videos"]) == (2, 0, 3)
+    failures = {one["feature_id"]: (one["features"], one["reason"]) for one in outcome["failures"]}
+    assert failures == {
+        "silent": (["vggish"], "no audio track"),
+        "absent": (["vggish", "clip"], "no video file"),
+    }
+    for name in ("vggish", "clip"):
+        ours, theirs = (np.load(feature_path(folder, name, "video2")) for folder in (job.data_dir, undisturbed))
+        np.testing.assert_array_equal(ours, theirs)
+    silence = replace(job, silence_if_no_sound=True)
+    assert not json.loads(
+        ray_workers.ExtractionWorker(silence)({"video": [json.dumps(asdict(videos[1]), default=str)]})["outcome"][0]
+    )["failures"]

@@ -106,7 +106,7 @@ def test_text_has_every_number_below_its_heading():
     ]
 
 
-def test_text_without_groups_has_one_line_of_headings():
+def test_text_and_markdown_without_groups_have_one_line_of_headings():
     row = Row(("a long name",), (Cell(1.0), Cell(-22.22)))
     table = Table("Plain", ("Class",), (Column("x"), Column("y", decimals=2)), (row,))
     assert reports.format_text(table).splitlines() == [
@@ -115,6 +115,13 @@ def test_text_without_groups_has_one_line_of_headings():
         "Class           x       y",
         "-------------------------",
         "a long name   1.0  -22.22",
+    ]
+    assert reports.format_markdown(table).splitlines() == [
+        "### Plain",
+        "",
+        "| Class | x | y |",
+        "|---|---:|---:|",
+        "| a long name | 1.0 | -22.22 |",
     ]
 
 
