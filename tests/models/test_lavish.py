@@ -1,5 +1,7 @@
 """What holds for LAVISH's network beyond parity with the release."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from models.backbones.drawn_weights import draw_weights_of
 from models.image_transformers import ViTSteps, set_trained, steps_of
 from models.lavish import LavishAdapter, LavishNetwork, count_parameters
+from models.temporal_pooling import TemporalPooling
 
 
 def vit(**settings) -> VisionTransformer:
@@ -310,6 +313,15 @@ def test_only_adapters_and_head_are_trained_unless_norms_are_asked_for():
     assert names and all("norm" in name for name in names)
 
 
+def test_trained_parameters_are_those_of_adapters_and_head():
+    trained, total = count_parameters(LavishNetwork(vit(), num_classes=4, head_dim=9, reduction=4, num_tokens=3))
+    norms, products = 4 * 32 + 2 * 8 + 2 * 32, 2 * 32 * 8 // 2  # of one adapter of width 32 with 2 groups
+    adapter = 3 * 32 + 2 + norms + products
+    head = (64 * 9 + 9) + (9 * 4 + 4)
+    assert trained == 8 * adapter + head
+    assert total - trained == sum(p.numel() for p in vit().parameters())
+
+
 def test_every_adapter_gets_a_gradient_once_the_gates_are_open():
     network = LavishNetwork(vit(), num_classes=4, temporal="mean")
     open_gates(network)
@@ -363,6 +375,19 @@ def test_frames_are_encoded_apart_and_pooled():
     output = ordered(frames, spectrograms)
     assert output.logits.shape == (2, 4) and output.features.shape == (2, 256)
     assert not torch.allclose(output.logits, ordered(frames.flip(1), spectrograms.flip(1)).logits)
+
+
+def test_frames_are_averaged_with_the_transformers_positions_where_a_transformer_looks_at_them():
+    features = torch.randn(2, 5, 8, dtype=torch.float64)
+    torch.testing.assert_close(TemporalPooling(8, "mean")(features), features.sum(dim=1) / 5)
+    pooling = TemporalPooling(8, "transformer", width=8)
+    pooling.proj = pooling.encoder = torch.nn.Identity()
+    positions = torch.zeros(5, 8, dtype=torch.float64)
+    for t in range(5):
+        for i in range(4):
+            positions[t, 2 * i] = math.sin(t / 10_000 ** (2 * i / 8))
+            positions[t, 2 * i + 1] = math.cos(t / 10_000 ** (2 * i / 8))
+    torch.testing.assert_close(pooling(features), (features + positions).mean(dim=1), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])

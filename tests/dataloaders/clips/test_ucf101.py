@@ -7,7 +7,8 @@ import av
 import numpy as np
 import pytest
 
-from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101
+from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101, survey
+from dataloaders.simulation.clips import write_video
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
 
@@ -263,6 +264,37 @@ def test_a_damaged_survey_is_made_anew(folder: Path, damaged: bytes):
     table.write_bytes(damaged)
     load(folder)
     assert table.read_bytes() == whole
+
+
+def test_a_length_that_is_no_number_is_surveyed_again(folder: Path):
+    load(folder)
+    table = folder / "packed" / SURVEY_FILE
+    whole = table.read_text()
+    first, second, *others = whole.splitlines()
+    name, size, changed, _, sound = second.split(",")
+    table.write_text("\n".join([first, f"{name},{size},{changed},nan,{sound}", *others]) + "\n")
+    load(folder)
+    assert table.read_text() == whole
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_the_survey_finds_length_and_sound_of_every_container(tmp_path: Path, suffix: str):
+    for name, samples in (("mute", None), ("heard", np.zeros(32_000, np.int16))):
+        write_video(tmp_path / f"{name}{suffix}", np.zeros((20, 24, 24, 3), np.uint8), samples)
+    facts = survey({name: tmp_path / f"{name}{suffix}" for name in ("mute", "heard")}, tmp_path)
+    assert [facts[name].seconds for name in ("mute", "heard")] == pytest.approx([2, 2], abs=0.05)
+    assert (facts["mute"].has_sound, facts["heard"].has_sound) == (False, True)
+
+
+def test_a_file_without_a_video_track_is_named(folder: Path):
+    with av.open(folder / "videos/Drum/v_Drum_g02_c01.avi", "w", format="wav") as container:
+        audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    with pytest.raises(InputError, match=r"v_Drum_g02_c01\.avi \(no video track\)"):
+        load(folder)
 
 
 def test_a_file_that_cannot_be_opened_may_be_left_out(folder: Path, capsys):

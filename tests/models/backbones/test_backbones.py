@@ -1,8 +1,10 @@
 """The feature networks' optional backends and checkpoints."""
 
+import math
 import sys
 import types
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,8 @@ from transformers import CLIPConfig, CLIPModel
 from models.backbones.clap import from_laion_names
 from models.backbones.clip import CLIP
 from models.backbones.drawn_weights import draw_weights, draw_weights_of
+from models.backbones.resnets import r2plus1d_18_features, resnet152_features
+from models.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
 from utils.errors import InputError
 from utils.extraction import weights
 from utils.extraction.backends import OpenCLIP, load_laion_clap, load_open_clip
@@ -29,6 +33,87 @@ def test_drawn_weights_are_the_same_on_every_machine():
     torch.testing.assert_close(drawn["layer.weight"], expected, atol=1e-4, rtol=0)
     assert (drawn["norm.running_var"] >= 1).all()
     assert not torch.equal(drawn["layer.weight"], draw_weights({"layer.weight": (2, 3)}, seed=1)["layer.weight"])
+
+
+def test_drawn_weights_follow_the_published_formula():
+    def normal(name: str, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode()) + 2))
+
+    shapes = {"a.weight": (4, 3, 2), "a.bias": (5,), "n.weight": (5,), "n.running_mean": (5,), "n.running_var": (5,)}
+    x = {name: normal(name, *shape) for name, shape in shapes.items()} | {"scale": normal("scale")}
+    drawn = draw_weights(shapes | {"scale": ()}, seed=2)
+    expected = {
+        "a.weight": x["a.weight"] / math.sqrt(3 * 2),
+        "a.bias": 0.1 * x["a.bias"],
+        "n.weight": 1 + 0.1 * x["n.weight"],
+        "n.running_mean": 0.1 * x["n.running_mean"],
+        "n.running_var": 1 + 0.1 * x["n.running_var"].abs(),
+        "scale": 0.1 * x["scale"],
+    }
+    assert drawn.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(drawn[name], values, rtol=1e-6, atol=0)
+
+
+def test_parameters_and_running_statistics_of_a_network_are_drawn_and_other_buffers_stay():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    network.register_buffer("mask", torch.ones(2))
+    draw_weights_of(network, seed=1)
+    state = network.state_dict()
+    drawn = draw_weights({name: x.shape for name, x in state.items() if x.is_floating_point()}, seed=1)
+    assert state["mask"].tolist() == [1, 1] and state["1.num_batches_tracked"] == 0
+    assert all(torch.equal(state[name], drawn[name]) for name in drawn if name != "mask")
+
+
+def test_networks_of_pictures_end_before_their_classifiers():
+    with torch.device("meta"):
+        pictures, clips = torch.empty(2, 3, 224, 224), torch.empty(2, 3, 8, 112, 112)
+        assert resnet152_features().eval()(pictures).shape == (2, 2048)
+        assert r2plus1d_18_features().eval()(clips).shape == (2, 512)
+
+
+def test_clip_without_weights_is_vit_l_14():
+    with torch.device("meta"):
+        network = CLIP()
+        assert network(torch.empty(2, 3, 224, 224)).shape == (2, 768)
+    assert sum(p.numel() for p in network.parameters()) == 427_616_513  # as OpenAI's
+
+
+@torch.inference_mode()
+def test_clips_features_are_the_projections_of_transformers_at_unit_length():
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = tower | {"bos_token_id": 98, "eos_token_id": 99, "vocab_size": 100}
+    theirs = CLIPModel(CLIPConfig(projection_dim=8, vision_config=tower | {"patch_size": 112}, text_config=text)).eval()
+    draw_weights_of(theirs)
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    token_ids, mask = torch.tensor([[98, 5, 99], [98, 99, 99]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    output = theirs(input_ids=token_ids, attention_mask=mask, pixel_values=images)
+    ours = CLIP(theirs)
+    torch.testing.assert_close(ours(images), output.image_embeds, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours.text(token_ids, mask), output.text_embeds, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours(images).norm(dim=-1), torch.ones(2))
+
+
+SMALL_INPUTS = {
+    "vggish": (SmallVGGish, (96, 64), 128),
+    "res152": (small_image_network, (3, 224, 224), 256),
+    "r2plus1d_18": (small_clip_network, (3, 8, 112, 112), 256),
+    "clip": (small_clip, (3, 224, 224), 256),
+    "clap": (small_clap, (1001, 64), 256),
+}
+
+
+@pytest.mark.parametrize(("make", "shape", "dim"), SMALL_INPUTS.values(), ids=SMALL_INPUTS)
+@torch.inference_mode()
+def test_small_networks_take_the_inputs_of_those_they_stand_for_and_tell_them_apart(make, shape, dim: int):
+    network = make().eval()
+    draw_weights_of(network)
+    inputs = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    inputs[1] = inputs[1] * 0.1 + 1
+    features = network(inputs)
+    assert features.shape == (3, dim)
+    similar = torch.nn.functional.cosine_similarity(features[0], features[1], dim=0)
+    assert similar < 0.99 and torch.allclose(network(inputs[:1]), features[:1], atol=1e-5)
 
 
 def test_laion_names_become_those_of_transformers():

@@ -16,6 +16,7 @@ from models.lavish import LavishNetwork
 from tests.tiny_clips import write_tiny_ucf
 from train_classifier import Settings
 from utils.cli.clips import (
+    CLIP_DATASETS,
     clip_batches,
     learned_from,
     make_clip_network,
@@ -249,10 +250,13 @@ def test_switches_of_the_network_reach_it(setting: str):
     assert (off.checkpoint_blocks, on.checkpoint_blocks) == (False, setting == "checkpoint_blocks")
 
 
-def test_the_older_baseline_is_made_with_its_fusion():
-    settings = settings_with(model="i3d_soundnet", backbone_weights="random", fusion="concatenation")
+@pytest.mark.parametrize("train_backbone", [False, True])
+def test_the_older_baseline_is_made_with_its_fusion(train_backbone: bool):
+    settings = settings_with(
+        model="i3d_soundnet", backbone_weights="random", fusion="concatenation", train_backbone=train_backbone
+    )
     network = make_clip_network(settings, 3)
-    assert network.classifier.weight.shape == (3, 512) and network.frozen
+    assert network.classifier.weight.shape == (3, 512) and network.frozen != train_backbone
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +272,34 @@ def test_opened_clips_of_ucf101_carry_sound_unless_silence_is_wanted(folder: Pat
     assert {split.num_clips for split in with_sound[0].splits.values()} == {4, 8} and len(with_sound[1].row_of) == 16
     assert len(with_silent[1].row_of) == 24
     assert len(list(tmp_path.glob("*/*/pack.json"))) == 2  # clips with silent ones lie apart
+
+
+def test_pieces_and_folds_of_ucf101_are_those_of_the_settings(tmp_path: Path):
+    folder = write_tiny_ucf(tmp_path / "ucf", seconds=3.3, clips=1)
+    (folder / "lists/trainlist03.txt").write_text("Clap/v_Clap_g02_c01.avi 1\n")
+    (folder / "lists/testlist03.txt").write_text("Clap/v_Clap_g01_c01.avi\n")
+
+    def opened(**changes: object) -> tuple[ClipData, Path]:
+        data = settings_with(annotations_dir=folder / "lists", **changes).data
+        return CLIP_DATASETS["UCF101"].open(data, folder, tmp_path)
+
+    clips, pieces = opened(fold=3), opened(fold=3, pieces=True)
+    assert [source.name for source in clips[0].sources] == ["Clap/v_Clap_g01_c01", "Clap/v_Clap_g02_c01"]
+    assert [source.name for source in pieces[0].sources] == ["Clap/v_Clap_g01_c01_0", "Clap/v_Clap_g02_c01_0"]
+    assert (clips[1], pieces[1]) == (tmp_path / "clips", tmp_path / "pieces")
+    (folder / "videos/Clap/v_Clap_g01_c01.avi").unlink()
+    with pytest.raises(InputError, match="without a file"):
+        opened(fold=1)
+    assert len(opened(fold=1, allow_missing=True)[0].sources) == 7
+
+
+def test_annotations_of_ave_may_lie_elsewhere_than_its_videos(tmp_path: Path):
+    line = "Bark&AAAAAAAAAAA&good&0&10"
+    (tmp_path / "lists").mkdir()
+    for name in ("Annotations", "trainSet", "valSet", "testSet"):
+        (tmp_path / f"lists/{name}.txt").write_text(line + "\n")
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/AAAAAAAAAAA.mp4").touch()
+    settings = settings_with("AVE", annotations_dir=tmp_path / "lists").data
+    data, packed_dir = CLIP_DATASETS["AVE"].open(settings, tmp_path, tmp_path / "packed")
+    assert data.splits["test"].num_clips == 1 and packed_dir == tmp_path / "packed/AVE"
