@@ -180,8 +180,6 @@ class _Picture(Generic[Kept]):
         length = whole if whole > 0 else min(1.0, self.seconds_a_frame * self.rate)
         ahead = position - len(self.frames)
         until = ahead + length
-        if ahead < 0 < until:
-            ahead = 0.0
         if until < -1.1:
             return 0, 0
         if until <= 1.1:

@@ -92,9 +92,7 @@ def _mel(hertz: np.ndarray | float) -> np.ndarray:
 def _vggish_mel_bands() -> np.ndarray:
     """(257, 64) float32: 125 to 7500 Hz, triangles that are straight in mel; the bin of 0 Hz counts nowhere."""
     bins = _mel(np.linspace(0, VGGISH_RATE / 2, _VGGISH_FFT // 2 + 1))
-    bands = _triangles(bins, np.linspace(_mel(125), _mel(7500), 64 + 2))
-    bands[0] = 0
-    return bands
+    return _triangles(bins, np.linspace(_mel(125), _mel(7500), 64 + 2))
 
 
 @cache

@@ -91,6 +91,18 @@ FFMPEG = {
         8,
         [0, 1, 3, 3, 4, 5, 6, 8, 8, 8, 9, 10, 11, 12, 12, 13, 14, 15, 15, 15, 16, 17, 18, 19],
     ),
+    "sixteenths at 20": (
+        [n / 16 for n in [0, 1, 11, 15, 18, 20, 24, 26, 27, 29, 32, 35, 39, 42, 44, 46]],
+        16,
+        20,
+        np.repeat(range(16), [1, 12, 6, 4, 2, 5, 2, 2, 2, 4, 4, 5, 4, 2, 2, 3]).tolist(),
+    ),
+    "hundredths": (
+        [n / 100 for n in [0, 30, 32, 36, 66, 96, 100, 102, 132, 142, 172, 174, 184, 234]],
+        14,
+        8,
+        np.repeat(range(14), [2, 1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1, 4, 1]).tolist(),
+    ),
 }
 
 
@@ -192,14 +204,55 @@ def test_a_gap_in_the_sound_is_silence_and_shifts_nothing(path: Path):
         assert loudness(pcm[int(start * 16_000) : int(end * 16_000)]) > 6000
 
 
-def write_pieces(path: Path, pieces: Sequence[tuple[float, np.ndarray]]) -> None:
+@pytest.mark.parametrize(
+    ("shown", "wanted", "copies"),
+    [  # 25ths of a second at which frames are shown, frames a second, how often `ffmpeg -r` (5.1) repeats each
+        (
+            [0, 1, 2, 3, 23, 43, 46, 47, 48, 49, 51, 58, 60, 61, 62, 69],
+            10,
+            [1, 1, 1, 6, 8, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+        ),
+        (
+            [0, 1, 3, 4, 24, 27, 29, 31, 38, 41, 42, 54, 66, 106, 118, 119],
+            10,
+            [1, 1, 1, 6, 1, 1, 1, 3, 1, 1, 4, 5, 16, 5, 1, 5],
+        ),
+        (
+            [0, 7, 14, 34, 35, 75, 76, 77, 117, 157, 158, 159, 160, 161, 181, 188],
+            8,
+            [2, 2, 6, 1, 12, 1, 1, 12, 13, 1, 1, 1, 0, 4, 3, 2],
+        ),
+    ],
+)
+def test_where_frames_are_missing_the_one_before_is_repeated_as_by_ffmpeg(
+    tmp_path: Path, shown: list[int], wanted: float, copies: list[int]
+):
+    path = tmp_path / "clip.ts"  # every frame declares that it lasts a 25th of a second
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg2video", rate=25, options={"qscale": "1"})
+        video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
+        video.codec_context.gop_size, video.codec_context.time_base = 1, Fraction(1, 25)
+        for number, time in enumerate(shown):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 8 + 15 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    decoded = decode_video(path, frame_rate=wanted)
+    numbers = [round((frame.mean() - 8) / 15) for frame in decoded.frames]
+    assert numbers == np.repeat(np.arange(len(shown)), copies).tolist()
+    np.testing.assert_allclose(decoded.times, np.array(shown)[numbers] / 25, atol=1e-4)
+
+
+def write_pieces(path: Path, pieces: Sequence[tuple[float, np.ndarray]], start: float = 0.0) -> None:
     """Two seconds of pictures, and uncompressed sound at 16 kHz that begins at these times, into a Matroska file."""
     with av.open(path, "w") as container:
         video = container.add_stream("mpeg4", rate=10)
         video.height, video.width, video.pix_fmt = 32, 48, "yuv420p"
         audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
-        for image in clock(2, 10):
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for number, image in enumerate(clock(2, 10)):
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            picture.pts, picture.time_base = round(10 * start) + number, Fraction(1, 10)
+            container.mux(video.encode(picture))
         container.mux(video.encode(None))
         for time, samples in pieces:
             for start in range(0, len(samples), 800):
@@ -235,6 +288,26 @@ def test_sound_is_its_samples_with_silence_of_the_right_length_where_there_are_n
     np.testing.assert_array_equal(pcm, np.concatenate([before, pieces[0], between, pieces[1]]))
 
 
+def test_a_clock_that_does_not_start_at_zero_changes_nothing(tmp_path: Path):
+    for name, start in (("zero", 0.0), ("later", 5.0)):
+        write_pieces(tmp_path / f"{name}.mkv", [(start + 0.25, noise(1.0))], start)
+    lost = 6  # seconds: Matroska declares the last time on its clock as its length
+    zero, later = (
+        decode_video(tmp_path / f"{name}.mkv", 8, (16_000,), lost_seconds=lost) for name in ("zero", "later")
+    )
+    np.testing.assert_allclose(later.times, zero.times, atol=1e-3)
+    assert later.times[0] == 0 and later.duration == pytest.approx(2, abs=0.01)
+    np.testing.assert_array_equal(np.stack(later.frames), np.stack(zero.frames))
+    np.testing.assert_array_equal(later.sounds[16_000], zero.sounds[16_000])
+
+
+def test_sound_that_outlasts_the_pictures_is_whole_and_no_damage_where_only_pictures_are_wanted(tmp_path: Path):
+    write_pieces(tmp_path / "clip.mkv", [(0.0, noise(4.0))])
+    with_sound, alone = (decode_video(tmp_path / "clip.mkv", sample_rates=rates) for rates in ((16_000,), ()))
+    np.testing.assert_array_equal(with_sound.sounds[16_000], noise(4.0))
+    assert with_sound.duration == alone.duration == pytest.approx(2, abs=0.01)
+
+
 @pytest.mark.parametrize("kind", ["audio", "video"])
 def test_damaged_packets_are_passed_over(path: Path, kind: str):
     half_silent = tone(4)
@@ -259,7 +332,7 @@ def test_a_file_that_lasts_too_long_is_refused_before_it_is_decoded(path: Path):
     never = lambda image: pytest.fail("it decoded a frame")  # noqa: E731
     with pytest.raises(InputError, match=r"a video of 3\.0 seconds"):
         decode_video(path, keep=never, longest=2)
-    assert decode_video(path, longest=3.1).frames
+    assert decode_video(path, longest=3.0).frames
 
 
 def test_without_an_audio_track_there_are_no_waveforms(path: Path):
@@ -316,6 +389,13 @@ def test_frames_that_are_not_wanted_are_counted_and_not_kept(path: Path):
     assert len(seen) == len(set(kept))
 
 
+def test_a_frame_that_is_shown_twice_is_converted_once(path: Path):
+    write_video(path, clock(2, 3), 3)
+    seen = []
+    decoded = decode_video(path, keep=lambda image: seen.append(1) or len(seen))
+    assert decoded.frames == [1, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4, 5, 5, 5, 6, 6] and len(seen) == 6
+
+
 def test_zero_bytes_are_an_error(path: Path):
     path.touch()
     with pytest.raises(InputError, match="zero bytes"):
@@ -349,8 +429,9 @@ def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Pa
     assert data < index
     middle = data + (index - data) // 2
     path.write_bytes(content[:middle] + bytes(index - middle) + content[index:])  # the second half is overwritten
-    with pytest.raises(InputError, match=r"damaged file: \d.\d of 5.\d seconds"):
-        decode_video(path, sample_rates=(16_000,))
+    for frame_rate in (8, None):  # None: sound alone
+        with pytest.raises(InputError, match=r"damaged file: \d.\d of 5.\d seconds"):
+            decode_video(path, frame_rate, sample_rates=(16_000,))
 
 
 def test_sound_without_pictures_is_an_error_where_frames_are_wanted(tmp_path: Path):
