@@ -289,12 +289,11 @@ def test_sound_is_its_samples_with_silence_of_the_right_length_where_there_are_n
 
 
 def test_a_clock_that_does_not_start_at_zero_changes_nothing(tmp_path: Path):
-    for name, start in (("zero", 0.0), ("later", 5.0)):
-        write_pieces(tmp_path / f"{name}.mkv", [(start + 0.25, noise(1.0))], start)
+    files = [tmp_path / "zero.mkv", tmp_path / "later.mkv"]
+    for file, start in zip(files, (0.0, 5.0), strict=True):
+        write_pieces(file, [(start + 0.25, noise(1.0))], start)
     lost = 6  # seconds: Matroska declares the last time on its clock as its length
-    zero, later = (
-        decode_video(tmp_path / f"{name}.mkv", 8, (16_000,), lost_seconds=lost) for name in ("zero", "later")
-    )
+    zero, later = (decode_video(file, sample_rates=(16_000,), lost_seconds=lost) for file in files)
     np.testing.assert_allclose(later.times, zero.times, atol=1e-3)
     assert later.times[0] == 0 and later.duration == pytest.approx(2, abs=0.01)
     np.testing.assert_array_equal(np.stack(later.frames), np.stack(zero.frames))

@@ -13,9 +13,9 @@ import torch
 
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
-from transformers import CLIPConfig, CLIPModel
+from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
-from models.backbones.clap import from_laion_names
+from models.backbones.clap import from_laion_names, load_laion_state
 from models.backbones.clip import CLIP
 from models.backbones.drawn_weights import draw_weights, draw_weights_of
 from models.backbones.resnets import r2plus1d_18_features, resnet152_features
@@ -39,7 +39,7 @@ def test_drawn_weights_follow_the_published_formula():
     def normal(name: str, *shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode()) + 2))
 
-    shapes = {"a.weight": (4, 3, 2), "a.bias": (5,), "n.weight": (5,), "n.running_mean": (5,), "n.running_var": (5,)}
+    shapes = {"a.weight": (4, 3, 2), "a.bias": (5,), "n.weight": (5,), "n.running_mean": (5,), "n.running_var": (50,)}
     x = {name: normal(name, *shape) for name, shape in shapes.items()} | {"scale": normal("scale")}
     drawn = draw_weights(shapes | {"scale": ()}, seed=2)
     expected = {
@@ -139,6 +139,24 @@ def test_laion_names_become_those_of_transformers():
         "text_projection.linear2.bias",
     }
     torch.testing.assert_close(converted[f"{block}.attention.self.key.weight"], qkv[2:4])
+
+
+def test_laion_weights_that_are_missing_unknown_or_of_another_shape_are_refused():
+    tower = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    audio = tower | {"patch_embeds_hidden_size": 8, "depths": [1], "num_attention_heads": [1]}
+    network = ClapModel(ClapConfig(text_config=tower | {"vocab_size": 9}, audio_config=audio))
+    state = {name: torch.zeros_like(x) for name, x in network.state_dict().items()}
+    load_laion_state(network, state)
+    assert not any(p.any() for p in network.parameters())
+    name = "text_projection.linear1.bias"
+    others = {
+        "lacks 1 weights": {key: x for key, x in state.items() if key != name},
+        "has unknown 1 weights": state | {"text_projection.linear9.bias": torch.zeros(2)},
+        "has other shapes of 1 weights": state | {name: torch.zeros(2)},
+    }
+    for message, other in others.items():
+        with pytest.raises(ValueError, match=message):
+            load_laion_state(network, other)
 
 
 def small_open_clip():
