@@ -288,6 +288,16 @@ def test_sound_is_its_samples_with_silence_of_the_right_length_where_there_are_n
     np.testing.assert_array_equal(pcm, np.concatenate([before, pieces[0], between, pieces[1]]))
 
 
+def test_resampled_sound_keeps_its_last_samples_before_a_gap_and_at_the_end(tmp_path: Path):
+    loud = np.full(8_000, 10_000, np.int16)
+    write_pieces(tmp_path / "clip.mkv", [(0.0, loud), (1.0, loud)])
+    pcm = decode_video(tmp_path / "clip.mkv", sample_rates=(44_100,)).sounds[44_100]
+    assert len(pcm) == pytest.approx(1.5 * 44_100, abs=1)
+    heard = (pcm > 5_000).astype(int)
+    np.testing.assert_allclose(np.flatnonzero(np.diff(heard)), [22_050, 44_100], atol=4)  # where it ends and begins
+    assert heard[-4:].all()
+
+
 def test_a_clock_that_does_not_start_at_zero_changes_nothing(tmp_path: Path):
     files = [tmp_path / "zero.mkv", tmp_path / "later.mkv"]
     for file, start in zip(files, (0.0, 5.0), strict=True):

@@ -52,7 +52,7 @@ def random_image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
 
 
-SHAPES = [(240, 320), (320, 240), (257, 300), (300, 257), (100, 333), (224, 224), (31, 17)]
+SHAPES = [(240, 322), (320, 240), (257, 300), (300, 257), (100, 333), (224, 224), (31, 17)]
 
 
 @pytest.mark.parametrize(("height", "width"), SHAPES)

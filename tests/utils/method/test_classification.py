@@ -5,7 +5,13 @@ import math
 import torch
 import torch.nn.functional as F
 
-from utils.method.classification import binary_cross_entropy_of_softmax, cross_entropy, label_confusion, top_k_accuracy
+from utils.method.classification import (
+    LOSSES,
+    binary_cross_entropy_of_softmax,
+    cross_entropy,
+    label_confusion,
+    top_k_accuracy,
+)
 
 
 def test_the_binary_loss_is_that_of_softmax_probabilities_against_one_hot_labels():
@@ -47,3 +53,12 @@ def test_every_second_of_every_clip_counts_in_accuracy_and_confusion():
     assert [top_k_accuracy(logits, labels, k) for k in (1, 2, 3)] == [50.0, 100.0, 100.0]
     matrix = label_confusion(logits.argmax(-1), labels, 4)
     assert matrix.tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_losses_are_found_by_the_names_of_the_flag():
+    logits, labels = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([0])
+    probabilities = logits.softmax(dim=-1)
+    assert LOSSES.keys() == {"cross_entropy", "binary"}
+    torch.testing.assert_close(LOSSES["cross_entropy"](logits, labels), -probabilities[0, 0].log())
+    expected = F.binary_cross_entropy(probabilities, torch.tensor([[1.0, 0.0, 0.0]]))
+    torch.testing.assert_close(LOSSES["binary"](logits, labels), expected)
