@@ -196,24 +196,44 @@ def test_a_reference_guides_only_labels_that_it_is_sure_of():
     torch.testing.assert_close(guided, torch.tensor([[0.9, 0.3, 0.05, 0.05 * 0.9 + 0.95 * 0.3]]))
 
 
+@pytest.mark.parametrize(("modality", "low", "high"), [("audio", 0.1, 0.8), ("visual", 0.4, 0.6)])
+def test_a_reference_is_sure_from_the_thresholds_of_its_modality_on(modality: str, low: float, high: float):
+    reference = torch.tensor([[low, low + 0.01, high - 0.01, high]])
+    anchor, targets = torch.full((1, 4), 0.25, requires_grad=True), torch.ones(1, 4)
+    guided = guided_probs(anchor, reference, targets, WEIGHTS._asdict()[modality].confident)
+    torch.testing.assert_close(guided, torch.tensor([[low, 0.25, 0.25, high]]))
+    assert not guided.requires_grad
+
+
 def test_a_video_weighs_by_the_share_of_events_that_one_modality_has_alone():
-    audio = torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.1, 0.1]])
-    visual = torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.1, 0.5]])
+    audio = torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.1, 0.5], [0.9, 0.1, 0.1]])
+    visual = torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.1, 0.5], [0.1, 0.1, 0.1]])
     shares = unimodal_shares(AudioVisual(audio, visual))
-    assert shares.audio.tolist() == [0.5, 0.0] and shares.visual.tolist() == [0.0, 1.0]
+    assert shares.audio.tolist() == [0.5, 0.0, 1.0] and shares.visual.tolist() == [0.0, 0.5, 0.0]
 
 
 def reference(seed: int) -> ReferenceOutput:
     return ReferenceOutput(drawn(B, C, seed=seed), drawn(B, C, seed=seed + 1), drawn(B, T, D, seed=seed + 2))
 
 
-def test_a_reference_learns_alone_for_three_epochs_and_then_from_the_anchor_too():
-    own, targets, anchor = reference(20), video_labels(), drawn(B, C, seed=30)
-    early = asymmetric_loss(own.probs, targets) + 1.2 * asymmetric_loss(own.token_probs, targets)
-    later = 0.5 * asymmetric_loss(own.probs, targets) + 0.001 * asymmetric_loss(own.token_probs, targets)
-    later = later + 0.5 * asymmetric_loss(own.probs, targets * (anchor >= 0.5))
+@pytest.mark.parametrize(
+    ("modality", "early_tokens", "tokens", "reaches"), [("audio", 1.2, 0.001, 0.5), ("visual", 1.0, 0.0, 0.6)]
+)
+def test_a_reference_learns_alone_for_three_epochs_and_then_from_the_anchor_too(
+    modality: str, early_tokens: float, tokens: float, reaches: float
+):
+    own, targets, anchor = reference(20), torch.ones(B, C), drawn(B, C, seed=30)
+    anchor[0, 0] = reaches
+    early = asymmetric_loss(own.probs, targets) + early_tokens * asymmetric_loss(own.token_probs, targets)
+    later = 0.5 * asymmetric_loss(own.probs, targets) + tokens * asymmetric_loss(own.token_probs, targets)
+    later = later + 0.5 * asymmetric_loss(own.probs, targets * (anchor >= reaches))
     for epoch, expected in ((1, early), (3, early), (4, later)):
-        torch.testing.assert_close(reference_loss(own, targets, anchor, WEIGHTS.audio, epoch), expected)
+        loss = reference_loss(own, targets, anchor, WEIGHTS._asdict()[modality], epoch)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_both_references_are_trained_by_the_sum_of_their_losses():
+    own, targets, anchor = reference(20), video_labels(), drawn(B, C, seed=30)
     both = reference_losses(AudioVisual(own, own), AudioVisual(targets, targets), AudioVisual(anchor, anchor), 4)
     torch.testing.assert_close(both["total"], both["audio_reference"] + both["visual_reference"])
 
@@ -236,3 +256,8 @@ def test_the_asymmetric_loss_forgives_probabilities_below_its_margin():
     probs = torch.tensor([0.03, 0.5])
     loss = asymmetric_loss(probs, torch.zeros(2))
     assert loss.item() == pytest.approx(-0.45 * math.log(0.55), rel=1e-5)
+
+
+def test_the_asymmetric_loss_of_a_missed_event_is_finite():
+    loss = asymmetric_loss(torch.zeros(1), torch.ones(1))
+    assert loss.item() == pytest.approx(-math.log(1e-8), rel=1e-6)
