@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cmpae import CMPAE
-from models.coleaf import ReferenceNetwork
+from models.coleaf import CoLeaF
 from models.han import HAN, HANConfig, HANLayer
 from models.layers import MultiheadAttention
 from models.mm_pyramid import QueryNormLayer
@@ -112,12 +112,13 @@ def test_cmpae_drops_a_fifth_of_the_context_of_absence_and_half_of_the_visual_fe
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("drops_pooling", "kept"), [(False, 1.0), (True, 0.5)])
+@pytest.mark.parametrize(("modality", "kept"), [("audio", 1.0), ("visual", 0.5)])
 def test_a_reference_of_coleaf_drops_half_before_its_classifier_and_the_visual_one_before_pooling_too(
-    drops_pooling: bool, kept: float
+    modality: str, kept: float
 ):
-    model = scaling(ReferenceNetwork(3, [4], HANConfig(**SIZES), drops_pooling))
-    output = model(segments(2, 5, 4))
+    networks = scaling(CoLeaF(3, 4, (6, 5), HANConfig(**SIZES)))
+    model = {"audio": networks.audio_reference, "visual": networks.visual_reference}[modality]
+    output = model(segments(2, 5, {"audio": 4, "visual": 11}[modality]))
     weights = torch.softmax(model.fc_frame_att(kept * output.features), dim=1)
     expected = (weights * torch.sigmoid(model.fc_prob(0.5 * output.features))).sum(dim=1)
     torch.testing.assert_close(output.probs, expected)

@@ -42,6 +42,17 @@ def test_dropout_is_off_in_evaluation():
     assert FastDropout(0.9).eval()(x) is x
 
 
+def test_dropout_takes_sixteen_random_bits_an_element_and_no_more():
+    x, p = torch.ones(1_000_004), 0.3
+    torch.manual_seed(0)
+    out, next_number = FastDropout(p).train()(x), torch.rand(1)
+    torch.manual_seed(0)
+    words = torch.empty(250_001, dtype=torch.int64).random_(-(2**63), None)  # four elements each
+    kept = words.view(torch.int16).int() + 2**15 >= 19661  # 0.3 · 65536, rounded
+    assert torch.equal(out > 0, kept)
+    assert torch.equal(next_number, torch.rand(1))
+
+
 def test_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match="below 1"):
         FastDropout(1.0)
@@ -68,6 +79,18 @@ def test_attention_with_dropout_has_the_right_mean(kind):
         expected = layer.eval()(x, x)
         mean = layer.train()(x.expand(20_000, 5, 8), x.expand(20_000, 5, 8)).mean(0, keepdim=True)
     torch.testing.assert_close(mean, expected, atol=0.02, rtol=0)
+    assert not torch.equal(layer(x, x), layer(x, x))
+
+
+@pytest.mark.parametrize("kind", [MultiheadAttention, FastMultiheadAttention])
+def test_attention_starts_with_the_weights_that_pytorch_s_starts_with(kind):
+    torch.manual_seed(0)
+    theirs = nn.MultiheadAttention(16, 4).state_dict()
+    torch.manual_seed(0)
+    ours = kind(16, 4).state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        assert torch.equal(ours[name], weight), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

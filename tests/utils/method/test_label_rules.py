@@ -88,6 +88,11 @@ def test_the_last_smaller_batch_weighs_as_much_as_the_others():
     assert mean_of_batches(probs.split(4)).item() == 0.5
 
 
+def test_a_label_at_the_limit_of_its_class_is_no_noise():
+    probs, labels = torch.tensor([[0.5], [0.25]]), torch.ones(2, 1, dtype=torch.bool)
+    assert noise_ratios(probs, torch.ones(2, 1), torch.tensor([0.25]), labels, limit=2.0).item() == 0.5
+
+
 def test_a_segment_keeps_the_labels_of_its_nearest_text_as_in_a_plain_loop():
     draw = torch.Generator().manual_seed(0)
     subsets = [(1,), (3,), (1, 3), ()]
