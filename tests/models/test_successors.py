@@ -236,6 +236,16 @@ def test_coleaf_parses_by_its_anchor_alone():
 
 
 @torch.no_grad()
+def test_coleaf_s_anchor_parses_without_cross_attention_where_asked():
+    model = seeded(CoLeaF, 3, *WIDTHS, SMALL)
+    audio, visual = videos()
+    alone = model(audio, visual, with_cross_attention=False)
+    other = model(audio, torch.zeros_like(visual), with_cross_attention=False)
+    assert torch.equal(alone.features.audio, other.features.audio)
+    assert not torch.allclose(alone.features.audio, model(audio, visual).features.audio)
+
+
+@torch.no_grad()
 def test_a_reference_network_sees_its_own_modality_alone_and_its_tokens_start_equal():
     model = seeded(CoLeaF, 3, *WIDTHS, SMALL)
     for network, features in zip((model.audio_reference, model.visual_reference), videos(), strict=True):
