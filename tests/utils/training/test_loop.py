@@ -1,0 +1,131 @@
+"""The training loop on a network of one layer, beside PyTorch's optimiser called by hand."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from utils.method.objectives import Losses, Moment
+from utils.training.loop import Recipe, Saving, fit
+from utils.training.schedule import cosine_learning_rate
+
+RECIPE = Recipe(num_epochs=3, batch_size=4, lr=0.1, lr_min=0.02, warmup_epochs=2, weight_decay=0.1, clip_norm=0.05)
+
+
+class Numbers:
+    """Seven inputs in order, whatever the seed, and which seeds and epochs they were asked for."""
+
+    device = torch.device("cpu")
+    inputs = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    num_videos = len(inputs)
+
+    def __init__(self):
+        self.asked: list[tuple[int, int]] = []
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+        self.asked.append((seed, epoch))
+        for start in range(0, 7, 4):  # parts lie within a batch
+            yield from self.inputs[start : start + 4].split(batch_size)
+
+    def check_features(self) -> None:
+        pass
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+
+
+def run(model: nn.Module, run_dir: Path, recipe: Recipe, scores: list[float], **arguments: object):
+    """Train; returns the progress, every moment of a step, and the data."""
+    moments: list[Moment] = []
+    data, remaining = Numbers(), iter(scores)
+
+    def losses(batch: Tensor, moment: Moment) -> Iterator[Losses]:
+        assert model.training and torch.is_grad_enabled()
+        moments.append(moment)
+        yield {"total": model(batch).square().mean()}
+
+    def validate() -> dict[str, float]:
+        assert not model.training and torch.is_inference_mode_enabled()
+        return {"score": next(remaining)}
+
+    log = logging.getLogger("test")
+    return fit(model, data, losses, validate, recipe, "score", run_dir, log, **arguments), moments, data
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("name", ["adamw", "adam"])
+def test_steps_are_pytorch_s_on_whole_batches_however_many_parts_these_have(tmp_path: Path, accumulate: int, name: str):
+    ours, theirs = network(), network()
+    recipe = replace(RECIPE, optimizer=name, accumulate=accumulate, betas=(0.6, 0.9), eps=1e-3)
+    progress, moments, data = run(ours, tmp_path, recipe, [0, 0, 0], lr_factors={"1.": 0.5})
+    groups = [{"params": theirs[0].parameters()}, {"params": theirs[1].parameters()}]
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
+    optimizer = kind(groups, lr=0.1, betas=(0.6, 0.9), eps=1e-3, weight_decay=0.1)
+    for epoch, lr in enumerate((0.05, 0.1, 0.02)):
+        optimizer.param_groups[0]["lr"], optimizer.param_groups[1]["lr"] = lr, lr / 2
+        totals, norms = [], []
+        for batch in data.inputs.split(4):
+            loss = theirs(batch).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            norms.append(nn.utils.clip_grad_norm_(theirs.parameters(), 0.05).item())
+            optimizer.step()
+            totals.append(loss.item())
+        history = progress.history[epoch]
+        assert history["total"] == pytest.approx(sum(totals) / 2, rel=1e-4)
+        assert history["gradient_norm"] == pytest.approx(sum(norms) / 2, rel=1e-4)
+        assert history["learning_rate"] == pytest.approx(lr)
+    for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
+    parts = {1: [0, 1], 2: [0, 0, 1, 1], 4: [0, 0, 0, 0, 1, 1, 1]}[accumulate]
+    assert moments == [Moment(epoch, step) for epoch in (1, 2, 3) for step in parts]
+    assert data.asked == [(20000, 1), (20000, 2), (20000, 3)]
+
+
+def test_the_first_of_equal_scores_is_the_best_and_its_weights_are_kept(tmp_path: Path):
+    model, kept = network(), []
+
+    class Remembered(nn.Sequential):
+        def eval(self):
+            kept.append({name: weight.clone() for name, weight in self.state_dict().items()})
+            return super().eval()
+
+    progress, _, _ = run(Remembered(*model), tmp_path, RECIPE, [1.0, 5.0, 5.0])
+    assert (progress.epoch, progress.best_epoch, progress.best_score) == (3, 2, 5.0)
+    best = torch.load(tmp_path / "checkpoints/checkpoint_best.pt", weights_only=True)
+    assert all(torch.equal(best[name], weight) for name, weight in kept[1].items())
+
+
+def test_training_stops_after_as_many_epochs_without_a_better_score_as_its_patience(tmp_path: Path):
+    recipe = replace(RECIPE, num_epochs=9, patience=2)
+    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.5, 2.0, 9.0])
+    assert (progress.epoch, progress.best_epoch) == (4, 2)
+
+
+def test_checkpoints_are_kept_every_so_many_epochs_and_the_last_state_at_the_end(tmp_path: Path):
+    run(network(), tmp_path, RECIPE, [3.0, 2.0, 1.0], saving=Saving(checkpoint_every=2, save_every=2))
+    kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {"checkpoint_best.pt", "checkpoint_epoch_002.pt", "last.pt"}
+    assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["epoch"] == 3
+
+
+def test_weights_that_need_no_gradient_stay_as_they_are(tmp_path: Path):
+    model = network()
+    model[0].requires_grad_(False)
+    before = model[0].weight.clone()
+    run(model, tmp_path, RECIPE, [0, 0, 0])
+    assert torch.equal(model[0].weight, before)
+
+
+def test_the_cosine_begins_at_the_end_of_the_warm_up_and_ends_with_the_last_epoch():
+    assert [cosine_learning_rate(epoch, 2, 1, 0.1, 0.02) for epoch in (1, 2)] == pytest.approx([0.1, 0.02])
+    assert cosine_learning_rate(2, 2, 2, 0.1, 0.02) == pytest.approx(0.1)  # nothing but the warm-up
+    for epoch in (0, 3):
+        with pytest.raises(ValueError, match="outside"):
+            cosine_learning_rate(epoch, 2, 1, 0.1, 0.02)
