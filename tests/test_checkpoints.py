@@ -33,7 +33,14 @@ def refused(path, message: str, network=HAN, expected=None, **settings) -> None:
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("variant", [{}, {"num_proj_layers": 2, "num_mmil_layers": 3, "pre_norm": True}])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"num_proj_layers": 2, "num_mmil_layers": 3, "pre_norm": True},
+        {"num_proj_layers": 2, "num_mmil_layers": 2, "proj_hidden_dim": 7, "mmil_hidden_dim": 9},
+    ],
+)
 def test_network_is_rebuilt_from_its_shapes(tmp_path, variant):
     model = han(**variant).eval()
     save_checkpoint(model.state_dict(), tmp_path / "han.pt")

@@ -4,6 +4,7 @@ The cases are those of `tests/test_reference_cases.py`; there the losses are cal
 them together from a batch, so that a threshold, a frequency or a label of the wrong modality is found.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.batches import Batch, SegmentPseudoLabels
-from models import HANOutput
+from models import HANOutput, TemporalTransformerOutput
 from tests.test_reference_cases import (
     Case,
     assert_equal_to_rounding,
@@ -134,3 +135,21 @@ def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segmen
     assert (partners.sort(dim=1).values == torch.arange(6)).all()
     shares = torch.nn.functional.one_hot(partners, 6).double().mean(dim=0)  # of each partner of each segment
     torch.testing.assert_close(shares, torch.full((6, 6), 1 / 6).double(), atol=0.04, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("mask", "weight", "segments", "positive", "negative"), [(None, 5, 2, 5, 7), ([[True, False]], 3, 1, 3, 1)]
+)
+def test_stage_1_weighs_segments_of_classes_that_occur_and_leaves_out_padding(
+    mask: list[list[bool]] | None, weight: float, segments: int, positive: int, negative: int
+):
+    """Every probability is 1/4; the first of two classes occurs in the first of two segments, and weighs in both."""
+    labels = torch.tensor([[[True, False], [False, False]]])
+    zeros = AudioVisual(*torch.zeros(2, 1, 2, 2))
+    mask = None if mask is None else torch.tensor(mask)
+    batch = Batch(torch.arange(1), zeros, mask, None, None, AudioVisual(labels, labels), None)
+    losses = objectives.temporal_transformer_losses(
+        TemporalTransformerOutput(zeros), batch, objectives.TemporalTransformerLosses(occurring_weight=weight)
+    )
+    expected = -(positive * math.log(0.25) + negative * math.log(0.75)) / (2 * segments)
+    assert losses["total"].item() == pytest.approx(expected, rel=1e-6)
