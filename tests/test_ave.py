@@ -88,7 +88,7 @@ def test_the_best_pair_of_thresholds_is_that_of_a_literal_search(seed: int, grou
         assert search.accuracy[3].isnan()  # no video of this class
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", range(8))
 def test_thresholds_that_are_searched_apart_are_each_the_best_while_the_other_modality_is_active(seed: int):
     problem = random_problem(seed)
     search = accuracy_thresholds(AudioVisual(*problem[:2]), *problem[2:], jointly=False, num_candidates=9)
@@ -99,6 +99,17 @@ def test_thresholds_that_are_searched_apart_are_each_the_best_while_the_other_mo
             right = {c: sum((z > c + 1e-9) == y for z, y in zip(own, labels, strict=True)) for c in candidates(own, 9)}
             assert threshold == pytest.approx(max(right, key=right.__getitem__))  # the first of the best
         assert_accuracy(values, found, search.accuracy[k].item())
+
+
+def test_logits_that_are_all_alike_can_all_be_positive_or_all_background():
+    logits = AudioVisual(*torch.full((2, 2, 6, 2), 3.0))
+    video_labels = torch.eye(2).bool()
+    labels = video_labels.unsqueeze(1).expand(2, 6, 2) & torch.tensor([True, False])  # class 1 never lasts
+    for jointly in (True, False):
+        search = accuracy_thresholds(logits, labels, video_labels, jointly=jointly)
+        assert search.accuracy.tolist() == [1, 1]
+        assert max(search.thresholds.audio[0], search.thresholds.visual[0]) < 3
+        assert max(search.thresholds.audio[1], search.thresholds.visual[1]) == 3
 
 
 def test_searching_together_is_never_worse_than_apart():

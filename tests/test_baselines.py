@@ -327,6 +327,16 @@ def test_a_class_that_is_never_missed_keeps_its_labels():
     assert normalized_error_rates(torch.ones(2, 2), labels).tolist() == [1, 1]  # nothing is missed at all
 
 
+def test_probabilities_of_just_one_half_are_not_missed():
+    labels = torch.tensor([[True, True], [True, True]])
+    rates = normalized_error_rates(torch.tensor([[0.5, 0.4], [0.4, 0.4]]), labels)
+    assert rates.tolist() == pytest.approx([0.5 / 0.75, 1 / 0.75])
+    low, half = torch.tensor([[0.3]]), torch.tensor([[0.4]])  # of a rate of 0.8
+    of_rate = AudioVisual(torch.tensor([0.8]), torch.tensor([0.8]))
+    found = [absent_labels(AudioVisual(*pair), of_rate).item() for pair in ((low, low), (half, low), (low, half))]
+    assert found == [True, False, False]
+
+
 def test_labels_that_both_modalities_lose_can_be_given_back():
     # Labels 0 to 3 are removed from both, from audio, from visual, from neither; class 4 is no label, video 1 has none.
     labels = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()

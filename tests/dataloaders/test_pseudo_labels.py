@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.llp import load_split
 from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, npy_stems, save_pseudo_labels
+from dataloaders.subsets import Subset
 from tests.tiny_runs import assert_same_weights, label, pretrain, train
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -98,6 +99,25 @@ def test_subset_of_videos_is_taken_in_its_own_order(pseudo, annotations, tmp_pat
     assert loaded.sample_ids == subset.sample_ids
     assert torch.equal(loaded.logits.audio[:10], pseudo.logits.audio[50:60])
     assert torch.equal(loaded.logits.audio[10:], pseudo.logits.audio[20:30])
+
+
+def test_a_run_on_fewer_classes_takes_the_first_ones(pseudo, annotations, tmp_path):
+    save_pseudo_labels(pseudo, tmp_path / "train.safetensors")
+    part = Subset(num_classes=2).annotations(annotations)
+    loaded = load_pseudo_labels(tmp_path, part)
+    rows = annotations.video_labels[:, :2].any(dim=1).repeat_interleave(10)
+    assert loaded.classes == annotations.classes[:2]
+    for m in range(2):
+        assert torch.equal(loaded.logits[m], pseudo.logits[m][rows, :2])
+        assert torch.equal(loaded.labels[m], pseudo.labels[m][rows, :2])
+        assert torch.equal(loaded.thresholds[m], pseudo.thresholds[m][:2])
+
+
+def test_videos_of_other_lengths_are_refused(pseudo, annotations, tmp_path):
+    lengths = pseudo.lengths.clone()
+    lengths[3:5] += torch.tensor([1, -1])
+    save_pseudo_labels(dataclasses.replace(pseudo, lengths=lengths), tmp_path / "train.safetensors")
+    refused(tmp_path, annotations, "videos of other lengths")
 
 
 def test_class_frequencies_are_shares_of_all_segments(pseudo):

@@ -128,24 +128,24 @@ def test_thresholds_of_parsing_are_searched_in_each_modality_and_class(caplog: p
     assert agnostic.audio.tolist() == [5.5] * 4 and agnostic.visual.tolist() == [21.5] * 4
 
 
-@pytest.mark.parametrize(("jointly", "audio"), [(True, -6 / 98), (False, 6)])
+@pytest.mark.parametrize(("jointly", "audio"), [(True, [-6 / 98, 2 - 2 / 98, -6 / 98]), (False, [6, 4, 6])])
 def test_thresholds_of_localisation_are_searched_together_or_apart(
-    jointly: bool, audio: float, caplog: pytest.LogCaptureFixture
+    jointly: bool, audio: list[float], caplog: pytest.LogCaptureFixture
 ):
-    # In video 0 the event is visible in one second, where it is quieter than the background: heard alone, silence is
-    # best. The 100 candidates of a class are a 98th of its logits' range apart, and begin one step below them.
-    of_video = AudioVisual(torch.tensor([[0.0, 5, 6], [2, 3, 4]]), torch.tensor([[9.0, 0, 1], [4, 3, 2]]))
+    # The event of either video lasts one second, in which it is seen, but quieter than the background: of the audio
+    # alone, silence is best. The 100 candidates are a 98th of the logits' range apart and begin one step below them.
+    of_video = AudioVisual(torch.tensor([[0.0, 5, 6], [2, 3, 4]]), torch.tensor([[9.0, 0, 1], [4, 2.5, 2]]))
     logits = of_video.map(lambda z: z.unsqueeze(-1).expand(2, 3, 3))
-    labels = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]])
+    labels = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
     annotations = annotated([3, 3], [[1, 0, 0], [0, 1, 0]], labels, labels)
     searched = {"jointly": jointly, "log": LOG}
     found = find_task("AVE").search_thresholds(logits, annotations, class_wise=True, **searched)
-    assert found.audio[:2].tolist() == pytest.approx([audio, 2 - 2 / 98])
-    assert found.visual[:2].tolist() == pytest.approx([9 * 11 / 98, 2 - 2 / 98])
+    assert found.audio.tolist() == pytest.approx(audio)
+    assert found.visual.tolist() == pytest.approx([9 * 11 / 98, 2 + 2 * 25 / 98, 9 * 28 / 98])
     assert "no validation video of c" in caplog.text
     agnostic = find_task("AVE").search_thresholds(logits, annotations, class_wise=False, **searched)
-    for of_class, common in zip(found, agnostic, strict=True):
-        assert common.unique().numel() == 1 and of_class[2] == common[2] != of_class[1]
+    assert agnostic.audio.tolist() == pytest.approx(audio[2:] * 3)
+    assert agnostic.visual.tolist() == pytest.approx([9 * 28 / 98] * 3)
 
 
 def test_the_mean_that_selects_coleaf_is_of_the_ten_unimodal_scores():
@@ -160,8 +160,8 @@ def test_the_mean_that_selects_coleaf_is_of_the_ten_unimodal_scores():
 
 
 def one_event(*labels: int | None) -> Tensor:
-    """A video of one segment a label, of two classes: (1, T, C) bool; None is background."""
-    return torch.tensor([[[label == c for c in range(2)] for label in labels]])
+    """A video of one segment a label, of three classes: (1, T, C) bool; None is background."""
+    return torch.tensor([[[label == c for c in range(3)] for label in labels]])
 
 
 def test_the_accuracy_of_localisation_counts_segments_whose_label_is_right_background_included():
