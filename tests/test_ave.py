@@ -143,6 +143,12 @@ def test_video_has_its_most_likely_event_where_it_is_active(event_from, active_i
     assert torch.equal(decoded, expected)
 
 
+def test_the_event_of_the_segments_has_the_highest_mean_over_both_modalities():
+    logits = AudioVisual(*(torch.logit(torch.tensor([[p, p]])) for p in ([0.9, 0.6], [0.1, 0.6])))
+    decoded = decode_single_event(logits, torch.tensor([[0.9, 0.1]]), event_from="segments")
+    assert decoded.tolist() == [[[False, True]] * 2]
+
+
 def test_event_is_found_even_where_its_probability_is_low():
     logits, video_probs = scores_of_one_video()
     assert decode_single_event(logits, video_probs * 0.1).any()

@@ -61,6 +61,15 @@ def test_jomold_cleans_nothing_at_ratio_zero():
     assert all(cleaned_targets(**batch).map(torch.equal, batch["targets"]))
 
 
+def test_of_equal_losses_the_earlier_video_s_counts_as_the_smaller():
+    half = torch.full((40, 1), 0.5)
+    ratios = AudioVisual(torch.tensor([0.6]), torch.tensor([0.75]))  # 24 and 30 of the 40 positives are looked at
+    cleaned = cleaned_targets(AudioVisual(half, half), AudioVisual(half + 0.5, half + 0.5), ratios, half + 0.5)
+    # The 24 largest losses are those of videos 16 to 39, the 24 smallest those of 0 to 23; of 30: 10 to 39 and 0 to 29.
+    assert (cleaned.audio == 0).flatten().nonzero().flatten().tolist() == list(range(16, 24))
+    assert (cleaned.visual == 0).flatten().nonzero().flatten().tolist() == list(range(10, 30))
+
+
 def test_all_targets_of_a_class_of_ratio_one_are_removed():
     batch = denoising_batch(1) | {"ratios": AudioVisual(torch.zeros(5), torch.ones(5))}
     visual, positive = cleaned_targets(**batch).visual, batch["labels"].bool()
