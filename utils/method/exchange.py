@@ -55,7 +55,7 @@ def normalized_error_rates(probs: Tensor, labels: Tensor) -> Tensor:
     """
     counts = labels.sum(dim=0)  # (C,)
     occurring = counts > 0
-    rates = ((probs < 0.5) & labels).sum(dim=0) / counts.clamp(min=1)
+    rates = ((probs < 0.5) & labels).sum(dim=0) / counts
     mean = rates[occurring].mean()
     return torch.where(occurring & (mean > 0), rates / mean, 1.0)
 

@@ -78,12 +78,12 @@ def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
 def video_f_scores(counts: Counts) -> Tensor:
     """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
     f_scores, occurs = class_f_scores(counts)  # (N, C)
-    return _mean_of_occurring((f_scores * occurs).sum(dim=1), occurs.sum(dim=1))
+    return _mean_of_occurring(f_scores.sum(dim=1), occurs.sum(dim=1))
 
 
 def _mean_of_occurring(sums: Tensor, num_occurring: Tensor) -> Tensor:
     """Each video's mean over the classes that occur, 1.0 when none does: (N,), (N,) -> (N,)."""
-    return torch.where(num_occurring > 0, sums / num_occurring.clamp(min=1), 1.0)
+    return torch.where(num_occurring > 0, sums / num_occurring, 1.0)
 
 
 LEVEL_NAMES = ("segment", "event")  # the fields of ParsingScores
