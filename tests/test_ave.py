@@ -143,10 +143,22 @@ def test_video_has_its_most_likely_event_where_it_is_active(event_from, active_i
     assert torch.equal(decoded, expected)
 
 
-def test_the_event_of_the_segments_has_the_highest_mean_over_both_modalities():
-    logits = AudioVisual(*(torch.logit(torch.tensor([[p, p]])) for p in ([0.9, 0.6], [0.1, 0.6])))
+def test_the_event_of_the_segments_has_the_highest_mean_over_segments_and_both_modalities():
+    # Class 0 is the loudest in any segment and in audio on average, class 1 in the mean of all: 0.6 against 0.525.
+    logits = AudioVisual(
+        *(torch.logit(torch.tensor([p])) for p in ([[0.9, 0.6], [0.9, 0.6]], [[0.2, 0.6], [0.1, 0.6]]))
+    )
     decoded = decode_single_event(logits, torch.tensor([[0.9, 0.1]]), event_from="segments")
     assert decoded.tolist() == [[[False, True]] * 2]
+    logits = AudioVisual(*(torch.logit(torch.tensor([[[0.9, 0.6], [0.1, 0.6]]])) for _ in range(2)))
+    assert decode_single_event(logits, torch.tensor([[0.9, 0.1]]), event_from="segments")[0, :, 1].all()
+
+
+def test_the_event_is_active_where_both_probabilities_exceed_the_threshold():
+    probs = AudioVisual(torch.tensor([[[0.75], [0.5], [0.75]]]), torch.tensor([[[0.75], [0.75], [0.5]]]))
+    for threshold, expected in ((0.5, [True, False, False]), (0.4, [True] * 3), (0.8, [False] * 3)):
+        decoded = decode_single_event(probs.map(torch.logit), torch.ones(1, 1), threshold)
+        assert decoded.flatten().tolist() == expected
 
 
 def test_event_is_found_even_where_its_probability_is_low():

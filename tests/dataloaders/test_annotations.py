@@ -72,6 +72,11 @@ def test_llp_video_labels_follow_the_class_order_and_a_repeated_label_counts_onc
     assert marked(split.video_labels) == [[0, SPEECH], [0, DOG], [1, CLAPPING]]
 
 
+def test_llp_labels_may_have_a_space_after_the_comma(tmp_path):
+    write_llp(tmp_path, AVVP_train=["filename\tevent_labels", f"{CLIP_A}\tSpeech, Dog"])
+    assert marked(llp.load_split(tmp_path, "train").video_labels) == [[0, SPEECH], [0, DOG]]
+
+
 def test_llp_event_marks_the_seconds_from_onset_to_before_offset(tmp_path):
     assert marked(llp_audio(tmp_path, f"{CLIP_B}\t2\t4\tSpeech")) == [[1, 2, SPEECH], [1, 3, SPEECH]]
 
@@ -228,6 +233,16 @@ def test_unav_segment_rows_of_videos_of_different_lengths_follow_each_other(tmp_
     assert split.offsets.tolist() == [0, 3, 63]
     assert marked(split.labels.audio) == [[0, 36], [3, 5]]
     assert marked(split.video_labels) == [[0, 36], [1, 5]]
+
+
+def test_some_videos_keep_their_own_rows_in_the_order_asked_for(tmp_path):
+    events = [(1, 5), (2, 6), (3, 7)]  # duration and class; each is in the video's last second
+    videos = {f"v{d}": unav_video(unav_event(d - 1, d, label_id=c), duration=d) for d, c in events}
+    part = unav.load_split(write_unav(tmp_path, **videos), "train").subset(torch.tensor([2, 0]))
+    assert part.sample_ids == part.feature_ids == (unav_id("v3"), unav_id("v1"))
+    assert part.lengths.tolist() == [3, 1]
+    assert marked(part.video_labels) == [[0, 7], [1, 5]]
+    assert marked(part.labels.audio) == marked(part.labels.visual) == [[2, 7], [3, 5]]
 
 
 def test_unav_validation_subset_is_the_val_split(tmp_path):

@@ -47,8 +47,10 @@ def test_the_search_finds_what_a_plain_loop_over_classes_and_candidates_finds():
 
 
 def test_of_equal_gates_the_largest_wins():
-    search = search_gates(torch.ones(2, 3, 1), torch.ones(2, 1), torch.ones(2, 3, 1).bool(), 0.25, 0.45)
+    everywhere = torch.ones(2, 3, 1), torch.ones(2, 1), torch.ones(2, 3, 1).bool(), 0.25, 0.45
+    search = search_gates(*everywhere)
     assert search.gates.item() == 0.7 and search.f_scores.item() == 100
+    assert search_gates(*everywhere, candidates=(0.6, 0.3)).gates.item() == 0.6
 
 
 def test_candidates_are_those_of_the_paper():
