@@ -132,7 +132,7 @@ def test_llp_audio_labels_from_before_the_correction_are_accepted_and_reported_o
 
 
 def test_llp_corrected_audio_labels_are_not_taken_for_the_old_version(tmp_path, caplog):
-    llp_audio(tmp_path, f"{CLIP_A}\t0\t1\tDog", "17iGUal2M_10_20\t0\t10\tSinging")
+    llp_audio(tmp_path, f"{CLIP_A}\t0\t1\tDog", "17iGUal2M_10_20\t0\t10\tSinging", OLD_ROWS[2])
     assert not caplog.records
 
 
@@ -235,6 +235,11 @@ def test_unav_segment_rows_of_videos_of_different_lengths_follow_each_other(tmp_
     assert marked(split.video_labels) == [[0, 36], [1, 5]]
 
 
+def test_unav_video_may_last_an_hour(tmp_path):
+    split = unav.load_split(write_unav(tmp_path, a=unav_video(unav_event(3599, 3600), duration=3600)), "train")
+    assert marked(split.labels.audio) == [[3599, 36]]
+
+
 def test_some_videos_keep_their_own_rows_in_the_order_asked_for(tmp_path):
     events = [(1, 5), (2, 6), (3, 7)]  # duration and class; each is in the video's last second
     videos = {f"v{d}": unav_video(unav_event(d - 1, d, label_id=c), duration=d) for d, c in events}
@@ -264,6 +269,8 @@ def test_unav_validation_subset_is_the_val_split(tmp_path):
         (unav_video({"segment": [0, 3], "label": "sailing"}), ("no field 'label_id'",)),
         (unav_video(duration=0), ("duration 0",)),
         (unav_video(duration="9"), ("duration '9'",)),
+        (unav_video(duration=True), ("duration True",)),
+        (unav_video(duration=3600.5), ("duration 3600.5", "3600 at most")),
         ({"annotations": [], "subset": "train"}, ("no field 'duration'",)),
         (unav_video(subset="val"), ("subset 'val'",)),
     ],
@@ -332,7 +339,8 @@ def test_ave_header_and_blank_lines_are_no_samples(tmp_path):
 
 
 def test_ave_ids_in_train_and_test_are_reported_once(tmp_path, caplog):
-    train, test = ["Bark&aaaaaaaaaaa&good&0&10"], ["Bus&aaaaaaaaaaa&good&0&10"]
+    train = ["Bark&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&0&10"]
+    test = ["Bus&aaaaaaaaaaa&good&0&10", "Bus&ccccccccccc&good&0&10"]
     write_ave(tmp_path, train, test)
     ave.load_split(tmp_path, "train")
     ave.load_split(tmp_path, "test")
@@ -345,6 +353,11 @@ def test_ave_ids_in_train_and_test_are_reported_once(tmp_path, caplog):
     [
         ("Barking&bbbbbbbbbbb&good&0&10", ("unknown category 'Barking'", "Bark")),
         ("Bark&bbbbbbbbbbb&good&0", ("malformed",)),
+        ("Bark&bbbbbbbbbbb&good&0&4&9", ("malformed",)),
+        (
+            "Category&VideoID&Quality&StartTime&EndTime",
+            ("unknown category 'Category'",),
+        ),  # a header, but not the first line
         ("Bark&&good&0&10", ("malformed",)),
         ("Bark&bbbbbbbbbbb&good&0&11", ("times 0 and 11",)),
         ("Bark&bbbbbbbbbbb&good&-1&5", ("times -1 and 5",)),

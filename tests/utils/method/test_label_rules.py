@@ -134,3 +134,14 @@ def test_soft_labels_of_overlapping_classes_are_those_of_a_plain_loop():
                 expected[r, c] = 0.4 * cosine
     torch.testing.assert_close(soft, expected, rtol=0, atol=1e-15)
     assert (soft != labels.double()).any(dim=0).tolist() == [True, True, True, False]
+
+
+def test_cosines_at_the_bounds_of_an_overlap_stay_hard():
+    # Class 0: largest without the label 0.2, smallest with it 0.1; class 1: 0.3 and 0.
+    labelled = torch.tensor([[True, True]] * 2 + [[False, False]] * 3)
+    cosines = torch.tensor([[0.1, 0.0], [0.2, 0.1], [0.2, 0.3], [0.1, 0.0], [0.15, -0.1]], dtype=torch.float64)
+    soft = softened_labels(cosines, labelled, kept_factor=4.0, dropped_factor=0.4)
+    expected = [[0.4, 1], [1, 0.4], [0.08, 0.12], [0, 0], [0.06, 0]]  # 4 * 0 is not within (0, 1)
+    torch.testing.assert_close(soft, torch.tensor(expected, dtype=torch.float64))
+    doubled = softened_labels(torch.tensor([[0.1], [0.5]]), torch.tensor([[True], [False]]), 4.0, dropped_factor=2.0)
+    assert doubled[1].item() == 0  # nor is 2 * 0.5

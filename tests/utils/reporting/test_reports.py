@@ -310,7 +310,9 @@ def test_the_confusion_matrix_counts_segments_with_the_truth_in_rows():
 
 
 def test_a_segment_of_two_classes_has_no_place_in_the_confusion_matrix():
-    single, double = ave_labels([[0]]), torch.ones(1, 1, 2, dtype=torch.bool)
+    single = ave_labels([[0, 0]])
+    double = single.clone()
+    double[0, 1] = True
     for pair in ((single, double), (double, single)):
         with pytest.raises(ValueError, match="several classes"):
             confusion_matrix(*pair)
