@@ -264,6 +264,7 @@ def test_unav_validation_subset_is_the_val_split(tmp_path):
         (unav_video(unav_event(4, 4)), ("segment [4, 4]",)),
         (unav_video(unav_event(0, float("nan"))), ("segment",)),
         (unav_video({"segment": ["0", 3], "label": "sailing", "label_id": 55}), ("two numbers",)),
+        (unav_video({"segment": [0, 1, 2], "label": "sailing", "label_id": 55}), ("two numbers",)),
         (unav_video(unav_event(0, 1, label="skating")), ("unknown class 'skating'", "'skateboarding'")),
         (unav_video({"segment": [0, 3], "label": "sailing", "label_id": 100}), ("label_id 100",)),
         (unav_video({"segment": [0, 3], "label": "sailing"}), ("no field 'label_id'",)),

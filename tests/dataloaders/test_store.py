@@ -1,5 +1,6 @@
 """The packed feature store: what it holds, when it packs anew, and what it does with unusable files."""
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, read_segment_features
 from dataloaders.store import open_features
+from dataloaders.unav import FILE
 from tests.tiny_data import WIDTHS, write_npy
 from utils.errors import InputError
 
@@ -68,6 +70,44 @@ def test_changed_file_is_packed_anew(llp_dir):
     change(llp_dir)
     annotations, opened = open_llp(llp_dir)
     assert (packed_rows(annotations, opened["vggish"])[3] == 1).all()
+
+
+def test_file_of_another_size_is_packed_anew_even_if_its_time_is_the_same(llp_dir):
+    _, opened = open_llp(llp_dir)
+    path = feature_path(llp_dir, "vggish", "tr000000003")
+    time = path.stat().st_mtime_ns
+    np.save(path, np.ones((10, WIDTHS["vggish"])))  # float64
+    os.utime(path, ns=(time, time))
+    annotations, opened = open_llp(llp_dir)
+    assert (packed_rows(annotations, opened["vggish"])[3] == 1).all()
+
+
+def lengthen(unav_dir: Path) -> tuple[SplitAnnotations, SplitAnnotations]:
+    """The annotations before and after one training video has become two seconds longer."""
+    before = load_annotations("UnAV", unav_dir, "train")
+    path = unav_dir / FILE
+    content = json.loads(path.read_text())
+    content["database"][before.sample_ids[2]]["duration"] += 2
+    path.write_text(json.dumps(content))
+    return before, load_annotations("UnAV", unav_dir, "train")
+
+
+def test_video_of_another_length_than_when_it_was_packed_is_packed_anew(unav_dir):
+    before, after = lengthen(unav_dir)
+    open_features(before, ["clip"], unav_dir)
+    _, opened = open_features(after, ["clip"], unav_dir)
+    first, length = int(opened["clip"].first_rows[2]), int(after.lengths[2])
+    path = feature_path(unav_dir, "clip", after.feature_ids[2])
+    expected = read_segment_features(path, "clip", length, pooled=True)
+    assert torch.equal(opened["clip"].values[first : first + length], torch.from_numpy(expected))
+
+
+def test_packed_file_of_other_lengths_is_refused_where_its_source_folder_is_gone(unav_dir):
+    before, after = lengthen(unav_dir)
+    open_features(before, ["clip"], unav_dir)
+    (unav_dir / "feats_CLIP/segment_feats").rename(unav_dir / "elsewhere")
+    with pytest.raises(InputError, match="videos of other lengths than annotated"):
+        open_features(after, ["clip"], unav_dir)
 
 
 def test_removed_file_is_noticed(llp_dir):
