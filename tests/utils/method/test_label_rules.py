@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
-from utils.method.label_denoising import cleaned_targets, mean_of_batches, noise_ratios
+from utils.method.label_denoising import LIMITS, cleaned_targets, mean_of_batches, noise_ratios
 from utils.method.label_refinement import refined_labels, softened_labels
 from utils.method.losses import smooth_labels
 
@@ -70,6 +70,13 @@ def test_of_equal_losses_the_earlier_video_s_counts_as_the_smaller():
     assert (cleaned.visual == 0).flatten().nonzero().flatten().tolist() == list(range(10, 30))
 
 
+def test_losses_of_vanishing_probabilities_are_equal():
+    audio, visual = torch.tensor([[0.6], [0.5]]), torch.tensor([[1e-9], [1e-8]])  # of which both count as 1e-7
+    one, half = torch.ones(2, 1), torch.tensor([0.5])
+    cleaned = cleaned_targets(AudioVisual(audio, visual), AudioVisual(one, one), AudioVisual(half, half), one)
+    assert cleaned.visual.all()  # the later video's loss is the larger, the earlier one's audio loss the smaller
+
+
 def test_all_targets_of_a_class_of_ratio_one_are_removed():
     batch = denoising_batch(1) | {"ratios": AudioVisual(torch.zeros(5), torch.ones(5))}
     visual, positive = cleaned_targets(**batch).visual, batch["labels"].bool()
@@ -90,6 +97,12 @@ def test_noise_ratios_are_those_of_a_plain_loop():
         expected = len(noisy) / len(positives) if positives else 0.0
         torch.testing.assert_close(ratios[c], torch.tensor(expected))
     assert 0 < ratios[0] < 1
+
+
+def test_a_label_of_just_the_limit_is_no_noise():
+    probs, labels = torch.tensor([[0.25], [0.2]]), torch.tensor([[True], [True]])
+    assert noise_ratios(probs, torch.ones(2, 1), torch.tensor([0.5]), labels, limit=0.5).tolist() == [0.5]
+    assert LIMITS == (0.6, 1.8)  # of audio and visual labels
 
 
 def test_the_last_smaller_batch_weighs_as_much_as_the_others():
