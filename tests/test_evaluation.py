@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from dataloaders.annotations import SplitAnnotations
@@ -69,7 +70,13 @@ def test_per_class_scores_and_timelines_are_written(run, tmp_path):
         assert all(figure.read_bytes().startswith(b"\x89PNG") for figure in figures)
 
 
-def test_predictions_are_kept_beside_the_truth_of_the_annotations(run, llp_dir, tmp_path):
+def drawn_seconds(axes: Axes, colour: str) -> float:
+    """How long the bars of a colour are together."""
+    bars = [bar for bar in axes.collections if to_hex(bar.get_facecolor()).upper() == colour]
+    return sum(np.ptp(path.vertices[:, 0]) for bar in bars for path in bar.get_paths())
+
+
+def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run, llp_dir, tmp_path, written_figures):
     logs = evaluate(run, tmp_path / "logs", "--segment_threshold", "0.47", "--gate_threshold", "0.45")
     kept = load_predictions(logs, "test")
     model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
@@ -90,6 +97,9 @@ def test_predictions_are_kept_beside_the_truth_of_the_annotations(run, llp_dir, 
     per_class = pd.read_csv(logs / "per_class_test.csv")
     assert per_class["True segments A"].tolist() == true[0].sum((0, 1)).tolist()
     assert per_class["True segments V"].tolist() == true[1].sum((0, 1)).tolist()
+    (axes,) = next(figure for figure in written_figures if figure.axes[0].get_title() == kept.sample_ids[0]).axes
+    assert drawn_seconds(axes, TRUTH_COLOUR) == true[:, 0].sum() != predicted[:, 0].sum()
+    assert drawn_seconds(axes, COLOURS[0]) == predicted[:, 0].sum()
 
 
 def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_lasts(tmp_path, written_figures):
@@ -104,12 +114,7 @@ def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_last
     (axes,) = written_figures[0].axes
     assert axes.get_xlim() == (0, 2) and "Car" in [text.get_text() for text in axes.texts]  # no "Car*"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Truth", "Prediction"]
-    bars = {
-        to_hex(bar.get_facecolor()).upper(): path.vertices[:, 0].max()
-        for bar in axes.collections
-        for path in bar.get_paths()
-    }
-    assert bars[TRUTH_COLOUR] == 2 and bars[COLOURS[0]] == 1
+    assert drawn_seconds(axes, TRUTH_COLOUR) == 2 and drawn_seconds(axes, COLOURS[0]) == 1
 
 
 def test_videos_to_draw_are_spread_over_the_split_or_named():
