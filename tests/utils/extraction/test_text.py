@@ -101,9 +101,10 @@ def test_padding_does_not_change_text_features(encoder: str):
     assert torch.from_numpy(among).norm(dim=1).sub(1).abs().max() < 1e-5
 
 
-def test_more_sentences_than_the_encoder_takes_at_once_are_all_encoded_in_order():
-    network, tokenize = draw_network("clip", "small", 0), hashed_words("clip")
-    sentences = [f"A photo of event {number}" for number in range(70)]
+@pytest.mark.parametrize("encoder", ["clip", "clap"])
+def test_more_sentences_than_the_encoder_takes_at_once_are_all_encoded_in_order(encoder: str):
+    network, tokenize = draw_network(encoder, "small", 0), hashed_words(encoder)
+    sentences = [f"A photo of event {number}{' again' * (number % 3)}" for number in range(70)]
     features = text_features(network, tokenize, sentences)
     assert features.shape == (70, 256)
     for number in (0, 63, 64, 69):
