@@ -450,8 +450,11 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
 
 
 def test_ma_runs_through_its_three_stages(llp_dir: Path, tmp_path: Path):
-    train(llp_dir, tmp_path / "runs", "ma_base")
+    train(llp_dir, tmp_path / "runs", "ma_base", "--seed", "7", "--audio_features", "clap")
     folder = find(tmp_path / "runs")
+    args = read_args(folder / "args.yaml")
+    assert (args["data_dir"], args["audio_features"], args["num_heads"]) == (str(llp_dir), ["clap"], 1)  # of the run
+    assert args["seed"] == 20000  # its own
     assert "Speech" in (folder / "removed_labels.md").read_text()
     run = train(llp_dir, tmp_path / "runs", "ma")
     assert read_args(run / "args.yaml")["cleaned_label_dir"] == str(folder)

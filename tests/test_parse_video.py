@@ -73,16 +73,18 @@ def test_a_video_becomes_a_page_and_five_exports(tmp_path: Path, clip: Path):
 
 
 def test_the_probabilities_are_the_models_over_windows_of_the_features(tmp_path: Path, clip: Path):
-    run = han_run(tmp_path / "run")
+    run = han_run(tmp_path / "run", decoding="modality")
     content = parse(clip, run, tmp_path / "out", "--features_dir", tmp_path / "features", "--stride", 2)
     names = ("vggish", "res152", "r2plus1d_18")
     rows = [read_segment_features(feature_path(tmp_path / "features", n, "clip"), n, 12, False) for n in names]
     features = AudioVisual(torch.from_numpy(rows[0]), torch.from_numpy(np.concatenate(rows[1:], axis=1)))
-    result = han_probs(open_run(run), features, stride=2)
+    result = han_probs(open_run(run), features, stride=2, decoding="modality")
     found = content["probabilities"]["run"]
     np.testing.assert_allclose(found["audible"], result.probs.audio.numpy(), atol=1e-6)
     np.testing.assert_allclose(found["visible"], result.probs.visual.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found["audible_around"], result.around.audio.numpy(), atol=1e-6)
     np.testing.assert_allclose(found["visible_around"], result.around.visual.numpy(), atol=1e-6)
+    assert not torch.allclose(*result.around, atol=1e-4)
 
 
 def test_kept_features_are_used_again_without_any_weights(tmp_path: Path, clip: Path):
