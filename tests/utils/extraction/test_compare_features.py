@@ -71,10 +71,10 @@ def test_rows_turned_by_a_right_angle_and_doubled_fit_a_row_earlier(compared):
     assert (video.cosine, video.scale, video.offset, video.cosine_at_offset) == (0, 2, -1, 1)
 
 
-def test_the_scale_is_the_median_over_rows(compared):
+def test_the_scale_is_the_median_over_rows_and_then_over_videos(compared):
     own = np.array([[3.0, 4], [1, 0], [0, 1], [0, 0]])
-    (video,) = compared([own], [own * [[7], [2], [3], [1]]]).videos
-    assert video.scale == 3
+    comparison = compared([own, own, own], [own * [[7], [2], [3], [1]], 2 * own, 50 * own])
+    assert [video.scale for video in comparison.videos] == [3, 2, 50] and comparison.scale == 3
 
 
 @pytest.mark.parametrize("offset", [1, -1, 2, 3, -3])
