@@ -18,9 +18,9 @@ from utils.errors import InputError
 from utils.extraction.inputs import num_segments_of, read_inputs
 
 
-def write(path: Path, seconds: float, sound: np.ndarray | None = None, size: int = 32) -> Path:
+def write(path: Path, seconds: float, sound: np.ndarray | None = None) -> Path:
     """Eight frames a second, each two levels brighter than the one before; sound (L,) at 16 kHz."""
-    levels = [np.full((size, size, 3), 20 + 2 * number, np.uint8) for number in range(round(8 * seconds))]
+    levels = [np.full((32, 32, 3), 20 + 2 * number, np.uint8) for number in range(round(8 * seconds))]
     write_video(path, levels, 8, None if sound is None else sound[None].astype(np.int16), 16_000, quality=0)
     return path
 
