@@ -1,0 +1,60 @@
+"""Predictions come back from a run's folder as they were, and nothing else is taken for predictions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dataloaders.annotations import SplitAnnotations
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
+
+ARRAYS = {name: np.random.default_rng(n).random((2, 5, 3)) < 0.5 for n, name in enumerate(("a", "v", "ta", "tv"))}
+EVENTS, TRUTH = AudioVisual(ARRAYS["a"], ARRAYS["v"]), AudioVisual(ARRAYS["ta"], ARRAYS["tv"])
+SAVED = Predictions("LLP", "val", ("x", "y", "z"), ("one", "two"), EVENTS, TRUTH)
+
+
+def assert_same(one: Predictions, other: Predictions) -> None:
+    assert replace(one, events=None, truth=None) == replace(other, events=None, truth=None)
+    for ours, theirs in ((one.events, other.events), (one.truth, other.truth)):
+        assert all(ours.map(np.array_equal, theirs))
+
+
+def test_predictions_are_read_as_they_were_written(tmp_path: Path):
+    assert_same(load_predictions(save_predictions(tmp_path, SAVED).parent, "val"), SAVED)
+
+
+def test_the_file_calls_events_and_truth_by_their_modality(tmp_path: Path):
+    file = np.load(save_predictions(tmp_path, SAVED))
+    for name, array in {"audio": "a", "visual": "v", "audio_truth": "ta", "visual_truth": "tv"}.items():
+        assert np.array_equal(file[name], ARRAYS[array])
+
+
+def test_predictions_of_a_split_are_its_events_beside_the_truth():
+    lengths, labels = torch.tensor([5, 5]), torch.zeros(2, 3, dtype=torch.bool)
+    annotations = SplitAnnotations("LLP", "val", SAVED.classes, SAVED.sample_ids, ("1", "2"), lengths, labels, None)
+    assert_same(Predictions.of_split(annotations, EVENTS.map(torch.from_numpy), TRUTH.map(torch.from_numpy)), SAVED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ("x", "y")},
+        {"sample_ids": ("one",)},
+        {"events": AudioVisual(ARRAYS["a"], ARRAYS["v"].astype(int))},
+        {"events": AudioVisual(ARRAYS["a"], ARRAYS["v"][:, :4])},
+        {"truth": AudioVisual(ARRAYS["ta"][:, :4], ARRAYS["tv"])},
+        {"events": EVENTS.map(np.ravel), "truth": TRUTH.map(np.ravel)},
+    ],
+)
+def test_arrays_of_another_type_or_shape_are_neither_written_nor_read(tmp_path: Path, change: dict):
+    spoilt = replace(SAVED, **change)
+    with pytest.raises(ValueError, match="shape"):
+        save_predictions(tmp_path, spoilt)
+    names = {name: getattr(spoilt, name) for name in ("dataset", "split", "classes", "sample_ids")}
+    np.savez(tmp_path / "predictions_val.npz", **names, **spoilt.arrays)
+    with pytest.raises(InputError, match="shape"):
+        load_predictions(tmp_path, "val")
