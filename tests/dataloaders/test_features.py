@@ -44,6 +44,12 @@ def test_features_lie_where_the_authors_publish_them():
     }
 
 
+def test_features_are_as_wide_and_as_frequent_as_the_authors_publish_them():
+    published = {name: (feature.width, feature.rows_per_second) for name, feature in FEATURES.items()}
+    expected = {"vggish": (128, 1), "res152": (2048, 8), "r2plus1d_18": (512, 1), "clip": (768, 1), "clap": (512, 1)}
+    assert published == expected
+
+
 def test_rows_of_one_a_second_are_read_as_they_are(tmp_path):
     rows = random_rows(10, 128)
     assert np.array_equal(read_segment_features(saved(tmp_path, rows), "vggish", 10, pooled=False, width=128), rows)

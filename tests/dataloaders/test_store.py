@@ -82,6 +82,28 @@ def test_file_of_another_size_is_packed_anew_even_if_its_time_is_the_same(llp_di
     assert (packed_rows(annotations, opened["vggish"])[3] == 1).all()
 
 
+def test_features_follow_their_videos_when_the_annotations_are_reordered(llp_dir):
+    for path in (llp_dir / "feats/vggish").iterdir():
+        os.utime(path, ns=(0, 0))  # no time tells one file from another
+    open_llp(llp_dir)
+    path = llp_dir / "AVVP_train.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *reversed(lines)]) + "\n")
+    annotations, opened = open_llp(llp_dir)
+    rows = [np.load(feature_path(llp_dir, "vggish", i)) for i in annotations.feature_ids]
+    assert torch.equal(packed_rows(annotations, opened["vggish"]), torch.from_numpy(np.stack(rows)))
+
+
+def test_packed_file_of_another_format_is_packed_anew(llp_dir):
+    _, opened = open_llp(llp_dir, ["vggish"])
+    path, values = opened["vggish"].path, opened["vggish"].values.clone()
+    path.write_bytes(
+        path.read_bytes().replace(b'"format": "1"', b'"format": "0"').replace(values[0].numpy().tobytes(), bytes(24))
+    )
+    _, opened = open_llp(llp_dir, ["vggish"])
+    assert torch.equal(opened["vggish"].values, values)
+
+
 def lengthen(unav_dir: Path) -> tuple[SplitAnnotations, SplitAnnotations]:
     """The annotations before and after one training video has become two seconds longer."""
     before = load_annotations("UnAV", unav_dir, "train")

@@ -13,12 +13,14 @@ from models import HAN, HANConfig, HANOutput, TemporalTransformer, TemporalTrans
 from tests.tiny_data import WIDTHS
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import (
+    exchange_modalities,
     framewise_logits,
     mixed_output,
     pad_rows,
     run_han,
     temporal_transformer_logits,
 )
+from utils.method.exchange import unrelated_videos
 from utils.training.device import Precision
 
 CPU = torch.device("cpu")
@@ -119,3 +121,29 @@ def test_two_outputs_are_mixed_as_probabilities_not_as_logits():
     assert mixed.video_probs.item() == pytest.approx(0.5)
     assert [p.item() for p in mixed.modality_probs] == pytest.approx([0.45, 0.7])
     assert [torch.sigmoid(z).item() for z in mixed.logits] == pytest.approx([0.7, 0.25])
+
+
+@torch.no_grad()
+def test_each_modality_is_exchanged_for_that_of_its_partner(llp_dir: Path):
+    split = open_split("LLP", "train", DataSettings(data_dir=llp_dir, **CLAP_AND_CLIP), CPU)
+    split.annotations.video_labels[1, :4] = True  # shares a label with every video
+    labels = split.annotations.video_labels
+    torch.manual_seed(0)
+    model = HAN(25, split.widths.audio, (split.widths.visual,), HANConfig(**SMALL))
+    own = run_han(model, split, 14, PLAIN).modality_probs
+    rates = own.map(lambda probs: 2 * probs.quantile(0.6, dim=0))  # so that p < r / 2 in about half of the videos
+    found = exchange_modalities(model.train(), split, rates, 4, PLAIN, torch.Generator().manual_seed(2))
+    model.eval()
+    partners = unrelated_videos(labels, torch.Generator().manual_seed(2)).tolist()
+    assert partners[1] == -1 and 0 in partners and found.without_partner == 1
+    videos = [streams(llp_dir, feature_id).map(lambda x: x[None]) for feature_id in split.annotations.feature_ids]
+    expected = AudioVisual(labels.clone(), labels.clone())
+    for n, partner in enumerate(partners):
+        if n == 1:
+            continue  # keeps its labels
+        heard = model(videos[n].audio, videos[partner].visual).modality_probs
+        seen = model(videos[partner].audio, videos[n].visual).modality_probs
+        for left, probs in zip(expected, (heard, seen), strict=True):
+            left[n] &= ~((probs.audio[0] < rates.audio / 2) & (probs.visual[0] < rates.visual / 2))
+    assert all(found.labels.map(torch.equal, expected))
+    assert not torch.equal(*expected) and all(left.sum() < labels.sum() for left in expected)

@@ -94,3 +94,18 @@ def test_batches_of_windows_do_not_change_the_averages():
 def test_a_stride_that_leaves_segments_out_is_refused(stride: int):
     with pytest.raises(ValueError, match="stride"):
         average_over_windows(lambda a, v: a, AudioVisual(*torch.zeros(2, 30, 1)), 10, stride)
+
+
+def test_each_network_sees_as_much_as_its_training_videos_had():
+    torch.manual_seed(0)
+    features, texts = random_features(100), AudioVisual(torch.randn(3, 4), torch.randn(3, 5))
+    config = TemporalTransformerConfig(dim=16, num_heads=2, ffn_dim=24, num_layers=1)
+    transformer = TemporalTransformer(6, 7, 4, 5, config).train()  # with dropout, unless it is switched off
+    found, expected = (
+        transformer_probs(transformer, features, texts, **windows).probs
+        for windows in ({}, {"window": 60, "stride": 30})
+    )
+    assert all(found.map(torch.equal, expected))
+    parser = HAN(5, 6, [7], HANConfig(dim=16, num_heads=2, ffn_dim=24, num_layers=2)).train()
+    found, expected = (han_probs(parser, features, **windows).probs for windows in ({}, {"window": 10, "stride": 1}))
+    assert all(found.map(torch.equal, expected))
