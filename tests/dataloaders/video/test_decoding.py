@@ -11,6 +11,7 @@ pytest.importorskip("av", reason="PyAV is not installed: pip install -r requirem
 
 import av
 
+from dataloaders.simulation.clips import write_video as write_avi
 from dataloaders.video.decoding import LARGEST_SHORTER_SIDE, decode_video
 from dataloaders.video.encoding import write_video
 from tests.utils.extraction.made_videos import write_wav
@@ -436,6 +437,17 @@ def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Pa
     for frame_rate in (8, None):  # None: sound alone
         with pytest.raises(InputError, match=r"damaged file: \d.\d of 5.\d seconds"):
             decode_video(path, frame_rate, sample_rates=(16_000,))
+
+
+@pytest.mark.parametrize("sound", [None, noise(3.0)], ids=["silent", "with sound"])
+def test_a_truncated_avi_lacks_what_its_header_counts(tmp_path: Path, sound: np.ndarray | None):
+    path = tmp_path / "clip.avi"
+    frames = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), np.uint8)
+    write_avi(path, frames, sound)
+    assert decode_video(path).duration == pytest.approx(3)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])  # FFmpeg takes 1.8 s for its length now
+    with pytest.raises(InputError, match=r"damaged file: 1\.\d of 3\.0 seconds"):
+        decode_video(path, sample_rates=(16_000,))
 
 
 def test_sound_without_pictures_is_an_error_where_frames_are_wanted(tmp_path: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
@@ -112,7 +113,7 @@ def test_small_networks_take_the_inputs_of_those_they_stand_for_and_tell_them_ap
     inputs[1] = inputs[1] * 0.1 + 1
     features = network(inputs)
     assert features.shape == (3, dim)
-    similar = torch.nn.functional.cosine_similarity(features[0], features[1], dim=0)
+    similar = F.cosine_similarity(features[0], features[1], dim=0)
     assert similar < 0.99 and torch.allclose(network(inputs[:1]), features[:1], atol=1e-5)
 
 
@@ -139,6 +140,24 @@ def test_laion_names_become_those_of_transformers():
         "text_projection.linear2.bias",
     }
     torch.testing.assert_close(converted[f"{block}.attention.self.key.weight"], qkv[2:4])
+
+
+@pytest.mark.parametrize(("name", "first", "places"), [("vggish", 1, (1, 8)), ("res152", 2, (2, 2))])
+@torch.inference_mode()
+def test_small_networks_of_sounds_and_pictures_are_strided_convolutions_pooled_and_normalised(
+    name: str, first: int, places: tuple[int, int]
+):
+    make, shape, _ = SMALL_INPUTS[name]
+    network = make().eval()
+    draw_weights_of(network)
+    inputs = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    x = F.avg_pool2d(inputs if inputs.ndim == 4 else inputs[:, None], first)  # pictures at half their size
+    for weight in network.parameters():
+        x = F.conv2d(x, weight, stride=2, padding=1).clamp(min=0)
+    rows, columns = (side // count for side, count in zip(x.shape[2:], places, strict=True))
+    pooled = F.avg_pool2d(x, (rows, columns)).flatten(1)
+    expected = (pooled - pooled.mean(1, keepdim=True)) / (pooled.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(network(inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_laion_weights_that_are_missing_unknown_or_of_another_shape_are_refused():
