@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import models.pretrained
 from models import HAN, TemporalTransformer, TemporalTransformerConfig
-from models.pretrained import Description
+from models.pretrained import Description, description_in, read_config
 from tests.tiny_parsers import han_run, transformer_run
 from tests.tiny_runs import label, pretrain
 from utils.cli.trained import export, main, newest_han, open_run, open_trained, thresholds_of
@@ -147,6 +147,18 @@ def test_a_damaged_folder_is_refused_in_words(tmp_path: Path, damage: str):
         (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match="exported"):
         open_trained(str(folder))
+
+
+def test_a_description_may_be_absent_or_of_a_later_version():
+    assert description_in({"num_classes": 25}) is None
+    later = {"network": "HAN", "classes": ["a", "b"], "colour": "red"}
+    assert description_in({"description": later}) == Description("HAN", classes=("a", "b"))
+
+
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match="no JSON object"):
+        read_config(tmp_path)
 
 
 def test_a_hub_id_that_cannot_be_had_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
