@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-# Modules whose distribution bears another name.
-DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+# Modules whose distribution bears another name, or which come with another one.
+DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn", "scipy": "scikit-learn", "PIL": "pillow"}
 REQUIREMENTS = ("requirements.txt", "requirements-video.txt")  # training; features from videos
-EXTRAS = ("open_clip", "laion_clap", "ray", "selenium", "pympi")  # optional, imported where they are asked for
+# Optional, imported where they are asked for.
+EXTRAS = ("open_clip", "laion_clap", "ray", "selenium", "pympi", "cosmic_ray", "parso")
 
 
 def requirements() -> list[str]:
