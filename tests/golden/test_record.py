@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+
+pytest.importorskip("av", reason="clips are decoded by PyAV")
 
 from experiments.__main__ import EXPERIMENTS
 from tests.golden.__main__ import RECORD, compare, digest
