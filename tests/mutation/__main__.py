@@ -41,7 +41,9 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 # Faults that any test would notice, for instance a product of floats turned into a shift of bits.
 LEFT_OUT = r"ReplaceBinaryOperator_(Add|Sub|Mul|Div)_(.Shift|Bit.*|Mod|FloorDiv|Pow)|ExceptionReplacer|RemoveDecorator"
-MESSAGES = ("InputError", "warn", "print", "info", "write", "setting", "fail")  # what is in their calls is words
+# What is in their calls, or assigned to such a name, is words.
+MESSAGES = ("InputError", "warn", "print", "info", "write", "setting", "fail", "add_argument")
+PARTS_OF_MESSAGES = ("expected", "found", "shown", "way_out")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def holds_words(node: NodeOrLeaf) -> bool:
             if not is_value:
                 return True
         if parent.type == "argument" and parent.children[0].get_code(include_prefix=False) in SPEED_AND_CHECKS:
+            return True
+        if parent.type == "expr_stmt" and parent.children[0].get_code(include_prefix=False) in PARTS_OF_MESSAGES:
             return True
         if parent.type == "tfpdef" or (parent.type == "funcdef" and child is parent.annotation):
             return True

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101, survey
+from dataloaders.clips.ucf101 import SURVEY_FILE, load_ucf101, read_classes, survey
 from dataloaders.simulation.clips import write_video
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
@@ -26,6 +26,11 @@ def folder(written: Path, tmp_path: Path) -> Path:
 
 def load(folder: Path, **settings):
     return load_ucf101(folder, folder / "lists", 1, folder / "packed", **settings)
+
+
+def test_classes_come_in_the_order_of_their_numbers(tmp_path: Path):
+    (tmp_path / "classInd.txt").write_text("2 Drum\n3 Mime\n1 Clap\n")
+    assert read_classes(tmp_path) == ("Clap", "Drum", "Mime")
 
 
 def test_only_clips_that_carry_sound_are_kept_and_their_number_is_said(folder: Path, capsys):
