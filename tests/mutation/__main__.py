@@ -43,7 +43,7 @@ HERE = Path(__file__).parent
 LEFT_OUT = r"ReplaceBinaryOperator_(Add|Sub|Mul|Div)_(.Shift|Bit.*|Mod|FloorDiv|Pow)|ExceptionReplacer|RemoveDecorator"
 # What is in their calls, or assigned to such a name, is words.
 MESSAGES = ("InputError", "warn", "print", "info", "write", "setting", "fail", "add_argument")
-PARTS_OF_MESSAGES = ("expected", "found", "shown", "way_out")
+PARTS_OF_MESSAGES = ("expected", "found", "listed", "shown", "way_out")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ PAIRS = (
     ("train", "val"),
 )
 NAMESPACES = ("self", "torch", "F", "np", "nn", "math")  # what stands before a function's name and is no value
-SPEED_AND_CHECKS = ("non_blocking", "strict")  # arguments that change no result
+SPEED_AND_CHECKS = ("non_blocking", "strict", "frozen")  # arguments that change no result
 OTHER_NAME = dict(PAIRS) | {second: first for first, second in PAIRS}
 
 
