@@ -33,7 +33,7 @@ class LavishAdapter(nn.Module):
         ValueError: for widths that cannot be divided so.
     """
 
-    def __init__(self, dim: int, reduction: int = 8, num_tokens: int = 2, groups: int = 2):
+    def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
         super().__init__()
         bottleneck = dim // reduction
         if bottleneck == 0 or dim % groups or bottleneck % groups:

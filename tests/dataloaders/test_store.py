@@ -124,8 +124,9 @@ def test_video_of_another_length_than_when_it_was_packed_is_packed_anew(unav_dir
     assert torch.equal(opened["clip"].values[first : first + length], torch.from_numpy(expected))
 
 
-def test_packed_file_of_other_lengths_is_refused_where_its_source_folder_is_gone(unav_dir):
-    before, after = lengthen(unav_dir)
+@pytest.mark.parametrize("longer", [True, False])
+def test_packed_file_of_other_lengths_is_refused_where_its_source_folder_is_gone(unav_dir, longer):
+    before, after = lengthen(unav_dir) if longer else reversed(lengthen(unav_dir))
     open_features(before, ["clip"], unav_dir)
     (unav_dir / "feats_CLIP/segment_feats").rename(unav_dir / "elsewhere")
     with pytest.raises(InputError, match="videos of other lengths than annotated"):

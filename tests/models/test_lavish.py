@@ -132,7 +132,7 @@ def test_an_adapter_computes_the_papers_equations_with_gates_of_their_own(num_to
 
 def test_an_adapter_starts_with_closed_gates_and_tokens_between_zero_and_one():
     torch.manual_seed(0)
-    adapter = LavishAdapter(256, num_tokens=8)
+    adapter = LavishAdapter(256, reduction=8, num_tokens=8, groups=2)
     assert adapter.gate.item() == adapter.gate_av.item() == 0
     tokens = adapter.my_tokens.detach()
     assert 0 <= tokens.min() < 0.01 and 0.99 < tokens.max() < 1
@@ -149,7 +149,7 @@ def test_an_adapter_starts_with_closed_gates_and_tokens_between_zero_and_one():
 )
 def test_widths_that_cannot_be_divided_are_refused(sizes: dict[str, int]):
     with pytest.raises(ValueError, match="groups"):
-        LavishAdapter(**sizes)
+        LavishAdapter(**{"num_tokens": 2, "groups": 2, **sizes})
 
 
 @pytest.mark.parametrize(
