@@ -228,6 +228,15 @@ def test_every_class_of_both_data_sets_has_a_sentence_of_each_modality():
     assert load_prompts(PROMPTS_FILE, "LLP").visual[3] == "A photo of a dog."
 
 
+def test_sentences_are_in_class_order_whatever_the_file_s_order(tmp_path: Path):
+    sentences = [(name, f"Sentence of {name}.") for name in LLP_CLASSES]
+    path = tmp_path / "prompts.yaml"
+    written = {"audio": dict(reversed(sentences)), "visual": dict(sorted(sentences))}
+    path.write_text(yaml.safe_dump({"LLP": written}, sort_keys=False))
+    in_order = tuple(sentence for _, sentence in sentences)
+    assert load_prompts(path, "LLP") == (in_order, in_order)
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [

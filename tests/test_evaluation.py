@@ -1,6 +1,7 @@
 """Stage 4: tables, per-class scores, figures; and the whole chain through the bash scripts."""
 
 import json
+import logging
 import os
 import subprocess
 from pathlib import Path
@@ -14,17 +15,22 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import DataSettings
 from dataloaders.features import feature_path
 from dataloaders.llp import LLP_CLASSES
-from models import HAN, HANConfig
-from test_han import chosen_videos, draw_timelines
+from models import HAN, HANConfig, HANOutput
+from test_han import Settings, chosen_videos, draw_timelines, find_class_gates
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, label, pretrain, train
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import load_predictions
+from utils.evaluation.trained_han import TrainedHAN
+from utils.method.decoding import DecodingSettings
+from utils.method.gates import search_gates
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
 from utils.training.checkpoints import load_network, save_checkpoint
+from utils.training.device import DeviceSettings, Precision
 
 ROOT = Path(__file__).parents[1]
 VISUAL_WIDTH = WIDTHS["res152"] + WIDTHS["r2plus1d_18"]
@@ -76,16 +82,21 @@ def drawn_seconds(axes: Axes, colour: str) -> float:
     return sum(np.ptp(path.vertices[:, 0]) for bar in bars for path in bar.get_paths())
 
 
+def parse_by_hand(model: HAN, llp_dir: Path, sample_id: str) -> HANOutput:
+    """Return the network's output for one video, from its feature files."""
+    arrays = [np.load(feature_path(llp_dir, name, sample_id[:11])) for name in ("vggish", "res152", "r2plus1d_18")]
+    visual = np.concatenate([arrays[1].reshape(10, 8, -1).mean(axis=1), arrays[2]], axis=1)
+    with torch.inference_mode():
+        return model(torch.tensor(arrays[0])[None], torch.tensor(visual)[None])
+
+
 def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run, llp_dir, tmp_path, written_figures):
     logs = evaluate(run, tmp_path / "logs", "--segment_threshold", "0.47", "--gate_threshold", "0.45")
     kept = load_predictions(logs, "test")
     model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
     predicted, true = np.zeros((2, 2, 6, 10, 25), bool)
     for n, sample_id in enumerate(kept.sample_ids):
-        arrays = [np.load(feature_path(llp_dir, name, sample_id[:11])) for name in ("vggish", "res152", "r2plus1d_18")]
-        visual = np.concatenate([arrays[1].reshape(10, 8, -1).mean(axis=1), arrays[2]], axis=1)
-        with torch.inference_mode():
-            output = model(torch.tensor(arrays[0])[None], torch.tensor(visual)[None])
+        output = parse_by_hand(model, llp_dir, sample_id)
         for m, (modality, logits) in enumerate(zip(("audio", "visual"), output.logits, strict=True)):
             predicted[m, n] = (logits[0].sigmoid() > 0.47) & (output.video_probs[0] > 0.45)
             table = pd.read_csv(llp_dir / f"AVVP_eval_{modality}.csv", sep="\t", index_col="filename")
@@ -100,6 +111,33 @@ def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run,
     (axes,) = next(figure for figure in written_figures if figure.axes[0].get_title() == kept.sample_ids[0]).axes
     assert drawn_seconds(axes, TRUTH_COLOUR) == true[:, 0].sum() != predicted[:, 0].sum()
     assert drawn_seconds(axes, COLOURS[0]) == predicted[:, 0].sum()
+
+
+def test_class_gates_are_the_best_ones_for_the_visual_events_of_val(llp_dir, tmp_path):
+    names = [f"va{n:09d}_0_10" for n in range(6)]
+    seen = torch.rand(6, 25, generator=torch.Generator().manual_seed(0)) < 0.4  # throughout a video
+    lines = [f"{names[n]}\t0\t10\t{LLP_CLASSES[c]}" for n, c in seen.nonzero().tolist()]
+    (llp_dir / "AVVP_eval_visual.csv").write_text("\n".join(["filename\tonset\toffset\tevent_labels", *lines]) + "\n")
+    torch.manual_seed(2)
+    model = HAN(25, WIDTHS["vggish"], (WIDTHS["res152"], WIDTHS["r2plus1d_18"]), HANConfig(dim=16, num_heads=2)).eval()
+    with torch.no_grad():
+        model.fc_prob.weight.mul_(2)  # probabilities farther from each other
+    save_checkpoint(model.state_dict(), tmp_path / "han.pt")
+    settings = Settings(
+        checkpoint=tmp_path / "han.pt",
+        trained=TrainedHAN(num_heads=2),
+        decoding=DecodingSettings("modality", segment_threshold=0.3, gate_threshold=0.7, class_gates=True),
+        data=DataSettings(llp_dir),
+        device=DeviceSettings("cpu"),
+    )
+    gates = find_class_gates(settings, Precision("float32", torch.device("cpu")), logging.getLogger("test"))
+
+    outputs = [parse_by_hand(model, llp_dir, name) for name in names]
+    segments = torch.cat([output.logits.visual.sigmoid() for output in outputs])
+    modalities = torch.cat([output.modality_probs.visual for output in outputs])
+    true = seen.unsqueeze(1).expand(6, 10, 25)
+    assert gates.tolist() == search_gates(segments, modalities, true, 0.3, 0.7).gates.tolist()
+    assert len(gates.unique()) > 2
 
 
 def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_lasts(tmp_path, written_figures):

@@ -52,6 +52,15 @@ def test_videos_of_unequal_length_are_pooled_to_their_seconds(unav_dir):
     np.testing.assert_allclose(opened["clip"].values[first : first + length].numpy(), expected, rtol=1e-6)
 
 
+def test_files_and_folders_named_as_a_video_without_the_ending_are_none_of_the_features(llp_dir):
+    for feature_id, make in (("tr000000003", Path.touch), ("tr000000005", Path.mkdir)):
+        path = feature_path(llp_dir, "vggish", feature_id)
+        path.rename(path.with_suffix(".bak"))
+        make(path.with_suffix(""))
+    with pytest.raises(InputError, match=r"vggish: 2 of 14 \(tr000000003, tr000000005\)"):
+        open_llp(llp_dir, ["vggish"])
+
+
 def test_second_opening_does_not_pack_again(llp_dir, monkeypatch):
     open_llp(llp_dir)
     monkeypatch.setattr(store, "_pack", lambda *_, **__: pytest.fail("packed again"))

@@ -137,6 +137,40 @@ def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segmen
     torch.testing.assert_close(shares, torch.full((6, 6), 1 / 6).double(), atol=0.04, rtol=0)
 
 
+def batch_of_one_segment(teacher_logits: AudioVisual[Tensor] | None = None) -> Batch:
+    """The first of two classes occurs in the only video, of one segment."""
+    pseudo = SegmentPseudoLabels(teacher_logits, AudioVisual(*torch.tensor([[[[True, False]]]] * 2)))
+    labels = torch.tensor([[1.0, 0.0]])
+    return Batch(torch.arange(1), AudioVisual(*torch.zeros(2, 1, 1, 2)), None, None, labels, None, pseudo)
+
+
+@pytest.mark.parametrize(("normalization", "audio", "visual"), [("sum", 0.825, 0.475), ("mean", 0.4125, 0.2375)])
+def test_segment_losses_are_weighed_by_each_modality_s_frequencies_and_the_chosen_w(
+    normalization: str, audio: float, visual: float
+):
+    """Every probability is 1/2. Audio: (2 - 1.5)·0.3 where y = 1, 1.5 where y = 0; visual: (2 - 0.5)·0.3 and 0.5."""
+    settings = HANLosses("hard", positive_weight=0.3, weight_normalization=normalization, mixup=False)
+    frequencies = AudioVisual(torch.tensor([1.0, 0.5]), torch.tensor([0.25, 0.25]))
+    batch = batch_of_one_segment()
+    output = HANOutput(batch.video_labels, None, batch.features, batch.features, None)
+    losses = HANObjective(settings, class_frequencies=frequencies)(output, batch, torch.nn.Identity())
+    assert losses["audio_segment"].item() == pytest.approx(audio * math.log(2))
+    assert losses["visual_segment"].item() == pytest.approx(visual * math.log(2))
+
+
+@pytest.mark.parametrize(("kind", "audio", "visual"), [("soft", 0.75, 0.25), ("ceiling", 1, 1)])
+def test_mixed_features_learn_soft_labels_or_these_rounded_up(kind: str, audio: float, visual: float):
+    """The cross-entropy of a logit z against a target q is log(1 + e^z) - q·z; z is 2, q of the absent class is 0."""
+    logits = AudioVisual(*torch.tensor([[[[math.log(9), 5.0]]], [[[-math.log(9), 5.0]]]]))
+    batch = batch_of_one_segment(logits)
+    features = AudioVisual(*torch.full((2, 1, 1, 2), 2.0))
+    output = HANOutput(batch.video_labels, None, features, features, None)
+    objective = HANObjective(HANLosses(mixup_labels=kind, reweight=False), AudioVisual(*torch.zeros(2, 2)))
+    losses = objective(output, batch, torch.nn.Identity())
+    for loss, target in ((losses["audio_mixup"], audio), (losses["visual_mixup"], visual)):
+        assert loss.item() == pytest.approx(math.log(1 + math.exp(2)) - target)  # the mean of two classes
+
+
 @pytest.mark.parametrize(
     ("mask", "weight", "segments", "positive", "negative"), [(None, 5, 2, 5, 7), ([[True, False]], 3, 1, 3, 1)]
 )
