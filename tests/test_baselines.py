@@ -279,19 +279,21 @@ def test_features_of_another_space_than_the_text_are_refused(llp_dir: Path, tmp_
 # ---- MA
 
 
-def test_contrastive_loss_equals_a_loop_over_seconds():
+@pytest.mark.parametrize("seconds", [2, 10])
+def test_contrastive_loss_equals_a_loop_over_seconds(seconds: int):
     generator = torch.Generator().manual_seed(2)
-    audio, visual = (torch.randn(2, 10, 6, generator=generator) for _ in range(2))
+    audio, visual = (torch.randn(2, seconds, 6, generator=generator) for _ in range(2))
     total = 0.0
     for b in range(2):
-        for t in range(10):
+        for t in range(seconds):
             logits = [
-                float(audio[b, t] @ visual[b, s] / audio[b, t].norm() / visual[b, s].norm()) / 0.2 for s in range(10)
+                float(audio[b, t] @ visual[b, s] / audio[b, t].norm() / visual[b, s].norm()) / 0.2
+                for s in range(seconds)
             ]
             log_sum = math.log(sum(math.exp(logit) for logit in logits))
-            for s in range(10):
-                target = 0.9 if s == t else 0.1 / 9
-                total -= target * (logits[s] - log_sum) / 20
+            for s in range(seconds):
+                target = 0.9 if s == t else 0.1 / (seconds - 1)
+                total -= target * (logits[s] - log_sum) / (2 * seconds)
     assert contrastive_loss(audio, visual, temperature=0.2, label_smoothing=0.1).item() == pytest.approx(
         total, rel=1e-5
     )

@@ -9,12 +9,15 @@ import torch
 from safetensors.torch import load_file
 
 from dataloaders.annotations import SplitAnnotations
+from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import load_split
 from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, npy_stems, save_pseudo_labels
 from dataloaders.subsets import Subset
+from models import TemporalTransformer
 from tests.tiny_runs import assert_same_weights, label, pretrain, train
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.training.checkpoints import load_network
 
 
 @pytest.fixture
@@ -192,6 +195,47 @@ def test_stage_2_writes_every_split_and_its_quality(llp_dir, unav_dir, tmp_path,
     assert {f"pseudo_label_quality.{kind}" for kind in ("txt", "md", "csv", "json")} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_stage_2_scores_segments_with_the_transformer_and_takes_the_best_thresholds_of_val(llp_dir, unav_dir, tmp_path):
+    run = pretrain(unav_dir, tmp_path, "--num_epochs", "1")
+    folder = label(llp_dir, run)
+    model = load_network(TemporalTransformer, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
+    texts = [torch.tensor(np.load(text_features_path(llp_dir, name))) for name in ("clap", "clip")]
+    for split in ("train", "val", "test"):
+        annotations, tensors = load_split(llp_dir, split), load_file(folder / f"{split}.safetensors")
+        for n, feature_id in enumerate(annotations.feature_ids):
+            arrays = [np.load(feature_path(llp_dir, name, feature_id)) for name in ("clap", "clip")]
+            with torch.inference_mode():
+                logits = model(*(torch.tensor(array)[None] for array in arrays), *texts).logits
+            for modality, expected in logits._asdict().items():
+                found = tensors[f"{modality}_logits"][10 * n : 10 * n + 10]
+                torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-5)
+
+    def f1(predicted: torch.Tensor, true: torch.Tensor) -> float:
+        return 2 * (predicted & true).sum().item() / max(int(predicted.sum() + true.sum()), 1)
+
+    annotations, tensors = load_split(llp_dir, "val"), load_file(folder / "val.safetensors")
+    labels = annotations.video_labels.repeat_interleave(10, dim=0)
+    for modality, truth in annotations.labels._asdict().items():
+        for c in range(4):  # those that occur
+            of_class, true = tensors[f"{modality}_logits"][:, c], truth[:, c]
+            best = max(f1((of_class >= logit) & labels[:, c], true) for logit in of_class)
+            assert f1(tensors[f"{modality}_labels"][:, c].bool(), true) == best
+
+
+def test_stage_2_scores_its_labels_on_val_and_test_against_the_annotations(llp_dir, unav_dir, tmp_path):
+    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"))
+    summary = json.loads((folder / "summary.json").read_text())
+    for split in ("val", "test"):
+        tensors = load_file(folder / f"{split}.safetensors")
+        for modality, truth in load_split(llp_dir, split).labels._asdict().items():
+            videos = zip(tensors[f"{modality}_labels"].bool().split(10), truth.split(10), strict=True)
+            # Each class that occurs in prediction or truth; the others are 0 / 0.
+            per_video = [(2 * (p & t).sum(dim=0) / (p.sum(dim=0) + t.sum(dim=0))).nanmean() for p, t in videos]
+            expected = 100 * torch.stack(per_video).mean().item()
+            assert summary[split][f"segment_{modality[0].upper()}"] == pytest.approx(expected)
+    assert summary["val"] != summary["test"]
 
 
 def test_class_without_positive_in_val_takes_the_class_agnostic_threshold(llp_dir, unav_dir, tmp_path):
