@@ -21,6 +21,7 @@ from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.prompts import PROMPTS_FILE, load_prompts
 from dataloaders.pseudo_labels import load_pseudo_labels
+from dataloaders.subsets import Subset
 from models import HAN, HANConfig, HANOutput
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import assert_same_weights, evaluate, newest
@@ -479,7 +480,19 @@ def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path,
     save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, AudioVisual(audio, visual)), tmp_path)
     part = annotations.subset(torch.tensor([5, 3]))
     loaded = load_cleaned_labels(tmp_path, part)
+    assert loaded.sample_ids == part.sample_ids
     assert torch.equal(loaded.labels.audio, audio[[5, 3]]) and torch.equal(loaded.labels.visual, visual[[5, 3]])
+
+
+def test_a_run_on_fewer_classes_takes_the_first_cleaned_labels(llp_dir: Path, tmp_path: Path):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    labels = AudioVisual(annotations.video_labels, torch.zeros_like(annotations.video_labels))
+    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, labels), tmp_path)
+    part = Subset(num_classes=2).annotations(annotations)
+    loaded = load_cleaned_labels(tmp_path, part)
+    assert loaded.classes == LLP_CLASSES[:2]
+    assert torch.equal(loaded.labels.audio, part.video_labels)
+    assert loaded.labels.visual.shape == part.video_labels.shape and not loaded.labels.visual.any()
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,13 @@ def test_checkpoints_are_kept_every_so_many_epochs_and_the_last_state_at_the_end
     assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["epoch"] == 3
 
 
+def test_the_state_to_resume_from_is_that_of_the_last_multiple_of_save_every(tmp_path: Path):
+    recipe = replace(RECIPE, num_epochs=9, patience=3)
+    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.0, 1.0, 1.0], saving=Saving(save_every=3))
+    assert progress.epoch == 5
+    assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["epoch"] == 3
+
+
 def test_weights_that_need_no_gradient_stay_as_they_are(tmp_path: Path):
     model = network()
     model[0].requires_grad_(False)
