@@ -1,6 +1,7 @@
 """Devices and precisions beside what PyTorch computes when it is told so by hand."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +14,12 @@ from utils.errors import InputError
 from utils.training.device import PRECISIONS, DeviceSettings, Precision, default_generators, select_device
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def plain_precision_afterwards() -> Iterator[None]:
+    yield
+    Precision("float32", CPU)  # its flags are PyTorch's, for all tests
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ class Network(nn.Module):
         return Output(AudioVisual(self.linear(audio), self.linear(visual)), self.linear(audio + visual))
 
 
-@pytest.mark.parametrize(("name", "kind"), [("float32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("float32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16)]
+)
 def test_networks_compute_in_the_named_precision_and_their_outputs_are_float32(name: str, kind: torch.dtype):
     model = Network()
     audio, visual = torch.randn(2, 5, 64)
@@ -46,13 +55,10 @@ def test_networks_compute_in_the_named_precision_and_their_outputs_are_float32(n
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_matrix_products_are_in_tf32_only_where_it_is_asked_for(name: str):
     backends = torch.backends.cuda.matmul, torch.backends.cudnn
-    try:
-        for backend in backends:
-            backend.allow_tf32 = name != "tf32"
-        Precision(name, CPU)
-        assert all(backend.allow_tf32 == (name == "tf32") for backend in backends)
-    finally:
-        Precision("float32", CPU)
+    for backend in backends:
+        backend.allow_tf32 = name != "tf32"
+    Precision(name, CPU)
+    assert all(backend.allow_tf32 == (name == "tf32") for backend in backends)
 
 
 def test_an_unknown_precision_is_refused():

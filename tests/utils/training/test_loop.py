@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from utils.method.objectives import Losses, Moment
@@ -120,6 +121,16 @@ def test_the_state_to_resume_from_is_that_of_the_last_multiple_of_save_every(tmp
     progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.0, 1.0, 1.0], saving=Saving(save_every=3))
     assert progress.epoch == 5
     assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["epoch"] == 3
+
+
+def test_tensorboard_shows_every_epoch_of_a_run_that_was_resumed(tmp_path: Path):
+    run(network(), tmp_path, replace(RECIPE, num_epochs=2), [1.0, 2.0])
+    progress, _, _ = run(network(), tmp_path, RECIPE, [3.0], resume=True)
+    shown = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in shown.Scalars("val/score")] == [(1, 1), (2, 2), (3, 3)]
+    assert [event.value for event in shown.Scalars("train/learning_rate")] == pytest.approx([0.05, 0.1, 0.02])
+    totals = [epoch["total"] for epoch in progress.history]
+    assert [event.value for event in shown.Scalars("train/total")] == pytest.approx(totals)
 
 
 def test_weights_that_need_no_gradient_stay_as_they_are(tmp_path: Path):
