@@ -113,6 +113,39 @@ def test_an_archive_is_unpacked_without_its_top_folder(server: str, tmp_path: Pa
     assert not fetch(wanted)
 
 
+@pytest.mark.parametrize(
+    ("entries", "unpacked"),
+    [
+        (["archive/a.npy", "archive/b/c.npy"], ["a.npy", "b/c.npy"]),  # called as the archive
+        (["other/a.npy"], ["other/a.npy"]),
+        (["feats/a.npy", "archive/b.npy"], ["feats/a.npy", "archive/b.npy"]),
+        (["feats"], ["feats"]),  # a file
+    ],
+)
+def test_only_a_single_top_folder_of_the_folder_s_or_the_archive_s_name_is_left_out(
+    server: str, tmp_path: Path, entries: list[str], unpacked: list[str]
+):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry in entries:
+            archive.writestr(entry, entry)
+    Handler.archive = buffer.getvalue()
+    folder = tmp_path / "feats"
+    fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=folder))
+    found = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == dict(zip(unpacked, entries, strict=True))
+
+
+def test_an_archive_cannot_write_outside_of_its_folder(server: str, tmp_path: Path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("../outside.npy", b"abc")
+    Handler.archive = buffer.getvalue()
+    with pytest.raises(InputError, match="outside"):
+        fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
+    assert not (tmp_path / "outside.npy").exists()
+
+
 def test_published_features_do_not_go_where_own_ones_are(server: str, tmp_path: Path):
     own = tmp_path / "LLP" / "feats_CLIP" / "segment_feats" / "a.npy"
     own.parent.mkdir(parents=True)

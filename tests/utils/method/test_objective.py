@@ -158,6 +158,18 @@ def test_segment_losses_are_weighed_by_each_modality_s_frequencies_and_the_chose
     assert losses["visual_segment"].item() == pytest.approx(visual * math.log(2))
 
 
+def test_the_contrastive_loss_matches_encoded_audio_with_the_visual_inputs():
+    """Cosines over the temperature are 2 at the same second and 0 at the other one; these learn 0.8 and 0.2."""
+    seconds = torch.eye(2).unsqueeze(0)
+    features = AudioVisual(seconds, seconds.flip(1))
+    labels = torch.zeros(1, 2)
+    output = HANOutput(labels, None, None, features, seconds)
+    settings = HANLosses("none", contrastive_weight=1, contrastive_temperature=0.5, contrastive_smoothing=0.2)
+    batch = Batch(torch.arange(1), features, None, None, labels, None, None)
+    losses = HANObjective(settings)(output, batch, torch.nn.Identity())
+    assert losses["contrastive"].item() == pytest.approx(math.log(math.exp(2) + 1) - 0.8 * 2)
+
+
 @pytest.mark.parametrize(("kind", "audio", "visual"), [("soft", 0.75, 0.25), ("ceiling", 1, 1)])
 def test_mixed_features_learn_soft_labels_or_these_rounded_up(kind: str, audio: float, visual: float):
     """The cross-entropy of a logit z against a target q is log(1 + e^z) - q·z; z is 2, q of the absent class is 0."""
