@@ -94,6 +94,7 @@ def test_a_class_has_the_mean_vector_of_its_words(tmp_path: Path):
     [
         ("dog 1 2\n", "no vector of cat"),
         ("dog 1 2\ncat 1\n", r"vectors of \[1, 2\]"),
+        ("dog\ncat\n", r"vectors of \[0\]"),
         ("dog 1 2\ncat one two\n", "line 2"),
     ],
 )
