@@ -216,6 +216,12 @@ def test_valor_scores_its_own_sentences_where_their_features_are_there(llp_dir: 
     assert not torch.allclose(one, other)
 
 
+@pytest.mark.parametrize("flag", ["--transformer_dir", "--checkpoint", "--num_heads"])
+def test_the_framewise_teacher_refuses_what_belongs_to_a_transformer(llp_dir: Path, tmp_path: Path, flag: str):
+    with pytest.raises(InputError, match=flag):
+        label_framewise(llp_dir, tmp_path, flag, "1")
+
+
 def test_sentences_of_just_one_modality_are_refused(llp_dir: Path, tmp_path: Path):
     write_npy(text_features_path(llp_dir, "clip", "valor"), np.ones((25, WIDTHS["clip"])))
     with pytest.raises(InputError, match=r"feats_CLAP.*no file, but"):

@@ -401,3 +401,12 @@ def test_every_network_has_an_address_to_get_its_weights_from():
     files, _ = read_table(TABLE, groups, Path("."))
     places = {part for file in files for part in (file.path.name, file.path.parent.name)}
     assert {one.file for one in WEIGHTS.values()} <= places
+
+
+def test_weights_in_the_named_folder_come_before_those_of_torch_s_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    own, in_hub = (folder / WEIGHTS["clap"].file for folder in (tmp_path / "own", tmp_path / "torch/hub/checkpoints"))
+    for path in (in_hub, own):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert find_weights("clap", tmp_path / "own") == path
