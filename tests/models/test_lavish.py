@@ -139,6 +139,14 @@ def test_an_adapter_starts_with_closed_gates_and_tokens_between_zero_and_one():
     assert abs(tokens.mean() - 0.5) < 0.03
 
 
+def test_the_sizes_of_the_release_are_the_defaults():
+    network = LavishNetwork(vit(embed_dim=64), num_classes=4)
+    adapter = network.vis_adapter_blocks_p1[0]
+    assert adapter.my_tokens.shape == (2, 64)
+    assert adapter.down_sampler.weight.shape[:2] == (64 // 8, 64 // 2)  # reduction 8, 2 groups
+    assert network.mlp_class.weight.shape[0] == 512
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
