@@ -50,7 +50,9 @@ def largest_file(num_bytes: int) -> Iterator[None]:
 def test_a_command_that_still_imports_ends_with_one_line(tmp_path: Path, number: int, word: str):
     slow = "import pathlib, time\npathlib.Path(__file__).with_name('reached').touch()\ntime.sleep(60)\n"
     (tmp_path / "torch.py").write_text(slow)
-    start = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import runpy; "
+    # In the background of a shell, Ctrl-C is ignored from the start.
+    start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]; import runpy; "
     start += f"runpy.run_path({str(ROOT / 'train_han.py')!r}, run_name='__main__')"
     process = subprocess.Popen([sys.executable, "-c", start], stderr=subprocess.PIPE, text=True)
     wait_for((tmp_path / "reached").exists)
