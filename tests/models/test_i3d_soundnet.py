@@ -104,18 +104,19 @@ def test_i3ds_batch_norms_move_by_a_hundredth_of_what_they_see():
     torch.testing.assert_close(network.bn.running_mean, 0.01 * seen)
 
 
-def test_i3ds_logits_are_those_of_windows_of_two_steps_and_seven_by_seven_cells_averaged():
+@pytest.mark.parametrize(("height", "width"), [(9, 8), (6, 9)])
+def test_i3ds_logits_are_those_of_windows_of_two_steps_and_seven_by_seven_cells_averaged(height: int, width: int):
     network = I3D()
     for name, _ in list(network.named_children()):
         if name != "logits":
             setattr(network, name, nn.Identity())
     draw_weights_of(network)
-    maps = random(2, 5, 1024, 9, 8)  # in place of frames
+    maps = random(2, 5, 1024, height, width)  # in place of frames
     windows = [
         maps[:, t : t + 2, :, top : top + 7, left : left + 7].mean(dim=(1, 3, 4))
         for t in range(4)
-        for top in range(3)
-        for left in range(2)
+        for top in range(max(height - 6, 1))
+        for left in range(width - 6)
     ]
     weight, bias = network.logits.conv3d.weight.double().flatten(1), network.logits.conv3d.bias.double()
     expected = torch.stack([window @ weight.T + bias for window in windows]).mean(dim=0)

@@ -7,6 +7,13 @@ from torch import nn
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
+from utils.errors import InputError
+
+
+@pytest.mark.parametrize("config", [HANConfig, TemporalTransformerConfig])
+def test_a_width_that_cannot_be_divided_among_the_heads_is_refused(config):
+    with pytest.raises(InputError, match="--num_heads: found 3 for a width of 16"):
+        config(dim=16, num_heads=3)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
