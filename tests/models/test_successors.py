@@ -351,3 +351,12 @@ def test_a_network_is_rebuilt_from_its_state(network: type[nn.Module]):
 def test_cmpae_wants_frames_and_clips():
     with pytest.raises(InputError, match="frames and clips"):
         CMPAE(3, 4, [6], SMALL)
+
+
+@pytest.mark.parametrize("network", [CMPAE, CoLeaF])
+@torch.no_grad()
+def test_evidence_is_float32_where_the_network_computes_in_bf16(network: type[ParsingNetwork]):
+    output = seeded(network, 3, *WIDTHS, SMALL).bfloat16()(*(x.bfloat16() for x in videos()))
+    outputs = [output.video_probs, *output.modality_probs, *output.logits]
+    outputs += [output.video_uncertainty, *output.modality_uncertainty, *output.segment_uncertainty]
+    assert {x.dtype for x in outputs} == {torch.float32}
