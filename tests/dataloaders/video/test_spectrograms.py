@@ -7,7 +7,7 @@ pytest.importorskip("transformers", reason="transformers is not installed: pip i
 
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from dataloaders.video.sounds import clap_boundaries, clap_mel, vggish_log_mel
+from dataloaders.video.sounds import clap_mel, vggish_log_mel
 
 
 def noise(num_samples: int) -> np.ndarray:
@@ -36,17 +36,6 @@ def test_log_mels_of_vggish_are_of_each_second_apart_at_full_scale_32768():
         np.testing.assert_allclose(found[second], np.log(magnitude + 0.01).T[:96], atol=1e-5)
 
 
-def test_log_mels_of_vggish_are_silent_beyond_the_end_and_leave_out_what_is_too_much():
-    pcm = noise(24_000)
-    found = vggish_log_mel(pcm, 3)
-    np.testing.assert_allclose(found[2], np.log(0.01), rtol=1e-6)
-    np.testing.assert_array_equal(vggish_log_mel(pcm, 1)[0], found[0])
-
-
-def test_valors_slices_begin_at_rounded_places_and_are_as_long_as_each_other():
-    assert clap_boundaries(100, 3).tolist() == [[0, 33], [33, 66], [67, 100]]
-
-
 def clap_of_transformers(sound: np.ndarray) -> np.ndarray:
     """(480000,) floats -> (1001, 64)."""
     bands = mel_filter_bank(513, 64, 50, 14_000, 48_000, norm=None, mel_scale="htk")
@@ -55,7 +44,7 @@ def clap_of_transformers(sound: np.ndarray) -> np.ndarray:
     return power.T
 
 
-@pytest.mark.parametrize(("length", "times"), [(48_000, 10), (47_737, 10), (100_320, 4), (300_000, 1), (480_000, 1)])
+@pytest.mark.parametrize(("length", "times"), [(1_000, 480), (47_737, 10), (48_000, 10), (100_320, 4), (480_000, 1)])
 def test_mels_of_clap_repeat_a_slice_at_full_scale_32767_for_ten_seconds(length: int, times: int):
     pcm = noise(length)
     whole = np.zeros(480_000)
@@ -65,13 +54,6 @@ def test_mels_of_clap_repeat_a_slice_at_full_scale_32767_for_ten_seconds(length:
     difference = found - clap_of_transformers(whole)
     # The scale is seen in the mean: full scale 32768 would be 2.7e-4 dB less. Float32 moves single values.
     assert abs(difference[:400].mean()) < 5e-5 and np.abs(difference).max() < 0.05
-
-
-def test_a_slice_beyond_the_end_of_the_sound_is_filled_up_with_zeros_before_it_is_repeated():
-    pcm = noise(24_000)
-    whole = np.tile(np.concatenate([pcm / 32_767, np.zeros(24_000)]), 10)
-    (found,) = clap_mel(pcm, np.array([[0, 48_000]]))
-    np.testing.assert_allclose(found, clap_of_transformers(whole), atol=0.05)
 
 
 def test_the_lowest_sample_is_clipped_to_full_scale_as_in_laion_clap():
