@@ -19,15 +19,8 @@ from dataloaders.prompts import load_prompts
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from utils.audio_visual import AudioVisual
-from utils.cli.base_runs import note_with_stage_one
-from utils.cli.run_folders import (
-    DEFAULT_RUNS_DIR,
-    begin_output,
-    create_run_dir,
-    finish_run,
-    newest_finished_run,
-)
-from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.base_runs import note_with_stage_one
+from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.tasks import RunScores, find_task, true_events
@@ -42,6 +35,13 @@ from utils.evaluation.teachers import (
     valor_thresholds,
 )
 from utils.reporting.tables import format_text, write_tables
+from utils.run_folders import (
+    DEFAULT_RUNS_DIR,
+    begin_output,
+    create_run_dir,
+    finish_run,
+    newest_finished_run,
+)
 from utils.settings import setting
 from utils.training.device import DeviceSettings, Precision
 from utils.training.loop import BEST_CHECKPOINT

@@ -11,14 +11,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from baselines.cmpae.gates import search_gates
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
 from models import NETWORKS, ParsingNetwork
-from utils.cli.base_runs import note_with_stage_one, transformer_of_labels
-from utils.cli.methods import METHODS
-from utils.cli.run_folders import (
+from utils.base_runs import note_with_stage_one, transformer_of_labels
+from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.evaluation.inference import run_han
+from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
+from utils.evaluation.tasks import Events, RunScores, find_task, true_events
+from utils.evaluation.trained_han import TrainedHAN
+from utils.method.decoding import DecodingSettings
+from utils.methods import METHODS
+from utils.reporting.figures import Timeline, timeline_figure
+from utils.reporting.tables import Table, format_text, write_tables
+from utils.run_folders import (
     DEFAULT_RUNS_DIR,
     begin_output,
     finish_run,
@@ -28,23 +39,12 @@ from utils.cli.run_folders import (
     run_name,
     seed_folders,
 )
-from utils.cli.settings import ARGS_FILE, parse_settings, read_settings, with_settings
-from utils.cli.several_seeds import SeveralSeeds
-from utils.entry_point import run_entry_point
-from utils.errors import InputError
-from utils.evaluation.inference import run_han
-from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
-from utils.evaluation.tasks import Events, RunScores, find_task, true_events
-from utils.evaluation.trained_han import TrainedHAN
-from utils.method.decoding import DecodingSettings
-from utils.method.gates import search_gates
-from utils.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
-from utils.reporting.figures import Timeline, timeline_figure
-from utils.reporting.tables import Table, format_text, write_tables
 from utils.settings import same_setting, setting
+from utils.several_seeds import SeveralSeeds
 from utils.training.device import DeviceSettings, Precision, select_device
 from utils.training.events import EventLog
 from utils.training.loop import BEST_CHECKPOINT, Recipe
+from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
 # Of the run's settings: what a checkpoint's shapes do not tell, and where its data lie.
 FROM_RUN = (

@@ -11,18 +11,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from baselines.jomold.noise_ratios import NoiseRatios, load_noise_ratios
+from baselines.leap.word_vectors import WORD_VECTORS_FILE, load_class_vectors
+from baselines.ma.cleaned_labels import CleanedLabels, load_cleaned_labels
 from dataloaders.batches import DataSettings, SplitBatches, open_split
-from dataloaders.cleaned_labels import CleanedLabels, load_cleaned_labels
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
-from dataloaders.noise_ratios import NoiseRatios, load_noise_ratios
 from dataloaders.subsets import Subset
-from dataloaders.word_vectors import WORD_VECTORS_FILE, load_class_vectors
 from models import NETWORKS, HANConfig, HANOutput, ParsingNetwork
 from utils.audio_visual import AudioVisual
-from utils.cli.methods import METHODS
-from utils.cli.run_folders import SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
-from utils.cli.settings import parse_settings, with_settings
-from utils.cli.several_seeds import SeveralSeeds, train_seeds
+from utils.command_settings import parse_settings, with_settings
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
@@ -31,7 +28,10 @@ from utils.method.decoding import DecodingSettings
 from utils.method.losses import smooth_labels
 from utils.method.objectives import HANLosses, HANObjective
 from utils.method.steps import make_step
+from utils.methods import METHODS
+from utils.run_folders import SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
 from utils.settings import setting
+from utils.several_seeds import SeveralSeeds, train_seeds
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, select_device
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
@@ -42,7 +42,7 @@ class Settings:
 
     method: str = setting(
         "uwav",
-        "sets the defaults of all flags below to this method's (utils/cli/methods.py); every flag still counts",
+        "sets the defaults of all flags below to this method's (utils/methods.py); every flag still counts",
         choices=METHODS,
     )
     dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
@@ -50,10 +50,12 @@ class Settings:
         None, "output of stage 2 (default: <dataset>_Dataset of the newest finished stage-1 run in output_dir)"
     )
     cleaned_label_dir: Path | None = setting(
-        None, "output of find_exchange.py (default: <dataset>_Exchange of the newest such run in output_dir)"
+        None,
+        "output of baselines.ma.find_exchange (default: <dataset>_Exchange of the newest such run in output_dir)",
     )
     noise_ratio_dir: Path | None = setting(
-        None, "output of find_noise_ratios.py (default: <dataset>_Noise of the newest such run in output_dir)"
+        None,
+        "output of baselines.jomold.find_noise_ratios (default: <dataset>_Noise of the newest such run in output_dir)",
     )
     network: str = setting("han", "network", choices=NETWORKS)
     glove: Path | None = setting(None, "word vectors of LEAP, GloVe's text format (default: glove.txt in data_dir)")
@@ -103,10 +105,24 @@ def find_label_folders(settings: Settings) -> Settings:
     pseudo = find(wants_pseudo, settings.pseudo_label_dir, prefix, folder, script, "--pseudo_label_dir")
     wants_noise = settings.losses.guided_labels == "denoised"
     folder = f"{settings.dataset}_Noise"
-    noise = find(wants_noise, settings.noise_ratio_dir, "HAN_", folder, "find_noise_ratios.py", "--noise_ratio_dir")
+    noise = find(
+        wants_noise,
+        settings.noise_ratio_dir,
+        "HAN_",
+        folder,
+        "baselines.jomold.find_noise_ratios",
+        "--noise_ratio_dir",
+    )
     wants_cleaned = settings.losses.guided_labels == "cleaned"
     folder = f"{settings.dataset}_Exchange"
-    cleaned = find(wants_cleaned, settings.cleaned_label_dir, "HAN_", folder, "find_exchange.py", "--cleaned_label_dir")
+    cleaned = find(
+        wants_cleaned,
+        settings.cleaned_label_dir,
+        "HAN_",
+        folder,
+        "baselines.ma.find_exchange",
+        "--cleaned_label_dir",
+    )
     return with_settings(settings, pseudo_label_dir=pseudo, cleaned_label_dir=cleaned, noise_ratio_dir=noise)
 
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split, open_texts
 from models import TemporalTransformer, TemporalTransformerConfig
 from utils.audio_visual import AudioVisual
-from utils.cli.run_folders import TrainingRun, begin_run, finish_run
-from utils.cli.settings import parse_settings
+from utils.command_settings import parse_settings
 from utils.entry_point import run_entry_point
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.method.metrics import segment_counts, video_f_scores
 from utils.method.objectives import Losses, Moment, TemporalTransformerLosses, temporal_transformer_losses
+from utils.run_folders import TrainingRun, begin_run, finish_run
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 

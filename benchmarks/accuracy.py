@@ -11,7 +11,7 @@ import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
-from dataloaders.simulation.simulate import simulate
+from simulation.simulate import simulate
 from utils.reporting.tables import Cell, Column, Row, Table
 
 METRIC = "segment_Type"

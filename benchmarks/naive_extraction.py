@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from dataloaders.video.decoding import decode_video
-from dataloaders.video.frames import CLIP, IMAGENET, KINETICS
-from dataloaders.video.sounds import clap_boundaries, clap_mel, vggish_log_mel
+from video.frames import CLIP, IMAGENET, KINETICS
+from video.sounds import clap_boundaries, clap_mel, vggish_log_mel
+from video.video_decoding import decode_video
 
 FRAMES, SEGMENTS = 80, 10
 

@@ -24,7 +24,7 @@ from benchmarks.accuracy import bf16_difference
 from benchmarks.floor import Machine, measure_machine
 from benchmarks.gpu import gpu_rows
 from benchmarks.measure import UNAV_TRAIN_VIDEOS, Effort, Measurement, Setup
-from dataloaders.simulation.simulate import simulate
+from simulation.simulate import simulate
 from utils.entry_point import run_entry_point
 from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables

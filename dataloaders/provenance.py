@@ -8,9 +8,9 @@ from dataloaders.features import FEATURES, TEXT_FILES
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 
-SIMULATION_MARKER = "simulation.yaml"  # of `dataloaders.simulation`: features without videos
-VIDEOS_MARKER = "generated_videos.yaml"  # of `dataloaders.simulation --videos` and `dataloaders.simulation.clips`
-EXTRACTION_MARKER = "extraction.yaml"  # of extract_features.py
+SIMULATION_MARKER = "simulation.yaml"  # of `simulation`: features without videos
+VIDEOS_MARKER = "generated_videos.yaml"  # of `simulation --videos` and `simulation.generated_clips`
+EXTRACTION_MARKER = "extraction.yaml"  # of video.extract_features
 MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 

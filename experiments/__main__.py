@@ -11,10 +11,11 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import drawings, tables
+from experiments import drawings
+from experiments import paper_tables as tables
 from experiments.collecting import Experiment, Study
 from experiments.jobs import Runner
-from experiments.pipeline import PRESETS, Pipeline, load_preset
+from experiments.stage_runs import PRESETS, Pipeline, load_preset
 from utils.entry_point import run_entry_point
 from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number

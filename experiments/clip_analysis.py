@@ -18,15 +18,15 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from utils.cli.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from utils.cli.clips import clip_batches
-from utils.cli.settings import parse_settings
+from lavish.classification import label_confusion
+from lavish.clip_figures import reliance_figure, scatter_figure
+from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
+from lavish.clip_settings import clip_batches
+from lavish.clip_tasks import ClipPredictions, predict_clips
+from utils.command_settings import parse_settings
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
-from utils.evaluation.clips import ClipPredictions, predict_clips
 from utils.files import atomic_write
-from utils.method.classification import label_confusion
-from utils.reporting.clip_figures import reliance_figure, scatter_figure
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
 from utils.settings import setting
 

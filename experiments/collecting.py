@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.jobs import Job, Runner
-from experiments.pipeline import Pipeline
+from experiments.stage_runs import Pipeline
 from utils.evaluation.compare import compare_runs
 from utils.evaluation.predictions import load_predictions
 from utils.method.metrics import LevelScores, ParsingScores, scores_by_level

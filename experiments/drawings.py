@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.collecting import Experiment, Study, paired_values
 from experiments.jobs import Job, Runner
-from experiments.tables import without_defaults
+from experiments.paper_tables import without_defaults
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
 from utils.reporting.published import published_value

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 import yaml
 
-import find_exchange
-import find_noise_ratios
 import pseudo_label_generation
-import refine_labels
 import test_han
 import train_han
 import train_transformer
-from utils.cli.run_folders import SUMMARY_FILE
-from utils.cli.settings import ARGS_FILE
+from baselines.jomold import find_noise_ratios
+from baselines.lsld import refine_labels
+from baselines.ma import find_exchange
+from utils.command_settings import ARGS_FILE
 from utils.errors import InputError
 from utils.files import exclusive, write_text
+from utils.run_folders import SUMMARY_FILE
 from utils.training.device import select_device
 
 ENTRY_POINTS: dict[str, Callable[[list[str]], None]] = {

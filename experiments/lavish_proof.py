@@ -18,16 +18,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import test_classifier
-import train_classifier
 from dataloaders.provenance import VIDEOS_MARKER
-from dataloaders.simulation.clips import check_settings, write_data
-from utils.cli.run_folders import SUMMARY_FILE, newest_finished_run
-from utils.cli.settings import read_args
+from lavish import test_classifier, train_classifier
+from lavish.classification_tables import ClassifierRow, classifier_table
+from simulation.generated_clips import check_settings, write_data
+from utils.command_settings import read_args
 from utils.entry_point import run_entry_point
 from utils.errors import InputError
-from utils.reporting.classification import ClassifierRow, classifier_table
 from utils.reporting.tables import Table, format_text, write_tables
+from utils.run_folders import SUMMARY_FILE, newest_finished_run
 from utils.training.loop import BEST_CHECKPOINT
 
 BACKBONE = ["--backbone", "vit_tiny_patch16_224", "--backbone_sizes"]

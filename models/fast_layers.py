@@ -1,6 +1,6 @@
 """Dropout and attention that give what `models.layers` and `nn.Dropout` give, in less time.
 
-Each docstring says what the variant saves; `python -m benchmarks.layers` measures it again.
+Each docstring says what the variant saves; `python -m benchmarks.layers_benchmark` measures it again.
 """
 
 from dataclasses import dataclass

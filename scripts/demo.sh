@@ -30,7 +30,7 @@ echo "== Simulating features"
 for dataset in UnAV "$DATASET"; do
     number=$NUM_TRAIN
     [[ "$dataset" == UnAV ]] && number=$NUM_PRETRAIN
-    "$PYTHON" -m dataloaders.simulation --dataset "$dataset" --output "$data" \
+    "$PYTHON" -m simulation --dataset "$dataset" --output "$data" \
         --num_train "$number" --num_val "$NUM_EVAL" --num_test "$NUM_EVAL" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"}
 done
 echo "== Stage 1: pre-training the temporal transformer on UnAV"

@@ -24,9 +24,9 @@ export OUTPUT_DIR=$DEMO_DIR/temp_train_logs RUNS_DIR=$DEMO_DIR/temp_train_logs L
 
 echo "== Generating videos"
 common=(--videos --output "$DEMO_DIR" --num_events "$NUM_EVENTS")
-"$PYTHON" -m dataloaders.simulation "${common[@]}" --dataset UnAV --longest 30 \
+"$PYTHON" -m simulation "${common[@]}" --dataset UnAV --longest 30 \
     --num_train "$NUM_PRETRAIN" --num_val "$((NUM_EVAL / 2))" --num_test 1
-"$PYTHON" -m dataloaders.simulation "${common[@]}" --dataset LLP \
+"$PYTHON" -m simulation "${common[@]}" --dataset LLP \
     --num_train "$NUM_TRAIN" --num_val "$NUM_EVAL" --num_test "$NUM_EVAL"
 echo "== Extracting features: $RANDOM_WEIGHTS networks with random weights"
 DATASET=UnAV DATA_DIR=$DEMO_DIR/UnAV bash scripts/extract_features.sh --features clip clap --random_weights "$RANDOM_WEIGHTS"

@@ -8,4 +8,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" -m utils.extraction.download "$@"
+"$PYTHON" -m video.extraction.download "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Features of a data set's videos, or of any. Extra arguments go to extract_features.py.
+# Features of a data set's videos, or of any. Extra arguments go to video.extract_features.
 #   DATASET=UnAV bash scripts/extract_features.sh                     into data/UnAV, beside the annotations
 #   DATASET= bash scripts/extract_features.sh --videos my_videos/     into features/
 #   bash scripts/extract_features.sh --shard 3/16                     one of sixteen parts
@@ -15,4 +15,4 @@ WEIGHTS_DIR=${WEIGHTS_DIR:-weights}            # bash scripts/download.sh weight
 source scripts/python.sh
 dataset=()
 [[ -n "$DATASET" ]] && dataset=(--dataset "$DATASET" --annotations_dir "$DATA_DIR" --videos_dir "$VIDEOS_DIR" --output "$DATA_DIR")
-"$PYTHON" extract_features.py "${dataset[@]}" --weights_dir "$WEIGHTS_DIR" "$@"
+"$PYTHON" -m video.extract_features "${dataset[@]}" --weights_dir "$WEIGHTS_DIR" "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Parse one's own video: bash scripts/parse_video.sh VIDEO. Extra arguments go to parse_video.py.
+# Parse one's own video: bash scripts/parse_video.sh VIDEO. Extra arguments go to video.parse_video.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # paths of videos are relative to where one is, so no cd
 
@@ -9,4 +9,4 @@ WEIGHTS_DIR=${WEIGHTS_DIR:-$ROOT/weights} # of the feature networks
 
 # shellcheck source=scripts/python.sh
 source "$ROOT/scripts/python.sh"
-"$PYTHON" "$ROOT/parse_video.py" --runs_dir "$RUNS_DIR" --weights_dir "$WEIGHTS_DIR" ${MODEL:+--model "$MODEL"} "$@"
+PYTHONPATH=$ROOT "$PYTHON" -m video.parse_video --runs_dir "$RUNS_DIR" --weights_dir "$WEIGHTS_DIR" ${MODEL:+--model "$MODEL"} "$@"

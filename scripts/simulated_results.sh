@@ -14,7 +14,7 @@ export RESULTS_DIR=${RESULTS_DIR:-results/small}
 REPORT=${REPORT:-docs/simulated_results.md}
 
 simulate() { # data set, videos of train, val and test
-    "$PYTHON" -m dataloaders.simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
+    "$PYTHON" -m simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
         --dataset "$1" --num_train "$2" --num_val "$3" --num_test "$4"
 }
 simulate LLP 1000 649 1200 # all of val and test

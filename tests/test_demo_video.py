@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
-import extract_features
-from dataloaders.simulation.__main__ import main as simulate
+from simulation.__main__ import main as simulate
 from tests.tiny_runs import evaluate, label, pretrain, train
+from video import extract_features
 
 
 def test_generated_videos_go_through_all_stages_and_every_table_says_what_they_are(tmp_path: Path):

@@ -18,9 +18,9 @@ import torch
 from dataloaders.datasets import load_annotations
 from dataloaders.store import open_features
 from tests.tiny_runs import NETWORK, RECIPE, assert_same_weights, train
-from utils.cli.run_folders import create_run_dir, open_log
 from utils.errors import InputError
 from utils.files import atomic_write, claim, exclusive, write_error
+from utils.run_folders import create_run_dir, open_log
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.events import EventLog
 

@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from baselines.cmpae.gates import search_gates
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings
 from dataloaders.features import feature_path
@@ -27,7 +28,6 @@ from utils.errors import InputError
 from utils.evaluation.predictions import load_predictions
 from utils.evaluation.trained_han import TrainedHAN
 from utils.method.decoding import DecodingSettings
-from utils.method.gates import search_gates
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
 from utils.training.checkpoints import load_network, save_checkpoint
 from utils.training.device import DeviceSettings, Precision

@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-import find_exchange
-import find_noise_ratios
 import pseudo_label_generation
-import refine_labels
 import test_han
 import train_han
 import train_transformer
+from baselines.jomold import find_noise_ratios
+from baselines.lsld import refine_labels
+from baselines.ma import find_exchange
 from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER
 from experiments import jobs as jobs_module
 from experiments.__main__ import EXPERIMENTS
@@ -25,10 +25,10 @@ from experiments.collecting import Study
 from experiments.drawings import varied_videos
 from experiments.jobs import ENTRY_POINTS, Job, Runner, make_job, to_flags
 from experiments.orders import ORDERS, orders_table
-from experiments.pipeline import PRESETS, Pipeline, load_preset
+from experiments.stage_runs import PRESETS, Pipeline, load_preset
 from tests.tiny_runs import assert_same_weights
 from utils.audio_visual import AudioVisual
-from utils.cli.settings import parse_settings
+from utils.command_settings import parse_settings
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, save_predictions
 from utils.reporting.tables import write_table

@@ -47,7 +47,7 @@ def insert(file: Path, before: str, text: str) -> None:
 def repository(tmp_path_factory) -> Path:
     """A copy of this repository with a feature, a loss, a network and a method of its own."""
     copy = tmp_path_factory.mktemp("extended")
-    for name in ("dataloaders", "models", "utils", "data"):
+    for name in ("baselines", "dataloaders", "models", "simulation", "utils", "video", "data"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "benchmark", "*.npy"))
     for name in ("train_han.py", "test_han.py"):
         shutil.copy(ROOT / name, copy / name)
@@ -58,10 +58,12 @@ def repository(tmp_path_factory) -> Path:
     insert(objectives, "    similarity_weight: float", SETTING)
     insert(objectives, "        if settings.mutual_weight:\n", LINE)
     (copy / "models/averaging.py").write_text(NETWORK)
-    insert(copy / "models/__init__.py", "from models.cmpae", "from models.averaging import Averaging\n")
+    insert(
+        copy / "models/__init__.py", "from baselines.cmpae.cmpae_network", "from models.averaging import Averaging\n"
+    )
     insert(copy / "models/__init__.py", '"cmpae": CMPAE', '"averaging": Averaging, ')
-    insert(copy / "utils/cli/methods.py", '    "han": Method(', ROW_OF_A_METHOD)
-    run(copy, "-m", "dataloaders.simulation", "--dataset", "LLP", "--output", "simulated", *sizes(), *features())
+    insert(copy / "utils/methods.py", '    "han": Method(', ROW_OF_A_METHOD)
+    run(copy, "-m", "simulation", "--dataset", "LLP", "--output", "simulated", *sizes(), *features())
     return copy
 
 

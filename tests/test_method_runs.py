@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-import find_noise_ratios
 import pseudo_label_generation
-import refine_labels
 import test_han
 import train_han
+from baselines.jomold import find_noise_ratios
+from baselines.jomold.noise_ratios import load_noise_ratios
+from baselines.lsld import refine_labels
+from baselines.lsld.subset_texts import NAMES_FILE, label_subsets, load_names, load_subset_texts, subset_text
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
-from dataloaders.noise_ratios import load_noise_ratios
 from dataloaders.pseudo_labels import load_pseudo_labels
-from dataloaders.subset_texts import NAMES_FILE, label_subsets, load_names, load_subset_texts, subset_text
 from models import HAN
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, newest
-from utils.cli.settings import read_args
+from utils.command_settings import read_args
 from utils.errors import InputError
 from utils.training.checkpoints import load_network
 
@@ -90,7 +90,10 @@ def test_noise_ratios_and_labels_are_found_in_the_newest_runs(tiny: Tiny):
 
 def test_methods_without_their_labels_say_what_to_run(tiny: Tiny, tmp_path: Path):
     flags = ["--data_dir", str(tiny.data), "--output_dir", str(tmp_path), *CPU]
-    for method, script in (("jomold", "find_noise_ratios.py"), ("lsld", "refine_labels.py")):
+    for method, script in (
+        ("jomold", "baselines/jomold/find_noise_ratios.py"),
+        ("lsld", "baselines/lsld/refine_labels.py"),
+    ):
         with pytest.raises(InputError, match=script):
             train_han.main(["--method", method, *flags])
 

@@ -11,8 +11,8 @@ import pseudo_label_generation
 import train_han
 from models import HAN, HANConfig
 from tests.tiny_runs import train
-from utils.cli.run_folders import begin_output
 from utils.errors import InputError
+from utils.run_folders import begin_output
 from utils.training import loop
 from utils.training.checkpoints import load_checkpoint, load_network, save_checkpoint
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import find_exchange
-import find_noise_ratios
 import train_han
+from baselines.jomold import find_noise_ratios
+from baselines.ma import find_exchange
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, evaluate, train
-from utils.cli.settings import read_args
+from utils.command_settings import read_args
 from utils.errors import InputError
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none", "--num_epochs", "2")

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 import train_han
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from models import HAN, NETWORKS, HANOutput, ParsingNetwork
-from tests.test_method_cases import CMPAE_NAMES, HAN_NAMES, renamed, weights_that_anyone_can_fill_in
+from tests.baselines.test_method_cases import CMPAE_NAMES, HAN_NAMES, renamed, weights_that_anyone_can_fill_in
 from tests.test_reference_cases import Case, every_case_of, opened
 from utils.audio_visual import AudioVisual
-from utils.cli.settings import parse_settings
+from utils.command_settings import parse_settings
 from utils.method.losses import smooth_labels
 from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
 from utils.method.steps import make_step

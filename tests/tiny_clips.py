@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataloaders.simulation.clips import draw, play, write_video
+from simulation.generated_clips import draw, play, write_video
 
 CLASSES = ("Clap", "Drum", "Mime")  # the last is silent
 
@@ -29,7 +29,7 @@ def write_tiny_ucf(folder: Path, seconds: float = 1.2, clips: int = 2) -> Path:
 
 
 def tiny_flags(folder: Path, *more: str) -> list[str]:
-    """Flags of train_classifier.py for the tiny data set and a tiny network."""
+    """Flags of lavish/train_classifier.py for the tiny data set and a tiny network."""
     where = ["--dataset", "UCF101", "--data_dir", str(folder), "--annotations_dir", str(folder / "lists")]
     packed = ["--image_size", "16", "--packed_frames", "2", "--frame_rate", "10", "--sound", "small"]
     backbone = ["--backbone", "vit_tiny_patch16_224", "--backbone_weights", "random", "--backbone_sizes"]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from baselines.leap.word_vectors import WORD_VECTORS_FILE, class_words
+from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, texts_of
 from dataloaders.ave import AVE_CLASSES
 from dataloaders.datasets import load_annotations
 from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
-from dataloaders.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, texts_of
 from dataloaders.unav import UNAV_CLASSES
-from dataloaders.word_vectors import WORD_VECTORS_FILE, class_words
 
 WIDTHS = {"vggish": 6, "res152": 10, "r2plus1d_18": 8, "clip": 12, "clap": 9}
 

@@ -1,7 +1,7 @@
 """Settings as fields of dataclasses: default, meaning and range of each are said here and nowhere else.
 
 A group of settings, such as the sizes of a network, is a frozen dataclass beside what it describes. Flags, their help,
-`args.yaml` and the checks of both derive from it (`utils.cli.settings`).
+`args.yaml` and the checks of both derive from it (`utils.command_settings`).
 """
 
 import argparse

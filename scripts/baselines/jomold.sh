@@ -7,14 +7,14 @@ DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # of an earlier find_noise_ratios.py; empty: train JoMoLD's estimator and make them now
+NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # of an earlier baselines.jomold.find_noise_ratios; empty: train JoMoLD's estimator and make them now
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
 data=(--data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR")
 if [[ -z "$NOISE_RATIO_DIR" ]]; then
     "$PYTHON" train_han.py --method jomold_base "${data[@]}" --output_dir "$OUTPUT_DIR" "$@"
-    "$PYTHON" find_noise_ratios.py "${data[@]}" --runs_dir "$OUTPUT_DIR"
+    "$PYTHON" -m baselines.jomold.find_noise_ratios "${data[@]}" --runs_dir "$OUTPUT_DIR"
 fi
 "$PYTHON" train_han.py --method jomold "${data[@]}" --output_dir "$OUTPUT_DIR" \
     ${NOISE_RATIO_DIR:+--noise_ratio_dir "$NOISE_RATIO_DIR"} "$@"

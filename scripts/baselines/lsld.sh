@@ -7,13 +7,13 @@ DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier refine_labels.py; empty: make them now
+PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier baselines.lsld.refine_labels; empty: make them now
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
 data=(--data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR")
 if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
-    "$PYTHON" refine_labels.py "${data[@]}" --runs_dir "$OUTPUT_DIR"
+    "$PYTHON" -m baselines.lsld.refine_labels "${data[@]}" --runs_dir "$OUTPUT_DIR"
 fi
 "$PYTHON" train_han.py --method lsld "${data[@]}" --output_dir "$OUTPUT_DIR" \
     ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pack the clips of AVE or UCF-101: frames and spectrograms, decoded once. Extra arguments go to prepare_clips.py.
+# Pack the clips of AVE or UCF-101: frames and spectrograms, decoded once. Extra arguments go to lavish.prepare_clips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -10,5 +10,5 @@ PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" prepare_clips.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+"$PYTHON" -m lavish.prepare_clips --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --packed_dir "$PACKED_DIR" "$@"

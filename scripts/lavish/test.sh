@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate a classifier of clips on val and test. Extra arguments go to test_classifier.py.
+# Evaluate a classifier of clips on val and test. Extra arguments go to lavish.test_classifier.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -9,5 +9,5 @@ LOGS_DIR=${LOGS_DIR:-test_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" test_classifier.py --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
+"$PYTHON" -m lavish.test_classifier --runs_dir "$RUNS_DIR" --logs_dir "$LOGS_DIR" \
     ${CHECKPOINT_DIR:+--checkpoint_dir "$CHECKPOINT_DIR"} "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train LAVISH, or what it is compared with (--model). Extra arguments go to train_classifier.py.
+# Train LAVISH, or what it is compared with (--model). Extra arguments go to lavish.train_classifier.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -12,5 +12,5 @@ OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" train_classifier.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+"$PYTHON" -m lavish.train_classifier --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --packed_dir "$PACKED_DIR" --backbone_weights "$BACKBONE_WEIGHTS" --output_dir "$OUTPUT_DIR" "$@"

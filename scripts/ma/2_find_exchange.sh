@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MA, stage 2: find what each modality does not show. Extra arguments go to find_exchange.py.
+# MA, stage 2: find what each modality does not show. Extra arguments go to baselines.ma.find_exchange.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -11,5 +11,5 @@ RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" find_exchange.py --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+"$PYTHON" -m baselines.ma.find_exchange --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --runs_dir "$RUNS_DIR" ${BASE_MODEL_DIR:+--checkpoint_dir "$BASE_MODEL_DIR"} "$@"

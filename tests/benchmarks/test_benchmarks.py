@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import layers, naive, naive_scores, run
+from benchmarks import layers_benchmark as layers
+from benchmarks import naive, naive_scores, run
 from benchmarks.floor import Machine, han_operations
 from benchmarks.gpu import gpu_rows
 from benchmarks.inference_rows import random_events

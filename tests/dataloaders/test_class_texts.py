@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders import subset_texts
-from dataloaders.datasets import load_annotations
-from dataloaders.features import text_features_path
-from dataloaders.llp import LLP_CLASSES
-from dataloaders.subset_texts import (
+from baselines.leap.word_vectors import class_words, load_class_vectors
+from baselines.lsld import subset_texts
+from baselines.lsld.subset_texts import (
     FEATURES_FILE,
     NAMES_FILE,
     TEXTS_FILE,
@@ -20,7 +18,9 @@ from dataloaders.subset_texts import (
     subset_text,
     texts_of,
 )
-from dataloaders.word_vectors import class_words, load_class_vectors
+from dataloaders.datasets import load_annotations
+from dataloaders.features import text_features_path
+from dataloaders.llp import LLP_CLASSES
 from utils.errors import InputError
 
 

@@ -8,31 +8,28 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import extract_features
-import find_exchange
-import find_noise_ratios
-import parse_video
-import prepare_clips
 import pseudo_label_generation
-import refine_labels
-import test_classifier
 import test_han
-import train_classifier
 import train_han
 import train_transformer
+from baselines.jomold import find_noise_ratios
+from baselines.lsld import refine_labels
+from baselines.ma import find_exchange
 from dataloaders import check
-from dataloaders.simulation import __main__ as simulation
 from experiments import __main__ as experiments
 from experiments import clip_analysis, constant_baseline
-from tests.test_classifiers import write_tiny_ave
+from lavish import prepare_clips, test_classifier, train_classifier
+from simulation import __main__ as simulation
+from tests.lavish.test_classifiers import write_tiny_ave
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
 from tests.tiny_data import write_ave, write_llp, write_unav
 from tests.tiny_parsers import han_run, transformer_run
-from tests.utils.extraction.made_videos import make_video
-from utils.cli import trained
+from tests.video.made_videos import make_video
+from utils import trained
 from utils.evaluation import compare
-from utils.extraction import compare_features
-from utils.pages import __main__ as pages
+from video import extract_features, parse_video
+from video.extraction import compare_features
+from video.pages import __main__ as pages
 
 CPU = "--device cpu"
 NETWORK = "--dim 16 --num_heads 2 --ffn_dim 24 --num_layers 2"

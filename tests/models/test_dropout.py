@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cmpae import CMPAE
-from models.coleaf import CoLeaF
+from baselines.cmpae.cmpae_network import CMPAE
+from baselines.coleaf.coleaf_network import CoLeaF
+from baselines.leap.mm_pyramid import QueryNormLayer
 from models.han import HAN, HANConfig, HANLayer
 from models.layers import MultiheadAttention
-from models.mm_pyramid import QueryNormLayer
 from models.temporal_transformer import EncoderLayer, TemporalTransformerConfig
 
 KEPT = 0.75  # of the dropout probability that the configs below have

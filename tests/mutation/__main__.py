@@ -1,7 +1,7 @@
 """Mutation testing: draw small faults of the code at random, and see which the tests do not notice.
 
     python -m tests.mutation --number 250 --seed 1
-    python -m tests.mutation --files models/leap.py models/han.py --number 40
+    python -m tests.mutation --files baselines/leap/leap_network.py models/han.py --number 40
 
 `subjects.yaml` says what is mutated and which tests run for it; `equivalent.yaml` explains mutants that no test can
 notice. The mutants are those of cosmic-ray and of `operators.py`. Each is tried in a copy of the repository, so the

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from baselines.ma.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
 from dataloaders.batches import Batch, SplitBatches
 from models import HAN, HANOutput, TemporalTransformer
 from utils.audio_visual import AudioVisual
-from utils.method.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
 from utils.training.device import Precision
 
 

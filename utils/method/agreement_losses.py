@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.cmpae import CMPAEOutput
+from baselines.cmpae.cmpae_network import CMPAEOutput
 from utils.audio_visual import AudioVisual
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from baselines.jomold.label_denoising import cleaned_targets, labels_over_time
 from dataloaders.batches import Batch
 from models import HANOutput, TemporalTransformerOutput
 from utils.audio_visual import AudioVisual
@@ -19,7 +20,6 @@ from utils.method.agreement_losses import (
     segment_cosines,
     semantic_similarity_loss,
 )
-from utils.method.label_denoising import cleaned_targets, labels_over_time
 from utils.method.losses import (
     audio_visual_loss,
     class_balance_weights,
@@ -52,7 +52,7 @@ class HANLosses:
 
     segment_labels: str = setting(
         "soft",
-        "none: video labels only; refined: the probabilities that refine_labels.py wrote (LSLD)",
+        "none: video labels only; refined: the probabilities that baselines.lsld.refine_labels wrote (LSLD)",
         choices=("soft", "hard", "refined", "none"),
     )
     temperature: float = setting(2.0, "temperature of soft labels: 2 (released) or 1 (paper)", above=0)
@@ -72,8 +72,8 @@ class HANLosses:
     mixup_weight: float = setting(1.0, "weight of the mixup losses", least=0)
     guided_labels: str = setting(
         "none",
-        "what each modality's pooled probability learns: video labels (HAN), those of find_exchange.py (MA), video "
-        "labels cleaned batch by batch (JoMoLD), or what any of its segments has (LEAP)",
+        "what each modality's pooled probability learns: video labels (HAN), those of baselines.ma.find_exchange (MA), "
+        "video labels cleaned batch by batch (JoMoLD), or what any of its segments has (LEAP)",
         choices=("none", "video", "cleaned", "denoised", "segments"),
     )
     audio_guided_weight: float = setting(1.0, "weight of the audio's guided loss (JoMoLD: 2)", least=0)

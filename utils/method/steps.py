@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 
+from baselines.coleaf.coleaf_network import ReferenceOutput
+from baselines.coleaf.coleaf_objective import GUIDANCE, Guidance, reference_losses
 from dataloaders.batches import Batch
 from models import CoLeaF, HANOutput, ParsingNetwork
-from models.coleaf import ReferenceOutput
 from utils.audio_visual import AudioVisual
-from utils.method.coleaf_objective import GUIDANCE, Guidance, reference_losses
 from utils.method.objectives import HANObjective, Losses, Moment
 
 Forward = Callable[..., HANOutput]  # (network, *its arguments), in the run's precision

@@ -65,7 +65,7 @@ class Saving:
 
 
 class TrainingData(Protocol[Batch]):
-    """What the loop asks of a split: `dataloaders.batches.SplitBatches` or `dataloaders.clips.batches.ClipBatches`."""
+    """What the loop asks of a split: `dataloaders.batches.SplitBatches` or `lavish.clip_batches.ClipBatches`."""
 
     device: torch.device
     num_videos: int

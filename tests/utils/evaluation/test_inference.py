@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.ma.exchange import unrelated_videos
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.features import feature_path
 from models import HAN, HANConfig, HANOutput, TemporalTransformer, TemporalTransformerConfig
@@ -20,7 +21,6 @@ from utils.evaluation.inference import (
     run_han,
     temporal_transformer_logits,
 )
-from utils.method.exchange import unrelated_videos
 from utils.training.device import Precision
 
 CPU = torch.device("cpu")

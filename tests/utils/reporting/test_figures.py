@@ -11,8 +11,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from lavish.clip_figures import reliance_figure, scatter_figure
 from utils.audio_visual import AudioVisual
-from utils.reporting.clip_figures import reliance_figure, scatter_figure
 from utils.reporting.figures import (
     COLOURS,
     TRACK_COLOUR,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from lavish.classification_tables import ClassifierRow, classifier_table
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.method.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
 from utils.reporting import tables as reports
-from utils.reporting.classification import ClassifierRow, classifier_table
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
 from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table
 

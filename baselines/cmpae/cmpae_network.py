@@ -1,0 +1,151 @@
+"""CMPAE (Gao, Chen and Xu, CVPR 2023): HAN's encoder with evidential heads and a video branch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.cmpae.evidence import concentration, presence_logit, uncertainty
+from models.fast_layers import FastDropout
+from models.han import HANConfig, HANEncoder, HANOutput, ParsingNetwork
+from models.layers import at_least_float32, count_layers
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+
+CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
+CONTEXT_DROPOUT = 0.2
+SLOPE = 0.2  # of the leaky ReLUs
+
+
+@dataclass
+class CMPAEOutput(HANOutput):
+    """HAN's output, and how uncertain it is. A logit is that of p = alpha_present / (alpha_present + alpha_absent)."""
+
+    video_uncertainty: Tensor  # (B,) of the video branch
+    modality_uncertainty: AudioVisual[Tensor]  # (B, C) of the pooled probabilities
+    segment_uncertainty: AudioVisual[Tensor]  # (B, T, C)
+
+
+class CMPAE(ParsingNetwork):
+    """Evidence for the presence and for the cross-modal absence of each event.
+
+    Parameter names follow the released code, but for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and `_v`) and
+    `fc_global`, none of which is used.
+
+    Args:
+        num_classes: C.
+        audio_dim: width of the audio features.
+        visual_dims: widths of the visual features: the frames' first, the clips' second.
+        config: of the encoder. Projections and heads have one layer, whatever it says.
+    """
+
+    can_mix = False  # there are two classifiers, of presence and of absence
+    has_uncertainty = True
+    follows_cross_attention = False
+
+    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
+        super().__init__()
+        self.config = config
+        self.visual_dims = tuple(visual_dims)
+        if len(self.visual_dims) != 2:
+            found, way_out = f"{len(self.visual_dims)} of them", "Name frames and clips, such as res152 r2plus1d_18."
+            raise InputError("--visual_features", found, "two for CMPAE's network", way_out)
+        frames_dim, clips_dim = self.visual_dims
+        dim = config.dim
+        self.fc_a = nn.Sequential(nn.Linear(audio_dim, dim), nn.ELU())
+        self.fc_v = nn.Sequential(nn.Linear(frames_dim, dim), nn.ELU())
+        self.fc_st = nn.Sequential(nn.Linear(clips_dim, dim), nn.ELU())
+        self.fc_fusion = nn.Sequential(nn.Linear(2 * dim, dim), nn.ELU())
+        self.hat_encoder = HANEncoder(config)
+        self.visual_dropout = FastDropout(config.visual_dropout)
+        self.v2a = nn.Sequential(nn.Linear(dim, dim), FastDropout(CONTEXT_DROPOUT), nn.LeakyReLU(SLOPE))
+        self.a2v = nn.Sequential(nn.Linear(dim, dim), FastDropout(CONTEXT_DROPOUT), nn.LeakyReLU(SLOPE))
+        self.fc_prob = nn.Linear(dim, num_classes)
+        self.fc_prob_beta = nn.Linear(dim, num_classes)
+        self.fc_frame_att = nn.Linear(dim, 2 * num_classes)
+        self.classifier1 = nn.Sequential(nn.Linear(dim, dim), nn.LeakyReLU(SLOPE))
+        self.classifier2 = nn.Linear(dim, num_classes)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CMPAE":
+        """The network that a state dict belongs to; its weights are not loaded yet.
+
+        Args:
+            settings: fields of `HANConfig` that shapes do not tell: heads, dropout and encoder order.
+
+        Raises:
+            KeyError: when it is not a state dict of this network.
+        """
+        config = HANConfig(
+            dim=state["fc_a.0.weight"].shape[0],
+            ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],
+            num_layers=count_layers(state, "hat_encoder.layers"),
+            **settings,
+        )
+        visual_dims = (state["fc_v.0.weight"].shape[1], state["fc_st.0.weight"].shape[1])
+        return cls(state["fc_prob_beta.weight"].shape[0], state["fc_a.0.weight"].shape[1], visual_dims, config)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the data have to fit, by name."""
+        return {
+            "num_classes": self.fc_prob.out_features,
+            "audio_dim": self.fc_a[0].in_features,
+            "visual_dim": sum(self.visual_dims),
+        }
+
+    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+        """Parse a batch of videos.
+
+        Args:
+            audio: (B, T, audio_dim).
+            visual: (B, T, sum of visual_dims), every feature averaged to one row a second, concatenated.
+            with_cross_attention: False: the encoder shows no modality the other.
+        """
+        frames, clips = visual.split(self.visual_dims, dim=-1)
+        return self.parse(*self.project(audio, frames, clips), with_cross_attention)
+
+    def project(self, audio: Tensor, frames: Tensor, clips: Tensor) -> AudioVisual[Tensor]:
+        """Features as the encoder sees them, (B, T, D) of each modality.
+
+        Args:
+            audio, clips: (B, T, ·).
+            frames: (B, k·T, ·), k frames a second; projected before they are averaged. The released code has k = 8; the
+                batches of this repository hold averages, so k = 1.
+        """
+        seconds = self.fc_v(frames).unflatten(1, (clips.shape[1], -1)).mean(dim=2)  # (B, T, D)
+        return AudioVisual(self.fc_a(audio), self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1)))
+
+    def parse(self, audio_inputs: Tensor, visual_inputs: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+        """Everything after the projections: (B, T, D) each."""
+        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention)
+        features = torch.stack([audio, self.visual_dropout(visual)], dim=2)  # (B, T, 2, D)
+        both = features.sum(dim=2)  # (B, T, D)
+        context = torch.stack([self.v2a(both), self.a2v(both)], dim=2)  # (B, T, 2, D)
+        evidence = torch.stack([self.fc_prob(features), self.fc_prob_beta(features + context)], dim=-1)
+        evidence = at_least_float32(evidence)  # (B, T, 2, C, 2): presence, absence
+        weights = at_least_float32(self.fc_frame_att(features)).unflatten(-1, (-1, 2))  # (B, T, 2, C, 2)
+        pooled = (torch.softmax(weights, dim=1) * evidence).sum(dim=1)  # (B, 2, C, 2)
+
+        hidden = self.classifier1(audio_inputs) + self.classifier1(visual_inputs)  # (B, T, D)
+        video_logits = at_least_float32(self.classifier2(hidden))  # (B, T, C)
+        video_alpha = concentration(video_logits.mean(dim=1))  # (B, C)
+        return CMPAEOutput(
+            video_probs=torch.sigmoid(video_logits).mean(dim=1),
+            modality_probs=AudioVisual(*torch.sigmoid(presence_logit(pooled)).unbind(dim=1)),
+            logits=AudioVisual(*presence_logit(evidence).unbind(dim=2)),
+            features=AudioVisual(audio, visual),
+            visual_inputs=visual_inputs,
+            video_uncertainty=video_alpha.shape[-1] / video_alpha.sum(dim=-1),
+            modality_uncertainty=AudioVisual(*uncertainty(pooled).unbind(dim=1)),
+            segment_uncertainty=AudioVisual(*uncertainty(evidence).unbind(dim=2)),
+        )
+
+    def _encode(self, audio: Tensor, visual: Tensor, with_cross_attention: bool) -> AudioVisual[Tensor]:
+        """The encoder without cross-attention, or mixed with the same encoder with it: (B, T, D) each."""
+        alone = self.hat_encoder(audio, visual, with_cross_attention=False)
+        if not with_cross_attention:
+            return alone
+        crossed = self.hat_encoder(audio, visual)
+        return crossed.map(lambda cross, own: CROSS_SHARE * cross + (1 - CROSS_SHARE) * own, alone)

@@ -1,0 +1,93 @@
+"""CoLeaF (Sardari et al., ECCV 2024): two unimodal reference networks that guide CMPAE's network in training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput
+from models.fast_layers import FastDropout
+from models.han import HANConfig, HANLayer, ParsingNetwork
+from models.layers import at_least_float32
+from models.projections import FusedProjection
+
+HEAD_DROPOUT = 0.5
+
+
+@dataclass
+class ReferenceOutput:
+    """What a reference network makes of its modality."""
+
+    probs: Tensor  # (B, C) pooled over time
+    token_probs: Tensor  # (B, C) of the class tokens
+    features: Tensor  # (B, T, D) after the encoder
+
+
+class ReferenceNetwork(nn.Module):
+    """One modality by itself: class tokens beside its segments in one self-attention layer, time pooling as HAN's.
+
+    Args:
+        widths: of the modality's features.
+        drop_pooling: whether the pooling weights, too, come from the dropped features (the visual network).
+    """
+
+    def __init__(self, num_classes: int, widths: Sequence[int], config: HANConfig, drop_pooling: bool):
+        super().__init__()
+        self.project = FusedProjection(widths, config.dim)
+        self.class_tokens = nn.Parameter(torch.zeros(num_classes, config.dim))
+        self.layer = HANLayer(config)
+        self.layer.cm_attn.requires_grad_(False)  # there is no other modality
+        self.dropout = FastDropout(HEAD_DROPOUT)
+        self.drop_pooling = drop_pooling
+        self.fc_prob = nn.Linear(config.dim, num_classes)
+        self.fc_frame_att = nn.Linear(config.dim, num_classes)
+
+    def forward(self, features: Tensor) -> ReferenceOutput:
+        """(B, T, sum of widths) -> probabilities and features"""
+        segments = self.project(features)  # (B, T, D)
+        tokens = self.class_tokens.expand(segments.shape[0], -1, -1)  # (B, C, D)
+        encoded = self.layer(torch.cat([tokens, segments], dim=1), None)
+        tokens, segments = encoded.split([tokens.shape[1], segments.shape[1]], dim=1)
+        dropped = self.dropout(segments)
+        weights = self.fc_frame_att(dropped if self.drop_pooling else segments)  # (B, T, C)
+        segment_probs = torch.sigmoid(self.fc_prob(dropped))
+        return ReferenceOutput(
+            probs=(torch.softmax(at_least_float32(weights), dim=1) * segment_probs).sum(dim=1),
+            token_probs=torch.sigmoid(at_least_float32(tokens).mean(dim=-1)),
+            features=segments,
+        )
+
+
+class CoLeaF(ParsingNetwork):
+    """The anchor, which parses videos, and the two reference networks, which only its training needs."""
+
+    can_mix = False
+    has_uncertainty = True
+    follows_cross_attention = False
+    has_references = True
+
+    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
+        super().__init__()
+        self.config = config
+        self.anchor = CMPAE(num_classes, audio_dim, visual_dims, config)
+        self.audio_reference = ReferenceNetwork(num_classes, [audio_dim], config, drop_pooling=False)
+        self.visual_reference = ReferenceNetwork(num_classes, visual_dims, config, drop_pooling=True)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CoLeaF":
+        """The network that a state dict belongs to; see `CMPAE.from_state`."""
+        prefix = "anchor."
+        anchor = CMPAE.from_state(
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, **settings
+        )
+        return cls(anchor.sizes["num_classes"], anchor.sizes["audio_dim"], anchor.visual_dims, anchor.config)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the data have to fit, by name."""
+        return self.anchor.sizes
+
+    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+        """The anchor's output; see `CMPAE.forward`."""
+        return self.anchor(audio, visual, with_cross_attention)

@@ -1,0 +1,94 @@
+"""JoMoLD, stage 2: estimate for each class how many of its video labels each modality does not have."""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baselines.jomold.label_denoising import LIMITS
+from baselines.jomold.noise_estimation import estimate_noise_ratios
+from baselines.jomold.noise_ratios import NoiseRatios, save_noise_ratios
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import DataSettings, open_split
+from dataloaders.datasets import PARSED_DATASETS
+from dataloaders.subsets import Subset
+from models import HAN
+from utils.audio_visual import AudioVisual
+from utils.base_runs import parse_settings_on_run
+from utils.entry_point import run_entry_point
+from utils.evaluation.trained_han import TrainedHAN
+from utils.method.objectives import HANLosses
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run
+from utils.settings import same_setting, setting
+from utils.training.device import DeviceSettings
+from utils.training.loop import BEST_CHECKPOINT
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the estimation can be told; network and data default to those of the estimator's run."""
+
+    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
+    checkpoint_dir: Path | None = setting(
+        None, "the estimator's run (default: the newest finished one of jomold_base in runs_dir)"
+    )
+    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder in which runs are looked for")
+    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
+    output_dir: Path | None = setting(None, "folder of the ratios (default: <checkpoint_dir>/<dataset>_Noise)")
+    mean_batch_size: int = setting(128, "videos of each batch whose means are averaged (released: 128)", least=1)
+    audio_limit: float = setting(LIMITS.audio, "an audio label is noise below this share of its class's mean", above=0)
+    visual_limit: float = setting(LIMITS.visual, "the same of visual labels", above=0)
+    audio_smoothing: float = same_setting(HANLosses, "audio_smoothing")
+    visual_smoothing: float = same_setting(HANLosses, "visual_smoothing")
+    trained: TrainedHAN = TrainedHAN()
+    data: DataSettings = DataSettings()
+    subset: Subset = Subset()
+    device: DeviceSettings = DeviceSettings()
+
+
+def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:
+    """For each class: its videos, and the share of its labels that each modality does not seem to have."""
+    counts = annotations.video_labels.sum(dim=0)  # (C,)
+    rows = tuple(
+        Row((name,), tuple(map(Cell, values)))
+        for name, *values in zip(annotations.classes, counts.tolist(), *ratios.map(Tensor.tolist), strict=True)
+    )
+    columns = (Column("videos", decimals=0), Column("audio", "Noise ratio", 3), Column("visual", "Noise ratio", 3))
+    return Table(f"Noise ratios, {annotations.dataset} {annotations.split}", ("Class",), columns, rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings_on_run(Settings, __doc__, argv, method="jomold_base", output="Noise")
+    output_dir = settings.output_dir
+    device, precision = settings.device.select()
+
+    # 2 Data and model
+    train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
+    annotations = train.annotations
+    estimator = settings.trained.load(HAN, settings.checkpoint, train)
+
+    # 3 Noise ratios
+    log = begin_output(output_dir, settings, ("noise_ratios.*",))
+    smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
+    limits = AudioVisual(settings.audio_limit, settings.visual_limit)
+    ratios = estimate_noise_ratios(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
+    save_noise_ratios(NoiseRatios(settings.dataset, annotations.classes, ratios), output_dir)
+
+    # 4 Report
+    table = noise_table(annotations, ratios)
+    write_tables(output_dir / "noise_ratios", table)
+    log.info("\n" + format_text(table))
+    log.info(f"noise ratios: {output_dir}")
+    occurring = annotations.video_labels.any(dim=0)
+    audio, visual = ratios.map(lambda of_modality: torch.mean(of_modality[occurring]).item())
+    finish_run(output_dir, {"audio_mean": audio, "visual_mean": visual})
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,143 @@
+"""LEAP (Zhou et al., ECCV 2024): class names ask the segments; the attention scores are the segments' logits."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from baselines.leap.mm_pyramid import PyramidEncoder, QueryNormLayer
+from models.han import HANConfig, HANOutput, ParsingNetwork
+from models.layers import at_least_float32, count_layers
+from models.projections import FusedProjection
+from utils.audio_visual import AudioVisual
+
+NUM_LEVELS = 4  # of the encoder
+ATTENTION_DROPOUT = 0.1
+LABEL_DIM = 300  # E, of GloVe's vectors
+
+
+class LabelDecoder(nn.Module):
+    """Cross-attention from the classes to the segments of one modality."""
+
+    def __init__(self, config: HANConfig):
+        super().__init__()
+        sizes = config.dim, config.num_heads, config.ffn_dim, config.dropout, ATTENTION_DROPOUT
+        self.layers = nn.ModuleList(QueryNormLayer(*sizes) for _ in range(config.num_layers))
+        self.presence = nn.Linear(config.dim, 1)
+
+    def forward(self, labels: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        """Parse one modality.
+
+        Args:
+            labels: (B, C, D).
+            segments: (B, T, D).
+
+        Returns:
+            segment logits (B, T, C), and the probabilities (B, C) of the classes' presence in the modality
+        """
+        for layer in self.layers:
+            queries = layer.attend(labels, segments)  # with the residual, not normalised
+            labels = layer.feed_forward(queries)
+        # The released code computes its scores from the updated queries, not from those that attended.
+        scores = attention_scores(self.layers[-1], queries, segments)  # (B, C, T)
+        return scores.transpose(1, 2), torch.sigmoid(at_least_float32(self.presence(labels))).squeeze(-1)
+
+
+def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) -> Tensor:
+    """QK' / sqrt(D/H), averaged over the H heads: queries (B, C, D), context (B, T, D) -> (B, C, T)."""
+    attention = layer.attention
+    dim, num_heads = queries.shape[-1], attention.num_heads
+    weights, biases = attention.in_proj_weight.split(dim), attention.in_proj_bias.split(dim)
+    q, k = F.linear(queries, weights[0], biases[0]), F.linear(context, weights[1], biases[1])
+    # The heads lie side by side, so the sum over them is one product of all D.
+    return at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
+
+
+class LEAP(ParsingNetwork):
+    """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling.
+
+    Args:
+        num_classes: C.
+        audio_dim: width of the audio features.
+        visual_dims: widths of the visual features.
+        config: sizes and dropout of all attention layers; `num_layers` are those of a decoder.
+        label_vectors: (C, E), word vectors of the class names; None: zeros, until a state dict brings them.
+    """
+
+    can_mix = False
+    can_separate = False
+    follows_cross_attention = False
+    takes_label_vectors = True
+
+    def __init__(
+        self,
+        num_classes: int,
+        audio_dim: int,
+        visual_dims: Sequence[int],
+        config: HANConfig,
+        label_vectors: Tensor | None = None,
+    ):
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.project_audio = FusedProjection([audio_dim], dim)
+        self.project_visual = FusedProjection(visual_dims, dim)
+        self.encoder = PyramidEncoder(
+            dim, config.num_heads, config.ffn_dim, NUM_LEVELS, config.dropout, ATTENTION_DROPOUT
+        )
+        self.decode_audio, self.decode_visual = LabelDecoder(config), LabelDecoder(config)
+        if label_vectors is None:
+            label_vectors = torch.zeros(num_classes, LABEL_DIM)
+        self.project_labels = nn.Linear(label_vectors.shape[1], dim)
+        self.register_buffer("label_vectors", label_vectors.to(torch.float32))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "LEAP":
+        """The network that a state dict belongs to; its weights are not loaded yet.
+
+        Args:
+            settings: fields of `HANConfig` that shapes do not tell: heads and dropout.
+
+        Raises:
+            KeyError: when it is not a state dict of this network.
+        """
+        config = HANConfig(
+            dim=state["project_labels.weight"].shape[0],
+            ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],
+            num_layers=count_layers(state, "decode_audio.layers"),
+            **settings,
+        )
+        num_visual = count_layers(state, "project_visual.features")
+        visual_dims = [state[f"project_visual.features.{i}.weight"].shape[1] for i in range(num_visual)]
+        audio_dim = state["project_audio.features.0.weight"].shape[1]
+        return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that the data have to fit, by name."""
+        return {
+            "num_classes": self.label_vectors.shape[0],
+            "audio_dim": sum(self.project_audio.widths),
+            "visual_dim": sum(self.project_visual.widths),
+        }
+
+    def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
+        """Parse a batch of videos. The video's probability is the larger of the two modalities'.
+
+        Args:
+            audio: (B, T, audio_dim).
+            visual: (B, T, sum of visual_dims).
+        """
+        visual_inputs = self.project_visual(visual)
+        features = self.encoder(self.project_audio(audio), visual_inputs)  # (B, T, D) each
+        labels = self.project_labels(self.label_vectors).expand(audio.shape[0], -1, -1)  # (B, C, D)
+        audio_logits, audio_probs = self.decode_audio(labels, features.audio)
+        visual_logits, visual_probs = self.decode_visual(labels, features.visual)
+        return HANOutput(
+            video_probs=torch.maximum(audio_probs, visual_probs),
+            modality_probs=AudioVisual(audio_probs, visual_probs),
+            logits=AudioVisual(audio_logits, visual_logits),
+            features=features,
+            visual_inputs=visual_inputs,
+        )

@@ -1,0 +1,134 @@
+"""LSLD's texts: one for every subset of the labels of a video, and where a text encoder's features of them lie.
+
+`python -m baselines.lsld.subset_texts --dataset LLP --annotations_dir DIR --modality visual` prints them, one a line,
+as a text encoder has to see them. Beside that list (`lsld_texts.txt`) its features go to `lsld_text_feats.npy`, a row a
+line, in the folder of the class names' text features.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
+from dataloaders.features import load_rows, text_features_path
+from utils.audio_visual import MODALITIES
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+
+NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"
+TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
+OTHER = "other"
+AUDIO_PROMPT = "This is a sound of {}"
+WAY_OUT = "docs/baselines.md says how the texts are printed and where their features go."
+
+
+def label_subsets(classes: Iterable[int]) -> list[tuple[int, ...]]:
+    """All non-empty subsets of a video's classes, small ones first; each in ascending order."""
+    ordered = sorted(classes)
+    return [subset for size in range(1, len(ordered) + 1) for subset in combinations(ordered, size)]
+
+
+def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> str:
+    """The text of a subset: its names joined by " and ", "other" for none; in a sentence for audio."""
+    text = " and ".join(names[c] for c in subset) if subset else OTHER
+    return AUDIO_PROMPT.format(text) if modality == "audio" else text
+
+
+def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
+    """How the texts name each class, (C,) strings; a class that the file does not have keeps its own name.
+
+    Raises:
+        InputError: when the file is absent or no YAML of that form, or names an unknown class.
+    """
+    expected = "wordings by data set and class"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wording = dict((content.get(dataset) or {}).items())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise InputError(path, f"no such YAML file ({error})", expected, "See data/lsld_names.yaml.") from error
+    unknown = [name for name in wording if name not in classes]
+    if unknown:
+        raise InputError(path, f"unknown classes {unknown}", f"classes of {dataset}", "Correct the names.")
+    return tuple(str(wording.get(name, name)) for name in classes)
+
+
+def subsets_of(splits: Iterable[SplitAnnotations]) -> list[tuple[int, ...]]:
+    """Every subset of a video's labels that these splits have, each once, by size; the empty one comes last."""
+    label_sets = {tuple(row.nonzero().flatten().tolist()) for s in splits for row in s.video_labels.unique(dim=0)}
+    subsets = {subset for classes in label_sets for subset in label_subsets(classes)}
+    return [*sorted(subsets, key=lambda subset: (len(subset), subset)), ()]
+
+
+def texts_of(splits: Sequence[SplitAnnotations], names: Sequence[str], modality: str) -> list[str]:
+    """Every text that the videos of these splits need, each once.
+
+    For the visual modality these are also the classes' own names: the released code's second step scores segments
+    against them.
+    """
+    texts = [subset_text(subset, names, modality) for subset in subsets_of(splits)]
+    if modality == "visual":
+        texts += splits[0].classes
+    return list(dict.fromkeys(texts))
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Features of texts: K texts, D features."""
+
+    path: Path
+    rows: dict[str, int]
+    features: Tensor  # (K, D) unit rows
+
+    def of(self, texts: Sequence[str]) -> Tensor:
+        """Features of these texts, (len, D). Raises InputError when one is not there."""
+        absent = [text for text in texts if text not in self.rows]
+        if absent:
+            raise InputError(self.path, f"no text {absent[0]!r}", "every text that the videos need", WAY_OUT)
+        return self.features[[self.rows[text] for text in texts]]
+
+
+def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
+    """Texts and their features, of "clip" or "clap".
+
+    Raises:
+        InputError: when a file is absent or damaged, or they do not belong together.
+    """
+    folder = text_features_path(data_dir, feature).parent
+    path = folder / TEXTS_FILE
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "no readable file", "LSLD's texts, one a line", WAY_OUT) from error
+    features = torch.from_numpy(load_rows(folder / FEATURES_FILE))
+    if len(texts) != len(features):
+        found = f"{len(features)} rows beside {len(texts)} texts in {TEXTS_FILE}"
+        raise InputError(folder / FEATURES_FILE, found, "a row for each text", WAY_OUT)
+    return TextFeatures(path, {text: row for row, text in enumerate(texts)}, F.normalize(features, dim=-1))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("LLP",), default="LLP")
+    parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files (default: data/<dataset>)")
+    parser.add_argument("--modality", choices=MODALITIES, required=True)
+    parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="how the texts name the classes")
+    args = parser.parse_args(argv)
+    folder = args.annotations_dir or DATASETS[args.dataset].folder
+    splits = [load_annotations(args.dataset, folder, split) for split in SPLITS]
+    names = load_names(args.names_file, args.dataset, splits[0].classes)
+    print("\n".join(texts_of(splits, names, args.modality)))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,145 @@
+"""Trained classifiers of clips: from a run folder back to its network, its data and the mark of its results."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dataloaders.provenance import video_note
+from lavish.clip_settings import CLIP_DATASETS, ClassifierSettings, learned_from, make_clip_network, open_clips
+from lavish.clip_splits import ClipData
+from lavish.clip_tasks import ClipTask
+from lavish.clip_weights import load_strictly, read_weights
+from lavish.image_transformers import HUB, RANDOM
+from lavish.packing import PackedClips
+from utils.command_settings import ARGS_FILE, read_settings, with_settings
+from utils.errors import InputError
+from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
+from utils.settings import setting
+from utils.training.device import Precision
+from utils.training.loop import BEST_CHECKPOINT
+
+CLIP_RUN_PREFIX = "Clips_"
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """Which run, and what of its settings may be another now."""
+
+    checkpoint_dir: Path | None = setting(None, "run of lavish.train_classifier (default: the newest finished one)")
+    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder in which the newest run is looked for")
+    logs_dir: Path = setting(Path("test_logs"), "folder of the folders of results")
+    data_dir: Path | None = setting(None, "folder that holds videos/ (default: that of the training)")
+    annotations_dir: Path | None = setting(None, "folder of annotations or lists (default: that of the training)")
+    packed_dir: Path | None = setting(None, "folder of the packed clips (default: that of the training)")
+    device: str = setting("auto", "cpu, cuda, cuda:N or mps; auto: the fastest there is")
+    eval_batch_size: int = setting(16, "clips of a batch", least=1)
+
+    @property
+    def of_run(self) -> Mapping[str, object]:
+        """Settings of the run that are others now."""
+        folders = {name: getattr(self, name) for name in ("data_dir", "annotations_dir", "packed_dir")}
+        given = {name: folder for name, folder in folders.items() if folder is not None}
+        return {**given, "device": self.device, "eval_batch_size": self.eval_batch_size}
+
+
+@dataclass(frozen=True)
+class ClipRun:
+    """A trained classifier."""
+
+    folder: Path
+    settings: ClassifierSettings  # as it was trained with; data folders, device and batch size as asked for now
+    network: nn.Module  # with its best weights, in evaluation mode, on its device
+    data: ClipData  # without a validation split where the run has trained on it
+    pack: PackedClips
+    parameters: tuple[int, int]  # trained ones, and all
+    random_backbone: bool  # whether the frozen part has never learned anything
+    device: torch.device
+    precision: Precision
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def task(self) -> ClipTask:
+        return CLIP_DATASETS[self.settings.dataset].task
+
+    @property
+    def note(self) -> str:
+        """What a reader has to know of its results: generated data, a random backbone, a choice on the test split."""
+        notes = [
+            video_note(self.settings.data_dir),
+            "random backbone" if self.random_backbone else "",
+            "best epoch chosen on test" if self.settings.select_on == "test" else "",
+        ]
+        return ", ".join(filter(None, notes))
+
+    def title(self, split: str) -> str:
+        """Of a table or figure of one split, with the note."""
+        return f"{self.name}, {split}" + (f" ({self.note})" if self.note else "")
+
+
+def has_random_backbone(settings: ClassifierSettings) -> bool:
+    """Whether the frozen part of a network has never learned anything, which every report has to say.
+
+    A checkpoint in a run's folder, `<run>/checkpoints/<file>`, says what that run says of itself.
+    """
+    network = settings.network
+    if network.train_backbone:
+        return False
+    if network.network_weights is None and network.backbone_weights in (RANDOM, HUB):
+        return network.backbone_weights == RANDOM
+    folder = Path(network.network_weights or network.backbone_weights).resolve().parent
+    if folder.name != BEST_CHECKPOINT.parent.name or not (folder.parent / ARGS_FILE).is_file():
+        return False
+    if (folder.parent / SUMMARY_FILE).is_file():
+        return read_summary(folder.parent)["random_backbone"]
+    of_run = read_settings(folder.parent / ARGS_FILE, ClassifierSettings)
+    return has_random_backbone(with_settings(ClassifierSettings(), **of_run))
+
+
+def read_summary(run_dir: Path) -> dict[str, int | bool]:
+    """Trained parameters, all parameters, and whether the backbone is random. Raises InputError when it is damaged."""
+    path = run_dir / SUMMARY_FILE
+    kinds = {"trained_parameters": int, "parameters": int, "random_backbone": bool}
+    try:
+        summary = json.loads(path.read_text())
+        wanted = {name: summary[name] for name in kinds}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found, way_out = (
+            f"no summary of a finished run ({error})",
+            "Finish it: python -m lavish.train_classifier --resume RUN.",
+        )
+        raise InputError(path, found, "what training writes last", way_out) from error
+    if wrong := [name for name, kind in kinds.items() if type(wanted[name]) is not kind]:
+        way_out = "Finish the run again: python -m lavish.train_classifier --resume RUN."
+        raise InputError(path, f"no number or mark: {', '.join(wrong)}", "what training writes last", way_out)
+    return wanted
+
+
+def load_clip_run(which: TrainedClassifier) -> ClipRun:
+    """Network and data of the run that is named, or of the newest finished one.
+
+    Raises:
+        InputError: when there is none, the folder is no finished run, its weights do not fit, or its data are not
+            there.
+    """
+    way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
+    folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
+    of_run = read_settings(folder / ARGS_FILE, ClassifierSettings)
+    if "model" not in of_run or "pieces" not in of_run:
+        raise InputError(folder, "no run of lavish.train_classifier", "one", "Name another --checkpoint_dir.")
+    settings = with_settings(ClassifierSettings(), **{**of_run, **which.of_run})
+    facts, state = read_summary(folder), read_weights(folder / BEST_CHECKPOINT)  # before anything takes time
+    device, precision = settings.device.select()
+    data, pack = open_clips(settings)
+    blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights
+    network = make_clip_network(replace(settings, network=blank), len(data.splits["train"].classes))
+    load_strictly(network, state, folder / BEST_CHECKPOINT)
+    network = network.to(device).eval()
+    data, parameters = learned_from(settings, data), (facts["trained_parameters"], facts["parameters"])
+    return ClipRun(folder, settings, network, data, pack, parameters, facts["random_backbone"], device, precision)

@@ -1,0 +1,337 @@
+"""Settings of the classifiers of clips, and what they open and make."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dataloaders.ave import NUM_SEGMENTS
+from lavish.ave_clips import load_ave_clips
+from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
+from lavish.clip_splits import ClipData
+from lavish.clip_tasks import ClipTask, SecondsOfClips, WholeClips
+from lavish.clip_weights import load_backbone, load_i3d_soundnet, load_strictly, read_weights
+from lavish.i3d_soundnet import FUSIONS, I3DSoundNet
+from lavish.image_transformers import HUB, RANDOM, make_backbone
+from lavish.lavish_network import LavishNetwork, from_released_state
+from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
+from lavish.temporal_pooling import POOLINGS
+from lavish.ucf101 import FOLDS, PIECE_FRAMES, PIECE_RATE, load_ucf101
+from utils.errors import InputError
+from utils.settings import setting
+from utils.training.device import DeviceSettings
+
+MODELS = ("vit_visual", "vit_audio", "late_fusion", "lavish", "i3d_soundnet")
+WAVEFORM_SECONDS = 10.0  # of a clip; AVE's videos are so long
+LARGEST_SIZE = 65_536  # of anything in a backbone
+
+
+@dataclass(frozen=True)
+class ClipDataSettings:
+    """Where the clips lie, and what of them is packed. Defaults: AVE's."""
+
+    data_dir: Path | None = setting(None, "folder that holds videos/ (default: data/<dataset>)")
+    annotations_dir: Path | None = setting(
+        None, "folder of AVE's annotations, or of UCF-101's official lists (default: data_dir)"
+    )
+    packed_dir: Path | None = setting(None, "folder of the packed clips (default: data_dir/packed_clips)")
+    fold: int = setting(1, "UCF-101: which of the official lists", least=min(FOLDS), most=max(FOLDS))
+    sound_only: bool = setting(
+        True, "leave out UCF-101's clips without sound, and refuse AVE's; --no-sound_only keeps both, as silence"
+    )
+    pieces: bool = setting(False, "UCF-101: items of 64 frames at 20 a second, one every 64, as the report counts them")
+    allow_missing: bool = setting(False, "leave out absent and damaged files, and AVE's without sound")
+    packed_frames: int = setting(10, "frames of a clip that are packed", least=1, most=1024)
+    image_size: int = setting(192, "pixels of the network's images", least=1, most=4096)
+    random_crop: bool = setting(False, "train on a random crop of the packed frames")
+    packed_size: int | None = setting(
+        None, "their pixels (default: image_size, and 8/7 of it to crop from)", least=1, most=4096
+    )
+    frame_rate: float = setting(8.0, "frames a second that they are chosen from", above=0, most=1000)
+    choice: str = setting("released", "first to last frame, or the middles of equal parts", choices=CHOICES)
+    sound: str = setting("swin", "filter banks, or the waveform (i3d_soundnet)", choices=SOUNDS)
+    waveform_seconds: float | None = setting(
+        None, "length of a waveform (default: 10, and 3.2 of pieces)", least=0.1, most=3600
+    )
+
+    @property
+    def format(self) -> ClipFormat:
+        """What is packed."""
+        size = self.packed_size or (self.image_size * 8 // 7 if self.random_crop else self.image_size)
+        seconds = self.waveform_seconds or (PIECE_FRAMES / PIECE_RATE if self.pieces else WAVEFORM_SECONDS)
+        return ClipFormat(self.packed_frames, size, self.frame_rate, self.sound, self.choice, seconds)
+
+
+@dataclass(frozen=True)
+class ClipInputSettings:
+    """What of the packed clips a network sees and hears."""
+
+    num_frames: int | None = setting(None, "T, of the packed frames (default: all)", least=1, most=1024)
+    normalization: str = setting("imagenet", "of pixels", choices=NORMALIZATIONS)
+    flip: bool = setting(False, "train on half of the clips from right to left")
+    max_masked_bands: int = setting(0, "SpecAugment: widest band that is blanked", least=0)
+    max_masked_frames: int = setting(0, "SpecAugment: longest stretch that is blanked", least=0)
+
+
+@dataclass(frozen=True)
+class ClipNetworkSettings:
+    """How the network is made; defaults are LAVISH's on AVE."""
+
+    backbone: str = setting("swinv2_large_window12_192.ms_in22k", "a ViT or SwinV2 of timm")
+    backbone_sizes: tuple[str, ...] | None = setting(None, "its sizes where they are others: depth=3 embed_dim=96")
+    backbone_weights: str = setting(
+        "hub",
+        "hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours; "
+        "i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt",
+    )
+    network_weights: Path | None = setting(
+        None, "file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"
+    )
+    train_backbone: bool = setting(False, "fine-tune the backbone")
+    train_norms: bool = setting(False, "fine-tune its normalisation layers")
+    cross_modal: bool = setting(True, "lavish: adapters see the other modality; without: plain adapters")
+    fusion: str = setting("attention", "of i3d_soundnet", choices=FUSIONS)
+    reduction: int = setting(8, "of the width of tokens within an adapter", least=1)
+    num_tokens: int = setting(2, "latent tokens of an adapter", least=1, most=LARGEST_SIZE)
+    groups: int = setting(2, "groups of an adapter's products", least=1)
+    head_dim: int = setting(
+        512, "between the head's two layers; a network of one modality has one layer", least=1, most=LARGEST_SIZE
+    )
+    temporal: str = setting("none", "how frames become a clip", choices=POOLINGS)
+    checkpoint_blocks: bool = setting(False, "compute blocks again in the backward pass: less memory, more time")
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What decides which clips are packed, and how."""
+
+    dataset: str = setting("AVE", "data set; changes the defaults of flags below", choices=("AVE", "UCF101"))
+    model: str = setting("lavish", "which network; changes the defaults of flags below", choices=MODELS)
+    data: ClipDataSettings = ClipDataSettings()
+
+    @property
+    def data_dir(self) -> Path:
+        """The data set's folder."""
+        return self.data.data_dir or Path("data") / self.dataset
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(ClipSettings):
+    """What decides a network, what it sees and hears, and which clips it learns from."""
+
+    select_on: str = setting(
+        "val", "split that the best epoch is chosen on; test: as the paper does", choices=("val", "test")
+    )
+    input: ClipInputSettings = ClipInputSettings()
+    network: ClipNetworkSettings = ClipNetworkSettings()
+    device: DeviceSettings = DeviceSettings(eval_batch_size=16)
+
+
+def _open_ave(settings: ClipDataSettings, data_dir: Path, packed_dir: Path) -> tuple[ClipData, Path]:
+    if settings.packed_frames != NUM_SEGMENTS:
+        found, expected = str(settings.packed_frames), f"{NUM_SEGMENTS} for AVE, one a second"
+        raise InputError("--packed_frames", found, expected, "Leave out the flag.")
+    return load_ave_clips(data_dir, settings.annotations_dir or data_dir, settings.allow_missing), packed_dir / "AVE"
+
+
+def _open_ucf101(settings: ClipDataSettings, data_dir: Path, packed_dir: Path) -> tuple[ClipData, Path]:
+    data = load_ucf101(
+        data_dir,
+        settings.annotations_dir or data_dir,
+        settings.fold,
+        packed_dir,
+        sound_only=settings.sound_only,
+        pieces=settings.pieces,
+        allow_missing=settings.allow_missing,
+    )
+    name = "pieces" if settings.pieces else "clips"  # of all folds, which list the same clips
+    return data, packed_dir / f"{name}{'' if settings.sound_only else '_with_silent'}"
+
+
+@dataclass(frozen=True)
+class ClipDataset:
+    """A data set of clips: one row each."""
+
+    open: Callable[[ClipDataSettings, Path, Path], tuple[ClipData, Path]]  # its splits, and the folder of its pack
+    task: ClipTask
+    holds_out: bool  # whether its validation split is a part of the official training list
+    chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
+    settings: Mapping[str, object]  # what it changes; the flags' own defaults are those of AVE, the released setting
+
+
+CLIP_DATASETS = {
+    "AVE": ClipDataset(_open_ave, SecondsOfClips(), False, False, {}),
+    "UCF101": ClipDataset(
+        _open_ucf101,
+        WholeClips(),
+        True,
+        True,
+        {
+            "backbone": "vit_base_patch16_224.augreg_in21k_ft_in1k",
+            "image_size": 224,
+            "sound": "vit",
+            "normalization": "half",
+            "frame_rate": PIECE_RATE,
+            "choice": "centres",
+            "packed_frames": 8,
+            "temporal": "mean",
+            "loss": "cross_entropy",
+            "lr": 3e-4,
+            "head_lr": 3e-4,
+            "batch_size": 32,
+            "num_epochs": 20,
+            "patience": None,
+        },
+    ),
+}
+# What a model changes over the data set's.
+MODEL_SETTINGS: dict[str, dict[str, object]] = {
+    "i3d_soundnet": {"sound": "waveform", "normalization": "half", "packed_frames": PIECE_FRAMES, "image_size": 224},
+}
+
+
+def settings_of_clips(settings: ClipSettings) -> Mapping[str, object]:
+    """What data set and model change in the defaults."""
+    return {**CLIP_DATASETS[settings.dataset].settings, **MODEL_SETTINGS.get(settings.model, {})}
+
+
+def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
+    """The data set and its pack, made where it is not there yet. Raises InputError as the loaders and `open_pack`."""
+    packed_dir = settings.data.packed_dir or settings.data_dir / "packed_clips"
+    data, packed_dir = CLIP_DATASETS[settings.dataset].open(settings.data, settings.data_dir, packed_dir)
+    of_data, chooses_sound = settings.data, CLIP_DATASETS[settings.dataset].chooses_sound
+    silent = ("left out" if of_data.allow_missing or chooses_sound else "refused") if of_data.sound_only else "kept"
+    pack = open_pack(packed_dir, data.sources, of_data.format, of_data.allow_missing, silent)
+    absent = {source.name for source in data.sources} - pack.row_of.keys()
+    return ClipData(data.sources, {name: split.without(absent) for name, split in data.splits.items()}), pack
+
+
+def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
+    """The splits as a run uses them: nothing is held out of training where the best epoch is chosen on the test split.
+
+    UCF-101 has no validation split then; AVE's is official and stays.
+    """
+    if settings.select_on == "val" or not CLIP_DATASETS[settings.dataset].holds_out:
+        return data
+    splits = {"train": data.splits["train"].joined(data.splits["val"]), "test": data.splits["test"]}
+    return ClipData(data.sources, splits)
+
+
+def clip_batches(
+    settings: ClassifierSettings,
+    data: ClipData,
+    pack: PackedClips,
+    split: str,
+    network: nn.Module,
+    device: torch.device,
+) -> ClipBatches:
+    """Batches of a split, with what the network sees and hears.
+
+    Raises:
+        InputError: for sizes that do not fit, and a split that is empty or that the run has learned from.
+    """
+    of_data, of_input = settings.data, settings.input
+    if split not in data.splits:
+        found = f"no clips of {split}: the best epoch was chosen on test, and they were trained on"
+        raise InputError(f"{settings.dataset}, split {split}", found, "a split of this run", "Choose another split.")
+    if not data.splits[split].num_clips:
+        way_out = "Look at the lists, and at what was left out of them above."
+        raise InputError(f"{settings.dataset}, split {split}", "no clips", "one or more", way_out)
+    sides = pack.format.sound_shape[1:]
+    if network.hears and not network.any_size and sides != (of_data.image_size, of_data.image_size):
+        found = f"{of_data.sound}: {sides[0]} x {sides[1]} spectrograms"
+        takes_one_size = f"{settings.network.backbone}, which takes images of one size"
+        expected = f"{of_data.image_size} x {of_data.image_size} for {takes_one_size}"
+        raise InputError("--sound", found, expected, "Choose --sound swin with 192 pixels, small with 32, or a ViT.")
+    images = (of_data.image_size, of_data.image_size)
+    for flag, lengths, wanted in (("--image_size", images, network.sees), ("--sound", sides, network.hears)):
+        if wanted and any(length < patch for length, patch in zip(lengths, network.patch_size, strict=False)):
+            found, least = (" x ".join(map(str, of)) for of in (lengths, network.patch_size))
+            raise InputError(flag, f"{found} pixels", f"a patch of {least} or more", "Choose larger ones.")
+    augmentation = None
+    if split == "train":
+        augmentation = Augmentation(
+            of_data.random_crop, of_input.flip, of_input.max_masked_bands, of_input.max_masked_frames
+        )
+    try:
+        return ClipBatches(
+            data.splits[split],
+            pack,
+            device,
+            of_data.image_size,
+            of_input.num_frames,
+            NORMALIZATIONS[of_input.normalization],
+            network.sees,
+            network.hears,
+            augmentation,
+        )
+    except ValueError as error:
+        found, expected = f"{error}", "images and frames that were packed"
+        raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.") from error
+
+
+def make_clip_network(settings: ClassifierSettings, num_classes: int) -> nn.Module:
+    """The network of the settings, with the weights that they name. Raises InputError when it cannot be made."""
+    network = _make_network(settings.model, settings.network, settings.data.image_size, num_classes)
+    path = settings.network.network_weights
+    if path is not None:
+        try:
+            state = from_released_state(read_weights(path))
+        except ValueError as error:
+            raise InputError(path, str(error), "weights of LAVISH as it was released", "Name other weights.") from error
+        load_strictly(network, state, path)
+    return network
+
+
+def _make_network(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> nn.Module:
+    """The network of the settings; only its backbone has weights."""
+    weights = settings.backbone_weights
+    if model == "i3d_soundnet":
+        network = I3DSoundNet(num_classes, settings.fusion, settings.train_backbone)
+        if weights != RANDOM:
+            if not Path(weights).is_dir():
+                expected = "random, or a folder with i3d.pt and soundnet.pt"
+                raise InputError("--backbone_weights", weights, expected, "docs/lavish.md names the ports.")
+            load_i3d_soundnet(network.backbone, Path(weights))
+        return network
+    sizes = _sizes(settings.backbone_sizes or ())
+    try:
+        backbone = make_backbone(settings.backbone, HUB if weights == HUB else RANDOM, image_size, sizes)
+        if weights not in (RANDOM, HUB):
+            load_backbone(backbone, Path(weights))
+        single = model.startswith("vit_")
+        adapters = "cross_modal" if settings.cross_modal else "plain"
+        return LavishNetwork(
+            backbone,
+            num_classes,
+            adapters=adapters if model == "lavish" else "none",
+            modalities=model.removeprefix("vit_") if single else "both",
+            reduction=settings.reduction,
+            num_tokens=settings.num_tokens,
+            groups=settings.groups,
+            head_dim=None if single else settings.head_dim,
+            temporal=settings.temporal,
+            train_backbone=settings.train_backbone,
+            train_norms=settings.train_norms,
+            checkpoint_blocks=settings.checkpoint_blocks,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
+        expected = "a ViT or SwinV2 of timm, with sizes and weights that fit it"
+        way_out = "Without a hub, name a file of weights, or train on --backbone_weights random (which is marked)."
+        raise InputError("--backbone", found, expected, way_out) from error
+
+
+def _sizes(pairs: Iterable[str]) -> dict[str, int | float]:
+    """Arguments of a network from `name=number`. Raises InputError for anything else, and for numbers out of range."""
+    sizes: dict[str, int | float] = {}
+    for pair in pairs:
+        match = re.fullmatch(r"(\w+)=(\d{1,9}(?:\.\d+)?)", pair)
+        if match is None or not 0 < float(match[2]) <= LARGEST_SIZE:
+            expected = f"<name>=<number above 0, at most {LARGEST_SIZE}>, such as depth=3"
+            raise InputError("--backbone_sizes", pair, expected, "Correct the pair.")
+        sizes[match[1]] = float(match[2]) if "." in match[2] else int(match[2])
+    return sizes

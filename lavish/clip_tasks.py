@@ -1,0 +1,107 @@
+"""The tasks of networks that classify clips, and what such a network says of a split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lavish.classification import top_k_accuracy
+from lavish.classification_tables import ClassifierRow, classifier_table
+from lavish.clip_batches import ClipBatch, ClipBatches
+from lavish.lavish_network import ClipOutput
+from utils.reporting.published import published_methods, published_value
+from utils.reporting.tables import Table, accuracy_table
+from utils.training.device import Precision
+
+LAVISH_ON_AVE = 81.1  # percent, as the paper of LAVISH prints it; users of the released code report 78.8
+SplitScores = Mapping[str, Mapping[str, float]]  # of one run, by split and name; percent
+
+
+@dataclass(frozen=True)
+class ClipPredictions:
+    """What a network says of a split: N clips, T segments, C classes; on the CPU."""
+
+    logits: Tensor  # (N, C) or (N, T, C)
+    features: Tensor  # (N, D) or (N, T, D), what the head sees
+    labels: Tensor  # (N,) or (N, T)
+
+
+def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> ClipOutput:
+    """The output for a batch, from features where a frozen network has made them before."""
+    if batch.features is not None:
+        return precision.run(network.classify, batch.features)
+    return precision.run(network, batch.frames, batch.sound)
+
+
+@torch.inference_mode()
+def predict_clips(
+    network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision, without: str | None = None
+) -> ClipPredictions:
+    """Run a network in evaluation mode over a split.
+
+    Args:
+        without: "audio" or "visual": that modality is replaced by its mean, which is 0 in spectrograms and in pixels.
+    """
+    network.eval()
+    logits, features = [], []
+    for batch in batches.in_order(batch_size):
+        if without == "audio":
+            batch.sound = None if batch.sound is None else torch.zeros_like(batch.sound)
+        if without == "visual":
+            batch.frames = None if batch.frames is None else torch.zeros_like(batch.frames)
+        output = classify(network, batch, precision)
+        logits.append(output.logits.cpu())
+        features.append(output.features.cpu())
+    return ClipPredictions(torch.cat(logits), torch.cat(features), batches.split.labels)
+
+
+class WholeClips:
+    """One class a clip (UCF-101)."""
+
+    best_metric, unit, pools_time = "top1", "clips", True
+
+    def score(self, predictions: ClipPredictions) -> dict[str, float]:
+        """Percent by name: top-1 and top-5 of clips."""
+        return {f"top{k}": top_k_accuracy(predictions.logits, predictions.labels, k) for k in (1, 5)}
+
+    def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
+        """The scores of a run beside its trained and all parameters."""
+        rows = [ClassifierRow(name, split, [of_split], *parameters, note) for split, of_split in scores.items()]
+        return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
+
+
+class SecondsOfClips:
+    """A class or background for every second (AVE)."""
+
+    best_metric, unit, pools_time = "accuracy", "seconds", False
+
+    def score(self, predictions: ClipPredictions) -> dict[str, float]:
+        """Percent by name: the accuracy of seconds."""
+        return {"accuracy": top_k_accuracy(predictions.logits, predictions.labels, 1)}
+
+    def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
+        """The scores of a run in UWAV's Table 2, marked as supervised."""
+        of_run = ", ".join(filter(None, ("supervised", note)))
+        rows = [(name, split, [of_split["accuracy"]], of_run) for split, of_split in scores.items()]
+        for method in published_methods("table2_ave_accuracy"):
+            value = published_value("table2_ave_accuracy", method)
+            rows.append((str(method), "test", [value], "published, weakly supervised"))
+        rows.append(("LAVISH", "test", [LAVISH_ON_AVE], "published, supervised"))
+        trained, total = (number / 1e6 for number in parameters)
+        notes = [f"{name}: {trained:.2f} M of {total:.2f} M parameters are trained."]
+        return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows, notes)
+
+
+ClipTask = WholeClips | SecondsOfClips
+
+
+@torch.inference_mode()
+def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
+    """Let a network that is frozen below its head encode a split once; the batches then hold what it made."""
+    network.eval()
+    features = []
+    for batch in batches.in_order(batch_size):
+        with precision.context():
+            features.append(network.encode(batch.frames, batch.sound).float())
+    batches.features = torch.cat(features).clone()

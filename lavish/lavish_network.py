@@ -1,0 +1,272 @@
+"""LAVISH: adapters that let one frozen image transformer see and hear (Lin et al., CVPR 2023)."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lavish.image_transformers import set_trained, steps_of
+from lavish.temporal_pooling import TemporalPooling
+
+ADAPTERS = ("cross_modal", "plain", "none")
+MODALITIES = ("both", "audio", "visual")
+
+
+class LavishAdapter(nn.Module):
+    """What one modality's tokens gain from the other's and from a bottleneck (paper Eq. 5 to 7).
+
+    Tokens stay rows throughout: the released grouped 1x1 convolutions are products with each group of columns, and
+    batch norm sees (B·N, D). Parameter names are the released ones.
+
+    Args:
+        dim: D.
+        reduction: r, the bottleneck has D / r features.
+        num_tokens: K latent tokens that carry the other modality; 0: a plain adapter, which never sees it.
+        groups: G of both products; divides D and D / r.
+
+    Raises:
+        ValueError: for widths that cannot be divided so.
+    """
+
+    def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
+        super().__init__()
+        bottleneck = dim // reduction
+        if bottleneck == 0 or dim % groups or bottleneck % groups:
+            raise ValueError(f"an adapter of width {dim} with reduction {reduction} cannot have {groups} groups")
+        self.groups = groups
+        self.cross_modal = num_tokens > 0
+        if self.cross_modal:
+            self.my_tokens = nn.Parameter(torch.rand(num_tokens, dim))
+            self.gate_av = nn.Parameter(torch.zeros(1))
+        self.gate = nn.Parameter(torch.zeros(1))
+        self.ln_before = nn.LayerNorm(dim)
+        self.down_sampler = nn.Conv2d(dim, bottleneck, 1, groups=groups, bias=False)
+        self.bn1 = nn.BatchNorm1d(bottleneck)
+        self.up_sampler = nn.Conv2d(bottleneck, dim, 1, groups=groups, bias=False)
+        self.bn2 = nn.BatchNorm1d(dim)
+        self.ln_post = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
+        """(B, N, D), (B, M, D) of the other modality -> (B, N, D), to be added to x by the caller."""
+        if self.cross_modal:
+            x = x + self.gate_av * self._from_other(x, other)
+        rows = self.ln_before(x).flatten(0, 1)  # (B·N, D)
+        rows = F.relu(self.bn1(self._grouped(rows, self.down_sampler)))  # (B·N, D / r)
+        rows = self.bn2(self._grouped(rows, self.up_sampler))
+        return self.gate * self.ln_post(rows).view_as(x)
+
+    def _from_other(self, x: Tensor, other: Tensor) -> Tensor:
+        """Latent tokens read the other modality, and x reads them; no scaling, no projections."""
+        tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
+        tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
+        return torch.softmax(x @ tokens.transpose(1, 2), dim=-1) @ tokens  # (B, N, D)
+
+    def _grouped(self, rows: Tensor, convolution: nn.Conv2d) -> Tensor:
+        """A grouped 1x1 convolution on rows: (R, D_in) -> (R, D_out)."""
+        weights = convolution.weight.flatten(1).unflatten(0, (self.groups, -1))  # (G, D_out / G, D_in / G)
+        parts = [part @ weight.T for part, weight in zip(rows.chunk(self.groups, dim=-1), weights, strict=True)]
+        return torch.cat(parts, dim=-1)
+
+
+@dataclass
+class ClipOutput:
+    """What a classifier of clips returns. B clips, T frames, C classes."""
+
+    logits: Tensor  # (B, C), or (B, T, C) when frames are classified apart
+    features: Tensor  # (B, D) or (B, T, D), what the head sees
+
+
+class LavishNetwork(nn.Module):
+    """One image transformer that sees frames and hears spectrograms, with or without adapters, and a head on top.
+
+    Without adapters and with both modalities it is late fusion; with one modality it is an image classifier.
+
+    Args:
+        backbone: a ViT or SwinV2 of timm.
+        num_classes: C, with background where the data set has it.
+        adapters: in every block: "cross_modal" (LAVISH), "plain" (without the other modality) or "none".
+        modalities: "both", "audio" or "visual".
+        reduction, num_tokens, groups: of the adapters, see `LavishAdapter`.
+        head_dim: width between the two linear layers of the released head; None: one linear layer.
+        temporal: how the T frames of a clip become one, see `TemporalPooling`.
+        train_backbone: fine-tune everything.
+        train_norms: fine-tune the backbone's normalisation layers.
+        checkpoint_blocks: compute each block again in the backward pass instead of keeping what it needs.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        adapters: str = "cross_modal",
+        modalities: str = "both",
+        reduction: int = 8,
+        num_tokens: int = 2,
+        groups: int = 2,
+        head_dim: int | None = 512,
+        temporal: str = "none",
+        train_backbone: bool = False,
+        train_norms: bool = False,
+        checkpoint_blocks: bool = False,
+    ):
+        super().__init__()
+        if adapters not in ADAPTERS or modalities not in MODALITIES:
+            raise ValueError(f"adapters are one of {ADAPTERS} and modalities one of {MODALITIES}")
+        if adapters == "cross_modal" and modalities != "both":
+            raise ValueError("cross-modal adapters need both modalities")
+        self.hears, self.sees = modalities != "visual", modalities != "audio"
+        self.frozen = adapters == "none" and not train_backbone and not train_norms  # all that is below the head
+        self.train_backbone = train_backbone
+        self.checkpoint_blocks = checkpoint_blocks
+        self.backbone = backbone
+        self._steps = steps_of(backbone)
+        set_trained(backbone, train_backbone, train_norms)
+
+        def adapters_if(wanted: bool) -> nn.ModuleList:
+            if adapters == "none" or not wanted:
+                return nn.ModuleList()
+            tokens = num_tokens if adapters == "cross_modal" else 0
+            return nn.ModuleList(LavishAdapter(dim, reduction, tokens, groups) for dim in self._steps.dims)
+
+        self.audio_adapter_blocks_p1 = adapters_if(self.hears)
+        self.vis_adapter_blocks_p1 = adapters_if(self.sees)
+        self.audio_adapter_blocks_p2 = adapters_if(self.hears)
+        self.vis_adapter_blocks_p2 = adapters_if(self.sees)
+        self.temporal = TemporalPooling(self._steps.feature_dim * (self.hears + self.sees), temporal)
+        dim = self.temporal.out_dim
+        self.mlp_class = nn.Linear(dim, head_dim or num_classes)
+        self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
+
+    @property
+    def any_size(self) -> bool:
+        """Whether spectrograms may be of another size than frames."""
+        return self._steps.any_size
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Pixels of a patch; images and spectrograms have at least one."""
+        return self._steps.network.patch_embed.patch_size
+
+    def train(self, mode: bool = True) -> "LavishNetwork":
+        """A frozen backbone stays in evaluation mode: nothing in it is dropped."""
+        super().train(mode)
+        self.backbone.train(mode and self.train_backbone)
+        return self
+
+    def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:
+        """Classify clips of T frames, each with a spectrogram of its own.
+
+        Args:
+            frames: (B, T, 3, H, W); not looked at when the network only hears.
+            spectrograms: (B, T, L, F); not looked at when the network only sees.
+        """
+        return self.classify(self.encode(frames, spectrograms))
+
+    def classify(self, features: Tensor) -> ClipOutput:
+        """Pool over time and classify: (B, T, D) -> logits and what the head saw."""
+        features = self.temporal(features)
+        return ClipOutput(self.mlp_class_2(self.mlp_class(features)), features)
+
+    def encode(self, frames: Tensor | None, spectrograms: Tensor | None) -> Tensor:
+        """Features of each frame and its sound, one beside the other: (B, T, D) or (B, T, 2D)."""
+        audio = visual = None
+        if self.hears:
+            images = spectrograms.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)  # (B·T, 3, L, F)
+            audio = self._steps.embed(images)
+        if self.sees:
+            visual = self._steps.embed(frames.flatten(0, 1))
+        for index in range(len(self._steps.dims)):
+            if self.checkpoint_blocks and self.training:
+                audio, visual = checkpoint(
+                    self._block, index, audio, visual, use_reentrant=False, context_fn=self._recomputing
+                )
+            else:
+                audio, visual = self._block(index, audio, visual)
+        streams = (audio, visual) if self._steps.audio_first else (visual, audio)
+        features = torch.cat([self._steps.read_out(x) for x in streams if x is not None], dim=-1)  # (B·T, D)
+        return features.unflatten(0, (frames if self.sees else spectrograms).shape[:2])
+
+    def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Block `index` of both streams; both adapters of a pair see the tokens before either was updated."""
+        audio, visual = (None if x is None else self._steps.enter(index, x) for x in (audio, visual))
+        for step, audio_adapters, visual_adapters in (
+            (self._steps.attention, self.audio_adapter_blocks_p1, self.vis_adapter_blocks_p1),
+            (self._steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2),
+        ):
+            heard, seen = audio, visual
+            if self.hears:
+                audio = self._updated(index, step, audio_adapters, heard, seen)
+            if self.sees:
+                visual = self._updated(index, step, visual_adapters, seen, heard)
+        return audio, visual
+
+    @staticmethod
+    def _updated(
+        index: int,
+        step: Callable[[int, Tensor], Tensor],
+        adapters: nn.ModuleList,
+        tokens: Tensor,
+        other: Tensor | None,
+    ) -> Tensor:
+        """One stream after a part of a block and its adapter: tokens are (B, ..., D)."""
+        updated = tokens + step(index, tokens)
+        if not adapters:
+            return updated
+        rows, other_rows = (None if x is None else x.flatten(1, -2) for x in (tokens, other))
+        return updated + adapters[index](rows, other_rows).view_as(tokens)
+
+    def _recomputing(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Contexts of a checkpointed block's first and second pass; the second must not count for batch norm again."""
+        return nullcontext(), self._statistics_kept()
+
+    @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
+        before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, (momentum, count) in zip(norms, before, strict=True):
+                norm.momentum = momentum
+                norm.num_batches_tracked.copy_(count)
+
+
+def count_parameters(network: nn.Module) -> tuple[int, int]:
+    """Trained parameters and all parameters, as LAVISH's tables count them."""
+    parameters = list(network.parameters())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the released LAVISH under the names of `LavishNetwork` with today's timm.
+
+    The backbone lies below one name whichever it is. SwinV2's down-sampling stood at the end of a stage in timm 0.6 and
+    stands at the start of the next today. Left out: attention masks, which are computed today; the backbone's own
+    classifier; and what the release has but does not use, the layer `adapter_token_downsampler` and gates `gate_tk`
+    of 1. A state dict of our own comes back as it is.
+
+    Raises:
+        ValueError: for a `gate_tk` that is not 1: the adapter here has no such gate.
+    """
+    renamed = {}
+    for key, value in state.items():
+        if key.endswith(".gate_tk"):
+            if not torch.all(value == 1):
+                raise ValueError(f"{key} of {value.flatten()[0].item():g}; adapters here are as if it were 1")
+            continue
+        if key.endswith(".attn_mask") or key.startswith(("adapter_token_downsampler.", "ViT.v.head.", "swin.head.")):
+            continue
+        if match := re.fullmatch(r"swin\.layers\.(\d+)\.(downsample\..*)", key):
+            key = f"swin.layers.{int(match[1]) + 1}.{match[2]}"
+        for prefix in ("ViT.v.", "swin."):
+            if key.startswith(prefix):
+                key = "backbone." + key.removeprefix(prefix)
+        renamed[key] = value
+    return renamed

@@ -1,0 +1,24 @@
+"""Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not.
+
+--config takes the args.yaml of a training, too, and packs what that training reads.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+from lavish.clip_settings import ClipSettings, open_clips, settings_of_clips
+from utils.command_settings import parse_settings
+from utils.entry_point import run_entry_point
+
+
+def main(argv: list[str] | None = None) -> None:
+    settings = parse_settings(ClipSettings, __doc__, argv, settings_of_clips, ("dataset", "model"), passes_over=True)
+    data, pack = open_clips(settings)
+    for name, split in data.splits.items():
+        print(f"{settings.dataset} {name}: {split.num_clips} samples, {len(split.classes)} classes")
+    num_bytes = pack.frames.nbytes + pack.sound.nbytes
+    print(f"{len(pack.row_of)} items packed, {num_bytes / 1e9:.2f} GB")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

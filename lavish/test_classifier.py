@@ -1,0 +1,76 @@
+"""Evaluate a trained classifier of clips on the validation and test split."""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lavish.classification import label_confusion
+from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
+from lavish.clip_settings import clip_batches
+from lavish.clip_tasks import ClipPredictions, predict_clips
+from utils.command_settings import parse_settings
+from utils.entry_point import run_entry_point
+from utils.files import atomic_write
+from utils.reporting.figures import confusion_matrix_figure
+from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
+from utils.run_folders import begin_output, finish_run
+from utils.settings import setting
+
+# All that an evaluation may write.
+FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the evaluation of a classifier can be told."""
+
+    splits: tuple[str, ...] = setting(("val", "test"), "splits to evaluate", choices=("val", "test"))
+    which: TrainedClassifier = TrainedClassifier()
+
+
+def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredictions) -> None:
+    """Accuracy of each class, the confusion matrix, and all probabilities of one split."""
+    classes, unit = run.data.splits[split].classes, run.task.unit
+    matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(classes))
+    title = run.title(split)
+    write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, run.note, unit))
+    write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, run.note))
+    confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, title, unit)
+    with atomic_write(folder / f"probabilities_{split}.pt") as file:
+        torch.save({"samples": run.data.splits[split].sample_ids, "probs": predictions.logits.softmax(-1)}, file)
+
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings(Settings, __doc__, argv)
+
+    # 2 Data and model
+    run = load_clip_run(settings.which)
+    folder = settings.which.logs_dir / run.name
+    log = begin_output(folder, settings, FILES)
+
+    # 3 Evaluation
+    scores = {}
+    splits = [split for split in settings.splits if split in run.data.splits] or settings.splits
+    if left_out := set(settings.splits) - set(splits):
+        log.info(f"{', '.join(left_out)}: not evaluated, since the run has trained on it")
+    for split in splits:
+        batches = clip_batches(run.settings, run.data, run.pack, split, run.network, run.device)
+        predictions = predict_clips(run.network, batches, run.settings.device.eval_batch_size, run.precision)
+        scores[split] = run.task.score(predictions)
+        report_split(folder, run, split, predictions)
+
+    # 4 Report
+    table = run.task.score_table(run.name, scores, run.parameters, run.note)
+    write_tables(folder / "scores", table)
+    finish_run(folder, scores)
+    log.info("\n" + format_text(table))
+    log.info(f"tables, per-class scores and confusion matrices: {folder}")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,160 @@
+"""Train a classifier of clips: LAVISH's adapters on a frozen image transformer, or what it is compared with."""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from dataloaders.ave import NUM_SEGMENTS
+from lavish.classification import LOSSES
+from lavish.clip_batches import ClipBatch
+from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
+from lavish.clip_settings import (
+    CLIP_DATASETS,
+    ClassifierSettings,
+    clip_batches,
+    learned_from,
+    make_clip_network,
+    open_clips,
+    settings_of_clips,
+)
+from lavish.clip_tasks import classify, keep_features, predict_clips
+from lavish.lavish_network import count_parameters
+from utils.command_settings import parse_settings
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.method.objectives import Losses, Moment
+from utils.run_folders import TrainingRun, begin_run, finish_run
+from utils.settings import setting
+from utils.training.checkpoints import save_checkpoint
+from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
+
+HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # learns at a rate of its own
+
+
+@dataclass(frozen=True)
+class ClipRecipe(Recipe):
+    """How to train a classifier; the defaults are the released recipe of LAVISH on AVE."""
+
+    num_epochs: int = setting(50, "number of epochs; 0: keep the weights that are given, to evaluate them", least=0)
+    batch_size: int = setting(2, "clips of a batch", least=1)
+    optimizer: str = setting("adam", "optimiser", choices=("adamw", "adam"))
+    lr: float = setting(5e-5, "highest learning rate", above=0)
+    head_lr: float = setting(4e-6, "that of the head, on the same schedule", above=0)
+    schedule: str = setting("step", "cosine has a warm-up, step has none", choices=("cosine", "step"))
+    lr_min: float = setting(0.0, "learning rate at the end of the cosine", least=0)
+    warmup_epochs: int = setting(1, "epoch in which the cosine schedule reaches lr", least=0)
+    lr_decay: float = setting(1.0, "factor of each step of the step schedule", above=0, most=1)
+    weight_decay: float = setting(0.0, "weight decay of the optimiser", least=0)
+    clip_norm: float = setting(float("inf"), "largest gradient norm; inf: no clipping", above=0, infinite=True)
+    seed: int = setting(0, "seed of first weights, dropout, changes at random and order of clips", least=0, below=2**43)
+    accumulate: int = setting(1, "parts of a batch that are computed one after the other", least=1)
+    patience: int | None = setting(5, "epochs without a better score before training stops", least=1)
+
+
+@dataclass(frozen=True)
+class Settings(ClassifierSettings):
+    """What the training of a classifier can be told; its defaults are LAVISH's released recipe on AVE."""
+
+    loss: str = setting("binary", "binary: binary cross-entropy of softmax outputs, as released", choices=tuple(LOSSES))
+    recipe: ClipRecipe = ClipRecipe()
+    saving: Saving = Saving()
+    run: TrainingRun = TrainingRun()
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises InputError for settings that do not go together."""
+    recipe, pooling = settings.recipe, settings.network.temporal
+    older = settings.model == "i3d_soundnet"
+    pools_time = CLIP_DATASETS[settings.dataset].task.pools_time
+    if recipe.batch_size % recipe.accumulate:
+        raise InputError("--accumulate", str(recipe.accumulate), "a divisor of --batch_size", "Change either flag.")
+    if older and not pools_time:
+        found = f"i3d_soundnet on {settings.dataset}"
+        raise InputError("--model", found, "UCF101, whose clips have one class", "Choose another.")
+    if not older and pools_time == (pooling == "none"):
+        expected = "none for AVE, whose seconds are classified apart, and mean or transformer for UCF101"
+        raise InputError("--temporal", pooling, expected, "Leave out the flag.")
+    num_frames = settings.input.num_frames
+    if not pools_time and num_frames not in (None, NUM_SEGMENTS):
+        expected = f"{NUM_SEGMENTS} for AVE, one for each labelled second"
+        raise InputError("--num_frames", str(num_frames), expected, "Leave out the flag.")
+    if (settings.data.sound == "waveform") != older:
+        found = f"{settings.data.sound} for {settings.model}"
+        raise InputError("--sound", found, "the waveform for i3d_soundnet alone", "Leave it out.")
+
+
+def variant(settings: Settings) -> str:
+    """Name of the model that the settings make, for the run folder and the tables."""
+    name, network = settings.model, settings.network
+    if name == "lavish" and not network.cross_modal:
+        name = "lavish_plain"
+    if name == "i3d_soundnet" and network.fusion != "attention":
+        name = "i3d" if network.fusion == "i3d" else "i3d_soundnet_concatenation"
+    return name + "_finetuned" * network.train_backbone + "_norms" * network.train_norms
+
+
+def main(argv: list[str] | None = None) -> None:
+    # 1 Settings
+    settings = parse_settings(
+        Settings, __doc__, argv, settings_of_clips, fixed=("dataset", "model"), resumable=RESUMABLE
+    )
+    check_settings(settings)
+    device, precision = settings.device.select()
+    torch.manual_seed(settings.recipe.seed)
+
+    # 2 Data
+    dataset = CLIP_DATASETS[settings.dataset]
+    data, pack = open_clips(settings)
+    data = learned_from(settings, data)
+
+    # 3 Model
+    network = make_clip_network(settings, len(data.splits["train"].classes)).to(device)
+    train, val = (clip_batches(settings, data, pack, split, network, device) for split in ("train", settings.select_on))
+    is_random = has_random_backbone(settings)
+    trained, total = count_parameters(network)
+
+    # 4 Loop
+    run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}")
+    chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
+    log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")
+    shares = f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters are trained ({100 * trained / total:.1f} %)"
+    log.info(shares + ", random backbone" * is_random)
+    batch_size, loss_of = settings.device.eval_batch_size, LOSSES[settings.loss]
+    if network.frozen:
+        keep_features(network, val, batch_size, precision)
+        if not train.augmented:
+            keep_features(network, train, batch_size, precision)
+
+    def batch_losses(batch: ClipBatch, moment: Moment) -> Iterator[Losses]:
+        yield {"total": loss_of(classify(network, batch, precision).logits, batch.labels)}
+
+    progress = fit(
+        network,
+        train,
+        batch_losses,
+        lambda: dataset.task.score(predict_clips(network, val, batch_size, precision)),
+        settings.recipe,
+        dataset.task.best_metric,
+        run_dir,
+        log,
+        settings.saving,
+        resume=settings.run.resume is not None,
+        lr_factors=dict.fromkeys(HEAD, settings.recipe.head_lr / settings.recipe.lr),
+    )
+    if not progress.best_epoch:  # nothing was trained: the weights that were given are to be evaluated
+        save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
+
+    # 5 Report
+    best = {dataset.task.best_metric: progress.best_score if progress.best_epoch else None}
+    facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
+    finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts})
+    line = f"best {dataset.task.best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}"
+    log.info(f"{line if progress.best_epoch else 'nothing was trained'}: {run_dir / BEST_CHECKPOINT}")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

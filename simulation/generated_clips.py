@@ -1,0 +1,171 @@
+"""Generated video files with the folders and lists of UCF-101: classes that need sound, the picture, or both.
+
+    python -m simulation.generated_clips --output_dir data/generated_clips
+
+Two classes of each kind. A picture class differs from its twin in the shape that is drawn, a sound class in the tone.
+The two that need both show either of two shapes to either of two tones; only which goes with which tells them apart.
+Positions, sizes, colours, loudness, exact pitch and noise are random.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from dataloaders.provenance import VIDEOS_MARKER
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.files import write_text
+
+NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
+TEST_GROUPS = 7
+FRAME_RATE, SAMPLE_RATE = 10, 16_000
+Look = tuple[str, float | None]  # a shape and the frequency of a tone in hertz; None: no audio track
+
+
+@dataclass(frozen=True)
+class GeneratedClass:
+    """A class and the ways in which a clip of it may look and sound."""
+
+    name: str
+    needs: str  # "sound", "picture", "both"
+    looks: tuple[Look, ...]
+
+
+CLASSES = (
+    GeneratedClass("HearLow", "sound", (("disc", 300.0),)),
+    GeneratedClass("HearHigh", "sound", (("disc", 1500.0),)),
+    GeneratedClass("SeeBars", "picture", (("bars", 700.0),)),
+    GeneratedClass("SeeRing", "picture", (("ring", 700.0),)),
+    GeneratedClass("MatchSame", "both", (("square", 450.0), ("cross", 2500.0))),
+    GeneratedClass("MatchOther", "both", (("square", 2500.0), ("cross", 450.0))),
+)
+SILENT = GeneratedClass("Silent", "picture", (("dots", None),))  # as half of UCF-101's classes are
+
+
+def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np.ndarray:
+    """A shape that drifts over a noisy background: (N, size, size, 3) uint8."""
+    colour = rng.uniform(130, 255, 3)
+    background = rng.uniform(0, 90, 3)
+    radius = rng.uniform(0.22, 0.32) * size
+    centre = rng.uniform(0.38, 0.62, 2) * size
+    drift = rng.uniform(-0.05, 0.05, 2) * size
+    frames = []
+    for i in range(num_frames):
+        y, x = np.mgrid[:size, :size] - (centre + drift * i / num_frames)[:, None, None]
+        distance = np.hypot(x, y)
+        inside = np.maximum(abs(x), abs(y)) < radius
+        mask = {
+            "disc": distance < radius,
+            "ring": abs(distance - radius) < 0.25 * radius,
+            "square": inside,
+            "bars": inside & ((x + radius) // (radius / 2.5) % 2 == 0),
+            "cross": inside & (np.minimum(abs(x), abs(y)) < 0.3 * radius),
+            "dots": inside & ((x // 4 + y // 4) % 2 == 0),
+        }[shape]
+        image = np.where(mask[..., None], colour, background) + rng.normal(0, 12, (size, size, 3))
+        frames.append(image.clip(0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+def play(frequency: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
+    """A tone with an overtone in noise: (L,) int16."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    pitch = frequency * rng.uniform(0.92, 1.08)
+    tone = np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6)) + 0.4 * np.sin(4 * np.pi * pitch * time)
+    sound = rng.uniform(0.08, 0.3) * tone + rng.normal(0, 0.02, len(time))
+    return (sound * 2**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
+
+
+def write_video(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: int = FRAME_RATE) -> None:
+    """An AVI of MPEG-4 pictures and, where there are samples, uncompressed sound.
+
+    Args:
+        frames: (N, H, W, 3) uint8.
+        samples: (L,) int16 at 16 kHz, mono.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(path, "w") as container:
+        video = container.add_stream("mpeg4", rate=rate, options={"qscale": "3"})
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        audio = None if samples is None else container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
+        for image in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+        if audio is not None:
+            for start in range(0, len(samples), SAMPLE_RATE // rate):
+                piece = samples[None, start : start + SAMPLE_RATE // rate]
+                sound = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+                sound.sample_rate, sound.pts, sound.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
+                container.mux(audio.encode(sound))
+            container.mux(audio.encode(None))
+
+
+def write_data(
+    folder: Path, clips_per_group: int, seconds: float, size: int, seed: int, classes=CLASSES, silent: bool = True
+) -> None:
+    """Write videos, lists and `generated_videos.yaml`, by which reports know that the data are generated."""
+    rng = np.random.default_rng(seed)
+    classes = (*classes, SILENT) if silent else classes
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    total = len(classes) * NUM_GROUPS * clips_per_group
+    with tqdm(total=total, desc="writing videos", unit="clip", mininterval=1) as progress:
+        for number, kind in enumerate(classes, start=1):
+            for group in range(1, NUM_GROUPS + 1):
+                for clip in range(1, clips_per_group + 1):
+                    shape, frequency = kind.looks[(group * clips_per_group + clip) % len(kind.looks)]
+                    name = f"{kind.name}/v_{kind.name}_g{group:02d}_c{clip:02d}.avi"
+                    frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
+                    samples = None if frequency is None else play(frequency, seconds, rng)
+                    write_video(folder / "videos" / name, frames, samples)
+                    if group <= TEST_GROUPS:
+                        lists["test"].append(name)
+                    else:
+                        lists["train"].append(f"{name} {number}")
+                    progress.update()
+    class_lines = [f"{number} {kind.name}" for number, kind in enumerate(classes, start=1)]
+    write_text(folder / "lists" / "classInd.txt", "\n".join(class_lines) + "\n")
+    for name, lines in lists.items():
+        write_text(folder / "lists" / f"{name}list01.txt", "\n".join(lines) + "\n")
+    needs = {kind.name: kind.needs for kind in classes}
+    settings = {"clips_per_group": clips_per_group, "seconds": seconds, "size": size, "seed": seed, "needs": needs}
+    write_text(folder / VIDEOS_MARKER, yaml.safe_dump(settings, sort_keys=False))
+
+
+def check_settings(clips_per_group: int, seconds: float, size: int, seed: int) -> None:
+    """Raise InputError for settings of which no videos can be made."""
+    for name, value, least, most in (
+        ("clips_per_group", clips_per_group, 1, 99),  # two digits of a file's name
+        ("seconds", seconds, 1 / FRAME_RATE, 3600),
+        ("size", size, 16, 4096),
+        ("seed", seed, 0, 2**63 - 1),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"--{name}", f"{value}", f"{least:g} to {most:g}", "Correct the value.")
+    if size % 2:
+        raise InputError("--size", f"{size}", "an even number, as the video's colours need", "Add 1.")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--clips_per_group", type=int, default=4, help="of 25 groups in each class")
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--size", type=int, default=64, help="pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    check_settings(args.clips_per_group, args.seconds, args.size, args.seed)
+    write_data(args.output_dir, args.clips_per_group, args.seconds, args.size, args.seed)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

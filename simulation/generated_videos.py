@@ -1,0 +1,263 @@
+"""Generated videos: MP4 files whose events are known, with annotations in the layout of a data set.
+
+    python -m simulation --videos --dataset LLP UnAV --output generated --num_train 100
+
+An event that is visible is a moving coloured shape, one that is audible a tone, chirp, noise or pulse. Classes of one
+name have one look and one sound in all data sets (`Cello` and `playing cello`; not `Dog` and `dog barking`), so what
+stage 1 learns on UnAV serves on LLP. Some events are hard: shown faintly or half hidden, or played quietly; grey shapes
+and low hums that are of no class go on besides. `generated_videos.yaml` marks the folder.
+"""
+
+import math
+import os
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.ave import AVE_CLASSES
+from dataloaders.datasets import SPLITS, load_annotations
+from dataloaders.llp import LLP_CLASSES
+from dataloaders.provenance import VIDEOS_MARKER
+from dataloaders.unav import UNAV_CLASSES
+from simulation.generated_annotations import choose_videos, copy_annotations, generate_annotations
+from simulation.simulated_features import Truth, generator, name_words
+from simulation.truth import video_truth
+from utils.errors import InputError
+from utils.files import write_text
+from video.video_encoding import write_video
+
+VIDEOS_FOLDER = "raw_videos"
+VERSION = 1  # of what videos look and sound like; files of different versions are never mixed
+SHAPES = ("disc", "square", "triangle", "ring", "cross", "bars")
+SOUNDS = ("tone", "chirp", "noise", "pulses", "warble", "chord")
+
+
+@dataclass(frozen=True)
+class VideoModel:
+    """How videos are made."""
+
+    height: int = 96
+    width: int = 128
+    frame_rate: int = 8
+    sample_rate: int = 32_000
+    hidden: float = 0.15  # share of seconds in which a visible event is faint and half as large
+    quiet: float = 0.15  # share of seconds in which an audible event is quiet
+    distractors: float = 0.5  # mean number of grey shapes, and of hums, a video
+    picture_noise: float = 6.0  # grey levels, standard deviation
+    sound_noise: float = 0.01  # of full scale
+
+
+MODEL = VideoModel()
+
+
+def concept_of(name: str) -> tuple[str, ...]:
+    """What a class is, whatever data set names it: the words of its name that are not generic."""
+    words = name_words(name)
+    return tuple(sorted(word for word, weight in words.items() if weight == max(words.values())))
+
+
+CONCEPTS = tuple(sorted({concept_of(name) for name in (*LLP_CLASSES, *UNAV_CLASSES, *AVE_CLASSES)}))
+# Those that both LLP and UnAV have, in LLP's order.
+SHARED_CONCEPTS = tuple(
+    concept for concept in map(concept_of, LLP_CLASSES) if concept in set(map(concept_of, UNAV_CLASSES))
+)
+
+
+def generate_videos(
+    dataset: str,
+    output: Path,
+    annotations: Path | None = None,
+    sizes: dict[str, int | None] | None = None,
+    seed: int = 0,
+    num_events: int | None = None,
+    longest: int | None = None,
+) -> Path:
+    """Generate the videos of one data set and its annotations into `output/<dataset>`. What exists is not made again.
+
+    Args:
+        annotations: folder that holds `<dataset>/` with the annotation files to make videos for; None: generate.
+        sizes: videos wanted of each split; None, an absent split and too large a number mean all that there are.
+        num_events: of the events that LLP and UnAV share, how many to use, in LLP's order; other videos are left out.
+        longest: segments of the longest video to take.
+
+    Returns: the data set's folder.
+
+    Raises:
+        InputError: when the folder holds something else or other parameters, no video is left, and for bad annotations.
+    """
+    data_dir = Path(output) / dataset
+    sizes = sizes or {}
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        if annotations is None:
+            generate_annotations(dataset, source, seed)
+        else:
+            source = Path(annotations) / dataset
+        whole = {split: load_annotations(dataset, source, split) for split in SPLITS}
+        truth = video_truth(whole, seed)
+        kept = {}
+        for split in SPLITS:
+            suitable = _suitable(whole[split], truth, num_events, longest)
+            chosen = choose_videos(whole[split].subset(torch.from_numpy(suitable)), sizes.get(split), seed)
+            kept[split] = suitable[chosen]
+            if not len(kept[split]):
+                found = f"no {split} video with these events alone"
+                way_out = "Allow more events or longer videos."
+                raise InputError("--num_events, --longest", found, "at least one", way_out)
+        _start(data_dir, dataset, seed, num_events)
+        copy_annotations(source, data_dir, whole, kept)
+    videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
+    _write_videos(data_dir / VIDEOS_FOLDER, dataset, whole["train"].classes, {v: truth[v] for v in videos}, seed)
+    return data_dir
+
+
+def _suitable(
+    annotations: SplitAnnotations, truth: dict[str, Truth], num_events: int | None, longest: int | None
+) -> np.ndarray:
+    """Videos of a split whose events and length are wanted: indices (K,) int64."""
+    allowed = set(SHARED_CONCEPTS[:num_events])
+    ok = np.array([num_events is None or concept_of(name) in allowed for name in annotations.classes])
+    lengths = annotations.lengths.tolist()
+    keep = []
+    for n, video in enumerate(annotations.feature_ids):
+        events = truth[video].labels | truth[video].audio.any(0) | truth[video].visual.any(0)
+        if (ok | ~events).all() and (longest is None or lengths[n] <= longest):
+            keep.append(n)
+    return np.array(keep, dtype=np.int64)
+
+
+def _start(data_dir: Path, dataset: str, seed: int, num_events: int | None) -> None:
+    """Write the marker, after making sure that nothing is mixed."""
+    path = data_dir / VIDEOS_MARKER
+    marker = {"generated": True, "version": VERSION, "dataset": dataset, "seed": seed, "num_events": num_events}
+    marker["model"] = asdict(MODEL)
+    way_out = "Delete the folder or choose another --output."
+    if path.exists():
+        if yaml.safe_load(path.read_text()) != marker:
+            raise InputError(path, "videos of other parameters", "those of this call", way_out)
+    elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
+        raise InputError(data_dir, f"files without {VIDEOS_MARKER}, perhaps real data", "a new folder", way_out)
+    write_text(path, yaml.safe_dump(marker, sort_keys=False))
+
+
+def _write_videos(folder: Path, dataset: str, classes: tuple[str, ...], truth: dict[str, Truth], seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [video for video in truth if not (folder / f"{video}.mp4").exists()]
+
+    def write(video: str) -> None:
+        frames, sound = render_video(truth[video], classes, generator(seed, dataset, video, "video"))
+        write_video(folder / f"{video}.mp4", frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
+
+    progress = tqdm(total=len(missing), desc=f"generating videos of {dataset}", unit="video", mininterval=1)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(write, missing):
+            progress.update()
+
+
+def render_video(truth: Truth, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The frames (8 T, H, W, 3) uint8 and the sound (L,) int16 of a video in which `truth` happens."""
+    num_segments = len(truth.audio)
+    concepts = [CONCEPTS.index(concept_of(name)) for name in classes]
+    return _render_frames(truth.visual, concepts, num_segments, rng), _render_sound(truth.audio, concepts, rng)
+
+
+def _render_frames(visible: np.ndarray, concepts: list[int], num_segments: int, rng: np.random.Generator) -> np.ndarray:
+    """(8 T, H, W, 3) uint8."""
+    height, width = MODEL.height, MODEL.width
+    ground = 60 + 60 * rng.random((2, 1, 3))  # from the top to the bottom
+    frames = np.empty((num_segments * MODEL.frame_rate, height, width, 3), np.float32)
+    frames[:] = np.linspace(ground[0], ground[1], height)
+    actors = [(c, *look_of(concepts[c])) for c in np.flatnonzero(visible.any(0))]
+    grey = rng.poisson(MODEL.distractors)
+    actors += [(None, SHAPES[rng.integers(len(SHAPES))], np.full(3, 60 + 120 * rng.random())) for _ in range(grey)]
+    for c, shape, colour in actors:
+        shown = np.ones(num_segments, bool) if c is None else visible[:, c]
+        faint = rng.random(num_segments) < MODEL.hidden
+        size = rng.uniform(16, 26)
+        start, speed = rng.random(2), rng.uniform(-0.4, 0.4, 2)
+        for n in range(len(frames)):
+            if not shown[n // MODEL.frame_rate]:
+                continue
+            weak = c is not None and faint[n // MODEL.frame_rate]
+            place = np.abs((start + speed * n / MODEL.frame_rate + 1) % 2 - 1)  # bounces off the edges
+            _draw(frames[n], shape, colour, place, size / 2 if weak else size, 0.5 if weak else 1.0)
+    grain = MODEL.picture_noise * rng.standard_normal((height, width, 3), dtype=np.float32)
+    for n, (down, right) in enumerate(rng.integers(0, (height, width), (len(frames), 2))):
+        frames[n] += np.roll(grain, (down, right), (0, 1))
+    return frames.clip(0, 255).astype(np.uint8)
+
+
+def look_of(concept: int) -> tuple[str, np.ndarray]:
+    """A concept's shape and its colour (3,); neighbours in the list of concepts differ in both."""
+    hue = concept * 0.618034 % 1
+    angles = 2 * np.pi * (hue + np.array([0, 1 / 3, 2 / 3]))
+    return SHAPES[concept % len(SHAPES)], 128 + 127 * np.cos(angles)
+
+
+def _draw(frame: np.ndarray, shape: str, colour: np.ndarray, place: np.ndarray, size: float, opacity: float) -> None:
+    """Put a shape of half-width `size` pixels at a place in [0, 1]^2 into a frame (H, W, 3) float32."""
+    height, width = frame.shape[:2]
+    y, x = size + place[0] * (height - 2 * size), size + place[1] * (width - 2 * size)
+    top, left = max(0, int(y - size)), max(0, int(x - size))
+    part = frame[top : int(y + size) + 1, left : int(x + size) + 1]
+    v = (np.arange(top, top + part.shape[0])[:, None] - y) / size  # -1 to 1
+    u = (np.arange(left, left + part.shape[1])[None, :] - x) / size
+    radius = np.hypot(u, v)
+    inside = {
+        "disc": radius < 1,
+        "square": np.maximum(abs(u), abs(v)) < 0.9,
+        "triangle": (v < 0.9) & (abs(u) < (v + 1) / 2),
+        "ring": (radius < 1) & (radius > 0.55),
+        "cross": (np.minimum(abs(u), abs(v)) < 0.3) & (np.maximum(abs(u), abs(v)) < 1),
+        "bars": (np.maximum(abs(u), abs(v)) < 1) & (np.floor(3 * (u + 1)) % 2 == 0),
+    }[shape]
+    part[inside] += opacity * (colour - part[inside])
+
+
+def _render_sound(audible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
+    """(L,) int16."""
+    rate, num_segments = MODEL.sample_rate, len(audible)
+    sound = MODEL.sound_noise * rng.standard_normal(num_segments * rate)
+    for _ in range(rng.poisson(MODEL.distractors)):
+        times = np.arange(len(sound)) / rate
+        sound += 0.03 * np.sin(2 * np.pi * rng.uniform(60, 110) * times)
+    for c in np.flatnonzero(audible.any(0)):
+        wave = sound_of(concepts[c], rate)  # one second
+        loudness = rng.uniform(0.15, 0.3)
+        quiet = rng.random(num_segments) < MODEL.quiet
+        for t in np.flatnonzero(audible[:, c]):
+            sound[t * rate : (t + 1) * rate] += loudness * (0.25 if quiet[t] else 1.0) * wave
+    return (32767 * sound.clip(-1, 1)).astype(np.int16)
+
+
+def sound_of(concept: int, rate: int) -> np.ndarray:
+    """A second of a concept's sound, (rate,), between -1 and 1."""
+    times = np.arange(rate) / rate
+    pitch = 200 * 2 ** (5 * (concept * 0.618034 % 1))  # 200 to 6400 Hz
+    kind = SOUNDS[concept % len(SOUNDS)]
+    if kind == "chirp":
+        pitch = pitch * (1 + 0.5 * (times * 2 % 1))
+    elif kind == "warble":
+        pitch = pitch * (1 + 0.1 * np.sin(2 * np.pi * 6 * times))
+    phase = 2 * np.pi * np.cumsum(np.broadcast_to(pitch, times.shape)) / rate
+    wave = np.sin(phase)
+    if kind == "pulses":
+        wave = wave * (times * 8 % 1 < 0.4)
+    elif kind == "chord":
+        wave = (wave + np.sin(1.26 * phase) + np.sin(1.5 * phase)) / 3
+    elif kind == "noise":
+        noise = np.random.default_rng(concept).standard_normal(rate)
+        spectrum = np.fft.rfft(noise)
+        hertz = np.fft.rfftfreq(rate, 1 / rate)
+        spectrum[np.abs(np.log2(np.maximum(hertz, 1) / pitch)) > 0.25] = 0  # half an octave
+        wave = np.fft.irfft(spectrum, rate)
+        wave = 0.7 * wave / (math.sqrt(2) * wave.std())
+    edge = np.minimum(1, np.minimum(times, times[::-1]) / 0.02)  # no clicks
+    return wave * edge

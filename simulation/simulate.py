@@ -1,0 +1,229 @@
+"""Simulates a data set's feature files, and its annotation files where the real ones are not at hand.
+
+The files have the layout, formats and shapes of the real ones; docs/simulation.md describes the generative model.
+`<output>/<dataset>/simulation.yaml` marks a folder as simulated and says how. Every video is drawn from a seed of its
+own, so a video has the same files whatever else is simulated, and a run that was stopped continues where it was.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from baselines.leap.word_vectors import WORD_VECTORS_FILE
+from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, subset_text, subsets_of
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
+from dataloaders.features import FEATURES, feature_path, text_features_path
+from dataloaders.provenance import SIMULATION_MARKER
+from simulation.generated_annotations import (
+    choose_videos,
+    copy_annotations,
+    generate_annotations,
+    simulated_annotations,
+)
+from simulation.simulated_features import (
+    BACKBONES,
+    STREAMS,
+    TEXTS,
+    Truth,
+    VideoSimulator,
+    generator,
+    text_features,
+    word_vectors_text,
+)
+from simulation.truth import ONE_SIDED, video_truth
+from utils.errors import InputError
+from utils.files import atomic_write, write_text
+
+TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
+VERSION = 1  # of the generative model; files of different versions are never mixed
+UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more or less than segments
+
+
+def simulate(
+    dataset: str,
+    output: Path,
+    annotations: Path | None = None,
+    sizes: dict[str, int | None] | None = None,
+    seed: int = 0,
+    features: list[str] | None = None,
+) -> Path:
+    """Simulate one data set into `output/<dataset>`.
+
+    Args:
+        annotations: folder that holds `<dataset>/` with the annotation files to simulate features for; None: generate.
+        sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
+        features: names in `FEATURES`; None: those that the method uses.
+
+    Returns:
+        the data set's folder
+
+    Raises:
+        InputError: when the folder holds something else, other parameters or too little room, and for bad annotations.
+    """
+    data_dir = Path(output) / dataset
+    sizes = sizes or {}
+    names = list(features or DATASETS[dataset].features)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        if annotations is None:
+            generate_annotations(dataset, source, seed)
+        else:
+            source = Path(annotations) / dataset
+        whole = {split: load_annotations(dataset, source, split) for split in SPLITS}
+        kept = {split: choose_videos(whole[split], sizes.get(split), seed) for split in SPLITS}
+        marker = _start(data_dir, dataset, seed, "generated" if annotations is None else "copied", source, kept, names)
+        copy_annotations(source, data_dir, whole, kept)
+    truth = video_truth(whole, seed)
+    if whole["train"].labels is None:
+        _write_train_truth(data_dir / TRAIN_TRUTH, whole["train"], kept["train"], truth)
+    for name in names:
+        if FEATURES[name].text_folder:
+            with atomic_write(text_features_path(data_dir, name)) as file:
+                np.save(file, text_features(name, whole["train"].classes, seed))
+            if DATASETS[dataset].label_texts:
+                _write_subset_texts(data_dir, name, list(whole.values()), seed)
+    if DATASETS[dataset].label_texts:
+        write_text(data_dir / WORD_VECTORS_FILE, word_vectors_text(whole["train"].classes, seed))
+    videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
+    simulator = VideoSimulator(dataset, whole["train"].classes, seed)
+    _write_features(simulator, data_dir, {video: truth[video] for video in videos}, names)
+    write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump({**marker, "complete": True}, sort_keys=False))
+    return data_dir
+
+
+def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotations], seed: int) -> None:
+    """LSLD's texts and their features. A text is simulated by the names of its classes, whatever its wording."""
+    classes, modality = splits[0].classes, FEATURES[feature].modality
+    names = load_names(NAMES_FILE, splits[0].dataset, classes)
+    simulated_by = {
+        subset_text(subset, names, modality): subset_text(subset, classes, "visual") for subset in subsets_of(splits)
+    }
+    if modality == "visual":
+        simulated_by |= {name: name for name in classes}
+    folder = text_features_path(data_dir, feature).parent
+    with atomic_write(folder / FEATURES_FILE) as file:
+        np.save(file, text_features(feature, simulated_by.values(), seed))
+    write_text(folder / TEXTS_FILE, "\n".join(simulated_by) + "\n")
+
+
+def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, truth: dict[str, Truth]) -> None:
+    """The training videos' segment labels, for judging only: filename (N,), audio and visual (N, T, C) bool."""
+    of_kept = [truth[train.feature_ids[n]] for n in kept]
+    with atomic_write(path) as file:
+        np.savez_compressed(
+            file,
+            filename=np.array([train.sample_ids[n] for n in kept]),
+            audio=np.stack([one.audio for one in of_kept]),
+            visual=np.stack([one.visual for one in of_kept]),
+        )
+
+
+def _start(
+    data_dir: Path, dataset: str, seed: int, origin: str, source: Path, kept: dict[str, np.ndarray], names: list[str]
+) -> dict:
+    """Write the marker, after making sure that nothing is mixed and that the disk has room. Returns its content."""
+    digest = hashlib.sha256()
+    for file in simulated_annotations(dataset).files:
+        digest.update((source / file).read_bytes())
+    parameters = {
+        "simulated": True,
+        "version": VERSION,
+        "dataset": dataset,
+        "seed": seed,
+        "annotations": {"origin": origin, "sha256": digest.hexdigest()},
+        "model": {
+            "one_sided_events": asdict(ONE_SIDED),
+            "streams": {name: asdict(model) for name, model in STREAMS.items()},
+            "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
+            "texts": {name: asdict(model) for name, model in TEXTS.items()},
+        },
+    }
+    path = data_dir / SIMULATION_MARKER
+    way_out = "Delete the folder or choose another --output."
+    before: dict = {}
+    if path.exists():
+        before = yaml.safe_load(path.read_text()) or {}
+        differing = [key for key in parameters if before.get(key) != parameters[key]]
+        if differing:
+            raise InputError(path, f"another {', '.join(differing)}", "the parameters of this simulation", way_out)
+    elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
+        raise InputError(
+            data_dir, f"files without {SIMULATION_MARKER}, perhaps real data", "a new or a simulated folder", way_out
+        )
+    marker = {
+        **parameters,
+        "videos": {split: len(videos) for split, videos in kept.items()},
+        "features": [name for name in FEATURES if name in {*names, *before.get("features", [])}],
+        "complete": False,
+    }
+    write_text(path, yaml.safe_dump(marker, sort_keys=False))
+    return marker
+
+
+def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
+    """Write the feature files that are not there yet."""
+    for name in names:
+        (data_dir / FEATURES[name].folder).mkdir(parents=True, exist_ok=True)
+    present = {name: set(os.listdir(data_dir / FEATURES[name].folder)) for name in names}
+    missing = {video: [name for name in names if f"{video}.npy" not in present[name]] for video in truth}
+    missing = {video: absent for video, absent in missing.items() if absent}
+    _check_room(data_dir, truth, missing)
+
+    def write(video: str) -> None:
+        for name, values in simulator.features(video, truth[video], missing[video]).items():
+            rows = _file_rows(simulator, video, len(values))
+            _write_array(feature_path(data_dir, name, video), values if rows is None else values[rows])
+
+    progress = tqdm(total=len(missing), desc=f"simulating {simulator.dataset}", unit="video", mininterval=1)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(write, missing):
+            progress.update()
+
+
+def _check_room(data_dir: Path, truth: dict[str, Truth], missing: dict[str, list[str]]) -> None:
+    """Raises InputError if the disk lacks room for the missing files."""
+    needed = 0
+    for video, names in missing.items():
+        per_second = sum(4 * FEATURES[name].width * FEATURES[name].rows_per_second for name in names)
+        needed += len(truth[video].audio) * per_second + 4096 * len(names)  # headers and unused ends of blocks
+    free = shutil.disk_usage(data_dir).free
+    if needed > free:
+        found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, needed))
+        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train ...) or --features.")
+
+
+def _file_rows(simulator: VideoSimulator, video: str, num_segments: int) -> np.ndarray | None:
+    """Which segments a file's rows show; None: one each. Where files are pooled, some have a row more or less."""
+    rng = generator(simulator.seed, simulator.dataset, video, "rows")
+    if not DATASETS[simulator.dataset].pooled or rng.random() >= UNAV_OTHER_ROW_COUNT:
+        return None
+    num_rows = max(1, num_segments + int(rng.choice((-1, 1))))
+    return ((np.arange(num_rows) + 0.5) * num_segments / num_rows).astype(int)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    """Write one feature file so that it is whole or absent, also after a kill.
+
+    Unlike `utils.files.atomic_write` it does not wait for the disk: that would take longer than all the rest, and
+    after a loss of power the data can be simulated again.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, values)
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            found = f"a file that cannot be written ({error.strerror})"
+            raise InputError(path, found, "a writable disk with room", "Make room, then run this again.") from error
+        raise

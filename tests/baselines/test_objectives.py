@@ -1,0 +1,263 @@
+"""What JoMoLD, CMPAE, LSLD, LEAP and CoLeaF minimise, beside sums written out by hand."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.cmpae.cmpae_network import CMPAEOutput
+from baselines.coleaf.coleaf_network import ReferenceOutput
+from baselines.coleaf.coleaf_objective import (
+    WEIGHTS,
+    Guidance,
+    guided_probs,
+    reference_loss,
+    reference_losses,
+    unimodal_shares,
+)
+from baselines.jomold.label_denoising import cleaned_targets, labels_over_time
+from dataloaders.batches import Batch, SegmentPseudoLabels
+from utils.audio_visual import AudioVisual
+from utils.method.agreement_losses import (
+    asymmetric_loss,
+    class_correlation_loss,
+    mutual_learning_loss,
+    noise_contrastive_loss,
+    segment_cosines,
+    semantic_similarity_loss,
+)
+from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
+from utils.methods import METHODS
+
+B, T, C, D = 6, 4, 3, 5
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 0.9 + 0.05
+
+
+def output(seed: int = 0) -> CMPAEOutput:
+    def pair(*shape: int) -> AudioVisual[Tensor]:
+        return AudioVisual(drawn(*shape, seed=seed + sum(shape)), drawn(*shape, seed=seed + 50 + sum(shape)))
+
+    return CMPAEOutput(
+        video_probs=drawn(B, C, seed=99),
+        modality_probs=pair(B, C),
+        logits=pair(B, T, C),
+        features=pair(B, T, D),
+        visual_inputs=drawn(B, T, D),
+        video_uncertainty=drawn(B, seed=98),
+        modality_uncertainty=pair(B, C).map(lambda x: 1 - x),
+        segment_uncertainty=pair(B, T, C),
+    )
+
+
+def video_labels() -> Tensor:
+    return (drawn(B, C, seed=7) < 0.6).float()
+
+
+def batch(segments: AudioVisual[Tensor] | None = None, logits: AudioVisual[Tensor] | None = None) -> Batch:
+    pseudo = SegmentPseudoLabels(logits=logits, labels=segments)
+    return Batch(torch.arange(B), None, None, None, video_labels(), None, pseudo)
+
+
+def smoothed() -> AudioVisual[Tensor]:
+    return AudioVisual(video_labels(), 0.9 * video_labels() + 0.05)
+
+
+def objective(method: str, **ready: AudioVisual[Tensor]) -> HANObjective:
+    """The losses that a method's defaults make."""
+    names = {field.name for field in fields(HANLosses)}
+    settings = {name: value for name, value in METHODS[method].settings.items() if name in names}
+    return HANObjective(HANLosses(**settings), **ready)
+
+
+def never() -> CMPAEOutput:
+    pytest.fail("the network ran a second time")
+
+
+def compute_losses(own: HANObjective, said: CMPAEOutput, given: Batch, epoch: int = 1, step: int = 0) -> Losses:
+    moment = Moment(epoch, step)
+    return own(said, given, None, moment, own.targets(given, moment, never))
+
+
+def contrast(said: CMPAEOutput) -> Tensor:
+    cosines = segment_cosines(*said.features, HANLosses.contrastive_temperature)
+    return noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing)
+
+
+def bce(probs: Tensor, targets: Tensor) -> Tensor:
+    return -(targets * probs.log() + (1 - targets) * (1 - probs).log()).mean()
+
+
+@pytest.mark.parametrize("method", ["jomold", "jomold_base"])
+def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
+    said = output()
+    own = objective(method, guided_targets=smoothed())
+    audio_weight = 2 if method == "jomold" else 1
+    expected = (
+        audio_weight * bce(said.modality_probs.audio, video_labels())
+        + bce(said.modality_probs.visual, smoothed().visual)
+        + bce(said.video_probs, video_labels())
+        + contrast(said)
+    )
+    losses = compute_losses(own, said, batch())
+    torch.testing.assert_close(losses["total"], expected)
+    assert losses.keys() == {"video", "audio_guided", "visual_guided", "contrastive", "total"}
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(step: int):
+    said = output()
+    expected = (
+        2 * bce(said.modality_probs.audio, video_labels())
+        + 0.6 * bce(said.modality_probs.visual, smoothed().visual)
+        + 0.6 * bce(said.video_probs, video_labels())
+        + contrast(said)
+        + mutual_learning_loss(said, video_labels(), teach_video=step == 1)
+    )
+    losses = compute_losses(objective("cmpae", guided_targets=smoothed()), said, batch(), step=step)
+    torch.testing.assert_close(losses["total"], expected)
+
+
+def test_targets_are_cleaned_from_the_second_epoch_on_and_by_default_not_before():
+    said = output()
+    ratios = AudioVisual(torch.full((C,), 0.6), torch.full((C,), 0.9))
+    own = objective("jomold", guided_targets=smoothed(), noise_ratios=ratios)
+    calls = []
+
+    def parse_alone() -> CMPAEOutput:
+        calls.append(torch.is_grad_enabled())
+        return said
+
+    first = own.targets(batch(), Moment(1, 0), parse_alone)
+    assert calls == [] and all(first.map(torch.equal, smoothed()))
+    second = own.targets(batch(), Moment(2, 0), parse_alone)
+    assert calls == [False]
+    expected = cleaned_targets(said.modality_probs, smoothed(), ratios, video_labels())
+    assert all(second.map(torch.equal, expected)) and not torch.equal(second.visual, first.visual)
+    sound = replace(own, settings=replace(own.settings, clean_from_epoch=1))
+    assert torch.equal(sound.targets(batch(), Moment(1, 0), parse_alone).visual, second.visual)
+
+
+def test_lsld_s_total_is_the_sum_of_its_paper():
+    said = output()
+    segments = AudioVisual((drawn(B, T, C, seed=3) < 0.4).float(), drawn(B, T, C, seed=4))
+    losses = compute_losses(objective("lsld"), said, batch(logits=segments.map(torch.logit)))
+    expected = bce(said.video_probs, video_labels())
+    for weight, logits, target in zip((3, 1), said.logits, segments, strict=True):
+        expected = expected + weight * bce(torch.sigmoid(logits), target)
+    torch.testing.assert_close(losses["total"], expected)
+    assert losses.keys() == {"audio_segment", "visual_segment", "video", "total"}
+
+
+def test_leap_s_total_is_the_sum_of_its_paper():
+    said = output()
+    segments = AudioVisual(*((drawn(B, T, C, seed=s) < 0.4) for s in (3, 4)))
+    expected = semantic_similarity_loss(segments.map(Tensor.float), said.features)
+    for logits, probs, target in zip(said.logits, said.modality_probs, segments.map(Tensor.float), strict=True):
+        expected = expected + bce(torch.sigmoid(logits), target) + bce(probs, target.amax(dim=1))
+    torch.testing.assert_close(compute_losses(objective("leap"), said, batch(segments))["total"], expected)
+
+
+def test_leap_s_label_of_a_modality_is_what_any_segment_has_as_in_a_plain_loop():
+    segments = (drawn(B, T, C, seed=5) < 0.3).float()
+    labels = labels_over_time(segments)
+    for b in range(B):
+        for c in range(C):
+            assert bool(labels[b, c]) == any(bool(segments[b, t, c]) for t in range(T))
+
+
+def test_the_class_correlation_loss_is_that_of_a_plain_loop():
+    probs, guides = drawn(B, C, seed=1), drawn(B, C, seed=2)
+    total = 0.0
+    for b in range(B):
+        for c in range(C):
+            for k in range(C):
+                total += float(guides[b, c] * guides[b, k] - probs[b, c] * probs[b, k]) ** 2
+    assert class_correlation_loss(probs, guides).item() == pytest.approx(total * B / C, rel=1e-5)
+
+
+def test_videos_weigh_in_the_contrastive_loss_and_the_mean_is_over_all_rows():
+    cosines = drawn(B * T, T, seed=1) * 5
+    weights = drawn(B, seed=2)
+    of_videos = [noise_contrastive_loss(rows, HANLosses.contrastive_smoothing) for rows in cosines.split(T)]
+    expected = sum(weight * loss for weight, loss in zip(weights, of_videos, strict=True)) / B
+    torch.testing.assert_close(noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing, weights), expected)
+
+
+def test_a_reference_guides_only_labels_that_it_is_sure_of():
+    anchor = torch.tensor([[0.3, 0.3, 0.3, 0.3]])
+    reference = torch.tensor([[0.9, 0.5, 0.05, 0.9]])
+    targets = torch.tensor([[1.0, 1.0, 1.0, 0.05]])
+    guided = guided_probs(anchor, reference, targets, (0.1, 0.8))
+    torch.testing.assert_close(guided, torch.tensor([[0.9, 0.3, 0.05, 0.05 * 0.9 + 0.95 * 0.3]]))
+
+
+@pytest.mark.parametrize(("modality", "low", "high"), [("audio", 0.1, 0.8), ("visual", 0.4, 0.6)])
+def test_a_reference_is_sure_from_the_thresholds_of_its_modality_on(modality: str, low: float, high: float):
+    reference = torch.tensor([[low, low + 0.01, high - 0.01, high]])
+    anchor, targets = torch.full((1, 4), 0.25, requires_grad=True), torch.ones(1, 4)
+    guided = guided_probs(anchor, reference, targets, WEIGHTS._asdict()[modality].confident)
+    torch.testing.assert_close(guided, torch.tensor([[low, 0.25, 0.25, high]]))
+    assert not guided.requires_grad
+
+
+def test_a_video_weighs_by_the_share_of_events_that_one_modality_has_alone():
+    audio = torch.tensor([[0.9, 0.9, 0.1], [0.1, 0.1, 0.5], [0.9, 0.1, 0.1]])
+    visual = torch.tensor([[0.9, 0.1, 0.1], [0.9, 0.1, 0.5], [0.1, 0.1, 0.1]])
+    shares = unimodal_shares(AudioVisual(audio, visual))
+    assert shares.audio.tolist() == [0.5, 0.0, 1.0] and shares.visual.tolist() == [0.0, 0.5, 0.0]
+
+
+def reference(seed: int) -> ReferenceOutput:
+    return ReferenceOutput(drawn(B, C, seed=seed), drawn(B, C, seed=seed + 1), drawn(B, T, D, seed=seed + 2))
+
+
+@pytest.mark.parametrize(
+    ("modality", "early_tokens", "tokens", "reaches"), [("audio", 1.2, 0.001, 0.5), ("visual", 1.0, 0.0, 0.6)]
+)
+def test_a_reference_learns_alone_for_three_epochs_and_then_from_the_anchor_too(
+    modality: str, early_tokens: float, tokens: float, reaches: float
+):
+    own, targets, anchor = reference(20), torch.ones(B, C), drawn(B, C, seed=30)
+    anchor[0, 0] = reaches
+    early = asymmetric_loss(own.probs, targets) + early_tokens * asymmetric_loss(own.token_probs, targets)
+    later = 0.5 * asymmetric_loss(own.probs, targets) + tokens * asymmetric_loss(own.token_probs, targets)
+    later = later + 0.5 * asymmetric_loss(own.probs, targets * (anchor >= reaches))
+    for epoch, expected in ((1, early), (3, early), (4, later)):
+        loss = reference_loss(own, targets, anchor, WEIGHTS._asdict()[modality], epoch)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_both_references_are_trained_by_the_sum_of_their_losses():
+    own, targets, anchor = reference(20), video_labels(), drawn(B, C, seed=30)
+    both = reference_losses(AudioVisual(own, own), AudioVisual(targets, targets), AudioVisual(anchor, anchor), 4)
+    torch.testing.assert_close(both["total"], both["audio_reference"] + both["visual_reference"])
+
+
+def test_guidance_changes_the_anchor_and_not_the_references():
+    said = output()
+    said.modality_probs = said.modality_probs.map(lambda p: p.requires_grad_())
+    said.features = said.features.map(lambda f: f.requires_grad_())
+    references = AudioVisual(reference(40), reference(50))
+    labels = video_labels()
+    losses = Guidance().losses(said, references, AudioVisual(labels, labels))
+    losses["total"].backward()
+    assert all(x.grad.abs().sum() > 0 for x in (*said.modality_probs, *said.features))
+    expected = 1e-4 * (losses["audio_correlation"] + losses["visual_correlation"])
+    expected = expected + 0.009 * losses["audio_reference_contrast"] + losses["visual_reference_contrast"]
+    torch.testing.assert_close(losses["total"], expected)
+
+
+def test_the_asymmetric_loss_forgives_probabilities_below_its_margin():
+    probs = torch.tensor([0.03, 0.5])
+    loss = asymmetric_loss(probs, torch.zeros(2))
+    assert loss.item() == pytest.approx(-0.45 * math.log(0.55), rel=1e-5)
+
+
+def test_the_asymmetric_loss_of_a_missed_event_is_finite():
+    loss = asymmetric_loss(torch.zeros(1), torch.ones(1))
+    assert loss.item() == pytest.approx(-math.log(1e-8), rel=1e-6)

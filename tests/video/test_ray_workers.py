@@ -1,0 +1,94 @@
+"""Extraction on a local Ray cluster of two nodes, of which one worker and one node are lost on the way."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray", reason="Ray is an extra: pip install 'ray[data]'")
+pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
+
+import ray
+from ray.cluster_utils import Cluster
+
+from tests.video.made_videos import make_video
+from utils.training.device import select_device
+from video.extraction.extraction_networks import Source, build_networks
+from video.extraction.extraction_pipeline import Video, extract
+from video.extraction.ray_workers import Job, extract_on_ray
+
+FEATURES = ["vggish", "r2plus1d_18"]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.npy")}
+
+
+def own_workers() -> list[int]:
+    """Process ids of extraction workers that descend from this process."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        try:
+            names[int(folder.name)] = (folder / "cmdline").read_bytes()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (ValueError, OSError):  # no process, or one that has just ended
+            continue
+
+    def descends(pid: int) -> bool:
+        while pid in parents and pid != os.getpid():
+            pid = parents[pid]
+        return pid == os.getpid()
+
+    return [pid for pid, name in names.items() if b"ExtractionWorker" in name and descends(pid)]
+
+
+def kill_a_worker_then_a_node(cluster: Cluster, node, output: Path, lost: list[str]) -> None:
+    """Kill one extraction worker once a file is there, and take a node away after a few more."""
+
+    def wait_for(count: int) -> None:
+        end = time.monotonic() + 120
+        while len(list(output.rglob("*.npy"))) < count and time.monotonic() < end:
+            time.sleep(0.02)
+
+    wait_for(1)
+    os.kill(own_workers()[0], signal.SIGKILL)
+    lost.append("worker")
+    wait_for(len(list(output.rglob("*.npy"))) + 8)
+    cluster.remove_node(node, allow_graceful=False)
+    lost.append("node")
+
+
+def test_a_lost_worker_and_a_lost_node_cost_no_feature(tmp_path: Path):
+    videos = [
+        Video(f"video{n}", make_video(tmp_path / "videos" / f"video{n}.mp4", 1 + n % 2, seed=n)) for n in range(48)
+    ]
+    source = Source(tmp_path, "small")
+    alone = tmp_path / "alone"
+    extract(videos, alone, build_networks(FEATURES, source, select_device("cpu"), "float32"), "centre", 4, 1)
+
+    output = tmp_path / "ray"
+    output.mkdir()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    lost: list[str] = []
+    try:
+        ray.init(
+            address=cluster.address,
+            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}},
+            log_to_driver=False,
+        )
+        disturber = threading.Thread(target=kill_a_worker_then_a_node, args=(cluster, node, output, lost))
+        disturber.start()
+        job = Job(FEATURES, source, output, "centre", "float32", 4, 1, False)
+        outcome = extract_on_ray(videos, job, cluster.address, num_workers=2)
+        disturber.join()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert lost == ["worker", "node"]
+    assert outcome.failures == []
+    assert outcome.written == len(videos)
+    assert files_of(output) == files_of(alone)

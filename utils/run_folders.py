@@ -1,0 +1,146 @@
+"""Run folders: where runs lie, their log, and which one is the newest finished one; how a script ends."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.command_settings import ARGS_FILE, read_args, write_args
+from utils.errors import InputError
+from utils.files import claim, write_error, write_text
+from utils.settings import setting
+
+SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finished
+DEFAULT_RUNS_DIR = Path("temp_train_logs")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The folder of a training run."""
+
+    output_dir: Path = setting(DEFAULT_RUNS_DIR, "folder of the run folders")
+    resume: Path | None = setting(None, "run folder to continue, with its own settings")
+
+
+def begin_run(settings: object, name: str) -> tuple[Path, logging.Logger]:
+    """The folder of a new run, or of the one that is continued, with its settings written; and its log.
+
+    Args:
+        settings: of the entry point, with a group `run` (`TrainingRun`).
+        name: of a new folder, before the time.
+    """
+    run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
+    claim(run_dir, "Wait for it, or end it, before you resume this run.")
+    (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # finished is what has trained as long as it should now
+    write_args(run_dir, settings)
+    return run_dir, open_log(run_dir)
+
+
+def begin_output(folder: Path, settings: object, files: Sequence[str]) -> logging.Logger:
+    """Make a command's output folder ready, so that all in it comes from this command: it has a mark only when whole.
+
+    The mark of an earlier command goes first, then its files: a kill at any moment leaves nothing that counts.
+
+    Args:
+        settings: of the entry point, written to `args.yaml`.
+        files: patterns of all that the command may write, relative to the folder. Other files stay, and all do where
+            no earlier command has left its settings.
+
+    Returns:
+        The folder's log.
+
+    Raises:
+        InputError: when the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SUMMARY_FILE).unlink(missing_ok=True)
+        if (folder / ARGS_FILE).exists():  # without, the files are not of a command of ours
+            for path in [path for pattern in files for path in folder.glob(pattern) if path.is_file()]:
+                path.unlink()
+        write_args(folder, settings)
+        return open_log(folder)
+    except OSError as error:
+        raise write_error(folder, error, "Name another folder with --output_dir.") from error
+
+
+def create_run_dir(root: Path, name: str) -> Path:
+    """Make the new folder `root/<name>_<time>`, never one that exists."""
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    number, way_out = 1, "Name another folder with --output_dir or --runs_dir."
+    while True:
+        run_dir = root / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
+        try:
+            run_dir.mkdir(parents=True)
+            return run_dir
+        except FileExistsError as error:
+            if not run_dir.is_dir():
+                raise write_error(root, error, way_out) from error
+            number += 1
+        except OSError as error:
+            raise write_error(root, error, way_out) from error
+
+
+def seed_folders(run_dir: Path, first_seed: int, num_runs: int) -> list[Path]:
+    """The run folders of several seeds, within the folder of all of them."""
+    return [run_dir / f"run_{seed}" for seed in range(first_seed, first_seed + num_runs)]
+
+
+def is_one_of_several(run_dir: Path) -> bool:
+    """Whether this is the run of one of several seeds, within the folder of all of them."""
+    run_dir = run_dir.resolve()
+    args_file = run_dir.parent / ARGS_FILE
+    return run_dir.name.startswith("run_") and args_file.exists() and read_args(args_file).get("num_runs", 1) > 1
+
+
+def run_name(run_dir: Path) -> str:
+    """What a run is called in tables and result folders: one of several seeds has the name of all before its own."""
+    run_dir = run_dir.resolve()
+    return f"{run_dir.parent.name}/{run_dir.name}" if is_one_of_several(run_dir) else run_dir.name
+
+
+def finish_run(run_dir: Path, summary: dict) -> None:
+    """Mark a run as finished and keep its key figures."""
+    write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+
+
+def newest_finished_run(root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE) -> Path:
+    """The newest finished run `root/<prefix>*`: the one whose `marker` was written last.
+
+    Raises:
+        InputError: when there is none.
+    """
+    patterns = [f"{prefix}*/{marker}"]
+    if marker != SUMMARY_FILE:  # what was made from the run of one of several seeds lies in that run's folder
+        patterns.append(f"{prefix}*/run_*/{marker}")
+    finished = [path for pattern in patterns for path in root.glob(pattern) if path.is_file()]
+    if not finished:
+        raise InputError(root, f"no finished run {prefix}*", "at least one", way_out)
+    newest = max(finished, key=lambda path: path.stat().st_mtime_ns)
+    return newest.parents[len(Path(marker).parts) - 1]
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full: that ends the run, as it does where a checkpoint is written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in `logging`)
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise write_error(Path(self.baseFilename), error) from error
+        super().handleError(record)
+
+
+def open_log(run_dir: Path) -> logging.Logger:
+    """The run's logger: to the terminal, and appended to `log.txt` with the time."""
+    logger = logging.getLogger(str(run_dir))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers.clear()
+    to_file = _LogFile(run_dir / "log.txt")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(to_file)
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    return logger

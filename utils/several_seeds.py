@@ -1,0 +1,111 @@
+"""Several seeds of one training: ordinary runs side by side, each in a process and a folder of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from utils.command_settings import ARGS_FILE, read_args, with_settings, write_args
+from utils.errors import InputError
+from utils.run_folders import SUMMARY_FILE, create_run_dir, finish_run, open_log, seed_folders
+from utils.settings import setting
+
+Settings = TypeVar("Settings")
+POLL_SECONDS = 0.2
+OUTPUT_FILE = "output.txt"  # what the process of a seed has printed
+
+
+@dataclass(frozen=True)
+class SeveralSeeds:
+    """Training several seeds with one command."""
+
+    num_runs: int = setting(
+        1, "number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>", least=1
+    )
+    jobs: int | None = setting(
+        None, "seeds that train at the same time (default: all on a GPU; one on the CPU, which one keeps busy)", least=1
+    )
+
+
+def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:
+    """Train every seed that is not finished, some at a time, and wait for all. Returns the folder of all seeds.
+
+    Each seed is an ordinary run, continued by `script --resume run_<seed>`: one that fails stops no other, and each can
+    be resumed, repeated and evaluated alone.
+
+    Args:
+        script: the entry point.
+        settings: with groups `run` (`TrainingRun`), `recipe` (`Recipe`) and `seeds` (`SeveralSeeds`).
+        name: of the new folder.
+        on_gpu: whether the device is one; a processor's cores are shared among the seeds that train at once.
+
+    Raises:
+        InputError: when a seed has failed, once the others are through.
+    """
+    run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
+    (run_dir / SUMMARY_FILE).unlink(missing_ok=True)
+    num_runs, first_seed = settings.seeds.num_runs, settings.recipe.seed
+    write_args(run_dir, settings)
+    log = open_log(run_dir)
+    waiting = []
+    for n, folder in enumerate(seed_folders(run_dir, first_seed, num_runs)):
+        folder.mkdir(exist_ok=True)
+        own = with_settings(settings, num_runs=1, seed=first_seed + n, resume=None)
+        summary = folder / SUMMARY_FILE
+        if not summary.exists() or read_args(folder / ARGS_FILE)["num_epochs"] != own.recipe.num_epochs:
+            summary.unlink(missing_ok=True)
+            waiting.append(folder)
+        write_args(folder, own)
+    jobs = settings.seeds.jobs or (num_runs if on_gpu else 1)
+    log.info(f"{run_dir}: {num_runs} seeds, {len(waiting)} of them to train, {jobs} at a time")
+    environment = dict(os.environ)
+    if not on_gpu and jobs > 1:
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    failed = _run_all(script, waiting, jobs, environment, log.info)
+    if failed:
+        raise InputError(
+            run_dir,
+            f"{', '.join(folder.name for folder in failed)} failed (see {failed[0] / OUTPUT_FILE})",
+            "runs that end",
+            f"Continue them with --resume {run_dir}.",
+        )
+    folders = seed_folders(run_dir, first_seed, num_runs)
+    finish_run(run_dir, {folder.name: json.loads((folder / SUMMARY_FILE).read_text()) for folder in folders})
+    log.info(f"{num_runs} seeds: {run_dir}")
+    return run_dir
+
+
+def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str, str], say: Callable) -> list[Path]:
+    """Train the runs of these folders, `jobs` at a time. Returns those that failed."""
+    waiting, running, failed = list(folders), {}, []
+    bar = tqdm(total=len(folders), desc="seeds", unit="run", disable=None)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                folder = waiting.pop(0)
+                command = [sys.executable, str(script), "--resume", str(folder)]
+                with open(folder / OUTPUT_FILE, "ab") as output:
+                    running[folder] = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+            time.sleep(POLL_SECONDS)
+            for folder, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[folder]
+                bar.update()
+                if process.returncode:
+                    failed.append(folder)
+                say(f"{folder.name} {'failed' if process.returncode else 'is finished'}")
+    finally:
+        bar.close()
+        for process in running.values():  # this process is being ended: so are they, and they resume
+            process.terminate()
+        for process in running.values():
+            process.wait()
+    return failed

@@ -1,0 +1,191 @@
+"""Trained networks, from wherever they are: a run's folder, an exported folder, the Hugging Face hub.
+
+    python -m utils.trained RUN FOLDER [--pseudo_label_dir DIR]
+
+exports a run's best checkpoint to a folder that `HAN.from_pretrained` or `TemporalTransformer.from_pretrained` reads.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from dataloaders.datasets import DATASETS
+from dataloaders.provenance import feature_note
+from models import HAN, TemporalTransformer
+from models.pretrained import CONFIG_FILE, Description, description_in, read_config
+from utils.audio_visual import AudioVisual
+from utils.command_settings import ARGS_FILE, read_args
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.run_folders import SUMMARY_FILE
+from utils.training.checkpoints import load_checkpoint, load_network
+from utils.training.loop import BEST_CHECKPOINT
+
+NETWORKS = {"HAN": HAN, "TemporalTransformer": TemporalTransformer}
+
+
+def open_trained(source: str) -> HAN | TemporalTransformer:
+    """A trained network with its description, on the CPU in evaluation mode.
+
+    Args:
+        source: a training's run folder, a folder written by `save_pretrained`, or an id on the Hugging Face hub.
+
+    Raises:
+        InputError: when it is none of these, or does not say what it is.
+    """
+    folder = Path(source)
+    if (folder / ARGS_FILE).is_file():
+        return open_run(folder)
+    if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
+        expected = f"a run folder with {ARGS_FILE}, or an exported one with {CONFIG_FILE}"
+        raise InputError(folder, "neither", expected, "Of several seeds, name one run_<seed>.")
+    description = description_in(read_config(source))
+    if description is None or description.network not in NETWORKS:
+        way_out = "Export it with `python -m utils.trained`."
+        raise InputError(source, f"a {CONFIG_FILE} without description", f"one of {', '.join(NETWORKS)}", way_out)
+    return NETWORKS[description.network].from_pretrained(source)
+
+
+def newest_han(runs_dir: Path) -> Path:
+    """The newest finished run of stage 3 that `open_run` opens, one of several seeds among them.
+
+    Raises:
+        InputError: when there is none.
+    """
+    folders = [
+        path.parent for pattern in ("HAN_*", "HAN_*/run_*") for path in runs_dir.glob(f"{pattern}/{SUMMARY_FILE}")
+    ]
+    hans = [folder for folder in folders if (folder / BEST_CHECKPOINT).is_file() and _is_han(folder)]
+    if not hans:
+        others = f", {len(folders)} of other networks or without a checkpoint" if folders else ""
+        way_out = "Run train_han.py first, or name a --model."
+        raise InputError(runs_dir, f"no finished run HAN_* of HAN itself{others}", "at least one", way_out)
+    return max(hans, key=lambda folder: (folder / SUMMARY_FILE).stat().st_mtime_ns)
+
+
+def _is_han(run_dir: Path) -> bool:
+    """Whether a run of stage 3 trained HAN itself, rather than the network of CMPAE, LEAP or CoLeaF."""
+    path = run_dir / ARGS_FILE
+    return path.is_file() and read_args(path).get("network", "han") == "han"
+
+
+def open_run(run_dir: Path) -> HAN | TemporalTransformer:
+    """The best checkpoint of a run of stage 1 or 3, with its description.
+
+    Raises:
+        InputError: when the folder lacks settings or a checkpoint, they do not belong together, or the network is
+            that of another method (CMPAE, LEAP, CoLeaF).
+    """
+    settings = read_args(run_dir / ARGS_FILE)
+    if settings.get("network", "han") != "han":
+        found = f"a run of the network {settings['network']}"
+        raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
+    checkpoint = run_dir / BEST_CHECKPOINT
+    is_han = "fc_prob.weight" in load_checkpoint(checkpoint)
+    try:
+        if is_han:
+            chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
+            alone = {name: settings[name] for name in ("cross_attention",) if name in settings}
+            network = load_network(HAN, checkpoint, {}, **chosen, **alone)
+        else:
+            network = load_network(TemporalTransformer, checkpoint, {}, num_heads=settings["num_heads"])
+        dataset = settings["dataset"] if is_han else "UnAV"
+        network.description = Description(
+            network=type(network).__name__,
+            dataset=dataset,
+            classes=DATASETS[dataset].classes[: settings.get("num_classes")],
+            audio_features=tuple(settings["audio_features"]),
+            visual_features=tuple(settings["visual_features"]),
+            decoding=settings.get("decoding", "video"),
+            note=feature_note(Path(settings["data_dir"] or DATASETS[dataset].folder)),
+        )
+    except KeyError as error:
+        found, expected = f"no setting {error}", "the settings of a run of train_han.py or train_transformer.py"
+        raise InputError(run_dir / ARGS_FILE, found, expected, "Name such a run.") from error
+    return network.eval()
+
+
+def with_thresholds(description: Description, pseudo_label_dir: Path) -> Description:
+    """A temporal transformer's description with the classes and thresholds that stage 2 has found for a data set.
+
+    Args:
+        pseudo_label_dir: output of stage 2, for instance `<run>/LLP_Dataset`.
+
+    Raises:
+        InputError: when it holds no pseudo-labels.
+    """
+    files = sorted(pseudo_label_dir.glob("*.safetensors"))
+    if not files:
+        way_out = "Run pseudo_label_generation.py, or name its output."
+        raise InputError(pseudo_label_dir, "no pseudo-labels", "the output of stage 2", way_out)
+    try:
+        with safe_open(files[0], framework="pt") as file:
+            metadata = file.metadata() or {}
+            thresholds = {name: file.get_tensor(name) for name in ("audio_thresholds", "visual_thresholds")}
+        return Description(
+            **vars(description)
+            | {"dataset": metadata["dataset"], "classes": tuple(metadata["classes"].split("\n"))}
+            | {name: finite_or_none(values) for name, values in thresholds.items()}
+        )
+    except (SafetensorError, KeyError) as error:
+        way_out = "Run pseudo_label_generation.py again."
+        raise InputError(files[0], f"a damaged file ({error})", "the output of stage 2", way_out) from error
+
+
+def finite_or_none(thresholds: Tensor) -> tuple[float | None, ...]:
+    """(C,) -> numbers that JSON has words for: None stands for -inf."""
+    return tuple(None if math.isinf(value) else value for value in thresholds.tolist())
+
+
+def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
+    """Thresholds on the logits of a description's classes, (C,) float32, if it has them."""
+    if description.audio_thresholds is None or description.visual_thresholds is None:
+        return None
+    thresholds = AudioVisual(description.audio_thresholds, description.visual_thresholds)
+    return thresholds.map(lambda of: torch.tensor([-math.inf if value is None else value for value in of]))
+
+
+def export(network: HAN | TemporalTransformer, folder: Path) -> None:
+    """Write a network with its description to a new folder, which appears once it is whole.
+
+    Raises:
+        InputError: when the folder is there already, or huggingface_hub is not installed.
+    """
+    if folder.exists():
+        raise InputError(folder, "a folder or file that is there already", "a new folder", "Choose another name.")
+    hidden = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)
+    network.save_pretrained(hidden)
+    os.replace(hidden, folder)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.trained", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train_han.py or train_transformer.py")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
+    parser.add_argument(
+        "--pseudo_label_dir", type=Path, help="output of stage 2, whose thresholds go with a temporal transformer"
+    )
+    args = parser.parse_args(argv)
+    network = open_run(args.run)
+    if args.pseudo_label_dir is not None:
+        if not isinstance(network, TemporalTransformer):
+            raise InputError("--pseudo_label_dir", "a HAN", "a temporal transformer", "Leave out the flag.")
+        network.description = with_thresholds(network.description, args.pseudo_label_dir)
+    export(network, args.folder)
+    print(args.folder)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

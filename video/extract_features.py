@@ -1,0 +1,124 @@
+"""From videos to the feature files that everything else reads: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
+
+Exit status: 0 when every feature is there, 1 when some are not (`failures.csv` says which and why), 2 for wrong input.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dataloaders.datasets import DATASETS
+from dataloaders.features import FEATURES
+from dataloaders.provenance import record_extraction
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.settings import whole_number
+from utils.training.device import select_device
+from video.extraction.event_texts import classes_of, write_event_features
+from video.extraction.extraction_inputs import RECIPES
+from video.extraction.extraction_networks import (
+    WITH_NETWORK,
+    add_network_flags,
+    build_networks,
+    settings_of,
+    source_of,
+    text_settings_of,
+)
+from video.extraction.extraction_pipeline import Video, default_num_decoders, extract, shard_of, write_failures
+from video.extraction.ray_workers import Job, extract_on_ray
+from video.extraction.video_lists import SPLITS, fixed_segments, videos_of_dataset, videos_of_paths
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    videos = parser.add_argument_group("videos: of a data set, or any")
+    videos.add_argument("--dataset", choices=tuple(DATASETS), help="the videos, and the classes, of its annotations")
+    videos.add_argument("--annotations_dir", type=Path, help="default: data/<dataset>")
+    videos.add_argument("--videos_dir", type=Path, help="the data set's videos; default: data/<dataset>/raw_videos")
+    videos.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    videos.add_argument("--videos", type=Path, nargs="+", default=[], help="files, folders, or lists (.txt) instead")
+    videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
+    videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
+    features = parser.add_argument_group("features")
+    features.add_argument("--features", nargs="+", choices=WITH_NETWORK, default=list(WITH_NETWORK))
+    features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
+    features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
+    features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="where there is no track")
+    features.add_argument("--text_only", action="store_true", help="text features of events alone, without videos")
+    features.add_argument("--events", nargs="+", help="names to make text features of; default: the data set's classes")
+    features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
+    add_network_flags(parser.add_argument_group("networks"))
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--batch_size", type=whole_number(1), help="segments; default: 4 on the CPU, 64 on a GPU")
+    speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
+    speed.add_argument("--num_workers", type=whole_number(1), help="of Ray; default: one a GPU")
+    speed.add_argument("--num_decoders", type=whole_number(1), default=default_num_decoders(), help="threads")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if (args.videos and args.dataset) or not (args.videos or args.dataset or args.events):
+        raise InputError("--dataset, --videos", "both or neither", "one of them, or --events alone", "Choose one.")
+    if args.text_only and not (args.dataset or args.events):
+        raise InputError("--text_only", "no events", "--dataset or --events", "Name one of them.")
+    device = select_device(args.device)
+    output = args.output or (Path("data") / args.dataset if args.dataset else Path("features"))
+    recipe = args.recipe or ("valor" if fixed_segments(args.dataset) else "centre")
+    videos = None if args.text_only else videos_of(args)
+
+    source = source_of(args)
+    events = tuple(args.events or (classes_of(args.dataset) if args.dataset else ()))
+    with_text = [name for name in args.features if FEATURES[name].text_folder]
+    settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision)
+    if events:
+        settings |= text_settings_of(with_text, source, args.prompts, args.precision)
+    record_extraction(output, settings)
+    networks = build_networks(with_text, source, device, args.precision)
+    if events:
+        write_event_features(output, networks, source, events, None if args.events else args.dataset, args.prompts)
+    if videos is None:
+        return
+    for network in networks.values():
+        network.forget_texts()
+    batch_size = args.batch_size or (64 if device.type == "cuda" else 4)
+    silence = args.no_sound == "silence"
+    if args.ray:
+        source = replace(source, weights_dir=source.weights_dir.resolve())
+        videos = [replace(video, path=video.path and video.path.resolve()) for video in videos]
+        how = (recipe, args.precision, batch_size, args.num_decoders, silence, args.device)
+        outcome = extract_on_ray(videos, Job(args.features, source, output.resolve(), *how), args.ray, args.num_workers)
+    else:
+        others = [name for name in args.features if name not in networks]
+        networks |= build_networks(others, source, device, args.precision)
+        networks = {name: networks[name] for name in args.features}
+        outcome = extract(videos, output, networks, recipe, batch_size, args.num_decoders, silence)
+
+    suffix = "" if args.shard == "1/1" else "_" + args.shard.replace("/", "_of_")
+    failures = output / f"failures{suffix}.csv"
+    write_failures(failures, outcome.failures)
+    print(f"{outcome.written} videos written, {outcome.already_there} were there already, to {output}")
+    if outcome.failures:
+        print(f"{len(outcome.failures)} failures: {failures}", file=sys.stderr)
+        sys.exit(1)
+
+
+def videos_of(args: argparse.Namespace) -> list[Video] | None:
+    """This shard's videos; None where only events are named. Raises InputError when they cannot be found."""
+    if args.dataset:
+        data_dir = Path("data") / args.dataset
+        annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
+        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, tuple(args.splits), args.num_segments)
+    elif args.videos:
+        videos = videos_of_paths(args.videos, args.num_segments)
+    else:
+        return None
+    return shard_of(videos, args.shard)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,183 @@
+"""Where the feature networks' weights lie, and networks with their weights."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from huggingface_hub import try_to_load_from_cache
+from torch import Tensor, nn
+
+from utils.errors import InputError
+from video.backbones import small
+from video.backbones.clap import CLAP, load_laion_state
+from video.backbones.clip import CLIP
+from video.backbones.drawn_weights import draw_weights_of
+from video.backbones.resnets import r2plus1d_18_features, resnet152_features
+from video.backbones.vggish import VGGish
+
+DEFAULT_WEIGHTS_DIR = Path("weights")
+DrawnWeights = Literal["real", "small"]  # the real architectures with drawn weights, or small stand-ins with such
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One network's weights: a file or a folder, and where it comes from."""
+
+    file: str
+    source: str
+    hub: tuple[str, str] | None = None  # repository and file on the Hugging Face hub, whose cache is looked into
+    sha256: str = ""  # the beginning of its hash, as far as the publisher names it
+    group: str = "weights"  # of data/downloads.yaml
+
+
+OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+WEIGHTS = {
+    "vggish": Weights(
+        "vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", sha256="10086976"
+    ),
+    "res152": Weights("resnet152-394f9c45.pth", "torchvision, ResNet152_Weights.IMAGENET1K_V1", sha256="394f9c45"),
+    "r2plus1d_18": Weights(
+        "r2plus1d_18-91a641e6.pth", "torchvision, R2Plus1D_18_Weights.KINETICS400_V1", sha256="91a641e6"
+    ),
+    "clip": Weights(
+        "clip-vit-large-patch14",
+        "https://huggingface.co/openai/clip-vit-large-patch14",
+        ("openai/clip-vit-large-patch14", "config.json"),
+    ),
+    "clap": Weights(
+        "630k-fusion-best.pt",
+        "https://huggingface.co/lukewys/laion_clap",
+        ("lukewys/laion_clap", "630k-fusion-best.pt"),
+    ),
+    "open_clip": Weights(
+        "ViT-L-14.pt",
+        f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt",
+        sha256=OPENAI_SHA256,
+        group="open_clip",
+    ),
+    "clap tokenizer": Weights(
+        "roberta-base", "https://huggingface.co/FacebookAI/roberta-base", ("FacebookAI/roberta-base", "config.json")
+    ),
+}
+
+
+def find_weights(name: str, weights_dir: Path) -> Path:
+    """A network's file or folder: in `weights_dir`, else in the cache of torch's or of Hugging Face's hub.
+
+    Raises:
+        InputError: when it is nowhere, or its hash is not the published one.
+    """
+    weights = WEIGHTS[name]
+    path = _look_for(weights, weights_dir)
+    if path is None:
+        raise InputError(
+            weights_dir / weights.file,
+            "no weights",
+            f"the weights of {name} from {weights.source}",
+            f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
+            "--random_weights does without.",
+        )
+    if weights.sha256 and path.is_file():
+        digest = _sha256(path)
+        if not digest.startswith(weights.sha256):
+            raise InputError(
+                path,
+                f"a file with SHA-256 {digest[:16]}...",
+                f"one that begins with {weights.sha256}",
+                f"Download it again from {weights.source}.",
+            )
+    return path
+
+
+def _look_for(weights: Weights, weights_dir: Path) -> Path | None:
+    places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
+    if weights.hub is not None:
+        cached = try_to_load_from_cache(*weights.hub)
+        if isinstance(cached, str):
+            places.append(Path(cached) if weights.hub[1] == weights.file else Path(cached).parent)
+    return next((place for place in places if place.exists()), None)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint file; LAION's lies beside counters of their training.
+
+    Raises:
+        InputError: when the file is no checkpoint of tensors.
+    """
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    number_types = [np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
+    names = [(scalar, "numpy.core.multiarray.scalar")]  # what files written with numpy 1 call it
+    try:
+        with torch.serialization.safe_globals([*number_types, *names]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged archive makes torch raise
+        found = f"no checkpoint that can be read ({str(error).splitlines()[0]})"
+        raise InputError(path, found, "a PyTorch file of tensors", "Download it again.") from error
+    return state.get("state_dict", state)
+
+
+def load_network(name: str, weights_dir: Path) -> nn.Module:
+    """A feature's network with its published weights, in evaluation mode.
+
+    Raises:
+        InputError: when the weights are absent, damaged or another network's.
+    """
+    path = find_weights(name, weights_dir)
+    if name == "clip":
+        return CLIP(_clip_from(path)).eval()
+    network = _ARCHITECTURES[name]()
+    try:
+        if name == "clap":
+            load_laion_state(network.network, read_state(path))
+        else:
+            missing, unknown = network.load_state_dict(read_state(path), strict=False)
+            unknown = [key for key in unknown if not key.startswith("fc.")]  # the classifier is left out
+            if missing or unknown:
+                raise ValueError(f"missing {missing[:2]}, unknown {unknown[:2]}")
+    except (RuntimeError, ValueError) as error:
+        found = f"another network's weights ({str(error).splitlines()[0]})"
+        raise InputError(path, found, f"those of {name}", f"Get them from {WEIGHTS[name].source}.") from error
+    return network.eval()
+
+
+def _clip_from(folder: Path):
+    from transformers import CLIPModel
+
+    try:
+        return CLIPModel.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        found = f"no CLIP model ({str(error).splitlines()[0]})"
+        way_out = f"Get its config.json and model.safetensors from {WEIGHTS['clip'].source}."
+        raise InputError(folder, found, "a folder of transformers' CLIPModel", way_out) from error
+
+
+def draw_network(name: str, kind: DrawnWeights, seed: int) -> nn.Module:
+    """A feature's network with weights drawn from a seed, the same on every machine, in evaluation mode."""
+    network = (_ARCHITECTURES if kind == "real" else _SMALL)[name]()
+    draw_weights_of(network, seed)
+    return network.eval()
+
+
+_ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
+    "vggish": VGGish,
+    "res152": resnet152_features,
+    "r2plus1d_18": r2plus1d_18_features,
+    "clip": CLIP,
+    "clap": CLAP,
+}
+_SMALL: dict[str, Callable[[], nn.Module]] = {
+    "vggish": small.SmallVGGish,
+    "res152": small.small_image_network,
+    "r2plus1d_18": small.small_clip_network,
+    "clip": small.small_clip,
+    "clap": small.small_clap,
+}

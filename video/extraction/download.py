@@ -1,0 +1,204 @@
+"""Fetches annotations, published features and weights by the table data/downloads.yaml.
+
+    python -m video.extraction.download LLP weights
+    python -m video.extraction.download --missing LLP --videos_dir data/LLP/raw_videos > missing.txt
+
+A download that was interrupted goes on where it was; a whole file is not fetched again. docs/extraction.md says how
+yt-dlp fetches what is missing, and cuts clips out of it.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+import hashlib
+import http.client
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from dataloaders.datasets import DATASETS
+from dataloaders.provenance import refuse_own_features
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+
+TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
+ATTEMPTS = 5
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of the table."""
+
+    path: Path
+    address: str
+    sha256: str = ""  # or the beginning of it; empty: not known
+    unpack: Path | None = None  # the folder that the archive goes into
+
+
+def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download], list[str]]:
+    """The files of some groups, and what has to be fetched by hand.
+
+    Raises:
+        InputError: when the table is absent, no YAML of that form, or lacks a group.
+    """
+    expected = "groups with `files` (path: {address, sha256, unpack}) and `by_hand`"
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known = list(table)
+        absent = [group for group in groups if group not in known]
+        if absent:
+            raise InputError(path, f"no group {absent[0]!r}", f"one of {', '.join(known)}", "Choose one of these.")
+        files = []
+        for group in groups:
+            for name, entry in (table[group]["files"] or {}).items():
+                unpack = root / entry["unpack"] if entry.get("unpack") else None
+                files.append(Download(root / name, str(entry["address"]), str(entry.get("sha256", "")), unpack))
+        return files, [str(line) for group in groups for line in table[group].get("by_hand") or []]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"no table of addresses ({error})", expected, "Correct the file.") from error
+
+
+def fetch(download: Download) -> bool:
+    """Fetch one file, unless it is there. Returns whether anything was fetched.
+
+    Raises:
+        InputError: when the address does not answer, the file's hash is another, or own features lie where it goes.
+    """
+    done = download.path.with_name(f".{download.path.name}.done")  # an archive that was unpacked and removed
+    if download.path.exists() or done.exists():
+        return False
+    if download.unpack is not None:
+        refuse_own_features(download.unpack)
+    download.path.parent.mkdir(parents=True, exist_ok=True)
+    part = download.path.with_name(f"{download.path.name}.part")
+    for attempt in range(ATTEMPTS):
+        try:
+            _fetch_rest(download.address, part)
+            break
+        except urllib.error.HTTPError as error:
+            found = f"status {error.code} ({error.reason})"
+            way_out = "Correct data/downloads.yaml, or fetch the file by hand."
+            raise InputError(download.address, found, f"the file {download.path.name}", way_out) from error
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS - 1:
+                way_out = "Run this again: it goes on where it was."
+                raise InputError(download.address, f"no answer ({error})", "a file", way_out) from error
+            time.sleep(min(2**attempt, 10) if attempt else 0)
+    if download.sha256:
+        with open(part, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(download.sha256):
+            part.unlink()
+            found = f"a file with SHA-256 {digest[:16]}..."
+            raise InputError(download.address, found, f"one that begins with {download.sha256}", "Run this again.")
+    os.replace(part, download.path)
+    if download.unpack is not None:
+        _unpack(download.path, download.unpack)
+        download.path.unlink()
+        done.touch()
+    return True
+
+
+def _fetch_rest(address: str, part: Path) -> None:
+    """Append what is missing to a file that an earlier call may have begun."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # there is nothing after what we have
+            return
+        raise
+    with response:
+        resumed = response.status == 206
+        length = int(response.headers.get("Content-Length") or 0)
+        start = have if resumed else 0
+        whole = start + length
+        bar = tqdm(total=whole or None, initial=start, desc=part.stem, unit="B", unit_scale=True)
+        with open(part, "ab" if resumed else "wb") as file, bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        if whole and part.stat().st_size != whole:
+            raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack a zip file. A single folder at its top called as `folder` or as the archive is left out.
+
+    Raises:
+        InputError: when it is no zip file.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            files = [entry for entry in content.infolist() if not entry.is_dir()]
+            tops = {entry.filename.split("/")[0] for entry in files}
+            top = tops.pop() if len(tops) == 1 and "/" in files[0].filename else None
+            strip = top in (folder.name, archive.stem)
+            for entry in files:
+                name = entry.filename.split("/", 1)[1] if strip else entry.filename
+                target = (folder / name).resolve()
+                if not target.is_relative_to(folder.resolve()):
+                    raise InputError(
+                        archive, f"an entry {entry.filename!r}", "names inside of the archive", "Discard it."
+                    )
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with content.open(entry) as source, open(target, "wb") as file:
+                    while block := source.read(BLOCK):
+                        file.write(block)
+    except zipfile.BadZipFile as error:
+        archive.unlink()
+        raise InputError(archive, f"no zip file ({error})", "a zip file", "Run this again.") from error
+
+
+def missing_videos(dataset: str, annotations_dir: Path, videos_dir: Path) -> list[str]:
+    """Addresses of a data set's videos that have no file yet, for `yt-dlp -a`."""
+    from video.extraction.video_lists import videos_of_dataset
+
+    videos_dir.mkdir(parents=True, exist_ok=True)
+    videos = videos_of_dataset(dataset, annotations_dir, videos_dir)
+    return [f"https://www.youtube.com/watch?v={video.feature_id}" for video in videos if video.path is None]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Fetch what the command line names. Returns the exit status: 1 when something could not be fetched."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", help="groups of the table: LLP, UnAV, AVE, weights, open_clip")
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder that the table's paths are below")
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of videos that have no file")
+    parser.add_argument("--videos_dir", type=Path, help="default: data/<dataset>/raw_videos")
+    args = parser.parse_args(argv)
+    if args.missing:
+        data_dir = args.root / "data" / args.missing
+        print("\n".join(missing_videos(args.missing, data_dir, args.videos_dir or data_dir / "raw_videos")))
+        return 0
+    if not args.groups:
+        raise InputError("groups", "none", "some of LLP, UnAV, AVE, weights, open_clip", "Name what to fetch.")
+    files, by_hand = read_table(args.table, args.groups, args.root)
+    failed = 0
+    for download in files:
+        try:
+            print(f"{'fetched' if fetch(download) else 'there'}  {download.unpack or download.path}")
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            failed += 1
+    for line in by_hand:
+        print(f"by hand  {line}")
+    if failed:
+        print(f"{failed} of {len(files)} files could not be fetched", file=sys.stderr)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,130 @@
+"""Extraction by Ray Data: the same extractor as a stateful worker, on one machine or on the nodes of a cluster.
+
+Each worker holds its networks and writes finished files itself, atomically, to a folder that all nodes share. What
+exists is not made again; so a worker that dies and a node that leaves cost the videos that they were at, which Ray
+gives to others, and a whole run that dies goes on with the same command.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils.errors import InputError
+from utils.training.device import select_device
+from video.extraction.extraction_inputs import Recipe
+from video.extraction.extraction_networks import Source, build_networks
+from video.extraction.extraction_pipeline import Failure, Outcome, Video, extract, missing_features
+
+ROOT = Path(__file__).resolve().parents[2]
+# Of the repository, what workers do not need.
+NOT_SHIPPED = (
+    *("/data/*/", "/weights/", "/tests/", "/demo/", "/results/", "/temp_train_logs/", "/test_logs/"),
+    *(".git", ".venv"),
+)
+VIDEOS_AT_A_TIME = 8  # that a worker is given
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker is told. Paths are absolute, and mean the same on every node."""
+
+    features: list[str]
+    source: Source
+    data_dir: Path
+    recipe: Recipe
+    precision: str
+    batch_size: int
+    num_decoders: int
+    silence_if_no_sound: bool
+    device: str = "auto"  # as `select_device` takes it; which of several GPUs a worker gets is for Ray to say
+
+
+class ExtractionWorker:
+    """Holds the networks of one process; called with some videos, it extracts their features."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        device = select_device(job.device.split(":")[0])
+        self.networks = build_networks(job.features, job.source, device, job.precision)
+
+    def __call__(self, batch: dict[str, object]) -> dict[str, list[str]]:
+        """Rows `video` (JSON of a Video) -> one row `outcome` (JSON of their Outcome)."""
+        job = self.job
+        described = [json.loads(str(text)) for text in batch["video"]]
+        videos = [Video(**{**one, "path": one["path"] and Path(one["path"])}) for one in described]
+        outcome = extract(
+            videos,
+            job.data_dir,
+            self.networks,
+            job.recipe,
+            job.batch_size,
+            job.num_decoders,
+            job.silence_if_no_sound,
+        )
+        return {"outcome": [json.dumps({**asdict(outcome), "videos": len(videos)})]}
+
+
+def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int | None = None) -> Outcome:
+    """`pipeline.extract` on a cluster.
+
+    Args:
+        address: of a running cluster; "auto": the one that this machine belongs to, else one of this machine alone.
+        num_workers: processes at the same time; None: one a GPU, or one for every two cores where there is none.
+
+    Raises:
+        InputError: when Ray is not installed or the cluster cannot be reached.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
+    _connect(ray, address)
+    gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device.startswith(("auto", "cuda")) else 0
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    num_workers = num_workers or gpus or max(1, cores // 2)
+    to_do = [video for video in videos if missing_features(video, job.data_dir, job.features)]
+    total = Outcome(already_there=len(videos) - len(to_do))
+    if not to_do:
+        return total
+    rows = [{"video": json.dumps(asdict(video), default=str)} for video in to_do]
+    outcomes = (
+        ray.data.from_items(rows, override_num_blocks=-(-len(rows) // VIDEOS_AT_A_TIME))
+        .map_batches(
+            ExtractionWorker,
+            fn_constructor_kwargs={"job": job},
+            batch_size=VIDEOS_AT_A_TIME,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_workers),
+            num_gpus=1 if gpus else 0,
+            num_cpus=1,
+        )
+        .iter_rows()
+    )
+    with tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1) as progress:
+        for row in outcomes:
+            outcome = json.loads(row["outcome"])
+            # Videos that were there already were written by a worker that died before it could say so.
+            total.written += outcome["written"] + outcome["already_there"]
+            total.failures += [Failure(**{**one, "features": tuple(one["features"])}) for one in outcome["failures"]]
+            progress.update(outcome["videos"])
+    return total
+
+
+def _connect(ray, address: str) -> None:
+    if ray.is_initialized():
+        return
+    environment = {"working_dir": str(ROOT), "excludes": list(NOT_SHIPPED), "env_vars": {"TQDM_DISABLE": "1"}}
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    try:
+        try:
+            ray.init(address=address, runtime_env=environment, log_to_driver=False)
+        except ConnectionError:
+            if address != "auto":
+                raise
+            ray.init(runtime_env=environment, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        found = f"no cluster at {address} ({str(error).splitlines()[0]})"
+        raise InputError("--ray", found, "`auto` or the address of a running cluster", "ray start --head") from error

@@ -1,0 +1,71 @@
+"""Which videos to extract features of: those of a data set, of folders, or of a list."""
+
+from pathlib import Path
+
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
+from utils.errors import InputError
+from video.extraction.extraction_pipeline import Video
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
+
+
+def videos_of_dataset(
+    dataset: str,
+    annotations_dir: Path,
+    videos_dir: Path,
+    splits: tuple[str, ...] = SPLITS,
+    num_segments: int | None = None,
+) -> list[Video]:
+    """The videos of a data set's annotations, by feature id.
+
+    A file is called by the feature id or by the sample id (LLP: `BjCEufrlXm4_20_30`), in `videos_dir` or a folder below
+    it. UnAV's videos have as many segments as their annotated duration says; the others are clips of ten, or of
+    `num_segments`.
+
+    Raises:
+        InputError: for bad annotations, and when there is no such folder.
+    """
+    if not videos_dir.is_dir():
+        raise InputError(videos_dir, "no folder", "the folder of the videos", "Name it with --videos_dir.")
+    files = {path.stem: path for path in sorted(videos_dir.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    videos: dict[str, Video] = {}
+    for split in splits:
+        annotations = load_annotations(dataset, annotations_dir, split)
+        samples = zip(annotations.feature_ids, annotations.sample_ids, annotations.lengths.tolist(), strict=True)
+        for feature_id, sample_id, length in samples:
+            path = files.get(feature_id) or files.get(sample_id)
+            videos[feature_id] = Video(feature_id, path, num_segments or length, fixed_segments(dataset))
+    return list(videos.values())
+
+
+def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[Video]:
+    """Videos that are named: files, folders of such, and text files with one path a line. A file's stem is its id.
+
+    Raises:
+        InputError: when something is not there, a folder holds no video, or two videos have one stem.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            if not found:
+                raise InputError(path, "no video", f"files ending in {' '.join(SUFFIXES)}", "Check the folder.")
+            files += found
+        elif path.suffix == ".txt":
+            if not path.is_file():
+                raise InputError(path, "no file", "a list of videos, one path a line", "Check the path.")
+            files += [Path(line.strip()) for line in path.read_text().splitlines() if line.strip()]
+        else:
+            files.append(path)
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        if by_stem.get(file.stem, file) != file:
+            found = f"a second video called {file.stem}, after {by_stem[file.stem]}"
+            raise InputError(file, found, "one video a name", "Rename one of them: feature files bear their names.")
+        by_stem[file.stem] = file
+    return [Video(stem, path, num_segments) for stem, path in by_stem.items()]
+
+
+def fixed_segments(dataset: str | None) -> bool:
+    """Whether all videos of a data set have the same number of segments."""
+    return dataset is not None and not DATASETS[dataset].pooled

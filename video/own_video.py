@@ -1,0 +1,130 @@
+"""One video by itself: what is shown of it, and its features as a network takes them."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
+from dataloaders.provenance import record_extraction
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from video.extraction.event_texts import write_event_features
+from video.extraction.extraction_inputs import SHORTEST_SECONDS, Recipe, num_segments_of
+from video.extraction.extraction_networks import Source, build_networks, settings_of
+from video.extraction.extraction_pipeline import Video, extract, missing_features
+from video.video_decoding import decode_video
+
+FRAMES_SHOWN = 90  # at most, in a page's strip
+FRAME_HEIGHT = 96  # pixels
+SOUND_RATE = 8000  # hertz, for a waveform
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is shown of a video."""
+
+    duration: float  # seconds
+    num_segments: int  # T
+    frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
+    sound: np.ndarray | None  # (L,) float32 in [-1, 1] at SOUND_RATE; None: no audio track
+
+
+def overview(path: Path) -> Overview:
+    """Decode a video once in small.
+
+    Raises:
+        InputError: when it is absent, damaged or too short.
+    """
+    rate = 2.0  # frames a second that are looked at
+
+    def small(image: np.ndarray) -> np.ndarray:
+        width = max(1, round(image.shape[1] * FRAME_HEIGHT / image.shape[0]))
+        return np.asarray(Image.fromarray(image).resize((width, FRAME_HEIGHT), Image.Resampling.BILINEAR))
+
+    def wanted(time: float, duration: float) -> bool:
+        return time % max(1 / rate, duration / FRAMES_SHOWN) < 1 / rate
+
+    decoded = decode_video(path, rate, [SOUND_RATE], keep=small, wanted=wanted)
+    if decoded.duration < SHORTEST_SECONDS:
+        found = f"{decoded.duration:.2f} seconds"
+        raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Choose a longer video.")
+    num_segments = num_segments_of(decoded.duration)
+    sound = decoded.sounds.get(SOUND_RATE)
+    return Overview(
+        duration=min(decoded.duration, num_segments),
+        num_segments=num_segments,
+        frames=[frame for frame in decoded.frames if frame is not None],
+        sound=None if sound is None else sound.astype(np.float32) / 32768,
+    )
+
+
+@dataclass(frozen=True)
+class OwnFeatures:
+    """What a network is given of one video: T segments, C events."""
+
+    segments: AudioVisual[Tensor]  # (T, D), the chosen features of a modality concatenated
+    texts: AudioVisual[Tensor] | None  # text features (C, D), where events were named
+
+
+def own_features(
+    video: Path,
+    num_segments: int,
+    folder: Path,
+    names: AudioVisual[Sequence[str]],
+    events: Sequence[str] | None,
+    source: Source,
+    recipe: Recipe,
+    device: torch.device,
+    precision: str = "float32",
+    batch_size: int = 8,
+) -> OwnFeatures:
+    """Read one video's features from a folder of feature files; those that are not there are extracted into it first.
+
+    A video without audio track is taken as silent.
+
+    Args:
+        folder: in the layout of a data set.
+        names: of the features of each modality.
+        events: names to make text features of with the features' own text encoders; None: none.
+        source: where the networks come from.
+        batch_size: segments that a network is given at a time.
+
+    Raises:
+        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, or a
+            modality has not one feature with a text encoder where events are named.
+    """
+    every_name = list(dict.fromkeys([*names.audio, *names.visual]))
+    wanted = Video(video.stem, video, num_segments)
+    to_build = every_name if events is not None else missing_features(wanted, folder, every_name)
+    networks = build_networks(to_build, source, device, precision)
+    if to_build:
+        record_extraction(folder, settings_of(to_build, source, recipe, precision))
+        outcome = extract([wanted], folder, networks, recipe, batch_size, 1, silence_if_no_sound=True)
+        if outcome.failures:
+            raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+
+    def segments(of_modality: Sequence[str]) -> Tensor:
+        paths = [feature_path(folder, name, video.stem) for name in of_modality]
+        parts = [
+            read_segment_features(path, name, num_segments, pooled=False)
+            for path, name in zip(paths, of_modality, strict=True)
+        ]
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(device)
+
+    def texts(of_modality: Sequence[str]) -> Tensor:
+        with_text = [name for name in of_modality if FEATURES[name].text_folder]
+        if len(with_text) != 1:
+            found, expected = " ".join(of_modality), "exactly one feature with a text encoder"
+            raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+        encoder = {with_text[0]: networks[with_text[0]]}
+        with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
+            write_event_features(Path(own), encoder, source, tuple(events))
+            return load_text_features(Path(own), with_text[0], len(events)).to(device)
+
+    return OwnFeatures(names.map(segments), None if events is None else names.map(texts))

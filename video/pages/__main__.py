@@ -1,0 +1,92 @@
+"""One page of the timelines of evaluated runs.
+
+    python -m video.pages test_logs/RUN [test_logs/RUN ...] [--split test] [--output timelines.html]
+
+Each video's truth, pseudo-labels and predictions, one below the other; sorted, filtered and found in the page.
+"""
+
+if __name__ == "__main__":
+    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import load_annotations
+from dataloaders.provenance import feature_note
+from dataloaders.subsets import Subset
+from utils.command_settings import ARGS_FILE, read_args
+from utils.entry_point import run_entry_point
+from utils.errors import InputError
+from utils.evaluation.predictions import Predictions, load_predictions
+from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m video.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder that test_han.py has written")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--pseudo_label_dir", type=Path, help="output of stage 2, to be shown as well")
+    parser.add_argument("--annotations_dir", type=Path, help="(default: as the first run says)")
+    parser.add_argument("--output", type=Path, help="(default: timelines.html in the first run)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
+    if len({run.resolve() for run in args.runs}) < len(args.runs):
+        raise InputError("RUN", "the same folder twice", "different runs", "Name each run once.")
+    predictions = [load_predictions(run, args.split) for run in args.runs]
+    pseudo_labels = None
+    if args.pseudo_label_dir:
+        annotations_dir = args.annotations_dir or annotations_dir_of(args.runs[0])
+        pseudo_labels = pseudo_labels_of(args.pseudo_label_dir, annotations_of(predictions[0], annotations_dir))
+    warning = ", ".join(filter(None, dict.fromkeys(note_of(run) for run in args.runs)))
+    output = args.output or timelines_path(args.runs[0], args.split)
+    write_timelines(output, dict(zip(names_of(args.runs), predictions, strict=True)), pseudo_labels, warning)
+    print(output)
+
+
+def annotations_dir_of(run: Path) -> Path:
+    """Where an evaluated run had its annotations from.
+
+    Raises:
+        InputError: when its settings do not say.
+    """
+    settings = read_args(run / ARGS_FILE)
+    folder = settings.get("annotations_dir") or settings.get("data_dir")
+    if folder is None:
+        way_out = "Give --annotations_dir."
+        raise InputError(run / ARGS_FILE, "neither annotations_dir nor data_dir", "where annotations lie", way_out)
+    return Path(folder)
+
+
+def note_of(run: Path) -> str:
+    """What has to be said of an evaluated run's features, as far as its settings tell."""
+    path = run / ARGS_FILE
+    data_dir = read_args(path).get("data_dir") if path.exists() else None
+    return feature_note(Path(data_dir)) if data_dir else ""
+
+
+def annotations_of(predictions: Predictions, annotations_dir: Path) -> SplitAnnotations:
+    """The annotations of the predicted videos and classes.
+
+    Raises:
+        InputError: when a video is not among them.
+    """
+    annotations = load_annotations(predictions.dataset, annotations_dir, predictions.split)
+    annotations = Subset(num_classes=len(predictions.classes)).annotations(annotations)
+    place = {sample_id: n for n, sample_id in enumerate(annotations.sample_ids)}
+    unknown = [sample_id for sample_id in predictions.sample_ids if sample_id not in place]
+    if unknown:
+        way_out = "Name the annotations that the run was evaluated with: --annotations_dir."
+        raise InputError(annotations_dir, f"no video {unknown[0]}", "every evaluated video", way_out)
+    return annotations.subset(torch.tensor([place[sample_id] for sample_id in predictions.sample_ids]))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

@@ -1,0 +1,101 @@
+"""The page of a split: every video's truth, pseudo-labels and predictions of one or several runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+
+import numpy as np
+
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.pseudo_labels import load_pseudo_labels
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.evaluation.compare import aligned, score_videos
+from utils.evaluation.inference import pad_rows
+from utils.evaluation.predictions import Predictions
+from utils.evaluation.tasks import find_task
+from video.pages.html import write_page
+
+LETTERS = "".join(
+    letter for letter in ascii_uppercase if letter not in "TP"
+)  # of the runs: truth, pseudo-labels are T, P
+
+
+def timelines_path(folder: Path, split: str) -> Path:
+    """`timelines.html` of the test split, `timelines_<split>.html` of another."""
+    return folder / ("timelines.html" if split == "test" else f"timelines_{split}.html")
+
+
+def write_timelines(
+    path: Path,
+    runs: Mapping[str, Predictions],
+    pseudo_labels: AudioVisual[np.ndarray] | None = None,
+    warning: str = "",
+) -> None:
+    """Write the page of a split: one HTML file that works from disk, videos sorted by score, filtered and found in it.
+
+    Args:
+        runs: predictions by the name of the run, at least one; the first is A.
+        pseudo_labels: of the first run's videos in its order, audible and visible, (N, T, C) bool each.
+        warning: shown on top, for results that are not what they look like (random weights, simulated features).
+
+    Raises:
+        InputError: when the runs are not of the same data set, split, classes, videos or truth, or too many.
+    """
+    if len(runs) > len(LETTERS):
+        raise InputError("runs", f"{len(runs)} of them", f"{len(LETTERS)} at most", "Leave some out.")
+    first = next(iter(runs.values()))
+    tracks = [_track("Truth", "T", first.truth)]
+    if pseudo_labels is not None:
+        tracks.append(_track("Pseudo-labels", "P", pseudo_labels))
+    for letter, (name, run) in zip(LETTERS, runs.items(), strict=False):
+        same = aligned(first, run)
+        scores = np.round(score_videos(same), 2).T.tolist()  # (M, N)
+        tracks.append(_track(name, letter, same.events) | {"scores": scores})
+    data = {
+        "title": f"{first.dataset} {first.split}",
+        "notes": [f"{len(first.sample_ids):,} videos"],
+        "warning": warning,
+        "segments": first.events.audio.shape[1],
+        "classes": [name.replace("_", " ") for name in first.classes],
+        "metrics": [f"{level} {metric}" for level, metric in find_task(first.dataset).score_names],
+        "videos": list(first.sample_ids),
+        "tracks": tracks,
+    }
+    write_page(path, "timelines", f"Timelines of {data['title']}", data)
+
+
+def _track(name: str, letter: str, events: AudioVisual[np.ndarray]) -> dict:
+    """One source: (N, T, C) bool -> its spans, of each video a flat list of class, state, first, end, class, ...
+
+    State is 1 where the class is audible, 2 visible, 3 both, as the page's script has it.
+    """
+    states = np.pad(
+        (events.audio + 2 * events.visual.astype(np.int8)).transpose(0, 2, 1), ((0, 0), (0, 0), (1, 1))
+    )  # (N, C, T + 2)
+    before, after = states[..., :-1], states[..., 1:]
+    n, c, start = np.nonzero((after != before) & (after != 0))  # spans in order of video, class and time ...
+    end = np.nonzero((after != before) & (before != 0))[2]  # ... and so their ends
+    rows = np.stack([c, after[n, c, start], start, end], axis=1)  # (K, 4)
+    spans = [video.ravel().tolist() for video in np.split(rows, np.searchsorted(n, np.arange(1, len(states))))]
+    return {"name": name, "letter": letter, "spans": spans}
+
+
+def pseudo_labels_of(folder: Path, annotations: SplitAnnotations) -> AudioVisual[np.ndarray]:
+    """The hard pseudo-labels that stage 2 has written of these videos, (N, T, C) bool.
+
+    Raises:
+        InputError: when there are none, or not of these videos.
+    """
+    labels = load_pseudo_labels(folder, annotations).labels
+    return labels.map(lambda rows: pad_rows(rows, annotations.lengths).numpy())
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A name for each of several run folders: its own, with those above it where two have the same."""
+    depth = 1
+    while True:
+        names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names) or depth > max(len(folder.resolve().parts) for folder in folders):
+            return names
+        depth += 1
