@@ -3,8 +3,7 @@
 With `--teacher framewise` without it: each segment by itself from CLIP and CLAP, as the baseline VALOR does.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from dataclasses import dataclass
 from logging import Logger
@@ -21,7 +20,6 @@ from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.base_runs import note_with_stage_one
 from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.tasks import RunScores, find_task, true_events
 from utils.evaluation.teachers import (

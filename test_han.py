@@ -1,7 +1,6 @@
 """Stage 4: evaluate a trained HAN on the validation and test split."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,6 @@ from dataloaders.subsets import Subset
 from models import NETWORKS, ParsingNetwork
 from utils.base_runs import note_with_stage_one, transformer_of_labels
 from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions

@@ -1,7 +1,6 @@
 """Stage 3: train HAN on video labels and pseudo-labels (paper sections 3.3 to 3.5)."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from dataloaders.subsets import Subset
 from models import NETWORKS, HANConfig, HANOutput, ParsingNetwork
 from utils.audio_visual import AudioVisual
 from utils.command_settings import parse_settings, with_settings
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import SELECTABLE, find_task, true_events

@@ -1,7 +1,6 @@
 """Stage 1: pre-train the temporal transformer on UnAV-100 (paper section 3.2)."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split, o
 from models import TemporalTransformer, TemporalTransformerConfig
 from utils.audio_visual import AudioVisual
 from utils.command_settings import parse_settings
-from utils.entry_point import run_entry_point
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.method.metrics import segment_counts, video_f_scores

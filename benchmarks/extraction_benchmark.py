@@ -5,8 +5,7 @@
 Networks are the real architectures with random weights. Videos have to last ten seconds.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import json
@@ -23,7 +22,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.floor import measure_machine
 from benchmarks.naive_extraction import extract_naively
 from dataloaders.features import FEATURES, feature_path
-from utils.entry_point import run_entry_point
 from utils.files import write_text
 from utils.training.device import select_device
 from video.extraction.backbone_weights import draw_network

@@ -8,8 +8,7 @@ packed clips. The network and the number of clips are equal. `frames`: time and 
 16 and 64 frames. Weights are random: speed does not depend on them.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import ctypes
@@ -31,7 +30,6 @@ from lavish.image_transformers import RANDOM, make_backbone
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import ClipFormat, decode_clip, open_pack
 from simulation.generated_clips import draw, play, write_video
-from utils.entry_point import run_entry_point
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.training.device import select_device
 from video.frames import IMAGENET

@@ -6,8 +6,7 @@ All ways take turns, round after round, and the table has medians. CPU time of t
 machine does.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import copy
@@ -31,7 +30,6 @@ from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
 from train_han import make_objective
 from utils.audio_visual import AudioVisual
-from utils.entry_point import run_entry_point
 from utils.method.objectives import temporal_transformer_losses
 from utils.reporting.tables import Column, Row, Table, format_text
 from utils.training.device import Precision

@@ -5,8 +5,7 @@ python -m benchmarks.run --quick    a smaller sample of everything, in under thr
 python -m benchmarks.run --accuracy what bf16 costs in accuracy, instead
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import json
@@ -25,7 +24,6 @@ from benchmarks.floor import Machine, measure_machine
 from benchmarks.gpu import gpu_rows
 from benchmarks.measure import UNAV_TRAIN_VIDEOS, Effort, Measurement, Setup
 from simulation.simulate import simulate
-from utils.entry_point import run_entry_point
 from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables
 

@@ -6,8 +6,7 @@ Features are sparse files of zeros at true sizes, mapped as a packed file is: ne
 Prints one line of JSON.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import json
@@ -26,7 +25,6 @@ from dataloaders.pseudo_labels import PseudoLabels
 from dataloaders.store import PackedFeature
 from models import HAN, HANConfig
 from utils.audio_visual import AudioVisual
-from utils.entry_point import run_entry_point
 from utils.evaluation.tasks import find_task, true_events
 from utils.training.device import PRECISIONS, Precision
 

@@ -3,8 +3,7 @@
 Exit status: 0 if all that was checked can be used, 1 if not, 2 for unusable annotations or arguments.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from collections import Counter
@@ -26,7 +25,6 @@ from dataloaders.features import (
     read_segment_features,
     text_features_path,
 )
-from utils.entry_point import run_entry_point
 
 CLASS_NAMES = "class names"  # stands for the split in the report on text features
 READER_THREADS = 8

@@ -3,8 +3,7 @@
 `python -m dataloaders.prompts --dataset LLP --modality visual` prints them in class order, one a line.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from pathlib import Path
@@ -13,7 +12,6 @@ import yaml
 
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from utils.audio_visual import MODALITIES, AudioVisual
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.yaml"

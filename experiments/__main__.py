@@ -4,8 +4,7 @@ Every run is kept in a folder of its own that tells its settings: one that is fi
 asks for it, and a training that was stopped goes on from its last epoch.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from experiments import paper_tables as tables
 from experiments.collecting import Experiment, Study
 from experiments.jobs import Runner
 from experiments.stage_runs import PRESETS, Pipeline, load_preset
-from utils.entry_point import run_entry_point
 from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS

@@ -5,8 +5,7 @@ python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (a
 python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (the worst mistakes as contact sheets)
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import io
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from lavish.clip_settings import clip_batches
 from lavish.clip_tasks import ClipPredictions, predict_clips
 from utils.command_settings import parse_settings
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.files import atomic_write
 from utils.reporting.tables import Cell, Column, Row, Table, write_table

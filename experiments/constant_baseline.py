@@ -3,8 +3,7 @@
 python -m experiments.constant_baseline --dataset LLP --data_dir data/LLP
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
-from utils.entry_point import run_entry_point
 from utils.evaluation.tasks import Events, true_events
 from utils.method.metrics import named_scores, parsing_scores, scores_by_level
 from utils.reporting.tables import ParsingRow, format_text, parsing_table

@@ -7,8 +7,7 @@ Two backbones: with random weights, and trained from scratch on the pictures of 
 already is not trained again.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import io
@@ -23,7 +22,6 @@ from lavish import test_classifier, train_classifier
 from lavish.classification_tables import ClassifierRow, classifier_table
 from simulation.generated_clips import check_settings, write_data
 from utils.command_settings import read_args
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import SUMMARY_FILE, newest_finished_run

@@ -3,15 +3,13 @@
 python -m experiments.orders results/small
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.reporting.tables import Cell, Column, Row, Table, format_markdown
 

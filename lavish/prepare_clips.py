@@ -3,12 +3,10 @@
 --config takes the args.yaml of a training, too, and packs what that training reads.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from lavish.clip_settings import ClipSettings, open_clips, settings_of_clips
 from utils.command_settings import parse_settings
-from utils.entry_point import run_entry_point
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,7 +1,6 @@
 """Evaluate a trained classifier of clips on the validation and test split."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from lavish.clip_settings import clip_batches
 from lavish.clip_tasks import ClipPredictions, predict_clips
 from utils.command_settings import parse_settings
-from utils.entry_point import run_entry_point
 from utils.files import atomic_write
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables

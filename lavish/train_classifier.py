@@ -1,7 +1,6 @@
 """Train a classifier of clips: LAVISH's adapters on a frozen image transformer, or what it is compared with."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from lavish.clip_settings import (
 from lavish.clip_tasks import classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
 from utils.command_settings import parse_settings
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.method.objectives import Losses, Moment
 from utils.run_folders import TrainingRun, begin_run, finish_run

@@ -4,8 +4,7 @@ With `--videos`, MP4 files instead of features; video.extract_features makes fea
 python -m simulation --output data --dataset LLP UnAV --num_train 1000
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from pathlib import Path
@@ -13,7 +12,6 @@ from pathlib import Path
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.features import FEATURES
 from simulation.simulate import simulate
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.settings import whole_number
 

@@ -7,8 +7,7 @@ The two that need both show either of two shapes to either of two tones; only wh
 Positions, sizes, colours, loudness, exact pitch and noise are random.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import yaml
 from tqdm import tqdm
 
 from dataloaders.provenance import VIDEOS_MARKER
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.files import write_text
 

@@ -1,13 +1,14 @@
 """How a command ends: bad input, Ctrl-C and TERM with one line each, also while it still imports.
 
-Entry points import this module before anything else when they are run, not when they are imported. A run that is ended
-loses what it has not saved, and resumes.
+Entry points import this module before anything else (pyproject.toml sees to it). A run that is ended loses what it has
+not saved, and resumes.
 """
 
 import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from utils.errors import InputError
@@ -47,4 +48,7 @@ def _handle(interrupt: object, terminate: object) -> None:
             signal.signal(number, handler)
 
 
-_handle(_end_at_once, _end_at_once)
+_main = sys.modules["__main__"]
+_file = Path(getattr(_main, "__file__", None) or "/").resolve()
+if _main.__name__ == "__main__" and _file.is_relative_to(Path(__file__).resolve().parents[1]):  # a command of ours
+    _handle(_end_at_once, _end_at_once)

@@ -5,8 +5,7 @@
 exports a run's best checkpoint to a folder that `HAN.from_pretrained` or `TemporalTransformer.from_pretrained` reads.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import math
@@ -24,7 +23,6 @@ from models import HAN, TemporalTransformer
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
 from utils.command_settings import ARGS_FILE, read_args
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.run_folders import SUMMARY_FILE
 from utils.training.checkpoints import load_checkpoint, load_network

@@ -3,8 +3,7 @@
 Exit status: 0 when every feature is there, 1 when some are not (`failures.csv` says which and why), 2 for wrong input.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES
 from dataloaders.provenance import record_extraction
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.settings import whole_number
 from utils.training.device import select_device

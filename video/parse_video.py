@@ -7,8 +7,7 @@ MODEL is a run folder of train_han.py or train_transformer.py, a folder exported
 the id of such a repository on the Hugging Face hub. docs/own_video.md says what comes out.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
@@ -20,7 +19,6 @@ import torch
 from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
 from utils.run_folders import DEFAULT_RUNS_DIR

@@ -1,7 +1,6 @@
 """JoMoLD, stage 2: estimate for each class how many of its video labels each modality does not have."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from dataloaders.subsets import Subset
 from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
-from utils.entry_point import run_entry_point
 from utils.evaluation.trained_han import TrainedHAN
 from utils.method.objectives import HANLosses
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables

@@ -1,7 +1,6 @@
 """LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`)."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,6 @@ from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.command_settings import parse_settings, with_settings
-from utils.entry_point import run_entry_point
 from utils.evaluation.tasks import find_task, true_events
 from utils.method.metrics import scores_by_level
 from utils.reporting.tables import ParsingRow, Table, format_text, parsing_table, write_tables

@@ -5,8 +5,7 @@ as a text encoder has to see them. Beside that list (`lsld_texts.txt`) its featu
 line, in the folder of the class names' text features.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,6 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.features import load_rows, text_features_path
 from utils.audio_visual import MODALITIES
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"

@@ -1,7 +1,6 @@
 """MA, stage 2: find by exchanging modalities which labels of the training videos each modality does not show."""
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from dataloaders.subsets import Subset
 from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
-from utils.entry_point import run_entry_point
 from utils.evaluation.inference import error_rates, exchange_modalities
 from utils.evaluation.tasks import true_events
 from utils.evaluation.trained_han import TrainedHAN

@@ -5,8 +5,7 @@
 Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 
 from utils.audio_visual import MODALITIES
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.evaluation.tasks import find_task

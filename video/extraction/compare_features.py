@@ -6,8 +6,7 @@ T rows a video, D features. Cosines are of centred features, each side less its 
 CLIP or of ReLU features are high between any two images.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import csv
@@ -18,7 +17,6 @@ import numpy as np
 
 from dataloaders.npy import read_npy
 from dataloaders.provenance import feature_note
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 LARGEST_OFFSET = 3  # rows that features may be shifted by

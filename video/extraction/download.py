@@ -7,8 +7,7 @@ A download that was interrupted goes on where it was; a whole file is not fetche
 yt-dlp fetches what is missing, and cuts clips out of it.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 import hashlib
@@ -27,7 +26,6 @@ from tqdm import tqdm
 
 from dataloaders.datasets import DATASETS
 from dataloaders.provenance import refuse_own_features
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"

@@ -5,8 +5,7 @@
 Each video's truth, pseudo-labels and predictions, one below the other; sorted, filtered and found in the page.
 """
 
-if __name__ == "__main__":
-    import utils.entry_point  # noqa: F401 (first: Ctrl-C ends the imports below with one line, too)
+from utils.entry_point import run_entry_point
 
 import argparse
 from pathlib import Path
@@ -18,7 +17,6 @@ from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
 from utils.command_settings import ARGS_FILE, read_args
-from utils.entry_point import run_entry_point
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines
