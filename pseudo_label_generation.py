@@ -1,17 +1,19 @@
-"""Stage 2: write segment-level pseudo-labels with the pre-trained temporal transformer (paper section 3.2).
+"""Stage 2: write segment-level pseudo-labels with the pre-trained temporal transformer (paper section 4.1).
 
 With `--teacher framewise` without it: each segment by itself from CLIP and CLAP, as the baseline VALOR does.
 """
 
 from utils.entry_point import run_entry_point
 
-from dataclasses import dataclass
 from logging import Logger
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
+from baselines.valor.framewise import FramewiseSettings, framewise_teacher, has_valor_prompts, valor_thresholds
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.prompts import load_prompts
@@ -19,19 +21,9 @@ from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.base_runs import note_with_stage_one
-from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
 from utils.errors import InputError
 from utils.evaluation.tasks import RunScores, find_task, true_events
-from utils.evaluation.teachers import (
-    FramewiseSettings,
-    Teacher,
-    framewise_teacher,
-    hard_events,
-    has_valor_prompts,
-    make_pseudo_labels,
-    temporal_transformer_teacher,
-    valor_thresholds,
-)
+from utils.evaluation.teachers import Teacher, hard_events, make_pseudo_labels, temporal_transformer_teacher
 from utils.reporting.tables import format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -40,7 +32,7 @@ from utils.run_folders import (
     finish_run,
     newest_finished_run,
 )
-from utils.settings import setting
+from utils.settings import ARGS_FILE, FromFile, parse_settings, settings_group, with_file, with_settings
 from utils.training.device import DeviceSettings, Precision
 from utils.training.loop import BEST_CHECKPOINT
 
@@ -54,35 +46,32 @@ FILES = (
 METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """What stage 2 can be told."""
 
-    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    teacher: str = setting(
-        "temporal_transformer", "which network scores the segments; framewise: CLIP and CLAP", choices=METHOD_OF_TEACHER
-    )
-    transformer_dir: Path | None = setting(None, "stage-1 run (default: the newest finished one in runs_dir)")
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "where runs are looked for")
-    checkpoint: Path | None = setting(None, f"its weights (default: {BEST_CHECKPOINT} of the run)")
-    num_heads: int | None = setting(
-        None, "attention heads (default: as the stage-1 run says; needed for a checkpoint without a run)", least=1
-    )
-    thresholds: str | None = setting(
-        None,
-        "searched on val, or VALOR's own for LLP (default: fixed for the framewise teacher on LLP, else search)",
-        choices=("search", "fixed"),
-    )
-    threshold_type: str = setting(
-        "class_wise", "one threshold a class, or one for all", choices=("class_wise", "class_agnostic")
-    )
-    grid_search: str = setting(
-        "joint",
-        "AVE: thresholds of both modalities searched together, or each by itself",
-        choices=("joint", "apart"),
-    )
-    output_dir: Path | None = setting(None, "(default: <dataset>_Dataset in the run folder)")
-    export_npy: bool = setting(False, "also write the released layout, one .npy a video")
+    dataset: Literal[tuple(PARSED_DATASETS)] = "LLP"
+    """data set"""
+    teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
+    """which network scores the segments; framewise: CLIP and CLAP"""
+    transformer_dir: Path | None = None
+    """stage-1 run (default: the newest finished one in runs_dir)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """where runs are looked for"""
+    checkpoint: Path | None = None
+    """its weights (default: {BEST_CHECKPOINT} of the run)"""
+    num_heads: PositiveInt | None = None
+    """attention heads (default: as the stage-1 run says; needed for a checkpoint without a run)"""
+    thresholds: Literal["search", "fixed"] | None = None
+    """searched on val, or VALOR's own for LLP (default: fixed for the framewise teacher on LLP, else search)"""
+    threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"
+    """one threshold a class, or one for all"""
+    grid_search: Literal["joint", "apart"] = "joint"
+    """AVE: thresholds of both modalities searched together, or each by itself"""
+    output_dir: Path | None = None
+    """(default: <dataset>_Dataset in the run folder)"""
+    export_npy: bool = False
+    """also write the released layout, one .npy a video"""
     framewise: FramewiseSettings = FramewiseSettings()
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
@@ -139,9 +128,8 @@ def settings_of_run(settings: Settings) -> dict[str, object]:
         run_dir = newest_finished_run(settings.runs_dir, "TemporalTransformer_", way_out)
     run_dir = run_dir or settings.checkpoint.parent
     num_heads = settings.num_heads
-    if num_heads is None:
-        path = run_dir / ARGS_FILE
-        num_heads = read_settings(path, Settings).get("num_heads") if path.exists() else None
+    if num_heads is None and (run_dir / ARGS_FILE).exists():
+        num_heads = with_file(settings, run_dir / ARGS_FILE, others=True).num_heads
     if num_heads is None:
         raise InputError(
             settings.checkpoint or run_dir,
@@ -184,7 +172,7 @@ def find_thresholds(
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = find_settings(parse_settings(Settings, __doc__.partition("\n")[0], argv))
+    settings = find_settings(parse_settings(Settings(), __doc__.partition("\n")[0], argv))
     device, precision = settings.device.select()
     output_dir, task = settings.output_dir, find_task(settings.dataset)
     note = note_with_stage_one(feature_note(settings.data.folder(settings.dataset)), settings.transformer_dir)

@@ -2,29 +2,29 @@
 
 from utils.entry_point import run_entry_point
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from functools import partial
 from logging import Logger
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
-from baselines.cmpae.gates import search_gates
 from dataloaders.batches import DataSettings, SplitBatches, open_split
-from dataloaders.datasets import DATASETS, PARSED_DATASETS
+from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
-from models import NETWORKS, ParsingNetwork
-from utils.base_runs import note_with_stage_one, transformer_of_labels
-from utils.command_settings import ARGS_FILE, parse_settings, read_settings, with_settings
+from utils.base_runs import note_with_stage_one, settings_of, transformer_of_labels
 from utils.errors import InputError
-from utils.evaluation.inference import run_han
+from utils.evaluation.inference import SplitOutput
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.method.decoding import DecodingSettings
-from utils.methods import METHODS
+from utils.recipes import CONFIGS, find_method
 from utils.reporting.figures import Timeline, timeline_figure
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import (
@@ -37,19 +37,21 @@ from utils.run_folders import (
     run_name,
     seed_folders,
 )
-from utils.settings import same_setting, setting
-from utils.several_seeds import SeveralSeeds
+from utils.settings import (
+    ARGS_FILE,
+    FromFile,
+    first_flags,
+    parse_settings,
+    read_args,
+    settings_group,
+    with_groups,
+    with_settings,
+)
 from utils.training.device import DeviceSettings, Precision, select_device
 from utils.training.events import EventLog
-from utils.training.loop import BEST_CHECKPOINT, Recipe
+from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
-# Of the run's settings: what a checkpoint's shapes do not tell, and where its data lie.
-FROM_RUN = (
-    *("num_runs", "seed", "method", "dataset", "network", "pseudo_label_dir", "num_classes"),
-    *(field.name for group in (TrainedHAN, DecodingSettings) for field in fields(group)),
-    *("audio_features", "visual_features", "data_dir", "annotations_dir", "packed_dir"),
-)
 # All that an evaluation may write.
 FILES = (
     "predictions_*.npz",
@@ -63,25 +65,38 @@ FILES = (
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What stage 4 can be told; what belongs to the network defaults to the settings of the run."""
+@settings_group
+class Settings(FromFile):
+    """Settings of stage 4; those that belong to the network are the run's."""
 
-    checkpoint_dir: Path | None = setting(None, "stage-3 run (default: the newest finished one in runs_dir)")
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "where runs are looked for")
-    logs_dir: Path = setting(Path("test_logs"), "where the evaluation goes")
-    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
-    method: str = setting("uwav", "whose published scores are printed beside, with UWAV's", choices=METHODS)
-    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    network: str = setting("han", "network", choices=NETWORKS)
-    unimodal_scores: bool = setting(False, "LLP: also score audible-only and visible-only events, as CoLeaF does")
-    num_runs: int = same_setting(SeveralSeeds, "num_runs", meaning="number of seeds that one command trained")
-    seed: int = same_setting(Recipe, "seed", meaning="of the first of several seeds")
-    splits: tuple[str, ...] = setting(("val", "test"), "splits to evaluate", choices=("val", "test"))
-    num_figures: int = setting(10, "videos of each split drawn as timelines", least=0)
-    figure_videos: tuple[str, ...] | None = setting(None, "draw these videos (file names) instead")
-    pseudo_label_dir: Path | None = setting(None, "pseudo-labels for the page of timelines (default: the run's)")
-    output_dir: Path | None = setting(None, "(default: <logs_dir>/<run>)")
+    checkpoint_dir: Path | None = None
+    """stage-3 run (default: the newest finished one in runs_dir)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """where runs are looked for"""
+    logs_dir: Path = Path("test_logs")
+    """where the evaluation goes"""
+    checkpoint: Path | None = None
+    """weights (default: checkpoints/checkpoint_best.pt of the run)"""
+    method: str = "uwav"
+    """how it was trained; its published scores are printed beside, with UWAV's"""
+    dataset: Literal[PARSED_DATASETS] = "LLP"
+    """data set"""
+    unimodal_scores: bool = False
+    """LLP: also score audible-only and visible-only events, as CoLeaF does"""
+    num_runs: PositiveInt = 1
+    """number of seeds that one command trained"""
+    seed: NonNegativeInt = 20000
+    """seed of the first of several"""
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test")
+    """splits to evaluate"""
+    num_figures: NonNegativeInt = 10
+    """videos of each split drawn as timelines"""
+    figure_videos: tuple[str, ...] | None = None
+    """draw these videos (file names) instead"""
+    pseudo_label_dir: Path | None = None
+    """pseudo-labels for the page of timelines (default: the run's)"""
+    output_dir: Path | None = None
+    """(default: <logs_dir>/<run>)"""
     trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()
@@ -89,33 +104,35 @@ class Settings:
     device: DeviceSettings = DeviceSettings()
 
 
-def settings_of_run(settings: Settings) -> Mapping[str, object]:
-    """The run to evaluate and its settings, over the recipe of its data set."""
-    run_dir, of_run = settings.checkpoint_dir, {}
-    if run_dir is None and settings.checkpoint is None:
-        way_out = "Run train_han.py first, or give --checkpoint_dir."
-        run_dir = newest_finished_run(settings.runs_dir, f"HAN_*_{settings.dataset}_", way_out)
-    if run_dir is not None and (run_dir / ARGS_FILE).exists():
-        of_run = read_settings(run_dir / ARGS_FILE, Settings)
-    recipe = DATASETS[of_run.get("dataset", settings.dataset)].han_settings
-    return {**recipe, **{name: of_run[name] for name in FROM_RUN if name in of_run}, "checkpoint_dir": run_dir}
-
-
-def fill_in_folders(settings: Settings) -> Settings:
-    """The settings with the files and folders that follow from the run.
+def find_settings(argv: Sequence[str] | None) -> Settings:
+    """Return settings from flags over those of the run to evaluate, with the files and folders that follow from it.
 
     Raises:
         InputError: when there is no such run, or nothing tells the number of heads, which the weights do not.
     """
-    run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
-    if run_dir is not None and not run_dir.is_dir():
+    given = first_flags(argv, "config", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
+    chosen = read_args(Path(given["config"])) if given["config"] else {}
+    chosen |= {name: text for name, text in given.items() if text is not None}
+    run_dir, dataset = chosen.get("checkpoint_dir"), chosen.get("dataset", "LLP")
+    if run_dir is None and chosen.get("checkpoint") is None and "--help" not in (argv or sys.argv):
+        way_out = "Run train_han.py first, or give --checkpoint_dir."
+        run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), f"HAN_*_{dataset}_", way_out)
+    if run_dir is not None and not Path(run_dir).is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
+    of_run = read_args(Path(run_dir) / ARGS_FILE) if run_dir and (Path(run_dir) / ARGS_FILE).exists() else {}
+    method = chosen.get("method") or of_run.get("method") or "uwav"
+    start = with_groups(Settings, decoding=find_method(method).decoding)(method=method)
+    if of_run:
+        start = with_settings(settings_of(start, Path(run_dir) / ARGS_FILE), checkpoint_dir=run_dir)
+    elif (path := CONFIGS / f"{method}_{dataset.lower()}.yaml").is_file():
+        start = settings_of(start, path, "num_heads")
+    settings = parse_settings(start, __doc__, argv)
+    run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
     settings.trained.check(checkpoint or run_dir)
-    name = run_name(run_dir) if run_dir else checkpoint.stem
     return with_settings(
         settings,
         checkpoint=checkpoint or run_dir / BEST_CHECKPOINT,
-        output_dir=settings.output_dir or settings.logs_dir / name,
+        output_dir=settings.output_dir or settings.logs_dir / (run_name(run_dir) if run_dir else checkpoint.stem),
     )
 
 
@@ -137,33 +154,24 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
     ]
 
 
-def open_network(settings: Settings, checkpoint: Path, split: SplitBatches) -> ParsingNetwork:
-    """The network of a checkpoint, on the split's device. Raises InputError when it does not fit the split."""
-    return settings.trained.load(NETWORKS[settings.network], checkpoint, split)
+def parse_split(settings: Settings, checkpoint: Path, split: SplitBatches, precision: Precision) -> SplitOutput:
+    """Return what a checkpoint's network makes of a split. Raises InputError when it does not fit the split."""
+    method = find_method(settings.method)
+    network = settings.trained.load(checkpoint, split, method.network, method.config)
+    return method.predict(network, split, settings.device.eval_batch_size, precision, settings.decoding)
 
 
-def find_class_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
-    """The visual gate of each class, (C,), searched on val (CMPAE); None where one gate serves all classes."""
-    decoding = settings.decoding
-    if not decoding.class_gates:
+def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
+    """Return the visual gate of each class, (C,), searched on val (CMPAE); None where one gate serves all classes."""
+    search = find_method(settings.method).find_gates
+    if search is None or not settings.decoding.class_gates:
         return None
     device = select_device(settings.device.device)
     val = open_split(settings.dataset, "val", settings.data, device, subset=settings.subset)
-    checkpoint = settings.checkpoint
-    if decoding.gates_epoch:
-        checkpoint = checkpoint.with_name(f"checkpoint_epoch_{decoding.gates_epoch:03d}.pt")
-    model = open_network(settings, checkpoint, val)
-    output = run_han(model, val, settings.device.eval_batch_size, precision, cross_share=decoding.cross_share)
-    search = search_gates(
-        torch.sigmoid(output.logits.visual),
-        output.modality_probs.visual,
-        true_events(val.annotations, device).visual,
-        decoding.segment_threshold,
-        decoding.gate_threshold,
-    )
-    gates = zip(val.annotations.classes, search.gates.tolist(), strict=True)
-    log.info(f"visual gates of {checkpoint.name}: " + ", ".join(f"{name} {gate:g}" for name, gate in gates))
-    return search.gates.to(device)
+    parse = partial(parse_split, settings, split=val, precision=precision)
+    gates, line = search(settings.decoding, settings.checkpoint, val, parse)
+    log.info(line)
+    return gates
 
 
 def draw_timelines(folder: Path, split: SplitBatches, prediction: Events, truth: Events, videos: list[int]) -> None:
@@ -204,21 +212,23 @@ def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int
 def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> RunScores:
     """Scores of one run on each split, with its per-class tables, predictions and figures in `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
-    model = open_network(settings, settings.checkpoint, splits[settings.splits[0]])
+    first = splits[settings.splits[0]]
+    method = find_method(settings.method)
+    model = settings.trained.load(settings.checkpoint, first, method.network, method.config)
     log = begin_output(folder, settings, FILES)
-    decoding = settings.decoding
-    gates = find_class_gates(settings, precision, log)
+    gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
         trained = settings.trained
-        told = f"encoder_order {trained.encoder_order}, pre_norm {trained.pre_norm}, decoding {decoding.decoding}"
+        told = f"encoder_order {trained.encoder_order}, pre_norm {trained.pre_norm}"
+        told += f", decoding {settings.decoding.decoding}"
         log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
     scores: RunScores = {}
     events = EventLog(folder)
     for name, split in splits.items():
         annotations = split.annotations
-        batch_size, share = settings.device.eval_batch_size, decoding.cross_share
-        output = run_han(model, split, batch_size, precision, cross_share=share)
-        prediction, truth = task.decode(output, decoding, gates), true_events(annotations, split.device)
+        output = method.predict(model, split, settings.device.eval_batch_size, precision, settings.decoding)
+        prediction = task.decode(output, settings.decoding, gates)
+        truth = true_events(annotations, split.device)
         scores[name] = task.score(prediction, truth)
         if settings.unimodal_scores:
             scores[name] |= task.unimodal_scores(prediction, truth)
@@ -235,7 +245,7 @@ def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
     """Write the table of a run, or of the runs of several seeds, to `output_dir`."""
     one_of_several = settings.checkpoint_dir is not None and is_one_of_several(settings.checkpoint_dir)
     name = run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
-    methods = (METHODS[settings.method].published_name, METHODS["uwav"].published_name)
+    methods = (find_method(settings.method).published_name, find_method("uwav").published_name)
     table = find_task(settings.dataset).score_table(name, runs, note, methods)
     write_tables(settings.output_dir / "scores", table)
     if settings.unimodal_scores:
@@ -256,7 +266,7 @@ def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[st
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = fill_in_folders(parse_settings(Settings, __doc__, argv, settings_of_run))
+    settings = find_settings(argv)
     device, precision = settings.device.select()
     note = feature_note(settings.data.folder(settings.dataset))
     note = note_with_stage_one(note, transformer_of_labels(settings.pseudo_label_dir))

@@ -1,22 +1,20 @@
-"""Stage 1: pre-train the temporal transformer on UnAV-100 (paper section 3.2)."""
+"""Stage 1: pre-train the temporal transformer on UnAV-100 (paper section 4.1)."""
 
 from utils.entry_point import run_entry_point
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
 
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_split, open_texts
 from models import TemporalTransformer, TemporalTransformerConfig
 from utils.audio_visual import AudioVisual
-from utils.command_settings import parse_settings
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
+from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.metrics import segment_counts, video_f_scores
-from utils.method.objectives import Losses, Moment, TemporalTransformerLosses, temporal_transformer_losses
 from utils.run_folders import TrainingRun, begin_run, finish_run
+from utils.settings import FromFile, parse_training, settings_group
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
@@ -24,9 +22,17 @@ DATASET = "UnAV"
 BEST_METRIC = "segment_AV"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What stage 1 can be told; its defaults are the released recipe."""
+@settings_group
+class TemporalTransformerLosses:
+    """The loss of stage 1."""
+
+    occurring_weight: NonNegativeFloat = 5.0
+    """weight of every segment of a class that occurs in the video (the paper does not mention it; 1: off)"""
+
+
+@settings_group
+class Settings(FromFile):
+    """Settings of stage 1; the defaults are the released recipe, `configs/transformer_unav.yaml`."""
 
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     model: TemporalTransformerConfig = TemporalTransformerConfig()
@@ -52,7 +58,7 @@ def validate(
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(Settings, __doc__, argv, resumable=RESUMABLE)
+    settings = parse_training(Settings(), __doc__, argv, RESUMABLE)
     device, precision = settings.device.select()
     torch.manual_seed(settings.recipe.seed)
 
@@ -69,14 +75,15 @@ def main(argv: list[str] | None = None) -> None:
     run_dir, log = begin_run(settings, f"TemporalTransformer_{DATASET}")
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
-    def batch_losses(batch: Batch, moment: Moment) -> Iterator[Losses]:
+    def step(network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         output = precision.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
-        yield temporal_transformer_losses(output, batch, settings.losses)
+        occurring_weight = settings.losses.occurring_weight
+        return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, occurring_weight)}
 
     progress = fit(
         model,
         train,
-        batch_losses,
+        step,
         lambda: validate(model, val, texts, settings.device.eval_batch_size, precision),
         settings.recipe,
         BEST_METRIC,

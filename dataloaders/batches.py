@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,28 +24,29 @@ from dataloaders.store import PackedFeature, open_features
 from dataloaders.subsets import WHOLE, Subset
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.settings import setting
+from utils.settings import settings_group
 
 RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
 
 
-@dataclass(frozen=True)
+@settings_group
 class DataSettings:
     """Where the data lie, and which features are used."""
 
-    data_dir: Path | None = setting(None, "the data set's folder (default: data/<dataset>)")
-    annotations_dir: Path | None = setting(None, "folder of the annotation files (default: data_dir)")
-    packed_dir: Path | None = setting(None, "folder of the packed features (default: data_dir/packed)")
-    audio_features: tuple[str, ...] = setting(("vggish",), "audio features, concatenated", choices=FEATURES)
-    visual_features: tuple[str, ...] = setting(
-        ("res152", "r2plus1d_18"), "visual features, concatenated", choices=FEATURES
-    )
-    allow_missing: bool = setting(False, "leave out videos without feature files instead of stopping")
-    residency: str = setting(
-        "auto",
-        "keep a split's features on the device, or stream them from disk; auto: keep them if they fit",
-        choices=("auto", "resident", "stream"),
-    )
+    data_dir: Path | None = None
+    """the data set's folder (default: data/<dataset>)"""
+    annotations_dir: Path | None = None
+    """folder of the annotation files (default: data_dir)"""
+    packed_dir: Path | None = None
+    """folder of the packed features (default: data_dir/packed)"""
+    audio_features: tuple[Literal[tuple(FEATURES)], ...] = ("vggish",)
+    """audio features, concatenated"""
+    visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")
+    """visual features, concatenated"""
+    allow_missing: bool = False
+    """leave out videos without feature files instead of stopping"""
+    residency: Literal["auto", "resident", "stream"] = "auto"
+    """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 
     def folder(self, dataset: str) -> Path:
         """The data set's folder."""

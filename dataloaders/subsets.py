@@ -1,27 +1,29 @@
 """Parts of a data set for the data-efficiency experiments (paper Table A7): fewer training videos, fewer classes."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from utils.errors import InputError
-from utils.settings import setting
+from utils.settings import settings_group
 
 
-@dataclass(frozen=True)
+@settings_group
 class Subset:
     """Which part of a data set is used.
 
     The paper does not say how it chose; these are choices of this repository.
     """
 
-    train_fraction: float = setting(1.0, "share of the training videos; val and test stay whole", above=0, most=1)
-    num_classes: int | None = setting(
-        None, "number of classes, the first in index order, in every split; only their videos are kept", least=1
-    )
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """share of the training videos; val and test stay whole"""
+    num_classes: PositiveInt | None = None
+    """number of classes, the first in index order, in every split; only their videos are kept"""
 
     def videos(self, annotations: SplitAnnotations) -> Tensor:
         """Indices of the videos that are kept, in their order: (K,) int64.

@@ -8,8 +8,8 @@ python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (t
 from utils.entry_point import run_entry_point
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,11 +22,10 @@ from lavish.clip_figures import reliance_figure, scatter_figure
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from lavish.clip_settings import clip_batches
 from lavish.clip_tasks import ClipPredictions, predict_clips
-from utils.command_settings import parse_settings
 from utils.errors import InputError
 from utils.files import atomic_write
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
-from utils.settings import setting
+from utils.settings import FromFile, parse_settings, settings_group
 
 WORST = 24  # mistakes of a sheet
 THUMBNAIL = 112  # pixels
@@ -152,21 +151,19 @@ def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: in
 ANALYSES = {"features": features, "reliance": reliance, "mistakes": mistakes}
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """Which analysis, of which run."""
 
-    analysis: str = setting(
-        "features",
-        "features: PCA and t-SNE; reliance: accuracy without a modality; mistakes: the worst as contact sheets",
-        choices=ANALYSES,
-    )
-    split: str = setting("test", "split to analyse", choices=("train", "val", "test"))
+    analysis: Literal[tuple(ANALYSES)] = "features"
+    """features: PCA and t-SNE; reliance: accuracy without a modality; mistakes: the worst as contact sheets"""
+    split: Literal["train", "val", "test"] = "test"
+    """split to analyse"""
     which: TrainedClassifier = TrainedClassifier()
 
 
 def main(argv: list[str] | None = None) -> None:
-    settings = parse_settings(Settings, __doc__.partition("\n")[0], argv)
+    settings = parse_settings(Settings(), __doc__.partition("\n")[0], argv)
     run = load_clip_run(settings.which)
     folder = settings.which.logs_dir / run.name
     with torch.inference_mode():

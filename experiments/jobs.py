@@ -19,10 +19,10 @@ import train_transformer
 from baselines.jomold import find_noise_ratios
 from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
-from utils.command_settings import ARGS_FILE
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 from utils.run_folders import SUMMARY_FILE
+from utils.settings import ARGS_FILE
 from utils.training.device import select_device
 
 ENTRY_POINTS: dict[str, Callable[[list[str]], None]] = {

@@ -21,10 +21,10 @@ from dataloaders.provenance import VIDEOS_MARKER
 from lavish import test_classifier, train_classifier
 from lavish.classification_tables import ClassifierRow, classifier_table
 from simulation.generated_clips import check_settings, write_data
-from utils.command_settings import read_args
 from utils.errors import InputError
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import SUMMARY_FILE, newest_finished_run
+from utils.settings import read_args
 from utils.training.loop import BEST_CHECKPOINT
 
 BACKBONE = ["--backbone", "vit_tiny_patch16_224", "--backbone_sizes"]

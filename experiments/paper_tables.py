@@ -5,9 +5,9 @@ import statistics
 import train_han
 from experiments.collecting import Experiment, Study, against, comparison, paired_values
 from experiments.jobs import Job, Runner
-from utils.command_settings import flat
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
 from utils.reporting.tables import Cell, Column, Row, Table
+from utils.settings import flat
 from utils.training.checkpoints import load_checkpoint
 from utils.training.loop import LAST_STATE
 

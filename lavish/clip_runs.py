@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
 from torch import nn
 
 from dataloaders.provenance import video_note
@@ -15,28 +16,35 @@ from lavish.clip_tasks import ClipTask
 from lavish.clip_weights import load_strictly, read_weights
 from lavish.image_transformers import HUB, RANDOM
 from lavish.packing import PackedClips
-from utils.command_settings import ARGS_FILE, read_settings, with_settings
 from utils.errors import InputError
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
-from utils.settings import setting
+from utils.settings import ARGS_FILE, read_args, settings_group, with_file, with_settings
 from utils.training.device import Precision
 from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
 
 
-@dataclass(frozen=True)
+@settings_group
 class TrainedClassifier:
     """Which run, and what of its settings may be another now."""
 
-    checkpoint_dir: Path | None = setting(None, "run of lavish.train_classifier (default: the newest finished one)")
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder in which the newest run is looked for")
-    logs_dir: Path = setting(Path("test_logs"), "folder of the folders of results")
-    data_dir: Path | None = setting(None, "folder that holds videos/ (default: that of the training)")
-    annotations_dir: Path | None = setting(None, "folder of annotations or lists (default: that of the training)")
-    packed_dir: Path | None = setting(None, "folder of the packed clips (default: that of the training)")
-    device: str = setting("auto", "cpu, cuda, cuda:N or mps; auto: the fastest there is")
-    eval_batch_size: int = setting(16, "clips of a batch", least=1)
+    checkpoint_dir: Path | None = None
+    """run of lavish.train_classifier (default: the newest finished one)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """folder in which the newest run is looked for"""
+    logs_dir: Path = Path("test_logs")
+    """folder of the folders of results"""
+    data_dir: Path | None = None
+    """folder that holds videos/ (default: that of the training)"""
+    annotations_dir: Path | None = None
+    """folder of annotations or lists (default: that of the training)"""
+    packed_dir: Path | None = None
+    """folder of the packed clips (default: that of the training)"""
+    device: str = "auto"
+    """cpu, cuda, cuda:N or mps; auto: the fastest there is"""
+    eval_batch_size: PositiveInt = 16
+    """clips of a batch"""
 
     @property
     def of_run(self) -> Mapping[str, object]:
@@ -98,8 +106,7 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
         return False
     if (folder.parent / SUMMARY_FILE).is_file():
         return read_summary(folder.parent)["random_backbone"]
-    of_run = read_settings(folder.parent / ARGS_FILE, ClassifierSettings)
-    return has_random_backbone(with_settings(ClassifierSettings(), **of_run))
+    return has_random_backbone(with_file(ClassifierSettings(), folder.parent / ARGS_FILE, others=True))
 
 
 def read_summary(run_dir: Path) -> dict[str, int | bool]:
@@ -130,10 +137,10 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     """
     way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
-    of_run = read_settings(folder / ARGS_FILE, ClassifierSettings)
-    if "model" not in of_run or "pieces" not in of_run:
+    if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
         raise InputError(folder, "no run of lavish.train_classifier", "one", "Name another --checkpoint_dir.")
-    settings = with_settings(ClassifierSettings(), **{**of_run, **which.of_run})
+    of_run = with_file(ClassifierSettings(), folder / ARGS_FILE, others=True)
+    settings = with_settings(of_run, **which.of_run)
     facts, state = read_summary(folder), read_weights(folder / BEST_CHECKPOINT)  # before anything takes time
     device, precision = settings.device.select()
     data, pack = open_clips(settings)

@@ -1,11 +1,13 @@
 """Settings of the classifiers of clips, and what they open and make."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import nn
 
 from dataloaders.ave import NUM_SEGMENTS
@@ -21,7 +23,8 @@ from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
 from lavish.temporal_pooling import POOLINGS
 from lavish.ucf101 import FOLDS, PIECE_FRAMES, PIECE_RATE, load_ucf101
 from utils.errors import InputError
-from utils.settings import setting
+from utils.recipes import CONFIGS, recipe_file
+from utils.settings import FromFile, first_flags, read_args, settings_group, with_file, with_settings
 from utils.training.device import DeviceSettings
 
 MODELS = ("vit_visual", "vit_audio", "late_fusion", "lavish", "i3d_soundnet")
@@ -29,33 +32,40 @@ WAVEFORM_SECONDS = 10.0  # of a clip; AVE's videos are so long
 LARGEST_SIZE = 65_536  # of anything in a backbone
 
 
-@dataclass(frozen=True)
+@settings_group
 class ClipDataSettings:
     """Where the clips lie, and what of them is packed. Defaults: AVE's."""
 
-    data_dir: Path | None = setting(None, "folder that holds videos/ (default: data/<dataset>)")
-    annotations_dir: Path | None = setting(
-        None, "folder of AVE's annotations, or of UCF-101's official lists (default: data_dir)"
-    )
-    packed_dir: Path | None = setting(None, "folder of the packed clips (default: data_dir/packed_clips)")
-    fold: int = setting(1, "UCF-101: which of the official lists", least=min(FOLDS), most=max(FOLDS))
-    sound_only: bool = setting(
-        True, "leave out UCF-101's clips without sound, and refuse AVE's; --no-sound_only keeps both, as silence"
-    )
-    pieces: bool = setting(False, "UCF-101: items of 64 frames at 20 a second, one every 64, as the report counts them")
-    allow_missing: bool = setting(False, "leave out absent and damaged files, and AVE's without sound")
-    packed_frames: int = setting(10, "frames of a clip that are packed", least=1, most=1024)
-    image_size: int = setting(192, "pixels of the network's images", least=1, most=4096)
-    random_crop: bool = setting(False, "train on a random crop of the packed frames")
-    packed_size: int | None = setting(
-        None, "their pixels (default: image_size, and 8/7 of it to crop from)", least=1, most=4096
-    )
-    frame_rate: float = setting(8.0, "frames a second that they are chosen from", above=0, most=1000)
-    choice: str = setting("released", "first to last frame, or the middles of equal parts", choices=CHOICES)
-    sound: str = setting("swin", "filter banks, or the waveform (i3d_soundnet)", choices=SOUNDS)
-    waveform_seconds: float | None = setting(
-        None, "length of a waveform (default: 10, and 3.2 of pieces)", least=0.1, most=3600
-    )
+    data_dir: Path | None = None
+    """folder that holds videos/ (default: data/<dataset>)"""
+    annotations_dir: Path | None = None
+    """folder of AVE's annotations, or of UCF-101's official lists (default: data_dir)"""
+    packed_dir: Path | None = None
+    """folder of the packed clips (default: data_dir/packed_clips)"""
+    fold: Annotated[int, Field(ge=min(FOLDS), le=max(FOLDS))] = 1
+    """UCF-101: which of the official lists"""
+    sound_only: bool = True
+    """leave out UCF-101's clips without sound, and refuse AVE's; --no-sound_only keeps both, as silence"""
+    pieces: bool = False
+    """UCF-101: items of 64 frames at 20 a second, one every 64, as the report counts them"""
+    allow_missing: bool = False
+    """leave out absent and damaged files, and AVE's without sound"""
+    packed_frames: Annotated[int, Field(ge=1, le=1024)] = 10
+    """frames of a clip that are packed"""
+    image_size: Annotated[int, Field(ge=1, le=4096)] = 192
+    """pixels of the network's images"""
+    random_crop: bool = False
+    """train on a random crop of the packed frames"""
+    packed_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """their pixels (default: image_size, and 8/7 of it to crop from)"""
+    frame_rate: Annotated[float, Field(gt=0, le=1000)] = 8.0
+    """frames a second that they are chosen from"""
+    choice: Literal[tuple(CHOICES)] = "released"
+    """first to last frame, or the middles of equal parts"""
+    sound: Literal[tuple(SOUNDS)] = "swin"
+    """filter banks, or the waveform (i3d_soundnet)"""
+    waveform_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
+    """length of a waveform (default: 10, and 3.2 of pieces)"""
 
     @property
     def format(self) -> ClipFormat:
@@ -65,51 +75,65 @@ class ClipDataSettings:
         return ClipFormat(self.packed_frames, size, self.frame_rate, self.sound, self.choice, seconds)
 
 
-@dataclass(frozen=True)
+@settings_group
 class ClipInputSettings:
     """What of the packed clips a network sees and hears."""
 
-    num_frames: int | None = setting(None, "T, of the packed frames (default: all)", least=1, most=1024)
-    normalization: str = setting("imagenet", "of pixels", choices=NORMALIZATIONS)
-    flip: bool = setting(False, "train on half of the clips from right to left")
-    max_masked_bands: int = setting(0, "SpecAugment: widest band that is blanked", least=0)
-    max_masked_frames: int = setting(0, "SpecAugment: longest stretch that is blanked", least=0)
+    num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """T, of the packed frames (default: all)"""
+    normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"
+    """of pixels"""
+    flip: bool = False
+    """train on half of the clips from right to left"""
+    max_masked_bands: NonNegativeInt = 0
+    """SpecAugment: widest band that is blanked"""
+    max_masked_frames: NonNegativeInt = 0
+    """SpecAugment: longest stretch that is blanked"""
 
 
-@dataclass(frozen=True)
+@settings_group
 class ClipNetworkSettings:
     """How the network is made; defaults are LAVISH's on AVE."""
 
-    backbone: str = setting("swinv2_large_window12_192.ms_in22k", "a ViT or SwinV2 of timm")
-    backbone_sizes: tuple[str, ...] | None = setting(None, "its sizes where they are others: depth=3 embed_dim=96")
-    backbone_weights: str = setting(
-        "hub",
-        "hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours; "
-        "i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt",
-    )
-    network_weights: Path | None = setting(
-        None, "file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"
-    )
-    train_backbone: bool = setting(False, "fine-tune the backbone")
-    train_norms: bool = setting(False, "fine-tune its normalisation layers")
-    cross_modal: bool = setting(True, "lavish: adapters see the other modality; without: plain adapters")
-    fusion: str = setting("attention", "of i3d_soundnet", choices=FUSIONS)
-    reduction: int = setting(8, "of the width of tokens within an adapter", least=1)
-    num_tokens: int = setting(2, "latent tokens of an adapter", least=1, most=LARGEST_SIZE)
-    groups: int = setting(2, "groups of an adapter's products", least=1)
-    head_dim: int = setting(
-        512, "between the head's two layers; a network of one modality has one layer", least=1, most=LARGEST_SIZE
-    )
-    temporal: str = setting("none", "how frames become a clip", choices=POOLINGS)
-    checkpoint_blocks: bool = setting(False, "compute blocks again in the backward pass: less memory, more time")
+    backbone: str = "swinv2_large_window12_192.ms_in22k"
+    """a ViT or SwinV2 of timm"""
+    backbone_sizes: tuple[str, ...] | None = None
+    """its sizes where they are others: depth=3 embed_dim=96"""
+    backbone_weights: str = "hub"
+    """hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours;
+    i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
+    network_weights: Path | None = None
+    """file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"""
+    train_backbone: bool = False
+    """fine-tune the backbone"""
+    train_norms: bool = False
+    """fine-tune its normalisation layers"""
+    cross_modal: bool = True
+    """lavish: adapters see the other modality; without: plain adapters"""
+    fusion: Literal[tuple(FUSIONS)] = "attention"
+    """of i3d_soundnet"""
+    reduction: PositiveInt = 8
+    """of the width of tokens within an adapter"""
+    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2
+    """latent tokens of an adapter"""
+    groups: PositiveInt = 2
+    """groups of an adapter's products"""
+    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
+    """between the head's two layers; a network of one modality has one layer"""
+    temporal: Literal[tuple(POOLINGS)] = "none"
+    """how frames become a clip"""
+    checkpoint_blocks: bool = False
+    """compute blocks again in the backward pass: less memory, more time"""
 
 
-@dataclass(frozen=True)
-class ClipSettings:
+@settings_group
+class ClipSettings(FromFile):
     """What decides which clips are packed, and how."""
 
-    dataset: str = setting("AVE", "data set; changes the defaults of flags below", choices=("AVE", "UCF101"))
-    model: str = setting("lavish", "which network; changes the defaults of flags below", choices=MODELS)
+    dataset: Literal["AVE", "UCF101"] = "AVE"
+    """data set; changes the defaults of flags below"""
+    model: Literal[tuple(MODELS)] = "lavish"
+    """which network; changes the defaults of flags below"""
     data: ClipDataSettings = ClipDataSettings()
 
     @property
@@ -118,13 +142,12 @@ class ClipSettings:
         return self.data.data_dir or Path("data") / self.dataset
 
 
-@dataclass(frozen=True)
+@settings_group
 class ClassifierSettings(ClipSettings):
     """What decides a network, what it sees and hears, and which clips it learns from."""
 
-    select_on: str = setting(
-        "val", "split that the best epoch is chosen on; test: as the paper does", choices=("val", "test")
-    )
+    select_on: Literal["val", "test"] = "val"
+    """split that the best epoch is chosen on; test: as the paper does"""
     input: ClipInputSettings = ClipInputSettings()
     network: ClipNetworkSettings = ClipNetworkSettings()
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)
@@ -159,43 +182,30 @@ class ClipDataset:
     task: ClipTask
     holds_out: bool  # whether its validation split is a part of the official training list
     chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
-    settings: Mapping[str, object]  # what it changes; the flags' own defaults are those of AVE, the released setting
 
 
 CLIP_DATASETS = {
-    "AVE": ClipDataset(_open_ave, SecondsOfClips(), False, False, {}),
-    "UCF101": ClipDataset(
-        _open_ucf101,
-        WholeClips(),
-        True,
-        True,
-        {
-            "backbone": "vit_base_patch16_224.augreg_in21k_ft_in1k",
-            "image_size": 224,
-            "sound": "vit",
-            "normalization": "half",
-            "frame_rate": PIECE_RATE,
-            "choice": "centres",
-            "packed_frames": 8,
-            "temporal": "mean",
-            "loss": "cross_entropy",
-            "lr": 3e-4,
-            "head_lr": 3e-4,
-            "batch_size": 32,
-            "num_epochs": 20,
-            "patience": None,
-        },
-    ),
-}
-# What a model changes over the data set's.
-MODEL_SETTINGS: dict[str, dict[str, object]] = {
-    "i3d_soundnet": {"sound": "waveform", "normalization": "half", "packed_frames": PIECE_FRAMES, "image_size": 224},
+    "AVE": ClipDataset(_open_ave, SecondsOfClips(), holds_out=False, chooses_sound=False),
+    "UCF101": ClipDataset(_open_ucf101, WholeClips(), holds_out=True, chooses_sound=True),
 }
 
 
-def settings_of_clips(settings: ClipSettings) -> Mapping[str, object]:
-    """What data set and model change in the defaults."""
-    return {**CLIP_DATASETS[settings.dataset].settings, **MODEL_SETTINGS.get(settings.model, {})}
+def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings:
+    """Return settings with those of the recipe that `--model` and `--dataset` name, by flags or in `--config FILE`.
+
+    Raises:
+        InputError: when there is no such recipe, or a flag contradicts the file.
+    """
+    given = first_flags(argv, "model", "dataset", "config")
+    chosen = read_args(Path(given["config"])) if given["config"] else {}
+    for name in ("model", "dataset"):
+        if name in chosen and given[name] not in (None, chosen[name]):
+            expected = f"{chosen[name]!r} as in {given['config']}, which depends on it"
+            raise InputError(f"--{name}", repr(given[name]), expected, "Leave out the flag, or the file.")
+    model, dataset = (given[name] or chosen.get(name) or getattr(start, name) for name in ("model", "dataset"))
+    own = CONFIGS / f"{model}_{str(dataset).lower()}.yaml"
+    path = own if own.is_file() else recipe_file("lavish", str(dataset))
+    return with_settings(with_file(start, path, others=True), model=model)
 
 
 def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:

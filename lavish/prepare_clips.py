@@ -5,12 +5,12 @@
 
 from utils.entry_point import run_entry_point
 
-from lavish.clip_settings import ClipSettings, open_clips, settings_of_clips
-from utils.command_settings import parse_settings
+from lavish.clip_settings import ClipSettings, clip_recipe, open_clips
+from utils.settings import parse_settings
 
 
 def main(argv: list[str] | None = None) -> None:
-    settings = parse_settings(ClipSettings, __doc__, argv, settings_of_clips, ("dataset", "model"), passes_over=True)
+    settings = parse_settings(clip_recipe(ClipSettings(), argv), __doc__, argv, others=True)
     data, pack = open_clips(settings)
     for name, split in data.splits.items():
         print(f"{settings.dataset} {name}: {split.num_clips} samples, {len(split.classes)} classes")

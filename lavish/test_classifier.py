@@ -2,8 +2,8 @@
 
 from utils.entry_point import run_entry_point
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -11,22 +11,22 @@ from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from lavish.clip_settings import clip_batches
 from lavish.clip_tasks import ClipPredictions, predict_clips
-from utils.command_settings import parse_settings
 from utils.files import atomic_write
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
 from utils.run_folders import begin_output, finish_run
-from utils.settings import setting
+from utils.settings import FromFile, parse_settings, settings_group
 
 # All that an evaluation may write.
 FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """What the evaluation of a classifier can be told."""
 
-    splits: tuple[str, ...] = setting(("val", "test"), "splits to evaluate", choices=("val", "test"))
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test")
+    """splits to evaluate"""
     which: TrainedClassifier = TrainedClassifier()
 
 
@@ -44,7 +44,7 @@ def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredic
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(Settings, __doc__, argv)
+    settings = parse_settings(Settings(), __doc__, argv)
 
     # 2 Data and model
     run = load_clip_run(settings.which)

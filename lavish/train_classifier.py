@@ -2,65 +2,107 @@
 
 from utils.entry_point import run_entry_point
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
 
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.classification import LOSSES
-from lavish.clip_batches import ClipBatch
+from lavish.clip_batches import ClipBatch, ClipBatches
 from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
 from lavish.clip_settings import (
     CLIP_DATASETS,
     ClassifierSettings,
     clip_batches,
+    clip_recipe,
     learned_from,
     make_clip_network,
     open_clips,
-    settings_of_clips,
 )
 from lavish.clip_tasks import classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
-from utils.command_settings import parse_settings
 from utils.errors import InputError
-from utils.method.objectives import Losses, Moment
+from utils.method.losses import Losses, Moment
 from utils.run_folders import TrainingRun, begin_run, finish_run
-from utils.settings import setting
+from utils.settings import first_flags, parse_training, settings_group
 from utils.training.checkpoints import save_checkpoint
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # learns at a rate of its own
 
 
-@dataclass(frozen=True)
+@settings_group
 class ClipRecipe(Recipe):
     """How to train a classifier; the defaults are the released recipe of LAVISH on AVE."""
 
-    num_epochs: int = setting(50, "number of epochs; 0: keep the weights that are given, to evaluate them", least=0)
-    batch_size: int = setting(2, "clips of a batch", least=1)
-    optimizer: str = setting("adam", "optimiser", choices=("adamw", "adam"))
-    lr: float = setting(5e-5, "highest learning rate", above=0)
-    head_lr: float = setting(4e-6, "that of the head, on the same schedule", above=0)
-    schedule: str = setting("step", "cosine has a warm-up, step has none", choices=("cosine", "step"))
-    lr_min: float = setting(0.0, "learning rate at the end of the cosine", least=0)
-    warmup_epochs: int = setting(1, "epoch in which the cosine schedule reaches lr", least=0)
-    lr_decay: float = setting(1.0, "factor of each step of the step schedule", above=0, most=1)
-    weight_decay: float = setting(0.0, "weight decay of the optimiser", least=0)
-    clip_norm: float = setting(float("inf"), "largest gradient norm; inf: no clipping", above=0, infinite=True)
-    seed: int = setting(0, "seed of first weights, dropout, changes at random and order of clips", least=0, below=2**43)
-    accumulate: int = setting(1, "parts of a batch that are computed one after the other", least=1)
-    patience: int | None = setting(5, "epochs without a better score before training stops", least=1)
+    num_epochs: NonNegativeInt = 50
+    """number of epochs; 0: keep the weights that are given, to evaluate them"""
+    batch_size: PositiveInt = 2
+    """clips of a batch"""
+    optimizer: Literal["adamw", "adam"] = "adam"
+    """optimiser"""
+    lr: PositiveFloat = 5e-5
+    """highest learning rate"""
+    head_lr: PositiveFloat = 4e-6
+    """that of the head, on the same schedule"""
+    schedule: Literal["cosine", "step"] = "step"
+    """cosine has a warm-up, step has none"""
+    lr_min: NonNegativeFloat = 0.0
+    """learning rate at the end of the cosine"""
+    warmup_epochs: NonNegativeInt = 1
+    """epoch in which the cosine schedule reaches lr"""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """factor of each step of the step schedule"""
+    weight_decay: NonNegativeFloat = 0.0
+    """weight decay of the optimiser"""
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = float("inf")
+    """largest gradient norm; inf: no clipping"""
+    seed: Annotated[int, Field(ge=0, lt=2**43)] = 0
+    """seed of first weights, dropout, changes at random and order of clips"""
+    accumulate: PositiveInt = 1
+    """parts of a batch that are computed one after the other"""
+    patience: PositiveInt | None = 5
+    """epochs without a better score before training stops"""
 
 
-@dataclass(frozen=True)
+@settings_group
 class Settings(ClassifierSettings):
     """What the training of a classifier can be told; its defaults are LAVISH's released recipe on AVE."""
 
-    loss: str = setting("binary", "binary: binary cross-entropy of softmax outputs, as released", choices=tuple(LOSSES))
+    loss: Literal[tuple(LOSSES)] = "binary"
+    """binary: binary cross-entropy of softmax outputs, as released"""
     recipe: ClipRecipe = ClipRecipe()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()
+
+
+@dataclass(frozen=True)
+class InParts:
+    """Batches of a split as lists of smaller ones, for gradients that are summed over them."""
+
+    clips: ClipBatches
+    number: int  # of parts
+
+    @property
+    def device(self) -> torch.device:
+        return self.clips.device
+
+    @property
+    def num_videos(self) -> int:
+        return self.clips.num_videos
+
+    def check_features(self) -> None:
+        self.clips.check_features()
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
+        parts = self.clips.shuffled(batch_size // self.number, seed, epoch)
+        while batch := list(islice(parts, self.number)):
+            yield batch
 
 
 def check_settings(settings: Settings) -> None:
@@ -97,9 +139,10 @@ def variant(settings: Settings) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(
-        Settings, __doc__, argv, settings_of_clips, fixed=("dataset", "model"), resumable=RESUMABLE
-    )
+    settings = Settings()
+    if first_flags(argv, "resume")["resume"] is None:
+        settings = clip_recipe(settings, argv)
+    settings = parse_training(settings, __doc__, argv, RESUMABLE)
     check_settings(settings)
     device, precision = settings.device.select()
     torch.manual_seed(settings.recipe.seed)
@@ -127,13 +170,21 @@ def main(argv: list[str] | None = None) -> None:
         if not train.augmented:
             keep_features(network, train, batch_size, precision)
 
-    def batch_losses(batch: ClipBatch, moment: Moment) -> Iterator[Losses]:
-        yield {"total": loss_of(classify(network, batch, precision).logits, batch.labels)}
+    def step(network: nn.Module, parts: list[ClipBatch], moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
+        """One step on a batch that is computed part by part."""
+        size, total = sum(len(part.clips) for part in parts), torch.zeros((), device=device)
+        for part in parts:
+            loss = loss_of(classify(network, part, precision).logits, part.labels)
+            share = len(part.clips) / size
+            weighted = loss if share == 1 else share * loss
+            weighted.backward()
+            total = total + weighted.detach()
+        return {"total": total, "gradient_norm": take_step()}
 
     progress = fit(
         network,
-        train,
-        batch_losses,
+        InParts(train, settings.recipe.accumulate),
+        step,
         lambda: dataset.task.score(predict_clips(network, val, batch_size, precision)),
         settings.recipe,
         dataset.task.best_metric,
@@ -141,6 +192,8 @@ def main(argv: list[str] | None = None) -> None:
         log,
         settings.saving,
         resume=settings.run.resume is not None,
+        several_steps=True,
+        patience=settings.recipe.patience,
         lr_factors=dict.fromkeys(HEAD, settings.recipe.head_lr / settings.recipe.lr),
     )
     if not progress.best_epoch:  # nothing was trained: the weights that were given are to be evaluated

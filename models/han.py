@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention
@@ -13,49 +15,60 @@ from models.layers import (
     check_heads,
     count_layers,
     feed_forward,
-    layer_init_setting,
     mlp_dims,
     stack_layers,
 )
 from models.pretrained import Pretrained
 from models.projections import project_each
 from utils.audio_visual import AudioVisual
-from utils.settings import setting
+from utils.settings import settings_group
 
 
-@dataclass(frozen=True)
-class HANConfig:
-    """HAN, all but the widths of its inputs and the number of classes; the defaults are the released recipe."""
+@settings_group
+class EncoderConfig:
+    """The hybrid attention encoder."""
 
-    dim: int = setting(512, "width D of the encoder", least=1)
-    num_heads: int = setting(16, "attention heads", least=1)
-    ffn_dim: int = setting(2048, "hidden width of the feed-forward layers", least=1)
-    num_layers: int = setting(5, "hybrid attention layers", least=1)
-    dropout: float = setting(0.1, "dropout probability", least=0, below=1)
-    num_proj_layers: int = setting(1, "layers of the visual input projection", least=1)
-    num_mmil_layers: int = setting(1, "layers of each MMIL attention head", least=1)
-    proj_hidden_dim: int | None = setting(None, "hidden width of the visual projection (default: 2·dim)", least=1)
-    mmil_hidden_dim: int | None = setting(None, "hidden width of the MMIL heads (default: dim)", least=1)
-    pre_norm: bool = setting(False, "normalise before the sub-layers instead of after them")
-    encoder_order: str = setting(
-        "sequential",
-        "sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)",
-        choices=("sequential", "parallel"),
-    )
-    num_audio_proj_layers: int = setting(2, "layers of the audio input projection (HAN of 2020: 1)", least=1)
-    visual_fusion: str = setting(
-        "concatenated",
-        "projected: a linear layer for each visual feature before they are fused (HAN of 2020)",
-        choices=("concatenated", "projected"),
-    )
-    cross_attention: bool = setting(True, "let each modality attend to the other (off in JoMoLD's estimator)")
-    visual_dropout: float = setting(
-        0.0, "dropout of the visual features between encoder and heads (JoMoLD: 0.5)", least=0, below=1
-    )
-    layer_init: str = layer_init_setting()
+    dim: PositiveInt = 512
+    """width D of the encoder"""
+    num_heads: PositiveInt = 16
+    """attention heads"""
+    ffn_dim: PositiveInt = 2048
+    """hidden width of the feed-forward layers"""
+    num_layers: PositiveInt = 5
+    """hybrid attention layers"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """dropout probability"""
+    pre_norm: bool = False
+    """normalise before the sub-layers instead of after them"""
+    encoder_order: Literal["sequential", "parallel"] = "sequential"
+    """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
+    layer_init: Literal["equal", "independent"] = "equal"
+    """equal: all layers start with the same weights (released); independent: each with its own"""
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)
+
+
+@settings_group
+class HANConfig(EncoderConfig):
+    """HAN, all but the widths of its inputs and the number of classes; the defaults are the released recipe."""
+
+    num_proj_layers: PositiveInt = 1
+    """layers of the visual input projection"""
+    num_mmil_layers: PositiveInt = 1
+    """layers of each MMIL attention head"""
+    proj_hidden_dim: PositiveInt | None = None
+    """hidden width of the visual projection (default: 2·dim)"""
+    mmil_hidden_dim: PositiveInt | None = None
+    """hidden width of the MMIL heads (default: dim)"""
+    num_audio_proj_layers: PositiveInt = 2
+    """layers of the audio input projection (HAN of 2020: 1)"""
+    visual_fusion: Literal["concatenated", "projected"] = "concatenated"
+    """projected: a linear layer for each visual feature before they are fused (HAN of 2020)"""
+    cross_attention: bool = True
+    """let each modality attend to the other (off in JoMoLD's estimator)"""
+    visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """dropout of the visual features between encoder and heads (JoMoLD: 0.5)"""
 
 
 @dataclass
@@ -69,21 +82,10 @@ class HANOutput:
     visual_inputs: Tensor  # (B, T, D) projected, before the encoder
 
 
-class ParsingNetwork(nn.Module):
-    """What a network of stage 3 can do besides parsing; a class says so where it differs from HAN."""
-
-    can_mix = True  # its segment classifier is `fc_prob`, which mixed features can go through
-    can_separate = True  # parses with `with_cross_attention=False`, too
-    has_uncertainty = False  # returns a `CMPAEOutput`
-    follows_cross_attention = True  # leaves out cross-attention where its config says so
-    has_references = False  # holds the networks that CoLeaF trains beside it
-    takes_label_vectors = False  # the last argument of its constructor, word vectors of the classes (C, E)
-
-
 class HANLayer(nn.Module):
     """One hybrid attention layer (HAN, 2020; paper Eq. 1, 2): the same weights update either modality."""
 
-    def __init__(self, config: HANConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         dim = config.dim
         self.pre_norm = config.pre_norm
@@ -113,7 +115,7 @@ class HANLayer(nn.Module):
 class HANEncoder(nn.Module):
     """N hybrid attention layers over audio and visual (paper Eq. 1, 2; their order is `encoder_order`)."""
 
-    def __init__(self, config: HANConfig):
+    def __init__(self, config: EncoderConfig):
         super().__init__()
         self.pre_norm = config.pre_norm
         self.sequential = config.encoder_order == "sequential"
@@ -139,7 +141,7 @@ class HANEncoder(nn.Module):
         return AudioVisual(audio, visual)
 
 
-class HAN(ParsingNetwork, Pretrained):
+class HAN(nn.Module, Pretrained):
     """Hybrid Attention Network with a segment classifier that both modalities share, and MMIL pooling.
 
     Args:

@@ -6,14 +6,12 @@
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.errors import InputError
-from utils.settings import setting
 
 
 class MLP(nn.Module):
@@ -81,12 +79,6 @@ class MultiheadAttention(nn.Module):
 def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.Module) -> Tensor:
     """W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers come in as arguments: released keys have no FFN sub-module."""
     return linear2(dropout(F.relu(linear1(x))))
-
-
-def layer_init_setting() -> Any:
-    """The field of a config that `stack_layers` is told."""
-    meaning = "equal: all layers start with the same weights (released); independent: each with its own"
-    return setting("equal", meaning, choices=("equal", "independent"))
 
 
 def stack_layers(layers: Sequence[nn.Module], layer_init: str) -> nn.ModuleList:

@@ -1,30 +1,40 @@
-"""The temporal transformer of stage 1, which writes the pseudo-labels of stage 2 (paper section 3.2)."""
+"""The temporal transformer of stage 1, which writes the pseudo-labels of stage 2 (paper section 4.1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MLP, check_heads, count_layers, feed_forward, layer_init_setting, stack_layers
+from models.layers import MLP, check_heads, count_layers, feed_forward, stack_layers
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
-from utils.settings import setting
+from utils.settings import settings_group
 
 
-@dataclass(frozen=True)
+@settings_group
 class TemporalTransformerConfig:
     """The temporal transformer, all but the widths of features and texts; the defaults are the released recipe."""
 
-    dim: int = setting(1024, "width D of the encoders", least=1)
-    num_heads: int = setting(16, "attention heads", least=1)
-    ffn_dim: int = setting(2048, "hidden width of the feed-forward layers", least=1)
-    num_layers: int = setting(5, "layers of each encoder", least=1)
-    dropout: float = setting(0.3, "dropout probability", least=0, below=1)
-    audio_logit_scale: float = setting(3.2912, "scale of the audio logits", above=0)
-    visual_logit_scale: float = setting(4.6052, "scale of the visual logits", above=0)
-    layer_init: str = layer_init_setting()
+    dim: PositiveInt = 1024
+    """width D of the encoders"""
+    num_heads: PositiveInt = 16
+    """attention heads"""
+    ffn_dim: PositiveInt = 2048
+    """hidden width of the feed-forward layers"""
+    num_layers: PositiveInt = 5
+    """layers of each encoder"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """dropout probability"""
+    audio_logit_scale: PositiveFloat = 3.2912
+    """scale of the audio logits"""
+    visual_logit_scale: PositiveFloat = 4.6052
+    """scale of the visual logits"""
+    layer_init: Literal["equal", "independent"] = "equal"
+    """equal: all layers start with the same weights (released); independent: each with its own"""
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)

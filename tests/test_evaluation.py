@@ -1,7 +1,6 @@
 """Stage 4: tables, per-class scores, figures; and the whole chain through the bash scripts."""
 
 import json
-import logging
 import os
 import subprocess
 from pathlib import Path
@@ -14,24 +13,25 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict
 from baselines.cmpae.gates import search_gates
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import DataSettings
+from dataloaders.batches import DataSettings, open_split
 from dataloaders.features import feature_path
 from dataloaders.llp import LLP_CLASSES
 from models import HAN, HANConfig, HANOutput
-from test_han import Settings, chosen_videos, draw_timelines, find_class_gates
+from test_han import chosen_videos, draw_timelines
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, label, pretrain, train
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.evaluation.inference import SplitOutput
 from utils.evaluation.predictions import load_predictions
-from utils.evaluation.trained_han import TrainedHAN
-from utils.method.decoding import DecodingSettings
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
 from utils.training.checkpoints import load_network, save_checkpoint
-from utils.training.device import DeviceSettings, Precision
+from utils.training.device import Precision
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 VISUAL_WIDTH = WIDTHS["res152"] + WIDTHS["r2plus1d_18"]
 
@@ -122,15 +122,16 @@ def test_class_gates_are_the_best_ones_for_the_visual_events_of_val(llp_dir, tmp
     model = HAN(25, WIDTHS["vggish"], (WIDTHS["res152"], WIDTHS["r2plus1d_18"]), HANConfig(dim=16, num_heads=2)).eval()
     with torch.no_grad():
         model.fc_prob.weight.mul_(2)  # probabilities farther from each other
-    save_checkpoint(model.state_dict(), tmp_path / "han.pt")
-    settings = Settings(
-        checkpoint=tmp_path / "han.pt",
-        trained=TrainedHAN(num_heads=2),
-        decoding=DecodingSettings("modality", segment_threshold=0.3, gate_threshold=0.7, class_gates=True),
-        data=DataSettings(llp_dir),
-        device=DeviceSettings("cpu"),
-    )
-    gates = find_class_gates(settings, Precision("float32", torch.device("cpu")), logging.getLogger("test"))
+    val = open_split("LLP", "val", DataSettings(data_dir=llp_dir), CPU)
+    settings = CMPAEDecoding(segment_threshold=0.3, gate_threshold=0.7, cross_share=1.0, gates_epoch=3)
+    asked = []
+
+    def parse(checkpoint: Path) -> SplitOutput:
+        asked.append(checkpoint.name)
+        return predict(model, val, 4, Precision("float32", CPU), settings)
+
+    gates, line = find_gates(settings, tmp_path / "checkpoint_best.pt", val, parse)
+    assert asked == ["checkpoint_epoch_003.pt"] and f"Speech {gates[0]:g}, Car {gates[1]:g}" in line
 
     outputs = [parse_by_hand(model, llp_dir, name) for name in names]
     segments = torch.cat([output.logits.visual.sigmoid() for output in outputs])

@@ -28,14 +28,15 @@ from experiments.orders import ORDERS, orders_table
 from experiments.stage_runs import PRESETS, Pipeline, load_preset
 from tests.tiny_runs import assert_same_weights
 from utils.audio_visual import AudioVisual
-from utils.command_settings import parse_settings
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, save_predictions
+from utils.recipes import parse_recipe
 from utils.reporting.tables import write_table
+from utils.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
-    module.__name__: module.Settings
+    module.__name__.split(".")[-1]: module.Settings()
     for module in (
         train_transformer,
         pseudo_label_generation,
@@ -119,11 +120,11 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not_killed(
         validations.append(1)
         if len(validations) == 2:
             raise KeyboardInterrupt
-        return run_han(*args, **settings)
+        return validate(*args, **settings)
 
-    run_han = train_han.run_han
+    validate = train_han.validate
     with monkeypatch.context() as patch:
-        patch.setattr(train_han, "run_han", stop_in_second_epoch)
+        patch.setattr(train_han, "validate", stop_in_second_epoch)
         with pytest.raises(KeyboardInterrupt):
             runner.run(job)
     assert runner.output(job) is None
@@ -225,7 +226,10 @@ def test_every_setting_is_a_flag_of_its_entry_point(tmp_path: Path, name: str, p
     for job in Runner(tmp_path).missing(EXPERIMENTS[name](study(tmp_path, preset=preset)).jobs):
         inputs = {flag: "somewhere" for flag, _ in job.inputs}
         flags = to_flags({**dict(job.settings), **inputs, "output_dir": "somewhere", "device": "cpu"})
-        parse_settings(SETTINGS[job.entry_point], "", flags)
+        if job.entry_point == "train_han":
+            parse_recipe(train_han.Settings, "", flags, ())
+        else:
+            parse_settings(SETTINGS[job.entry_point], "", flags)
 
 
 def test_an_unknown_preset_and_one_with_other_sections_are_refused(tmp_path: Path):

@@ -22,8 +22,8 @@ from dataloaders.pseudo_labels import load_pseudo_labels
 from models import HAN
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, newest
-from utils.command_settings import read_args
 from utils.errors import InputError
+from utils.settings import read_args
 from utils.training.checkpoints import load_network
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--batch_size", "4", "--checkpoint_every", "1"]

@@ -12,8 +12,8 @@ from baselines.jomold import find_noise_ratios
 from baselines.ma import find_exchange
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, evaluate, train
-from utils.command_settings import read_args
 from utils.errors import InputError
+from utils.settings import read_args
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none", "--num_epochs", "2")
 

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,15 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import train_han
+from baselines.jomold.noise_ratios import NoiseRatios, save_noise_ratios
 from dataloaders.batches import Batch, SegmentPseudoLabels
-from models import HAN, NETWORKS, HANOutput, ParsingNetwork
+from models import HAN
 from tests.baselines.test_method_cases import CMPAE_NAMES, HAN_NAMES, renamed, weights_that_anyone_can_fill_in
 from tests.test_reference_cases import Case, every_case_of, opened
 from utils.audio_visual import AudioVisual
-from utils.command_settings import parse_settings
-from utils.method.losses import smooth_labels
-from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
-from utils.method.steps import make_step
+from utils.method.losses import Losses
+from utils.recipes import Method, parse_recipe
 from utils.training.loop import fit
 
 BATCH_SIZE = 8
@@ -110,10 +110,10 @@ def first_leap_state(released: dict[str, dict[str, Tensor]]) -> dict[str, Tensor
 
 
 FIRST_STATES = {
-    "han": first_han_state,
-    "cmpae": first_cmpae_state,
-    "coleaf": first_coleaf_state,
-    "leap": first_leap_state,
+    "HAN": first_han_state,
+    "CMPAE": first_cmpae_state,
+    "CoLeaF": first_coleaf_state,
+    "LEAP": first_leap_state,
 }
 
 
@@ -128,6 +128,8 @@ class VideosInOrder:
         self.features = AudioVisual(inputs["audio"].double(), torch.cat([frames, clips], dim=-1).double())
         self.labels = inputs["labels"].double()
         self.num_videos, self.num_classes = self.labels.shape
+        classes = tuple(map(str, range(self.num_classes)))
+        self.annotations = SimpleNamespace(dataset="LLP", classes=classes, video_labels=self.labels)
         self.segments = AudioVisual(case["audio_labels"], case["visual_labels"]) if "audio_labels" in case else None
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
@@ -141,19 +143,19 @@ class VideosInOrder:
         pass
 
 
-def first_network(settings: train_han.Settings, case: Case, videos: VideosInOrder) -> ParsingNetwork:
+def first_network(method: Method, settings: train_han.Settings, case: Case, videos: VideosInOrder) -> nn.Module:
     """The method's network with the weights that training begins with, without any dropout."""
     released = {
         network: weights_that_anyone_can_fill_in(shapes, torch.float64)
         for network, shapes in json.loads(case.array("state_keys").item()).items()
     }
-    state = FIRST_STATES[settings.network](released)
+    state = FIRST_STATES[method.network.__name__](released)
     vectors = []
     if "label_vectors" in case:
         vectors = [case["label_vectors"]]
         state["label_vectors"] = case["label_vectors"]
     widths = videos.audio_dim, videos.visual_dims
-    network = NETWORKS[settings.network](videos.num_classes, *widths, settings.model, *vectors).double()
+    network = method.network(videos.num_classes, *widths, settings.model, *vectors).double()
     network.load_state_dict({name: state[name] for name in network.state_dict()})
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -161,30 +163,16 @@ def first_network(settings: train_han.Settings, case: Case, videos: VideosInOrde
     return network
 
 
-class ClampingObjective(HANObjective):
+def clamped_segment_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """LEAP's authors clamp segment probabilities; the project's loss takes logits, which differs from 16 upwards."""
-
-    def _segment_losses(self, output: HANOutput, batch: Batch) -> AudioVisual[Tensor]:
-        probs = output.logits.map(lambda logits: torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7))
-        return probs.map(F.binary_cross_entropy, self._targets(self.settings.segment_labels, batch))
+    return F.binary_cross_entropy(torch.sigmoid(logits).clamp(1e-7, 1 - 1e-7), targets)
 
 
-def make_objective(settings: HANLosses, case: Case, labels: Tensor) -> HANObjective:
-    if settings.guided_labels == "segments":
-        return ClampingObjective(settings)
-    smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
-    targets = AudioVisual(labels, labels).map(smooth_labels, smoothing)
-    ratios = AudioVisual(case["audio"], case["visual"]) if "audio" in case else None  # JoMoLD's estimator has no use
-    return HANObjective(
-        settings, guided_targets=targets, noise_ratios=ratios if settings.guided_labels == "denoised" else None
-    )
-
-
-def forward(network: nn.Module, *inputs: Tensor | bool) -> HANOutput:
+def run(network: nn.Module, *inputs: Tensor | bool) -> object:
     return network(*inputs)
 
 
-def weights_by_released_name(network: ParsingNetwork) -> dict[str, Tensor]:
+def weights_by_released_name(network: nn.Module) -> dict[str, Tensor]:
     names = {own: released for released, own in HAN_NAMES.items()} if isinstance(network, HAN) else {}
     return renamed({name: weight.detach() for name, weight in network.named_parameters()}, names)
 
@@ -194,22 +182,30 @@ def assert_equal_to_nine_digits(actual: Tensor, expected: Tensor, name: str) -> 
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-11, msg=lambda text: f"{name}: {text}")
 
 
-def check_training(path: Path, run_dir: Path, method: str, num_epochs: int) -> None:
-    """Train by a method's row of settings, and compare every loss and every weight."""
-    flags = ["--method", method, "--num_epochs", str(num_epochs), "--batch_size", str(BATCH_SIZE)]
-    settings = parse_settings(train_han.Settings, "", flags, train_han.settings_of_method)
+def check_training(path: Path, run_dir: Path, name: str, num_epochs: int) -> None:
+    """Train by a method's recipe, and compare every loss and every weight."""
+    flags = ["--method", name, "--num_epochs", str(num_epochs), "--batch_size", str(BATCH_SIZE)]
     with opened(path) as case:
         videos = VideosInOrder(case, Case(path.with_name("training_inputs.npz")))
-        network = first_network(settings, case, videos)
-        step = make_step(network, make_objective(settings.losses, case, videos.labels), forward)
+        ratios = AudioVisual(case["audio"], case["visual"]) if "audio" in case else None  # of JoMoLD's estimator, too
+        if name in ("jomold", "cmpae", "coleaf"):
+            save_noise_ratios(NoiseRatios("LLP", videos.annotations.classes, ratios), run_dir / "ratios")
+            flags += ["--noise_ratio_dir", str(run_dir / "ratios")]
+        method, settings = parse_recipe(train_han.Settings, "", flags, ())
+        network = first_network(method, settings, case, videos)
+        step = method.make_step(settings.losses, videos, run)
         expected_losses = iter(case["losses"])
 
-        def checked(batch: Batch, moment: Moment) -> Iterator[Losses]:
-            for losses in step(batch, moment):
-                assert_equal_to_nine_digits(losses["total"].detach(), next(expected_losses), f"loss, {moment}")
-                yield losses
+        def checked(*inputs: object) -> Losses:
+            losses = step(*inputs)
+            steps = 2 if method.several_steps else 1
+            expected = sum(next(expected_losses) for _ in range(steps))
+            assert_equal_to_nine_digits(losses["total"].detach(), expected, f"loss, {inputs[2]}")
+            return losses
 
-        fit(network, videos, checked, lambda: {"none": 0.0}, settings.recipe, "none", run_dir, logging.getLogger())
+        several = {"several_steps": method.several_steps}
+        recipe, log = settings.recipe, logging.getLogger()
+        fit(network, videos, checked, lambda: {"none": 0.0}, recipe, "none", run_dir, log, **several)
         assert not list(expected_losses), "the authors' training has more steps"
         weights = weights_by_released_name(network)
         names = json.loads(case.array("names").item())
@@ -265,5 +261,6 @@ def test_coleaf_trains_as_with_its_authors_code(path: Path, tmp_path: Path):
 
 @pytest.mark.slow
 @every_case_of("training_leap")
-def test_leap_trains_as_with_its_authors_code(path: Path, tmp_path: Path):
+def test_leap_trains_as_with_its_authors_code(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("baselines.leap.leap_objective.segment_loss", clamped_segment_loss)
     check_training(path, tmp_path, "leap", num_epochs=12)

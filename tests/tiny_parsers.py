@@ -7,7 +7,7 @@ import yaml
 from torch import nn
 
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
-from utils.command_settings import ARGS_FILE
+from utils.settings import ARGS_FILE
 from utils.training.loop import BEST_CHECKPOINT
 
 SMALL_WIDTHS = {"vggish": 128, "res152": 256, "r2plus1d_18": 256, "clip": 256, "clap": 256}

@@ -12,4 +12,5 @@ class InputError(Exception):
     """
 
     def __init__(self, where: object, found: str, expected: str, way_out: str):
+        self.where, self.found, self.expected, self.way_out = str(where), found, expected, way_out
         super().__init__(f"{where}: found {found}; expected {expected}. {way_out}")

@@ -5,24 +5,24 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from utils.command_settings import ARGS_FILE, read_args, write_args
 from utils.errors import InputError
 from utils.files import claim, write_error, write_text
-from utils.settings import setting
+from utils.settings import ARGS_FILE, read_args, settings_group, write_args
 
 SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finished
 DEFAULT_RUNS_DIR = Path("temp_train_logs")
 
 
-@dataclass(frozen=True)
+@settings_group
 class TrainingRun:
     """The folder of a training run."""
 
-    output_dir: Path = setting(DEFAULT_RUNS_DIR, "folder of the run folders")
-    resume: Path | None = setting(None, "run folder to continue, with its own settings")
+    output_dir: Path = DEFAULT_RUNS_DIR
+    """folder of the run folders"""
+    resume: Path | None = None
+    """run folder to continue, with its own settings"""
 
 
 def begin_run(settings: object, name: str) -> tuple[Path, logging.Logger]:

@@ -1,93 +1,214 @@
-"""Settings as fields of dataclasses: default, meaning and range of each are said here and nowhere else.
+"""Settings: groups of typed fields, which YAML files and flags fill in.
 
-A group of settings, such as the sizes of a network, is a frozen dataclass beside what it describes. Flags, their help,
-`args.yaml` and the checks of both derive from it (`utils.command_settings`).
+A group, such as the sizes of a network, is a class beside what it describes; a command's settings nest such groups.
+Each field says its type, its range and, in the line under it, its meaning. pydantic checks values, tyro makes flags and
+help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
 """
 
 import argparse
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, fields
-from typing import Any
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, dataclass_transform, get_args
 
-SETTING = "setting"  # the key of a field's metadata
-LARGEST = 2**63  # whole numbers lie below
+import pydantic
+import yaml
+
+from utils.errors import InputError
+from utils.files import write_text
+
+ARGS_FILE = "args.yaml"  # the settings of a run, in its folder
+NOT_WRITTEN = ("config", "resume")  # where settings came from is none of them
+Settings = TypeVar("Settings")
 
 
-def setting(
-    default: object,
-    meaning: str,
-    *,
-    choices: Iterable[str] | None = None,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
-    infinite: bool = False,
-) -> Any:
-    """A field of a settings dataclass.
+@dataclass_transform(frozen_default=True)
+def settings_group(cls: type) -> type:
+    """Make a class a frozen dataclass whose values are checked: types strictly, numbers finite. Raises InputError."""
+    config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    cls = pydantic.dataclasses.dataclass(cls, frozen=True, config=config)
+    check = cls.__init__
+
+    @functools.wraps(check)
+    def init(self: Any, *args: object, **values: object) -> None:
+        try:
+            check(self, *args, **values)
+        except pydantic.ValidationError as error:
+            wrong = error.errors()
+            names = ", ".join(dict.fromkeys(f"--{e['loc'][0]}" for e in wrong))
+            found = ", ".join(dict.fromkeys(repr(e["input"]) for e in wrong))
+            expected = "; ".join(dict.fromkeys(e["msg"].removeprefix("Input should be ") for e in wrong))
+            raise InputError(names, found, expected, "Correct the value.") from None
+
+    cls.__init__ = init
+    return cls
+
+
+def with_groups(kind: type[Settings], **groups: type) -> type[Settings]:
+    """Return a group of settings with some of the groups in it replaced by others, such as those of a method."""
+    replaced = {name: group() for name, group in groups.items()}
+    body = {"__annotations__": groups, "__module__": kind.__module__, "__doc__": kind.__doc__, **replaced}
+    return settings_group(type(kind.__name__, (kind,), body))
+
+
+@settings_group
+class FromFile:
+    """Settings that may start from a file."""
+
+    config: Path | None = None
+    """YAML file of settings, such as another run's args.yaml"""
+
+
+def parse_settings(
+    start: Settings, description: str, argv: Sequence[str] | None = None, others: bool = False
+) -> Settings:
+    """Return settings from flags, over those of `--config FILE`, over those to start from.
 
     Args:
-        meaning: one line for `--help`.
-        choices: the values that it may have, or that each of several may have.
-        least, above, most, below: bounds of a number, or of each of several.
-        infinite: infinity is allowed, too.
+        others: as of `with_file`.
+
+    Raises:
+        InputError: for an unusable file, an unknown setting, and values of the wrong type or out of range.
     """
-    bounds = {"least": least, "above": above, "most": most, "below": below, "infinite": infinite}
-    metadata = {"meaning": meaning, "choices": None if choices is None else tuple(choices), **bounds}
-    return field(default=default, metadata={SETTING: metadata})
+    import tyro
+
+    if config := first_flags(argv, "config")["config"]:
+        start = with_file(start, Path(config), others)
+    flat_names = (tyro.conf.OmitArgPrefixes,)
+    return tyro.cli(
+        type(start), args=argv, default=start, description=description, use_underscores=True, config=flat_names
+    )
 
 
-def same_setting(kind: type, name: str, **changes: object) -> Any:
-    """A setting of another dataclass once more, where only some of its settings are asked for.
+def parse_training(start: Settings, description: str, argv: Sequence[str] | None, resumable: Sequence[str]) -> Settings:
+    """As `parse_settings`, or the settings of the run that `--resume` continues.
 
     Args:
-        changes: another `default` or `meaning`.
+        resumable: settings that cannot change a run's result, so that flags may change them; `num_epochs` may grow.
+
+    Raises:
+        InputError: for a flag that contradicts the run, and as `parse_settings`.
     """
-    original = next(f for f in fields(kind) if f.name == name)
-    metadata = {**original.metadata[SETTING], **{key: value for key, value in changes.items() if key != "default"}}
-    return field(default=changes.get("default", original.default), metadata={SETTING: metadata})
+    run_dir = first_flags(argv, "resume")["resume"]
+    if run_dir is None:
+        return parse_settings(start, description, argv)
+    path = Path(run_dir) / ARGS_FILE
+    of_run = with_file(start, path)
+    settings = parse_settings(of_run, description, argv)
+    before, now = flat(of_run), flat(settings)
+    for name in now.keys() - {*NOT_WRITTEN, *resumable}:
+        if now[name] != before[name]:
+            expected, way_out = f"{before[name]!r} as in {path}", "Leave out the flag, or start a new run."
+            raise InputError(f"--{name}", repr(now[name]), expected, way_out)
+    if now["num_epochs"] < before["num_epochs"]:
+        found, expected = str(now["num_epochs"]), f"at least {before['num_epochs']} as in {path}"
+        raise InputError("--num_epochs", found, expected, "A run that is continued can only become longer.")
+    return settings
+
+
+def first_flags(argv: Sequence[str] | None, *names: str) -> dict[str, str | None]:
+    """Return the texts of flags that decide about the others, before these are parsed; None for those not given."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:
+        parser.add_argument(f"--{name}", nargs="?")
+    return vars(parser.parse_known_args(argv)[0])
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """The `type` of an argparse flag: a whole number from `least` on that fits into 64 bits."""
+    """Return the `type` of an argparse flag: a whole number from `least` on that fits into 64 bits."""
 
     def convert(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number < LARGEST:
+        if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
             raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number, at least {least}, of 64 bits")
-        return number
+        return int(text)
 
     return convert
 
 
-def expectation(metadata: Mapping[str, Any]) -> str:
-    """The range of a setting in words, such as "above 0, at most 1"; empty when anything goes."""
-    if metadata["choices"] is not None:
-        return f"one of {', '.join(metadata['choices'])}"
-    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    return ", ".join(f"{word} {metadata[key]:g}" for key, word in words.items() if metadata[key] is not None)
+def flat(settings: object) -> dict[str, Any]:
+    """Return settings by their flat names, as YAML has them: paths as text, tuples as lists."""
+    values: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            values |= flat(value)
+        else:
+            value = str(value) if isinstance(value, Path) else value
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+    return values
 
 
-def is_in_range(value: object, metadata: Mapping[str, Any]) -> bool:
-    """Whether one value lies within the range of its setting. A number must be finite unless infinity is allowed.
+def with_settings(settings: Settings, **changes: object) -> Settings:
+    """Return the same settings but for those named, by flat names; lists may stand for tuples, texts for paths."""
+    own: dict[str, object] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            own[field.name] = with_settings(value, **{n: changes[n] for n in changes.keys() & flat(value).keys()})
+        elif field.name in changes:
+            value = changes[field.name]
+            if isinstance(value, str) and Path in (field.type, *get_args(field.type)):
+                value = Path(value)
+            own[field.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(settings, **own)
 
-    A whole number must fit into 64 bits.
+
+def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
+    """Return the same settings but for those that a YAML file names.
+
+    Args:
+        others: pass over settings of the file that are none of these, as those of another command.
+
+    Raises:
+        InputError: for an unusable file, an unknown setting, and values of the wrong type or out of range.
     """
-    if metadata["choices"] is not None:
-        return value in metadata["choices"]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return True
-    if isinstance(value, int) and abs(value) >= LARGEST:  # no library takes it
-        return False
-    if math.isnan(value) or (math.isinf(value) and not (metadata["infinite"] and value > 0)):
-        return False
-    return (
-        (metadata["least"] is None or value >= metadata["least"])
-        and (metadata["above"] is None or value > metadata["above"])
-        and (metadata["most"] is None or value <= metadata["most"])
-        and (metadata["below"] is None or value < metadata["below"])
-    )
+    values, known = read_args(path), flat(settings).keys() - set(NOT_WRITTEN)
+    others = others or "network" in values  # earlier versions wrote the settings of all methods
+    if (unknown := values.keys() - known) and not others:
+        found = f"unknown settings {sorted(map(str, unknown))}"
+        raise InputError(path, found, "settings of this command", "See --help for their names.")
+    try:
+        return with_settings(settings, **{name: value for name, value in values.items() if name in known})
+    except InputError as error:
+        where = f"{path}, {error.where.replace('--', '')}"
+        raise InputError(where, error.found, error.expected, error.way_out) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without repeated keys, where 1e-3 is a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
+            raise yaml.YAMLError(f"{', '.join(repeated)} more than once")
+        return super().construct_mapping(node, deep)
+
+
+FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
+
+
+def read_args(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML file.
+
+    Raises:
+        InputError: when it is absent or no YAML mapping, or names a setting twice.
+    """
+    try:
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise InputError(path, "no readable file", "a YAML file of settings", "Check the path.") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(path, f"no YAML ({error})", "a YAML file of settings", "Correct the file.") from error
+    if not isinstance(settings, dict):
+        raise InputError(path, f"a {type(settings).__name__}", "a mapping of settings", "Write `name: value` lines.")
+    return settings
+
+
+def write_args(run_dir: Path, settings: object) -> None:
+    """Write `args.yaml`, from which `--config` repeats the run."""
+    values = {name: value for name, value in flat(settings).items() if name not in NOT_WRITTEN}
+    write_text(run_dir / ARGS_FILE, yaml.safe_dump(values, sort_keys=False))

@@ -6,32 +6,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import PositiveInt
 from tqdm import tqdm
 
-from utils.command_settings import ARGS_FILE, read_args, with_settings, write_args
 from utils.errors import InputError
 from utils.run_folders import SUMMARY_FILE, create_run_dir, finish_run, open_log, seed_folders
-from utils.settings import setting
+from utils.settings import ARGS_FILE, read_args, settings_group, with_settings, write_args
 
 Settings = TypeVar("Settings")
 POLL_SECONDS = 0.2
 OUTPUT_FILE = "output.txt"  # what the process of a seed has printed
 
 
-@dataclass(frozen=True)
+@settings_group
 class SeveralSeeds:
     """Training several seeds with one command."""
 
-    num_runs: int = setting(
-        1, "number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>", least=1
-    )
-    jobs: int | None = setting(
-        None, "seeds that train at the same time (default: all on a GPU; one on the CPU, which one keeps busy)", least=1
-    )
+    num_runs: PositiveInt = 1
+    """number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>"""
+    jobs: PositiveInt | None = None
+    """seeds that train at the same time (default: all on a GPU; one on the CPU, which one keeps busy)"""
 
 
 def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:

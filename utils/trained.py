@@ -22,9 +22,10 @@ from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
-from utils.command_settings import ARGS_FILE, read_args
 from utils.errors import InputError
+from utils.recipes import find_method
 from utils.run_folders import SUMMARY_FILE
+from utils.settings import ARGS_FILE, read_args
 from utils.training.checkpoints import load_checkpoint, load_network
 from utils.training.loop import BEST_CHECKPOINT
 
@@ -73,7 +74,7 @@ def newest_han(runs_dir: Path) -> Path:
 def _is_han(run_dir: Path) -> bool:
     """Whether a run of stage 3 trained HAN itself, rather than the network of CMPAE, LEAP or CoLeaF."""
     path = run_dir / ARGS_FILE
-    return path.is_file() and read_args(path).get("network", "han") == "han"
+    return path.is_file() and find_method(read_args(path).get("method", "uwav")).network is HAN
 
 
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
@@ -84,8 +85,8 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
             that of another method (CMPAE, LEAP, CoLeaF).
     """
     settings = read_args(run_dir / ARGS_FILE)
-    if settings.get("network", "han") != "han":
-        found = f"a run of the network {settings['network']}"
+    if find_method(settings.get("method", "uwav")).network is not HAN:
+        found = f"a run of {settings['method']}, which has a network of its own"
         raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
     checkpoint = run_dir / BEST_CHECKPOINT
     is_han = "fc_prob.weight" in load_checkpoint(checkpoint)

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from baselines.cmpae.evidence import concentration, presence_logit, uncertainty
 from models.fast_layers import FastDropout
-from models.han import HANConfig, HANEncoder, HANOutput, ParsingNetwork
+from models.han import EncoderConfig, HANEncoder, HANOutput
 from models.layers import at_least_float32, count_layers
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.settings import settings_group
 
 CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
 CONTEXT_DROPOUT = 0.2
@@ -27,7 +30,15 @@ class CMPAEOutput(HANOutput):
     segment_uncertainty: AudioVisual[Tensor]  # (B, T, C)
 
 
-class CMPAE(ParsingNetwork):
+@settings_group
+class CMPAEConfig(EncoderConfig):
+    """CMPAE's encoder; projections and heads have one layer."""
+
+    visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """dropout of the visual features between encoder and heads"""
+
+
+class CMPAE(nn.Module):
     """Evidence for the presence and for the cross-modal absence of each event.
 
     Parameter names follow the released code, but for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and `_v`) and
@@ -37,14 +48,10 @@ class CMPAE(ParsingNetwork):
         num_classes: C.
         audio_dim: width of the audio features.
         visual_dims: widths of the visual features: the frames' first, the clips' second.
-        config: of the encoder. Projections and heads have one layer, whatever it says.
+        config: of the encoder.
     """
 
-    can_mix = False  # there are two classifiers, of presence and of absence
-    has_uncertainty = True
-    follows_cross_attention = False
-
-    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
+    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: CMPAEConfig):
         super().__init__()
         self.config = config
         self.visual_dims = tuple(visual_dims)
@@ -72,12 +79,12 @@ class CMPAE(ParsingNetwork):
         """The network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
-            settings: fields of `HANConfig` that shapes do not tell: heads, dropout and encoder order.
+            settings: fields of `CMPAEConfig` that shapes do not tell: heads, dropout and encoder order.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
-        config = HANConfig(
+        config = CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
             ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],
             num_layers=count_layers(state, "hat_encoder.layers"),

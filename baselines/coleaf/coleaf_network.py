@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, CMPAEOutput
 from models.fast_layers import FastDropout
-from models.han import HANConfig, HANLayer, ParsingNetwork
+from models.han import HANLayer
 from models.layers import at_least_float32
 from models.projections import FusedProjection
 
@@ -32,7 +32,7 @@ class ReferenceNetwork(nn.Module):
         drop_pooling: whether the pooling weights, too, come from the dropped features (the visual network).
     """
 
-    def __init__(self, num_classes: int, widths: Sequence[int], config: HANConfig, drop_pooling: bool):
+    def __init__(self, num_classes: int, widths: Sequence[int], config: CMPAEConfig, drop_pooling: bool):
         super().__init__()
         self.project = FusedProjection(widths, config.dim)
         self.class_tokens = nn.Parameter(torch.zeros(num_classes, config.dim))
@@ -59,15 +59,10 @@ class ReferenceNetwork(nn.Module):
         )
 
 
-class CoLeaF(ParsingNetwork):
+class CoLeaF(nn.Module):
     """The anchor, which parses videos, and the two reference networks, which only its training needs."""
 
-    can_mix = False
-    has_uncertainty = True
-    follows_cross_attention = False
-    has_references = True
-
-    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig):
+    def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: CMPAEConfig):
         super().__init__()
         self.config = config
         self.anchor = CMPAE(num_classes, audio_dim, visual_dims, config)

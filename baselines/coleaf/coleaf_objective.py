@@ -1,21 +1,49 @@
-"""What CoLeaF minimises: the reference networks' losses, and what they add to the anchor's. B videos, C classes."""
+"""CoLeaF's objective: CMPAE's for the anchor, and what two reference networks add to it (Sardari et al., ECCV 2024).
 
+B videos, C classes.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from baselines.cmpae.cmpae_decoding import CMPAEDecoding
 from baselines.cmpae.cmpae_network import CMPAEOutput
-from baselines.coleaf.coleaf_network import ReferenceOutput
+from baselines.cmpae.cmpae_objective import CMPAELosses, cmpae_losses
+from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
+from baselines.jomold.jomold_objective import JoMoLDTargets, make_targets, noise_contrastive_loss, segment_cosines
+from dataloaders.batches import Batch, SplitBatches
 from utils.audio_visual import AudioVisual
-from utils.method.agreement_losses import (
-    asymmetric_loss,
-    class_correlation_loss,
-    noise_contrastive_loss,
-    segment_cosines,
-)
-from utils.method.objectives import HANLosses, Losses
+from utils.method.losses import Losses, Moment, Run
+from utils.settings import settings_group
 
 REFERENCE_WARM_UP = 3  # epochs in which the reference networks learn without the anchor
+FIRST_GUIDED_EPOCH = 2  # from which the reference networks guide the anchor
+CORRELATION_WEIGHT = 1e-4
+
+
+@settings_group
+class CoLeaFLosses(CMPAELosses):
+    """The losses of CoLeaF's anchor."""
+
+    video_weight: NonNegativeFloat = 2.0
+    """weight of the fused probability's loss"""
+
+
+@settings_group
+class CoLeaFDecoding(CMPAEDecoding):
+    """How probabilities become events in CoLeaF."""
+
+    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.52
+    """LLP: probability that the video, or its modality, needs"""
+    class_gates: bool = False
+    """LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4"""
+    gates_epoch: NonNegativeInt = 0
+    """epoch whose checkpoint the gates are searched with; 0: the evaluated one"""
 
 
 @dataclass(frozen=True)
@@ -76,64 +104,121 @@ def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5
     return only.map(lambda count: count / (count + both).clamp(min=1))
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """What the reference networks add to the anchor's loss from the second epoch on."""
+def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Tensor:
+    """CoLeaF's asymmetric loss, a sum: -(1 - pt)·[y log p + (1 - y) log q] with q = min(1 - p + margin, 1).
 
-    correlation_weight: float = 1e-4
-    contrastive_temperature: float = HANLosses.contrastive_temperature
-    contrastive_smoothing: float = HANLosses.contrastive_smoothing
-    weights: AudioVisual[ReferenceWeights] = WEIGHTS
-    first_epoch: int = 2
+    pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code).
 
-    def losses(
-        self, output: CMPAEOutput, references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor]
-    ) -> Losses:
-        """Both modalities' terms by name, and their weighted sum as "total".
+    Args:
+        probs: any shape, in (0, 1).
+        targets: the same shape, in [0, 1].
+    """
+    kept = (1 - probs + margin).clamp(max=1)
+    focus = 1 - (targets * probs + (1 - targets) * kept).detach()
+    log_probs, log_kept = (x.clamp(min=1e-8).log() for x in (probs, kept))
+    return -(focus * (targets * log_probs + (1 - targets) * log_kept)).sum()
 
-        Args:
-            output: of the anchor.
-            references: computed without gradients, in training mode, after the reference networks' own step.
-            targets: (B, C) of each modality, cleaned.
-        """
-        shares = unimodal_shares(references.map(lambda reference: reference.probs))
 
-        def correlation(probs: Tensor, reference: ReferenceOutput, target: Tensor, own: ReferenceWeights) -> Tensor:
-            return class_correlation_loss(probs, guided_probs(probs, reference.probs, target, own.confident))
+def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
+    """CoLeaF's loss on which classes go together: sum over videos of |t t' - s s'|², times B / C.
 
-        def contrast(features: Tensor, reference: ReferenceOutput, share: Tensor) -> Tensor:
-            cosines = segment_cosines(reference.features, features, self.contrastive_temperature)
-            return noise_contrastive_loss(cosines, self.contrastive_smoothing, share)
+    t t' is a video's C x C matrix of products. The released code multiplies by the number of videos where a mean would
+    divide. The specification does not say whether products are taken over the classes or the videos; classes is our
+    reading of the name.
 
-        correlations = output.modality_probs.map(correlation, references, targets, self.weights)
-        contrasts = output.features.map(contrast, references, shares)
-        total = self.correlation_weight * (correlations.audio + correlations.visual)
-        total = total + self.weights.audio.contrastive * contrasts.audio
-        total = total + self.weights.visual.contrastive * contrasts.visual
-        return {
-            "audio_correlation": correlations.audio,
-            "visual_correlation": correlations.visual,
-            "audio_reference_contrast": contrasts.audio,
-            "visual_reference_contrast": contrasts.visual,
-            "total": total,
-        }
+    Args:
+        probs: s, (B, C) of the anchor.
+        guides: t, (B, C).
+    """
+    num_videos, num_classes = probs.shape
+    difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
+    return difference.square().sum() * num_videos / num_classes
 
 
 def reference_losses(
-    references: AudioVisual[ReferenceOutput],
-    targets: AudioVisual[Tensor],
-    anchor_probs: AudioVisual[Tensor],
-    epoch: int,
-    weights: AudioVisual[ReferenceWeights] = WEIGHTS,
+    references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor], anchor: AudioVisual[Tensor], epoch: int
 ) -> Losses:
-    """Both reference networks' losses by name, and their sum as "total"; see `reference_loss`."""
-    audio, visual = references.map(
-        lambda reference, target, probs, own: reference_loss(reference, target, probs, own, epoch),
-        targets,
-        anchor_probs,
-        weights,
-    )
+    """Return both reference networks' losses by name, and their sum as "total"; see `reference_loss`.
+
+    Args:
+        targets: (B, C), cleaned.
+        anchor: (B, C), what the anchor predicts for each modality.
+    """
+    audio = reference_loss(references.audio, targets.audio, anchor.audio, WEIGHTS.audio, epoch)
+    visual = reference_loss(references.visual, targets.visual, anchor.visual, WEIGHTS.visual, epoch)
     return {"audio_reference": audio, "visual_reference": visual, "total": audio + visual}
 
 
-GUIDANCE = Guidance()
+def guidance_losses(
+    output: CMPAEOutput, references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor], settings: CMPAELosses
+) -> Losses:
+    """Return what the reference networks add to the anchor's loss, by name, and the weighted sum as "total".
+
+    Args:
+        output: of the anchor.
+        references: computed without gradients, in training mode, after the reference networks' own step.
+        targets: (B, C) of each modality, cleaned.
+    """
+    shares = unimodal_shares(AudioVisual(references.audio.probs, references.visual.probs))
+
+    def correlation(probs: Tensor, reference: ReferenceOutput, target: Tensor, own: ReferenceWeights) -> Tensor:
+        return class_correlation_loss(probs, guided_probs(probs, reference.probs, target, own.confident))
+
+    def contrast(features: Tensor, reference: ReferenceOutput, share: Tensor) -> Tensor:
+        cosines = segment_cosines(reference.features, features, settings.contrastive_temperature)
+        return noise_contrastive_loss(cosines, settings.contrastive_smoothing, share)
+
+    correlations = output.modality_probs.map(correlation, references, targets, WEIGHTS)
+    contrasts = output.features.map(contrast, references, shares)
+    total = CORRELATION_WEIGHT * (correlations.audio + correlations.visual)
+    total = total + WEIGHTS.audio.contrastive * contrasts.audio
+    total = total + WEIGHTS.visual.contrastive * contrasts.visual
+    return {
+        "audio_correlation": correlations.audio,
+        "visual_correlation": correlations.visual,
+        "audio_reference_contrast": contrasts.audio,
+        "visual_reference_contrast": contrasts.visual,
+        "total": total,
+    }
+
+
+@dataclass(frozen=True)
+class CoLeaFStep:
+    """Two training steps on a batch: the reference networks learn, then the anchor, also from what they now predict."""
+
+    settings: CMPAELosses
+    targets: JoMoLDTargets
+    run: Run
+
+    def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
+        """Take both steps, and return their losses by name.
+
+        Args:
+            take_step: takes a step of the optimiser, and returns the norm of the gradient.
+        """
+        output = self.run(network, *batch.features)
+        targets = self.targets(network, batch, moment)
+        references = self.references(network, batch)
+        first = reference_losses(references, targets, output.modality_probs, moment.epoch)
+        first["total"].backward()
+        norm = take_step()
+
+        losses = cmpae_losses(output, batch, targets, moment, self.settings)
+        if moment.epoch >= FIRST_GUIDED_EPOCH:
+            with torch.no_grad():
+                references = self.references(network, batch)
+            guided = guidance_losses(output, references, targets, self.settings)
+            losses = {**losses, **guided, "total": losses["total"] + guided["total"]}
+        losses["total"].backward()
+        norm = norm + take_step()
+        return {**first, **losses, "total": first["total"] + losses["total"], "gradient_norm": norm}
+
+    def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
+        """Return what each reference network makes of its own modality."""
+        audio = self.run(network.audio_reference, batch.features.audio)
+        return AudioVisual(audio, self.run(network.visual_reference, batch.features.visual))
+
+
+def make_step(settings: CMPAELosses, train: SplitBatches, run: Run) -> CoLeaFStep:
+    """Return the training step on a split."""
+    return CoLeaFStep(settings, make_targets(settings, train, run), run)

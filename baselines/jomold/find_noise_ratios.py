@@ -2,12 +2,14 @@
 
 from utils.entry_point import run_entry_point
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from baselines.han.han_objective import Smoothing
 from baselines.jomold.label_denoising import LIMITS
 from baselines.jomold.noise_estimation import estimate_noise_ratios
 from baselines.jomold.noise_ratios import NoiseRatios, save_noise_ratios
@@ -15,34 +17,39 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.subsets import Subset
-from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
 from utils.evaluation.trained_han import TrainedHAN
-from utils.method.objectives import HANLosses
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run
-from utils.settings import same_setting, setting
+from utils.settings import FromFile, settings_group
 from utils.training.device import DeviceSettings
-from utils.training.loop import BEST_CHECKPOINT
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """What the estimation can be told; network and data default to those of the estimator's run."""
 
-    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    checkpoint_dir: Path | None = setting(
-        None, "the estimator's run (default: the newest finished one of jomold_base in runs_dir)"
-    )
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder in which runs are looked for")
-    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
-    output_dir: Path | None = setting(None, "folder of the ratios (default: <checkpoint_dir>/<dataset>_Noise)")
-    mean_batch_size: int = setting(128, "videos of each batch whose means are averaged (released: 128)", least=1)
-    audio_limit: float = setting(LIMITS.audio, "an audio label is noise below this share of its class's mean", above=0)
-    visual_limit: float = setting(LIMITS.visual, "the same of visual labels", above=0)
-    audio_smoothing: float = same_setting(HANLosses, "audio_smoothing")
-    visual_smoothing: float = same_setting(HANLosses, "visual_smoothing")
+    dataset: Literal[tuple(PARSED_DATASETS)] = "LLP"
+    """data set"""
+    checkpoint_dir: Path | None = None
+    """the estimator's run (default: the newest finished one of jomold_base in runs_dir)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """folder in which runs are looked for"""
+    checkpoint: Path | None = None
+    """weights (default: {BEST_CHECKPOINT} of the run)"""
+    output_dir: Path | None = None
+    """folder of the ratios (default: <checkpoint_dir>/<dataset>_Noise)"""
+    mean_batch_size: PositiveInt = 128
+    """videos of each batch whose means are averaged (released: 128)"""
+    audio_limit: PositiveFloat = LIMITS.audio
+    """an audio label is noise below this share of its class's mean"""
+    visual_limit: PositiveFloat = LIMITS.visual
+    """the same of visual labels"""
+    audio_smoothing: Smoothing = 0.0
+    """smoothing s of the audio's labels that the estimator learned"""
+    visual_smoothing: Smoothing = 0.1
+    """smoothing s of the visual labels that it learned"""
     trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
@@ -62,14 +69,14 @@ def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> T
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings_on_run(Settings, __doc__, argv, method="jomold_base", output="Noise")
+    settings = parse_settings_on_run(Settings(), __doc__, argv, method="jomold_base", output="Noise")
     output_dir = settings.output_dir
     device, precision = settings.device.select()
 
     # 2 Data and model
     train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
     annotations = train.annotations
-    estimator = settings.trained.load(HAN, settings.checkpoint, train)
+    estimator = settings.trained.load(settings.checkpoint, train)
 
     # 3 Noise ratios
     log = begin_output(output_dir, settings, ("noise_ratios.*",))

@@ -5,11 +5,11 @@ import math
 import torch
 from tqdm import tqdm
 
+from baselines.han.han_objective import smooth_labels
 from baselines.jomold.label_denoising import mean_of_batches, noise_ratios
 from dataloaders.batches import SplitBatches
 from models.han import HAN
 from utils.audio_visual import AudioVisual
-from utils.method.losses import smooth_labels
 from utils.training.device import Precision
 
 

@@ -1,26 +1,48 @@
 """LEAP (Zhou et al., ECCV 2024): class names ask the segments; the attention scores are the segments' logits."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from baselines.leap.mm_pyramid import PyramidEncoder, QueryNormLayer
-from models.han import HANConfig, HANOutput, ParsingNetwork
-from models.layers import at_least_float32, count_layers
+from models.han import HANOutput
+from models.layers import at_least_float32, check_heads, count_layers
 from models.projections import FusedProjection
 from utils.audio_visual import AudioVisual
+from utils.settings import settings_group
 
 NUM_LEVELS = 4  # of the encoder
 ATTENTION_DROPOUT = 0.1
 LABEL_DIM = 300  # E, of GloVe's vectors
 
 
+@settings_group
+class LEAPConfig:
+    """LEAP's network, all but the widths of its inputs and the number of classes."""
+
+    dim: PositiveInt = 512
+    """width D of encoder and decoders"""
+    num_heads: PositiveInt = 8
+    """attention heads"""
+    ffn_dim: PositiveInt = 512
+    """hidden width of the feed-forward layers"""
+    num_layers: PositiveInt = 2
+    """layers of a decoder"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """dropout probability"""
+
+    def __post_init__(self):
+        check_heads(self.dim, self.num_heads)
+
+
 class LabelDecoder(nn.Module):
     """Cross-attention from the classes to the segments of one modality."""
 
-    def __init__(self, config: HANConfig):
+    def __init__(self, config: LEAPConfig):
         super().__init__()
         sizes = config.dim, config.num_heads, config.ffn_dim, config.dropout, ATTENTION_DROPOUT
         self.layers = nn.ModuleList(QueryNormLayer(*sizes) for _ in range(config.num_layers))
@@ -54,28 +76,23 @@ def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) ->
     return at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
 
 
-class LEAP(ParsingNetwork):
+class LEAP(nn.Module):
     """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling.
 
     Args:
         num_classes: C.
         audio_dim: width of the audio features.
         visual_dims: widths of the visual features.
-        config: sizes and dropout of all attention layers; `num_layers` are those of a decoder.
+        config: sizes and dropout of all attention layers.
         label_vectors: (C, E), word vectors of the class names; None: zeros, until a state dict brings them.
     """
-
-    can_mix = False
-    can_separate = False
-    follows_cross_attention = False
-    takes_label_vectors = True
 
     def __init__(
         self,
         num_classes: int,
         audio_dim: int,
         visual_dims: Sequence[int],
-        config: HANConfig,
+        config: LEAPConfig,
         label_vectors: Tensor | None = None,
     ):
         super().__init__()
@@ -97,12 +114,12 @@ class LEAP(ParsingNetwork):
         """The network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
-            settings: fields of `HANConfig` that shapes do not tell: heads and dropout.
+            settings: fields of `LEAPConfig` that shapes do not tell: heads and dropout.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
-        config = HANConfig(
+        config = LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
             ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],
             num_layers=count_layers(state, "decode_audio.layers"),

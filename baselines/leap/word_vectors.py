@@ -3,14 +3,25 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from baselines.leap.leap_network import LEAP
+from dataloaders.batches import SplitBatches
 from utils.errors import InputError
 
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
 WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; docs/baselines.md says where it comes from."
+
+
+def make_network(settings: Any, train: SplitBatches) -> LEAP:
+    """Return LEAP with random weights, with the word vectors of the split's classes."""
+    classes = train.annotations.classes
+    path = settings.losses.glove or settings.data.folder(settings.dataset) / WORD_VECTORS_FILE
+    vectors = load_class_vectors(path, classes)
+    return LEAP(len(classes), train.widths.audio, train.feature_widths.visual, settings.model, vectors)
 
 
 def class_words(name: str) -> tuple[str, ...]:

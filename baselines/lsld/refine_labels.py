@@ -2,10 +2,10 @@
 
 from utils.entry_point import run_entry_point
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor
 
 from baselines.lsld.label_refinement import softened_labels
@@ -17,28 +17,33 @@ from dataloaders.datasets import SPLITS
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
 from utils.audio_visual import AudioVisual
-from utils.command_settings import parse_settings, with_settings
 from utils.evaluation.tasks import find_task, true_events
 from utils.method.metrics import scores_by_level
 from utils.reporting.tables import ParsingRow, Table, format_text, parsing_table, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run
-from utils.settings import setting
+from utils.settings import FromFile, parse_settings, settings_group, with_settings
 from utils.training.device import DeviceSettings
 
 DATASET = "LLP"
 LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negative one
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """What the refinement of labels can be told; its defaults are LSLD's but for the features."""
 
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "folder of the new run folder")
-    output_dir: Path | None = setting(None, f"folder of the labels (default: {DATASET}_Dataset in a new run folder)")
-    names_file: Path = setting(NAMES_FILE, "how the texts name the classes")
-    soften: bool = setting(True, "soften visual labels where segments with and without a label overlap")
-    kept_factor: float = setting(4.0, "a softened label is its cosine (CLIP ViT-B/16) times this", above=0)
-    dropped_factor: float = setting(0.4, "the same of a softened absent label", above=0)
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """folder of the new run folder"""
+    output_dir: Path | None = None
+    """folder of the labels (default: {DATASET}_Dataset in a new run folder)"""
+    names_file: Path = NAMES_FILE
+    """how the texts name the classes"""
+    soften: bool = True
+    """soften visual labels where segments with and without a label overlap"""
+    kept_factor: PositiveFloat = 4.0
+    """a softened label is its cosine (CLIP ViT-B/16) times this"""
+    dropped_factor: PositiveFloat = 0.4
+    """the same of a softened absent label"""
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 
@@ -70,7 +75,7 @@ def quality_table(scores: dict[str, dict[str, float]], note: str) -> Table:
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings(Settings, __doc__, argv)
+    settings = parse_settings(Settings(), __doc__, argv)
     output_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Language_{DATASET}") / f"{DATASET}_Dataset"
     settings = with_settings(settings, output_dir=output_dir)
     device, _ = settings.device.select()

@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dataloaders.batches import SplitBatches
+from models import HAN
 from utils.audio_visual import AudioVisual
+from utils.evaluation.inference import run_han
+from utils.training.device import Precision
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,47 @@ def absent_labels(modality_probs: AudioVisual[Tensor], rates: AudioVisual[Tensor
         rates: (C,), from `normalized_error_rates`.
     """
     return (modality_probs.audio < rates.audio / 2) & (modality_probs.visual < rates.visual / 2)
+
+
+@torch.inference_mode()
+def error_rates(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> AudioVisual[Tensor]:
+    """The normalised error rates of MA's base model on a split's video labels, (C,)."""
+    labels = split.annotations.video_labels.to(split.device)
+    output = run_han(model, split, batch_size, precision, progress=True)
+    return output.modality_probs.map(lambda probs: normalized_error_rates(probs, labels))
+
+
+@torch.inference_mode()
+def exchange_modalities(
+    model: HAN,
+    split: SplitBatches,
+    rates: AudioVisual[Tensor],
+    batch_size: int,
+    precision: Precision,
+    generator: torch.Generator,
+) -> Exchange:
+    """Clean the labels of each modality of a split.
+
+    Args:
+        model: MA's base model.
+        rates: (C,), from `error_rates`.
+        generator: on the CPU; draws the unrelated videos, one for each video.
+    """
+    labels = split.annotations.video_labels  # (N, C)
+    model.eval()
+    partners = unrelated_videos(labels, generator)
+    with_partner = (partners >= 0).nonzero().squeeze(1)  # (K,)
+    absent = AudioVisual(torch.zeros_like(labels), torch.zeros_like(labels))
+    pairs = zip(
+        split.of_videos(with_partner, batch_size), split.of_videos(partners[with_partner], batch_size), strict=True
+    )
+    for batch, partner in pairs:
+        heard = precision.run(model, batch.features.audio, partner.features.visual)
+        seen = precision.run(model, partner.features.audio, batch.features.visual)
+        videos = batch.videos.cpu()
+        absent.audio[videos] = absent_labels(heard.modality_probs, rates).cpu()
+        absent.visual[videos] = absent_labels(seen.modality_probs, rates).cpu()
+    return Exchange(
+        labels=absent.map(lambda of_modality: labels & ~of_modality),
+        without_partner=labels.shape[0] - with_partner.shape[0],
+    )

@@ -2,44 +2,48 @@
 
 from utils.entry_point import run_entry_point
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from baselines.ma.cleaned_labels import CleanedLabels, save_cleaned_labels
-from baselines.ma.exchange import Exchange
+from baselines.ma.exchange import Exchange, error_rates, exchange_modalities
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.subsets import Subset
-from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
-from utils.evaluation.inference import error_rates, exchange_modalities
 from utils.evaluation.tasks import true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, finish_run
-from utils.settings import setting
+from utils.settings import FromFile, settings_group
 from utils.training.device import DeviceSettings
-from utils.training.loop import BEST_CHECKPOINT, Recipe
+from utils.training.loop import Recipe
 
 
-@dataclass(frozen=True)
-class Settings:
+@settings_group
+class Settings(FromFile):
     """What the exchange can be told; network and data settings default to those of the base model's run."""
 
-    dataset: str = setting("LLP", "data set", choices=PARSED_DATASETS)
-    checkpoint_dir: Path | None = setting(
-        None, "run of train_han.py --method ma_base (default: the newest finished one in runs_dir)"
-    )
-    runs_dir: Path = setting(DEFAULT_RUNS_DIR, "where runs are looked for")
-    checkpoint: Path | None = setting(None, f"weights (default: {BEST_CHECKPOINT} of the run)")
-    output_dir: Path | None = setting(None, "(default: <checkpoint_dir>/<dataset>_Exchange)")
-    keep_one_modality: bool = setting(False, "give labels that would be removed from both modalities back to both")
-    seed: int = setting(Recipe.seed, "seed of the choice of unrelated videos", least=0, below=2**63)
+    dataset: Literal[tuple(PARSED_DATASETS)] = "LLP"
+    """data set"""
+    checkpoint_dir: Path | None = None
+    """run of train_han.py --method ma_base (default: the newest finished one in runs_dir)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """where runs are looked for"""
+    checkpoint: Path | None = None
+    """weights (default: {BEST_CHECKPOINT} of the run)"""
+    output_dir: Path | None = None
+    """(default: <checkpoint_dir>/<dataset>_Exchange)"""
+    keep_one_modality: bool = False
+    """give labels that would be removed from both modalities back to both"""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Recipe.seed
+    """seed of the choice of unrelated videos"""
     trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
@@ -101,7 +105,7 @@ def summarise(train: SplitAnnotations, cleaned: Exchange, val: SplitAnnotations,
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_settings_on_run(Settings, __doc__, argv, method="ma_base", output="Exchange")
+    settings = parse_settings_on_run(Settings(), __doc__, argv, method="ma_base", output="Exchange")
     output_dir, batch_size = settings.output_dir, settings.device.eval_batch_size
     device, precision = settings.device.select()
 
@@ -111,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 3 Model
-    model = settings.trained.load(HAN, settings.checkpoint, train)
+    model = settings.trained.load(settings.checkpoint, train)
     log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
 
     # 4 Exchange

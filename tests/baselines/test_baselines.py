@@ -12,9 +12,11 @@ import yaml
 
 import pseudo_label_generation
 import train_han
+from baselines.han.han_objective import HANLosses, HANStep, smooth_labels
 from baselines.ma import find_exchange
 from baselines.ma.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
 from baselines.ma.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
+from baselines.ma.ma_objective import MABaseLosses, MAStep, contrastive_loss
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch
 from dataloaders.datasets import LLP_FIXED_THRESHOLDS, load_annotations
@@ -27,11 +29,11 @@ from models import HAN, HANConfig, HANOutput
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import assert_same_weights, evaluate, newest
 from utils.audio_visual import AudioVisual
-from utils.command_settings import parse_settings, read_args
 from utils.errors import InputError
 from utils.method.decoding import decode_segments_by_modality
-from utils.method.losses import contrastive_loss, smooth_labels
-from utils.method.objectives import HANLosses, HANObjective
+from utils.method.losses import Moment
+from utils.recipes import parse_recipe
+from utils.settings import read_args
 from utils.training.checkpoints import load_network
 from utils.training.schedule import step_learning_rate
 
@@ -70,11 +72,10 @@ def test_guided_losses_equal_a_loop_over_videos_and_classes():
     labels = torch.rand(7, 5, generator=generator) < 0.4  # of the whole split
     videos = torch.tensor([6, 0, 3])
     output = HANOutput(video_probs, probs, None, None, None)
-    fields = {"videos": videos, "video_labels": labels[videos].float()}
+    fields = {"videos": videos, "video_labels": labels[videos].float(), "features": ()}
     batch = Batch(**{**dict.fromkeys(Batch.__dataclass_fields__), **fields})
     targets = AudioVisual(smooth_labels(labels.float(), 0.0), smooth_labels(labels.float(), 0.1))
-    objective = HANObjective(HANLosses(segment_labels="none", guided_labels="video"), guided_targets=targets)
-    losses = objective(output, batch, None)
+    losses = HANStep(HANLosses(), targets, lambda network, *inputs: output)(None, batch, Moment())
 
     for m, (modality, smoothed) in enumerate((("audio", False), ("visual", True))):
         total = 0.0
@@ -126,27 +127,25 @@ def test_a_method_sets_defaults_that_flags_override_and_args_keep(llp_dir: Path,
     assert args["lr"] == 1e-3 and args["dropout"] == 0.3 and args["num_epochs"] == 1
     kept = {
         **{"method": "han", "optimizer": "adam", "schedule": "step", "lr_decay": 0.1, "lr_decay_every": 10},
-        **{"num_heads": 1, "num_layers": 1, "weight_decay": 0.0, "clip_norm": math.inf, "guided_labels": "video"},
-        **{"decoding": "video", "segment_labels": "none", "contrastive_weight": 0.0},
+        **{"num_heads": 1, "num_layers": 1, "weight_decay": 0.0, "clip_norm": math.inf, "decoding": "video"},
+        **{"audio_smoothing": 0.0, "visual_smoothing": 0.1},
     }
     assert {name: args[name] for name in kept} == kept
 
 
 @pytest.mark.parametrize(
-    ("method", "batch_size", "num_epochs", "segment_labels"),
-    [("uwav", 64, 80, "soft"), ("han", 16, 40, "none"), ("ma_base", 16, 12, "none"), ("valor", 64, 80, "hard")],
+    ("method", "batch_size", "num_epochs"), [("uwav", 64, 80), ("han", 16, 40), ("ma_base", 16, 12), ("valor", 64, 80)]
 )
-def test_methods_have_their_recipes(method: str, batch_size: int, num_epochs: int, segment_labels: str):
-    settings = parse_settings(train_han.Settings, "", ["--method", method], train_han.settings_of_method)
+def test_methods_have_their_recipes(method: str, batch_size: int, num_epochs: int):
+    _, settings = parse_recipe(train_han.Settings, "", ["--method", method], ())
     recipe, model = settings.recipe, settings.model
-    found = (recipe.batch_size, recipe.num_epochs, settings.losses.segment_labels)
-    assert found == (batch_size, num_epochs, segment_labels)
+    assert (recipe.batch_size, recipe.num_epochs) == (batch_size, num_epochs)
     assert (model.num_layers, model.num_heads, model.ffn_dim) == ((5, 16, 2048) if method == "uwav" else (1, 1, 512))
 
 
 def test_a_file_of_one_method_refuses_another(llp_dir: Path, tmp_path: Path):
     run = train(llp_dir, tmp_path, "han")
-    with pytest.raises(InputError, match="'han' as in"):
+    with pytest.raises(InputError, match="han as in"):
         train_han.main(["--config", str(run / "args.yaml"), "--method", "ma_base"])
 
 
@@ -316,6 +315,18 @@ def test_partners_share_no_label_and_are_drawn_by_the_seed():
     for n, partner in enumerate(draws[0].tolist()):
         unrelated = [m for m in range(40) if not (labels[n] & labels[m]).any()]
         assert partner in unrelated if unrelated else partner == -1
+
+
+def test_the_contrastive_loss_matches_encoded_audio_with_the_visual_inputs():
+    """Cosines over the temperature are 2 at the same second and 0 at the other one; these learn 0.8 and 0.2."""
+    seconds = torch.eye(2).unsqueeze(0)
+    features = AudioVisual(seconds, seconds.flip(1))
+    labels = torch.zeros(1, 2)
+    output = HANOutput(labels, AudioVisual(labels, labels), None, features, seconds)
+    settings = MABaseLosses(contrastive_weight=1, contrastive_temperature=0.5, contrastive_smoothing=0.2)
+    batch = Batch(torch.arange(1), features, None, None, labels, None, None)
+    losses = MAStep(settings, AudioVisual(labels, labels), lambda network, *inputs: output)(None, batch, Moment())
+    assert losses["contrastive"].item() == pytest.approx(math.log(math.exp(2) + 1) - 0.8 * 2)
 
 
 def test_error_rates_and_absent_labels_equal_a_loop():
@@ -523,7 +534,7 @@ def test_cleaned_labels_of_other_data_are_refused(llp_dir: Path, tmp_path: Path,
 
 def test_absent_and_damaged_cleaned_labels_are_refused(llp_dir: Path, tmp_path: Path):
     annotations = load_annotations("LLP", llp_dir, "train")
-    with pytest.raises(InputError, match=r"find_exchange\.py"):
+    with pytest.raises(InputError, match=r"find_exchange"):
         load_cleaned_labels(tmp_path, annotations)
     (tmp_path / FILE).write_bytes(b"not safetensors")
     with pytest.raises(InputError, match="a damaged file"):
@@ -533,5 +544,5 @@ def test_absent_and_damaged_cleaned_labels_are_refused(llp_dir: Path, tmp_path: 
 def test_retraining_without_an_exchange_says_what_to_run(llp_dir: Path, tmp_path: Path):
     run = train(llp_dir, tmp_path, "ma_base")
     shutil.rmtree(run / "LLP_Exchange", ignore_errors=True)
-    with pytest.raises(InputError, match=r"Run find_exchange\.py first"):
+    with pytest.raises(InputError, match=r"Run python -m baselines.ma.find_exchange first"):
         train(llp_dir, tmp_path, "ma")

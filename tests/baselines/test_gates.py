@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from baselines.cmpae.gates import CANDIDATES, search_gates
-from baselines.coleaf.unimodal_scores import unimodal_scores
 from utils.audio_visual import AudioVisual
 from utils.method.decoding import gated_events
 from utils.method.metrics import parsing_scores
+from utils.method.unimodal_scores import unimodal_scores
 
 N, T, C = 12, 10, 4
 

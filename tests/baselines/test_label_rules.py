@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from baselines.han.han_objective import smooth_labels
 from baselines.jomold.label_denoising import LIMITS, cleaned_targets, mean_of_batches, noise_ratios
 from baselines.lsld.label_refinement import refined_labels, softened_labels
 from utils.audio_visual import AudioVisual
-from utils.method.losses import smooth_labels
 
 
 def cross_entropy(p: float, y: float) -> float:

@@ -9,19 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput
+from baselines.cmpae.cmpae_objective import mutual_learning_loss
 from baselines.cmpae.evidence import presence_logit, uncertainty
+from baselines.coleaf.coleaf_objective import asymmetric_loss
+from baselines.jomold.jomold_objective import JoMoLDLosses, noise_contrastive_loss, segment_cosines
+from baselines.leap.leap_objective import semantic_similarity_loss
+from baselines.ma.ma_objective import contrastive_loss
 from models.han import HAN
 from tests.test_reference_cases import Case, assert_equal_to_rounding, every_case_of, opened
 from utils.audio_visual import AudioVisual
-from utils.method.agreement_losses import (
-    asymmetric_loss,
-    mutual_learning_loss,
-    noise_contrastive_loss,
-    segment_cosines,
-    semantic_similarity_loss,
-)
-from utils.method.losses import contrastive_loss
-from utils.method.objectives import HANLosses
 
 # Released names of HAN's first version, and ours; what is not named here is called the same.
 HAN_NAMES = {
@@ -97,14 +93,14 @@ def test_jomold_s_network_equals_the_released_code(path: Path):
         frames = case["visual2d"].float().unflatten(1, (clips.shape[1], -1)).mean(dim=2)
         for suffix, with_cross_attention in WITH_CROSS_ATTENTION.items():
             output = model(case["audio"], torch.cat([frames, clips], dim=-1), with_cross_attention)
-            cosines = segment_cosines(*output.features, HANLosses.contrastive_temperature)
+            cosines = segment_cosines(*output.features, JoMoLDLosses.contrastive_temperature)
             for name, actual in {
                 "video": output.video_probs,
                 "audio": output.modality_probs.audio,
                 "visual": output.modality_probs.visual,
                 "segments": torch.sigmoid(torch.stack(output.logits, dim=2)),
                 "cosines": cosines,
-                "nce": noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing),
+                "nce": noise_contrastive_loss(cosines, JoMoLDLosses.contrastive_smoothing),
             }.items():
                 key = f"{name}_{suffix}"
                 assert_equal_to_rounding(actual, case[key], key, torch.float32)
@@ -132,7 +128,7 @@ def test_cmpae_s_network_equals_the_released_code(path: Path):
                     output.modality_probs.audio,
                     output.modality_probs.visual,
                     torch.sigmoid(torch.stack(output.logits, dim=2)),
-                    segment_cosines(*output.features, HANLosses.contrastive_temperature),
+                    segment_cosines(*output.features, JoMoLDLosses.contrastive_temperature),
                     own_seconds,
                     output.video_uncertainty,
                     output.modality_uncertainty.audio,
@@ -197,7 +193,7 @@ def test_leap_s_semantic_similarity_loss_equals_the_released_code(path: Path):
 def test_ma_s_contrastive_loss_puts_nine_tenths_on_the_own_second():
     draw = torch.Generator().manual_seed(0)
     audio, visual = (torch.randn(3, 10, 6, generator=draw) for _ in range(2))
-    log_probs = segment_cosines(audio, visual, HANLosses.contrastive_temperature).log_softmax(dim=1)
+    log_probs = segment_cosines(audio, visual, JoMoLDLosses.contrastive_temperature).log_softmax(dim=1)
     own = torch.arange(10).repeat(3).unsqueeze(1)
     shares = torch.full((30, 10), 0.1 / 9).scatter(1, own, 0.9)
     expected = -(shares * log_probs).sum(dim=1).mean()
@@ -208,7 +204,7 @@ def test_jomold_s_contrastive_loss_is_not_the_smoothed_cross_entropy_of_ma():
     cosines = torch.randn(30, 10, generator=torch.Generator().manual_seed(0))
     own = torch.arange(10).repeat(3)
     smoothed = F.cross_entropy(cosines, own, label_smoothing=0.1 * 10 / 9)  # 0.9 and 0.1 / 9
-    log_of_the_sum = noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing)
+    log_of_the_sum = noise_contrastive_loss(cosines, JoMoLDLosses.contrastive_smoothing)
     shares = torch.full((30, 10), 0.1 / 9).scatter(1, own.unsqueeze(1), 0.9)
     torch.testing.assert_close(log_of_the_sum, -(shares * cosines.softmax(dim=1)).sum(dim=1).log().mean())
     assert log_of_the_sum < smoothed - 0.01

@@ -25,7 +25,7 @@ def test_a_run_on_fewer_classes_takes_the_first_ratios(tmp_path: Path):
 
 
 def test_ratios_that_cannot_be_used_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match=r"find_noise_ratios\.py"):
+    with pytest.raises(InputError, match=r"find_noise_ratios"):
         load_noise_ratios(tmp_path, "LLP", RATIOS.classes)
     save_noise_ratios(RATIOS, tmp_path)
     for dataset, classes in (("AVE", RATIOS.classes), ("LLP", ("Car", "Speech"))):

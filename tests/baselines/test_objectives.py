@@ -1,35 +1,41 @@
 """What JoMoLD, CMPAE, LSLD, LEAP and CoLeaF minimise, beside sums written out by hand."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from baselines.cmpae.cmpae_network import CMPAEOutput
+from baselines.cmpae.cmpae_objective import CMPAEStep, mutual_learning_loss
 from baselines.coleaf.coleaf_network import ReferenceOutput
 from baselines.coleaf.coleaf_objective import (
     WEIGHTS,
-    Guidance,
+    CoLeaFLosses,
+    asymmetric_loss,
+    class_correlation_loss,
+    guidance_losses,
     guided_probs,
     reference_loss,
     reference_losses,
     unimodal_shares,
 )
-from baselines.jomold.label_denoising import cleaned_targets, labels_over_time
-from dataloaders.batches import Batch, SegmentPseudoLabels
-from utils.audio_visual import AudioVisual
-from utils.method.agreement_losses import (
-    asymmetric_loss,
-    class_correlation_loss,
-    mutual_learning_loss,
+from baselines.jomold.jomold_objective import (
+    JoMoLDLosses,
+    JoMoLDStep,
+    JoMoLDTargets,
     noise_contrastive_loss,
     segment_cosines,
-    semantic_similarity_loss,
 )
-from utils.method.objectives import HANLosses, HANObjective, Losses, Moment
-from utils.methods import METHODS
+from baselines.jomold.label_denoising import cleaned_targets
+from baselines.leap.leap_objective import LEAPStep, semantic_similarity_loss
+from baselines.lsld.lsld_objective import LSLDStep
+from dataloaders.batches import Batch, SegmentPseudoLabels
+from train_han import Settings
+from utils.audio_visual import AudioVisual
+from utils.method.losses import Losses, Moment, Run
+from utils.recipes import parse_recipe
 
 B, T, C, D = 6, 4, 3, 5
 
@@ -60,32 +66,33 @@ def video_labels() -> Tensor:
 
 def batch(segments: AudioVisual[Tensor] | None = None, logits: AudioVisual[Tensor] | None = None) -> Batch:
     pseudo = SegmentPseudoLabels(logits=logits, labels=segments)
-    return Batch(torch.arange(B), None, None, None, video_labels(), None, pseudo)
+    return Batch(torch.arange(B), (), None, None, video_labels(), None, pseudo)
 
 
 def smoothed() -> AudioVisual[Tensor]:
     return AudioVisual(video_labels(), 0.9 * video_labels() + 0.05)
 
 
-def objective(method: str, **ready: AudioVisual[Tensor]) -> HANObjective:
-    """The losses that a method's defaults make."""
-    names = {field.name for field in fields(HANLosses)}
-    settings = {name: value for name, value in METHODS[method].settings.items() if name in names}
-    return HANObjective(HANLosses(**settings), **ready)
+def losses_of(method: str) -> object:
+    """The settings of the losses in a method's recipe."""
+    return parse_recipe(Settings, "", ["--method", method], ())[1].losses
 
 
-def never() -> CMPAEOutput:
-    pytest.fail("the network ran a second time")
+def saying(said: CMPAEOutput) -> Run:
+    return lambda network, *inputs: said
 
 
-def compute_losses(own: HANObjective, said: CMPAEOutput, given: Batch, epoch: int = 1, step: int = 0) -> Losses:
-    moment = Moment(epoch, step)
-    return own(said, given, None, moment, own.targets(given, moment, never))
+def not_cleaned() -> JoMoLDTargets:
+    return JoMoLDTargets(smoothed(), None, 1, lambda *inputs: pytest.fail("the network ran a second time"))
+
+
+def step_losses(step: object, given: Batch, number: int = 0) -> Losses:
+    return step(None, given, Moment(1, number))
 
 
 def contrast(said: CMPAEOutput) -> Tensor:
-    cosines = segment_cosines(*said.features, HANLosses.contrastive_temperature)
-    return noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing)
+    cosines = segment_cosines(*said.features, JoMoLDLosses.contrastive_temperature)
+    return noise_contrastive_loss(cosines, JoMoLDLosses.contrastive_smoothing)
 
 
 def bce(probs: Tensor, targets: Tensor) -> Tensor:
@@ -95,7 +102,6 @@ def bce(probs: Tensor, targets: Tensor) -> Tensor:
 @pytest.mark.parametrize("method", ["jomold", "jomold_base"])
 def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
     said = output()
-    own = objective(method, guided_targets=smoothed())
     audio_weight = 2 if method == "jomold" else 1
     expected = (
         audio_weight * bce(said.modality_probs.audio, video_labels())
@@ -103,7 +109,7 @@ def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
         + bce(said.video_probs, video_labels())
         + contrast(said)
     )
-    losses = compute_losses(own, said, batch())
+    losses = step_losses(JoMoLDStep(losses_of(method), not_cleaned(), saying(said)), batch())
     torch.testing.assert_close(losses["total"], expected)
     assert losses.keys() == {"video", "audio_guided", "visual_guided", "contrastive", "total"}
 
@@ -118,34 +124,33 @@ def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(
         + contrast(said)
         + mutual_learning_loss(said, video_labels(), teach_video=step == 1)
     )
-    losses = compute_losses(objective("cmpae", guided_targets=smoothed()), said, batch(), step=step)
+    losses = step_losses(CMPAEStep(losses_of("cmpae"), not_cleaned(), saying(said)), batch(), step)
     torch.testing.assert_close(losses["total"], expected)
 
 
 def test_targets_are_cleaned_from_the_second_epoch_on_and_by_default_not_before():
     said = output()
     ratios = AudioVisual(torch.full((C,), 0.6), torch.full((C,), 0.9))
-    own = objective("jomold", guided_targets=smoothed(), noise_ratios=ratios)
     calls = []
 
-    def parse_alone() -> CMPAEOutput:
-        calls.append(torch.is_grad_enabled())
+    def parse_alone(network: None, *inputs: bool) -> CMPAEOutput:
+        calls.append((inputs, torch.is_grad_enabled()))
         return said
 
-    first = own.targets(batch(), Moment(1, 0), parse_alone)
+    own = JoMoLDTargets(smoothed(), ratios, losses_of("jomold").clean_from_epoch, parse_alone)
+    first = own(None, batch(), Moment(1, 0))
     assert calls == [] and all(first.map(torch.equal, smoothed()))
-    second = own.targets(batch(), Moment(2, 0), parse_alone)
-    assert calls == [False]
+    second = own(None, batch(), Moment(2, 0))
+    assert calls == [((False,), False)]  # without cross-attention, without gradients
     expected = cleaned_targets(said.modality_probs, smoothed(), ratios, video_labels())
     assert all(second.map(torch.equal, expected)) and not torch.equal(second.visual, first.visual)
-    sound = replace(own, settings=replace(own.settings, clean_from_epoch=1))
-    assert torch.equal(sound.targets(batch(), Moment(1, 0), parse_alone).visual, second.visual)
+    assert torch.equal(replace(own, first_epoch=1)(None, batch(), Moment(1, 0)).visual, second.visual)
 
 
 def test_lsld_s_total_is_the_sum_of_its_paper():
     said = output()
     segments = AudioVisual((drawn(B, T, C, seed=3) < 0.4).float(), drawn(B, T, C, seed=4))
-    losses = compute_losses(objective("lsld"), said, batch(logits=segments.map(torch.logit)))
+    losses = step_losses(LSLDStep(losses_of("lsld"), saying(said)), batch(logits=segments.map(torch.logit)))
     expected = bce(said.video_probs, video_labels())
     for weight, logits, target in zip((3, 1), said.logits, segments, strict=True):
         expected = expected + weight * bce(torch.sigmoid(logits), target)
@@ -159,15 +164,8 @@ def test_leap_s_total_is_the_sum_of_its_paper():
     expected = semantic_similarity_loss(segments.map(Tensor.float), said.features)
     for logits, probs, target in zip(said.logits, said.modality_probs, segments.map(Tensor.float), strict=True):
         expected = expected + bce(torch.sigmoid(logits), target) + bce(probs, target.amax(dim=1))
-    torch.testing.assert_close(compute_losses(objective("leap"), said, batch(segments))["total"], expected)
-
-
-def test_leap_s_label_of_a_modality_is_what_any_segment_has_as_in_a_plain_loop():
-    segments = (drawn(B, T, C, seed=5) < 0.3).float()
-    labels = labels_over_time(segments)
-    for b in range(B):
-        for c in range(C):
-            assert bool(labels[b, c]) == any(bool(segments[b, t, c]) for t in range(T))
+    losses = step_losses(LEAPStep(losses_of("leap"), saying(said)), batch(segments))
+    torch.testing.assert_close(losses["total"], expected)
 
 
 def test_the_class_correlation_loss_is_that_of_a_plain_loop():
@@ -183,9 +181,9 @@ def test_the_class_correlation_loss_is_that_of_a_plain_loop():
 def test_videos_weigh_in_the_contrastive_loss_and_the_mean_is_over_all_rows():
     cosines = drawn(B * T, T, seed=1) * 5
     weights = drawn(B, seed=2)
-    of_videos = [noise_contrastive_loss(rows, HANLosses.contrastive_smoothing) for rows in cosines.split(T)]
+    of_videos = [noise_contrastive_loss(rows, JoMoLDLosses.contrastive_smoothing) for rows in cosines.split(T)]
     expected = sum(weight * loss for weight, loss in zip(weights, of_videos, strict=True)) / B
-    torch.testing.assert_close(noise_contrastive_loss(cosines, HANLosses.contrastive_smoothing, weights), expected)
+    torch.testing.assert_close(noise_contrastive_loss(cosines, JoMoLDLosses.contrastive_smoothing, weights), expected)
 
 
 def test_a_reference_guides_only_labels_that_it_is_sure_of():
@@ -244,7 +242,7 @@ def test_guidance_changes_the_anchor_and_not_the_references():
     said.features = said.features.map(lambda f: f.requires_grad_())
     references = AudioVisual(reference(40), reference(50))
     labels = video_labels()
-    losses = Guidance().losses(said, references, AudioVisual(labels, labels))
+    losses = guidance_losses(said, references, AudioVisual(labels, labels), CoLeaFLosses())
     losses["total"].backward()
     assert all(x.grad.abs().sum() > 0 for x in (*said.modality_probs, *said.features))
     expected = 1e-4 * (losses["audio_correlation"] + losses["visual_correlation"])

@@ -13,12 +13,12 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 from dataloaders.ave import AVE_CLASSES
 from lavish import clip_tasks as evaluation
 from lavish import prepare_clips, test_classifier, train_classifier
-from lavish.clip_settings import make_clip_network, settings_of_clips
+from lavish.clip_settings import clip_recipe, make_clip_network
 from simulation import generated_clips
 from simulation.generated_clips import draw, play, write_video
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
-from utils.command_settings import parse_settings
 from utils.errors import InputError
+from utils.settings import parse_settings
 from utils.training import loop
 from utils.training.checkpoints import load_checkpoint
 
@@ -35,7 +35,7 @@ def train(folder: Path, output_dir: Path, *flags: str) -> Path:
 
 def tiny_settings(folder: Path, *flags: str) -> train_classifier.Settings:
     argv = tiny_flags(folder, *flags)
-    return parse_settings(train_classifier.Settings, "", argv, settings_of_clips)
+    return parse_settings(clip_recipe(train_classifier.Settings(), argv), "", argv)
 
 
 def last_state(run: Path) -> dict:

@@ -13,18 +13,18 @@ from lavish.clip_batches import ClipBatches
 from lavish.clip_settings import (
     CLIP_DATASETS,
     clip_batches,
+    clip_recipe,
     learned_from,
     make_clip_network,
     open_clips,
-    settings_of_clips,
 )
 from lavish.clip_splits import ClipData, ClipSplit
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import PackedClips
 from lavish.train_classifier import Settings
 from tests.tiny_clips import write_tiny_ucf
-from utils.command_settings import with_settings
 from utils.errors import InputError
+from utils.settings import with_settings
 
 CPU = torch.device("cpu")
 TINY = {
@@ -39,8 +39,7 @@ TINY = {
 
 def settings_with(dataset: str = "UCF101", model: str = "lavish", **changes: object) -> Settings:
     """The defaults of a data set and a model, but for those named."""
-    chosen = with_settings(Settings(), dataset=dataset, model=model)
-    return with_settings(chosen, **{**settings_of_clips(chosen), **changes})
+    return with_settings(clip_recipe(Settings(), ["--dataset", dataset, "--model", model]), **changes)
 
 
 @pytest.mark.parametrize(

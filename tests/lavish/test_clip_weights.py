@@ -21,8 +21,8 @@ from lavish.i3d_soundnet import SoundNet
 from lavish.image_transformers import make_backbone
 from lavish.lavish_network import from_released_state
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
-from utils.command_settings import with_settings
 from utils.errors import InputError
+from utils.settings import with_settings
 
 SIZES = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 

@@ -251,18 +251,18 @@ def test_the_newest_run_that_can_be_opened_is_found(tmp_path: Path):
     names = ["HAN_uwav_LLP_1", "HAN_several/run_2", "HAN_cmpae_LLP_3", "HAN_several", "HAN_unfinished_5"]
     for number, name in enumerate(names):
         if name != "HAN_several":
-            han_run(tmp_path / name, **({"network": "cmpae"} if "cmpae" in name else {}))
+            han_run(tmp_path / name, method="cmpae" if "cmpae" in name else "uwav")
         if "unfinished" not in name:
             (tmp_path / name / "summary.json").write_text("{}")
             os.utime(tmp_path / name / "summary.json", (number, number))
     assert newest_han(tmp_path) == tmp_path / "HAN_several/run_2"
-    with pytest.raises(InputError, match="a run of the network cmpae"):
+    with pytest.raises(InputError, match="a run of cmpae"):
         open_run(tmp_path / "HAN_cmpae_LLP_3")
 
 
 def test_without_a_run_that_can_be_opened_the_others_are_counted(tmp_path: Path):
     with pytest.raises(InputError, match="no finished run"):
         newest_han(tmp_path)
-    (han_run(tmp_path / "HAN_leap_LLP", network="leap") / "summary.json").write_text("{}")
+    (han_run(tmp_path / "HAN_leap_LLP", method="leap") / "summary.json").write_text("{}")
     with pytest.raises(InputError, match=r"1 of other networks.*--model"):
         newest_han(tmp_path)

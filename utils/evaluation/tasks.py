@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from baselines.coleaf.unimodal_scores import unimodal_scores
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, Dataset, PublishedTable
 from utils.audio_visual import AudioVisual
@@ -39,6 +38,7 @@ from utils.method.metrics import (
     type_at_av,
 )
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
+from utils.method.unimodal_scores import unimodal_scores
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
 from utils.reporting.tables import (

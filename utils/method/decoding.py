@@ -1,41 +1,30 @@
 """From probabilities to predicted events."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
-from utils.settings import setting
+from utils.settings import settings_group
 
 
-@dataclass(frozen=True)
+@settings_group
 class DecodingSettings:
     """How probabilities become events."""
 
-    decoding: str = setting(
-        "video",
-        "LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)",
-        choices=("video", "modality"),
-    )
-    segment_threshold: float = setting(0.5, "LLP: probability that a segment needs", least=0, most=1)
-    gate_threshold: float = setting(0.5, "LLP: probability that the video, or its modality, needs", least=0, most=1)
-    class_gates: bool = setting(
-        False, "LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4 (CMPAE)"
-    )
-    gates_epoch: int = setting(
-        0, "epoch whose checkpoint the gates are searched with: CMPAE's code has 8; 0: the evaluated one", least=0
-    )
-    cross_share: float = setting(
-        1.0, "share of the probabilities with cross-attention, the rest is without (CMPAE: 0.7)", least=0, most=1
-    )
-    event_from: str = setting(
-        "video",
-        "AVE: a video's event has the highest video probability, or the highest mean over segments",
-        choices=("video", "segments"),
-    )
-    active_in: str = setting("both", "AVE: modalities that must show the event", choices=("both", "either"))
+    decoding: Literal["video", "modality"] = "video"
+    """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
+    segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """LLP: probability that a segment needs"""
+    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """LLP: probability that the video, or its modality, needs"""
+    event_from: Literal["video", "segments"] = "video"
+    """AVE: a video's event has the highest video probability, or the highest mean over segments"""
+    active_in: Literal["both", "either"] = "both"
+    """AVE: modalities that must show the event"""
 
 
 def decode_segments(

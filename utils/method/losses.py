@@ -1,7 +1,10 @@
 """Losses of both stages as pure functions of tensors. B videos, T segments, C classes.
 
-Where paper and released code differ, the docstring says so. Constants are settings of `utils.method.objectives`.
+Where paper and released code differ, the docstring says so. Constants are settings of `utils.method.uwav_objective`.
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +12,26 @@ from torch import Tensor
 
 from utils.audio_visual import AudioVisual
 
+Run = Callable[..., Any]  # (network, *its inputs) -> its output, computed in a run's precision, as float32
+Losses = dict[str, Tensor]  # scalars by name; "total" is minimised
 
-def audio_visual_loss(logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor, occurring_weight: float) -> Tensor:
-    """Stage 1: binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) against audio-visual segment labels (section 3.2).
+
+class Moment(NamedTuple):
+    """Where training is."""
+
+    epoch: int = 1  # from 1
+    step: int = 0  # of the epoch, from 0
+
+
+def audio_visual_loss(
+    logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor | None, occurring_weight: float
+) -> Tensor:
+    """Stage 1: binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) against audio-visual segment labels (Eq. 9).
 
     Args:
         logits: (B, T, C).
         labels: (B, T, C) in {0, 1}.
-        mask: (B, T) bool, False where a segment is padding.
+        mask: (B, T) bool, False where a segment is padding; None: nowhere.
         occurring_weight: weight of every segment of a class that occurs anywhere in the video (the paper does not
             mention it; 1 switches it off).
 
@@ -24,7 +39,7 @@ def audio_visual_loss(logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor,
         scalar: the weighted sum over valid segments and classes, divided by (number of valid segments · C).
     """
     p_av = torch.sigmoid(logits.audio) * torch.sigmoid(logits.visual)
-    valid = mask.unsqueeze(-1).to(p_av.dtype)  # (B, T, 1)
+    valid = torch.ones_like(p_av[..., :1]) if mask is None else mask.unsqueeze(-1).to(p_av.dtype)  # (B, T, 1)
     labels = labels.to(p_av.dtype)
     occurs = (labels * valid).amax(dim=1, keepdim=True)  # (B, 1, C)
     weights = valid * (1 + (occurring_weight - 1) * occurs)
@@ -35,29 +50,6 @@ def audio_visual_loss(logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor,
 def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
     """Binary cross-entropy of pooled probabilities against labels, (B, C) of a video or a modality (HAN, 2020)."""
     return _cross_entropy_of_probabilities(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
-
-
-def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
-    """Binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 (HAN, 2020)."""
-    return (1 - smoothing) * labels + smoothing / 2
-
-
-def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float) -> Tensor:
-    """Match each segment's audio with the visual feature of the same second among all of the video (MA).
-
-    Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
-    second and s / (T - 1) for each other one (Wu and Yang, CVPR 2021; released code).
-
-    Args:
-        audio, visual: (B, T, D).
-        label_smoothing: s.
-    """
-    cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
-    num_segments = audio.shape[1]
-    # PyTorch shares its label smoothing among all T seconds, the right one included.
-    spread = label_smoothing * num_segments / max(num_segments - 1, 1)
-    same_second = torch.arange(audio.shape[1], device=audio.device).repeat(audio.shape[0])  # (B·T,)
-    return F.cross_entropy(cosines.flatten(0, 1) / temperature, same_second, label_smoothing=spread)
 
 
 def _cross_entropy_of_probabilities(
@@ -116,7 +108,7 @@ def class_balance_weights(
 
 
 def segment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Segment-level binary cross-entropy of one modality against soft or hard labels (section 3.4).
+    """Segment-level binary cross-entropy of one modality against soft or hard labels (Eq. 11, 13, 17).
 
     Args:
         logits, targets: (B, T, C).
@@ -126,13 +118,13 @@ def segment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None)
 
 
 def mixup_features(features: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Mixed features lam·x + (1 - lam)·x_perm of all B·T segments (section 3.5): (B, T, D), (B·T,) -> (B·T, D)."""
+    """Mixed features lam·x + (1 - lam)·x_perm of all B·T segments (Eq. 14, 15): (B, T, D), (B·T,) -> (B·T, D)."""
     flat = features.flatten(0, 1)
     return lam * flat + (1 - lam) * flat[permutation]
 
 
 def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm) (section 3.5).
+    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm) (Eq. 16).
 
     Args:
         mixed_logits: (B·T, C), the classifier's output on `mixup_features`.

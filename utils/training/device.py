@@ -4,29 +4,32 @@ import dataclasses
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.settings import setting
+from utils.settings import settings_group
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
-@dataclass(frozen=True)
+@settings_group
 class DeviceSettings:
     """Where and how precisely to compute."""
 
-    device: str = setting("auto", "cpu, cuda, cuda:N or mps; auto: the fastest there is")
-    deterministic: bool = setting(
-        False, "the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway"
-    )
-    precision: str = setting("float32", "precision of the networks", choices=PRECISIONS)
+    device: str = "auto"
+    """cpu, cuda, cuda:N or mps; auto: the fastest there is"""
+    deterministic: bool = False
+    """the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway"""
+    precision: Literal[tuple(PRECISIONS)] = "float32"
+    """precision of the networks"""
     # Ten-second videos are evaluated fastest in batches of 256 or more.
-    eval_batch_size: int = setting(256, "videos of a batch in evaluation", least=1)
+    eval_batch_size: PositiveInt = 256
+    """videos of a batch in evaluation"""
 
     def select(self) -> tuple[torch.device, "Precision"]:
         """The device of a run and how it computes. Raises InputError when the device is not there."""
@@ -34,13 +37,12 @@ class DeviceSettings:
         return device, Precision(self.precision, device)
 
 
-@dataclass(frozen=True)
+@settings_group
 class CompileSettings:
     """Whether training compiles its network."""
 
-    compile: bool = setting(
-        False, "compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler"
-    )
+    compile: bool = False
+    """compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler"""
 
 
 def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from utils.errors import InputError
-from utils.method.objectives import Losses, Moment
-from utils.settings import setting
+from utils.method.losses import Losses, Moment
+from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
 from utils.training.events import EventLog
@@ -27,41 +28,57 @@ LAST_STATE = Path("checkpoints/last.pt")
 RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
 
 
-@dataclass(frozen=True)
+@settings_group
 class Recipe:
     """How to train; the defaults are the released recipe of stage 3 on LLP."""
 
-    num_epochs: int = setting(80, "number of epochs", least=1)
-    batch_size: int = setting(64, "videos of a batch", least=1)
-    optimizer: str = setting("adamw", "optimiser", choices=("adamw", "adam"))
-    lr: float = setting(1e-4, "highest learning rate", above=0)
-    schedule: str = setting("cosine", "cosine has a warm-up, step has none", choices=("cosine", "step"))
-    lr_min: float = setting(5e-6, "learning rate at the end of the cosine", least=0)
-    warmup_epochs: int = setting(10, "epoch in which the cosine schedule reaches lr", least=0)
-    lr_decay: float = setting(0.1, "factor of each step of the step schedule", above=0, most=1)
-    lr_decay_every: int = setting(10, "epochs between steps of the step schedule", least=1)
-    betas: tuple[float, float] = setting((0.9, 0.999), "beta1 and beta2 of the optimiser", least=0, below=1)
-    eps: float = setting(1e-8, "epsilon of the optimiser", above=0)
-    weight_decay: float = setting(1e-4, "weight decay of the optimiser", least=0)
-    clip_norm: float = setting(1.0, "largest gradient norm; inf: no clipping", above=0, infinite=True)
-    seed: int = setting(20000, "seed of first weights, dropout, mixup and order of videos", least=0, below=2**43)
-
-    accumulate: int = 1  # parts of a batch that are computed one after the other; divides the batch size
-    patience: int | None = None  # epochs without a better score after which training stops; None: never
+    num_epochs: PositiveInt = 80
+    """number of epochs"""
+    batch_size: PositiveInt = 64
+    """videos of a batch"""
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    """optimiser"""
+    lr: PositiveFloat = 1e-4
+    """highest learning rate"""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """cosine has a warm-up, step has none"""
+    lr_min: NonNegativeFloat = 5e-6
+    """learning rate at the end of the cosine"""
+    warmup_epochs: NonNegativeInt = 10
+    """epoch in which the cosine schedule reaches lr"""
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """factor of each step of the step schedule"""
+    lr_decay_every: PositiveInt = 10
+    """epochs between steps of the step schedule"""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """beta1 and beta2 of the optimiser"""
+    eps: PositiveFloat = 1e-8
+    """epsilon of the optimiser"""
+    weight_decay: NonNegativeFloat = 1e-4
+    """weight decay of the optimiser"""
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
+    """largest gradient norm; inf: no clipping"""
+    seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000
+    """seed of first weights, dropout, mixup and order of videos"""
 
     def learning_rate(self, epoch: int) -> float:
-        """Of an epoch, counted from 1."""
+        """Return the learning rate of an epoch (counted from 1)."""
         if self.schedule == "step":
             return step_learning_rate(epoch, self.lr, self.lr_decay, self.lr_decay_every)
         return cosine_learning_rate(epoch, self.num_epochs, self.warmup_epochs, self.lr, self.lr_min)
 
 
-@dataclass(frozen=True)
+@settings_group
 class Saving:
     """What a run keeps of itself."""
 
-    checkpoint_every: int = setting(20, "epochs between checkpoints that are kept", least=1)
-    save_every: int = setting(1, "epochs between states that --resume goes on from", least=1)
+    checkpoint_every: PositiveInt = 20
+    """epochs between checkpoints that are kept"""
+    save_every: PositiveInt = 1
+    """epochs between states that --resume goes on from"""
+
+
+SAVING = Saving()
 
 
 class TrainingData(Protocol[Batch]):
@@ -88,14 +105,16 @@ class Progress:
 def fit(
     network: nn.Module,
     train: TrainingData[Batch],
-    batch_losses: Callable[[Batch, Moment], Iterator[Losses]],
+    step: Callable[..., Losses],
     validate: Callable[[], dict[str, float]],
     recipe: Recipe,
     best_metric: str,
     run_dir: Path,
     log: logging.Logger,
-    saving: Saving = Saving(),
+    saving: Saving = SAVING,
     resume: bool = False,
+    several_steps: bool = False,
+    patience: int | None = None,
     lr_factors: Mapping[str, float] | None = None,
 ) -> Progress:
     """Train, validate after every epoch, keep the best weights.
@@ -103,12 +122,14 @@ def fit(
     Args:
         network: on its device.
         train: batches to learn from.
-        batch_losses: losses of the network on one batch by name; "total" is minimised before the next ones of the
-            same batch are asked for, where there are any.
+        step: (network, batch, moment) -> losses of one batch by name; "total" is minimised.
         validate: scores of the network by name; it is in evaluation mode then.
         best_metric: the score whose highest value makes `checkpoint_best.pt`.
         run_dir: takes checkpoints, the state to resume from and TensorBoard events.
         resume: go on from `checkpoints/last.pt` where there is one.
+        several_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one and returns the
+            norm of the gradient (CoLeaF takes two on a batch, LAVISH one for several parts of it).
+        patience: epochs without a better score after which training stops; None: never (LAVISH).
         lr_factors: learning rates of the parameters whose names begin so, relative to that of all others.
 
     Raises:
@@ -130,9 +151,15 @@ def fit(
     events = EventLog(run_dir, first_step=progress.epoch + 1)
     steps = math.ceil(train.num_videos / recipe.batch_size)
 
+    def take_step() -> Tensor:
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
     for epoch in range(progress.epoch + 1, recipe.num_epochs + 1):
-        if recipe.patience and progress.epoch - progress.best_epoch >= recipe.patience:
-            log.info(f"no better {best_metric} for {recipe.patience} epochs")
+        if patience and progress.epoch - progress.best_epoch >= patience:
+            log.info(f"no better {best_metric} for {patience} epochs")
             break
         started = time.perf_counter()
         lr = recipe.learning_rate(epoch)
@@ -140,24 +167,18 @@ def fit(
             group["lr"] = lr * group["lr_factor"]
         network.train()
         sums: dict[str, Tensor] = {}  # stay on the device until the epoch ends: no step waits for the host
-        bar = tqdm(total=steps, desc=f"epoch {epoch}/{recipe.num_epochs}", unit="step", leave=False, disable=None)
-        parts = train.shuffled(recipe.batch_size // recipe.accumulate, recipe.seed, epoch)
-        step = 0
-        optimizer.zero_grad(set_to_none=True)
-        for part, (share, completes) in zip(parts, _shares(train.num_videos, recipe), strict=True):
-            for losses in batch_losses(part, Moment(epoch, step)):
-                weighted = losses if share == 1 else {name: share * value for name, value in losses.items()}
-                weighted["total"].backward()
-                if completes:
-                    norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-                    weighted = {**weighted, "gradient_norm": norm}
-                    optimizer.step()
-                    optimizer.zero_grad(set_to_none=True)
-                for name, value in weighted.items():
-                    sums[name] = sums[name] + value.detach() if name in sums else value.detach()
-            step += completes
-            bar.update(int(completes))
-        bar.close()
+        batches = train.shuffled(recipe.batch_size, recipe.seed, epoch)
+        desc = f"epoch {epoch}/{recipe.num_epochs}"
+        for number, batch in enumerate(tqdm(batches, desc, steps, leave=False, unit="step", disable=None)):
+            moment = Moment(epoch, number)
+            if several_steps:
+                losses = step(network, batch, moment, take_step)
+            else:
+                losses = step(network, batch, moment)
+                losses["total"].backward()
+                losses["gradient_norm"] = take_step()
+            for name, value in losses.items():
+                sums[name] = sums[name] + value.detach() if name in sums else value.detach()
         means = {name: value.item() / steps for name, value in sums.items()}
         train_seconds = time.perf_counter() - started
         _check_finite(means, epoch, run_dir, train)
@@ -188,15 +209,6 @@ def _parameter_groups(network: nn.Module, lr_factors: Mapping[str, float]) -> li
             factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
             groups.setdefault(factor, []).append(parameter)
     return [{"params": parameters, "lr_factor": factor} for factor, parameters in groups.items()]
-
-
-def _shares(num_videos: int, recipe: Recipe) -> Iterator[tuple[float, bool]]:
-    """For every part of an epoch's batches: its share of its batch's videos, and whether it completes the batch."""
-    largest = recipe.batch_size // recipe.accumulate
-    for first in range(0, num_videos, recipe.batch_size):
-        size = min(recipe.batch_size, num_videos - first)
-        for start in range(0, size, largest):
-            yield min(largest, size - start) / size, start + largest >= size
 
 
 def _scalars(progress: Progress, means: dict[str, float], scores: dict[str, float]) -> dict[str, float]:

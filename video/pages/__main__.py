@@ -16,9 +16,9 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
-from utils.command_settings import ARGS_FILE, read_args
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
+from utils.settings import ARGS_FILE, read_args
 from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines
 
 

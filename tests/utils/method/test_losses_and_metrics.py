@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
+from baselines.han.han_objective import smooth_labels
 from utils.audio_visual import AudioVisual
 from utils.method.losses import (
     audio_visual_loss,
     class_balance_weights,
     mixup_loss,
     segment_loss,
-    smooth_labels,
     soft_pseudo_labels,
     video_loss,
 )

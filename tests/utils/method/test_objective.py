@@ -1,6 +1,6 @@
 """The objective that stage 3 trains with, against the released code: every term, and their total.
 
-The cases are those of `tests/test_reference_cases.py`; there the losses are called one by one, here `HANObjective` puts
+The cases are those of `tests/test_reference_cases.py`; there the losses are called one by one, here `UWAVStep` puts
 them together from a batch, so that a threshold, a frequency or a label of the wrong modality is found.
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dataloaders.batches import Batch, SegmentPseudoLabels
-from models import HANOutput, TemporalTransformerOutput
+from models import HANOutput
 from tests.test_reference_cases import (
     Case,
     assert_equal_to_rounding,
@@ -23,8 +23,9 @@ from tests.test_reference_cases import (
     visual_input,
 )
 from utils.audio_visual import MODALITIES, AudioVisual
-from utils.method import objectives
-from utils.method.objectives import HANLosses, HANObjective
+from utils.method import uwav_objective
+from utils.method.losses import Losses, Moment, audio_visual_loss
+from utils.method.uwav_objective import UWAVLosses, UWAVStep
 
 # What the objective is told, and the name of its segment and mixup losses in the case.
 VARIANTS = {
@@ -50,13 +51,17 @@ def make_batch(case: Case) -> Batch:
     )
 
 
-def make_objective(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> HANObjective:
-    """The objective with the case's thresholds and frequencies, and its lambda and permutation for both modalities."""
-    draw = case["mixup_lambda"], case["mixup_perm"]
-    monkeypatch.setattr(HANObjective, "_draw_mixup", lambda self, features: draw)
+def run(network: nn.Module, *inputs: Tensor) -> HANOutput:
+    return network(*inputs)
+
+
+def make_step(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> UWAVStep:
+    """The step with the case's thresholds and frequencies, and its lambda and permutation for both modalities."""
+    monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: case["mixup_lambda"])
+    monkeypatch.setattr(torch, "randperm", lambda number, device: case["mixup_perm"])
     thresholds = AudioVisual(case["thresholds_audio"], case["thresholds_visual"])
     frequencies = AudioVisual(case["class_freq_audio"], case["class_freq_visual"])
-    return HANObjective(HANLosses(**settings), thresholds, frequencies)
+    return UWAVStep(UWAVLosses(**settings), thresholds, frequencies, run)
 
 
 @every_case_of("han")
@@ -64,8 +69,7 @@ def make_objective(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: obje
 def test_every_term_of_the_objective_equals_the_released_code(path: Path, variant: str, monkeypatch):
     case = Case(path)
     model, batch, precision = build_han(case), make_batch(case), case["in_audio"].dtype
-    objective = make_objective(case, monkeypatch, **VARIANTS[variant])
-    losses = objective(model(*batch.features), batch, model.fc_prob)
+    losses = make_step(case, monkeypatch, **VARIANTS[variant])(model, batch, Moment())
     assert_equal_to_rounding(losses["video"], case["loss/video"], "video", precision)
     labels = VARIANTS[variant]["mixup_labels"]
     for m in MODALITIES:
@@ -77,7 +81,7 @@ def test_every_term_of_the_objective_equals_the_released_code(path: Path, varian
 def test_the_total_of_the_objective_and_its_gradient_equal_the_released_code(path: Path, monkeypatch):
     case = Case(path)
     model, batch, precision = build_han(case), make_batch(case), case["in_audio"].dtype
-    losses = make_objective(case, monkeypatch)(model(*batch.features), batch, model.fc_prob)
+    losses = make_step(case, monkeypatch)(model, batch, Moment())
     assert_equal_to_rounding(losses["total"], case["loss/total"], "total", precision)
     losses["total"].backward()
     assert_equal_to_rounding(gradient_norm(model), case["grad_norm"], "gradient norm", precision)
@@ -86,9 +90,9 @@ def test_the_total_of_the_objective_and_its_gradient_equal_the_released_code(pat
 @every_case_of("han")
 def test_the_terms_are_weighted_as_the_settings_say(path: Path, monkeypatch):
     case = Case(path)
-    model, batch = build_han(case), make_batch(case)
-    objective = make_objective(case, monkeypatch, segment_weight=0.3, mixup_weight=2.0)
-    losses = objective(model(*batch.features), batch, model.fc_prob)
+    losses = make_step(case, monkeypatch, segment_weight=0.3, mixup_weight=2.0)(
+        build_han(case), make_batch(case), Moment()
+    )
     segment = losses["audio_segment"] + losses["visual_segment"]
     expected = losses["video"] + 0.3 * segment + 2.0 * (losses["audio_mixup"] + losses["visual_mixup"])
     torch.testing.assert_close(losses["total"], expected)
@@ -98,12 +102,26 @@ def test_the_terms_are_weighted_as_the_settings_say(path: Path, monkeypatch):
 def test_exchanged_thresholds_are_noticed(path: Path, monkeypatch):
     case = Case(path)
     model, batch = build_han(case), make_batch(case)
-    objective = make_objective(case, monkeypatch)
-    swapped = replace(objective, thresholds=AudioVisual(*reversed(objective.thresholds)))
-    output = model(*batch.features)
-    right, wrong = (o(output, batch, model.fc_prob) for o in (objective, swapped))
+    step = make_step(case, monkeypatch)
+    swapped = replace(step, thresholds=AudioVisual(*reversed(step.thresholds)))
+    right, wrong = (s(model, batch, Moment()) for s in (step, swapped))
     for m in MODALITIES:
         assert abs(right[f"{m}_segment"] - wrong[f"{m}_segment"]) > 1e-3
+
+
+PLAIN_CLASSIFIER = nn.ModuleDict({"fc_prob": nn.Identity()})
+
+
+def losses_of(
+    settings: UWAVLosses,
+    output: HANOutput,
+    batch: Batch,
+    thresholds: AudioVisual[Tensor] | None = None,
+    frequencies: AudioVisual[Tensor] | None = None,
+) -> Losses:
+    """The losses of a network that always says the same, whose features are their own logits."""
+    step = UWAVStep(settings, thresholds, frequencies, lambda network, *inputs: output)
+    return step(PLAIN_CLASSIFIER, batch, Moment())
 
 
 def test_mixup_draws_anew_for_each_modality_and_step(monkeypatch):
@@ -113,22 +131,25 @@ def test_mixup_draws_anew_for_each_modality_and_step(monkeypatch):
         draws.append((lam.item(), tuple(permutation.tolist())))
         return logits.sum()
 
-    monkeypatch.setattr(objectives, "mixup_loss", record)
+    monkeypatch.setattr(uwav_objective, "mixup_loss", record)
     segments = AudioVisual(*torch.zeros(2, 4, 10, 1))
     labels = segments.audio[:, 0]
     batch = Batch(torch.arange(4), segments, None, None, labels, None, SegmentPseudoLabels(None, segments))
     output = HANOutput(labels, None, segments, segments, segments.visual)
-    objective = HANObjective(HANLosses(segment_labels="hard", mixup_labels="hard", reweight=False))
     for _ in range(20):
-        objective(output, batch, torch.nn.Identity())
+        losses_of(UWAVLosses(segment_labels="hard", mixup_labels="hard", reweight=False), output, batch)
     assert [len(set(drawn)) for drawn in zip(*draws, strict=True)] == [40, 40]
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.7])
-def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segments(alpha: float):
+def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segments(alpha: float, monkeypatch):
     torch.manual_seed(0)
-    objective, features, num_draws = HANObjective(HANLosses(mixup_alpha=alpha)), torch.zeros(2, 3, 1), 2000
-    lambdas, partners = map(torch.stack, zip(*(objective._draw_mixup(features) for _ in range(num_draws)), strict=True))
+    draws: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(uwav_objective, "mixup_loss", lambda logits, targets, lam, order: draws.append((lam, order)))
+    step, features, num_draws = UWAVStep(UWAVLosses(mixup_alpha=alpha), None, None, run), torch.zeros(2, 3, 1), 2000
+    for _ in range(num_draws):
+        step.mixup(PLAIN_CLASSIFIER, features, features)
+    lambdas, partners = map(torch.stack, zip(*draws, strict=True))
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(lambdas.mean().item() - 0.5) < 4 * (variance / num_draws) ** 0.5
     assert lambdas.var().item() == pytest.approx(variance, rel=0.1)
@@ -149,25 +170,14 @@ def test_segment_losses_are_weighed_by_each_modality_s_frequencies_and_the_chose
     normalization: str, audio: float, visual: float
 ):
     """Every probability is 1/2. Audio: (2 - 1.5)·0.3 where y = 1, 1.5 where y = 0; visual: (2 - 0.5)·0.3 and 0.5."""
-    settings = HANLosses("hard", positive_weight=0.3, weight_normalization=normalization, mixup=False)
+    weighting = {"positive_weight": 0.3, "weight_normalization": normalization}
+    settings = UWAVLosses(segment_labels="hard", mixup=False, **weighting)
     frequencies = AudioVisual(torch.tensor([1.0, 0.5]), torch.tensor([0.25, 0.25]))
     batch = batch_of_one_segment()
     output = HANOutput(batch.video_labels, None, batch.features, batch.features, None)
-    losses = HANObjective(settings, class_frequencies=frequencies)(output, batch, torch.nn.Identity())
+    losses = losses_of(settings, output, batch, frequencies=frequencies)
     assert losses["audio_segment"].item() == pytest.approx(audio * math.log(2))
     assert losses["visual_segment"].item() == pytest.approx(visual * math.log(2))
-
-
-def test_the_contrastive_loss_matches_encoded_audio_with_the_visual_inputs():
-    """Cosines over the temperature are 2 at the same second and 0 at the other one; these learn 0.8 and 0.2."""
-    seconds = torch.eye(2).unsqueeze(0)
-    features = AudioVisual(seconds, seconds.flip(1))
-    labels = torch.zeros(1, 2)
-    output = HANOutput(labels, None, None, features, seconds)
-    settings = HANLosses("none", contrastive_weight=1, contrastive_temperature=0.5, contrastive_smoothing=0.2)
-    batch = Batch(torch.arange(1), features, None, None, labels, None, None)
-    losses = HANObjective(settings)(output, batch, torch.nn.Identity())
-    assert losses["contrastive"].item() == pytest.approx(math.log(math.exp(2) + 1) - 0.8 * 2)
 
 
 @pytest.mark.parametrize(("kind", "audio", "visual"), [("soft", 0.75, 0.25), ("ceiling", 1, 1)])
@@ -177,8 +187,8 @@ def test_mixed_features_learn_soft_labels_or_these_rounded_up(kind: str, audio: 
     batch = batch_of_one_segment(logits)
     features = AudioVisual(*torch.full((2, 1, 1, 2), 2.0))
     output = HANOutput(batch.video_labels, None, features, features, None)
-    objective = HANObjective(HANLosses(mixup_labels=kind, reweight=False), AudioVisual(*torch.zeros(2, 2)))
-    losses = objective(output, batch, torch.nn.Identity())
+    settings = UWAVLosses(mixup_labels=kind, reweight=False)
+    losses = losses_of(settings, output, batch, AudioVisual(*torch.zeros(2, 2)))
     for loss, target in ((losses["audio_mixup"], audio), (losses["visual_mixup"], visual)):
         assert loss.item() == pytest.approx(math.log(1 + math.exp(2)) - target)  # the mean of two classes
 
@@ -193,9 +203,6 @@ def test_stage_1_weighs_segments_of_classes_that_occur_and_leaves_out_padding(
     labels = torch.tensor([[[True, False], [False, False]]])
     zeros = AudioVisual(*torch.zeros(2, 1, 2, 2))
     mask = None if mask is None else torch.tensor(mask)
-    batch = Batch(torch.arange(1), zeros, mask, None, None, AudioVisual(labels, labels), None)
-    losses = objectives.temporal_transformer_losses(
-        TemporalTransformerOutput(zeros), batch, objectives.TemporalTransformerLosses(occurring_weight=weight)
-    )
+    loss = audio_visual_loss(zeros, labels, mask, weight)
     expected = -(positive * math.log(0.25) + negative * math.log(0.75)) / (2 * segments)
-    assert losses["total"].item() == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)

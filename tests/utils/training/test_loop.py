@@ -1,7 +1,7 @@
 """The training loop on a network of one layer, beside PyTorch's optimiser called by hand."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from utils.method.objectives import Losses, Moment
+from utils.method.losses import Losses, Moment
 from utils.training.loop import Recipe, Saving, fit
 from utils.training.schedule import cosine_learning_rate
 
@@ -29,8 +29,7 @@ class Numbers:
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
         self.asked.append((seed, epoch))
-        for start in range(0, 7, 4):  # parts lie within a batch
-            yield from self.inputs[start : start + 4].split(batch_size)
+        yield from self.inputs.split(batch_size)
 
     def check_features(self) -> None:
         pass
@@ -41,30 +40,45 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
 
 
-def run(model: nn.Module, run_dir: Path, recipe: Recipe, scores: list[float], **arguments: object):
-    """Train; returns the progress, every moment of a step, and the data."""
+def run(model: nn.Module, run_dir: Path, recipe: Recipe, scores: list[float], parts: int = 1, **arguments: object):
+    """Train; returns the progress, every moment of a step, and the data.
+
+    Args:
+        parts: of a batch, one after the other; more than one take the optimiser's step themselves.
+    """
     moments: list[Moment] = []
     data, remaining = Numbers(), iter(scores)
 
-    def losses(batch: Tensor, moment: Moment) -> Iterator[Losses]:
-        assert model.training and torch.is_grad_enabled()
+    def losses(network: nn.Module, batch: Tensor, moment: Moment) -> Losses:
+        assert network is model and model.training and torch.is_grad_enabled()
         moments.append(moment)
-        yield {"total": model(batch).square().mean()}
+        return {"total": model(batch).square().mean()}
+
+    def losses_of_parts(network: nn.Module, batch: Tensor, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
+        moments.append(moment)
+        total = 0.0
+        for part in batch.chunk(parts):
+            loss = len(part) / len(batch) * network(part).square().mean()
+            loss.backward()
+            total = total + loss.detach()
+        return {"total": total, "gradient_norm": take_step()}
 
     def validate() -> dict[str, float]:
         assert not model.training and torch.is_inference_mode_enabled()
         return {"score": next(remaining)}
 
     log = logging.getLogger("test")
-    return fit(model, data, losses, validate, recipe, "score", run_dir, log, **arguments), moments, data
+    step = losses if parts == 1 else losses_of_parts
+    arguments["several_steps"] = parts > 1
+    return fit(model, data, step, validate, recipe, "score", run_dir, log, **arguments), moments, data
 
 
-@pytest.mark.parametrize("accumulate", [1, 2, 4])
+@pytest.mark.parametrize("parts", [1, 2, 4])
 @pytest.mark.parametrize("name", ["adamw", "adam"])
-def test_steps_are_pytorch_s_on_whole_batches_however_many_parts_these_have(tmp_path: Path, accumulate: int, name: str):
+def test_steps_are_pytorch_s_on_whole_batches_however_many_parts_these_have(tmp_path: Path, parts: int, name: str):
     ours, theirs = network(), network()
-    recipe = replace(RECIPE, optimizer=name, accumulate=accumulate, betas=(0.6, 0.9), eps=1e-3)
-    progress, moments, data = run(ours, tmp_path, recipe, [0, 0, 0], lr_factors={"1.": 0.5})
+    recipe = replace(RECIPE, optimizer=name, betas=(0.6, 0.9), eps=1e-3)
+    progress, moments, data = run(ours, tmp_path, recipe, [0, 0, 0], parts, lr_factors={"1.": 0.5})
     groups = [{"params": theirs[0].parameters()}, {"params": theirs[1].parameters()}]
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
     optimizer = kind(groups, lr=0.1, betas=(0.6, 0.9), eps=1e-3, weight_decay=0.1)
@@ -84,8 +98,7 @@ def test_steps_are_pytorch_s_on_whole_batches_however_many_parts_these_have(tmp_
         assert history["learning_rate"] == pytest.approx(lr)
     for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
-    parts = {1: [0, 1], 2: [0, 0, 1, 1], 4: [0, 0, 0, 0, 1, 1, 1]}[accumulate]
-    assert moments == [Moment(epoch, step) for epoch in (1, 2, 3) for step in parts]
+    assert moments == [Moment(epoch, step) for epoch in (1, 2, 3) for step in (0, 1)]
     assert data.asked == [(20000, 1), (20000, 2), (20000, 3)]
 
 
@@ -104,8 +117,8 @@ def test_the_first_of_equal_scores_is_the_best_and_its_weights_are_kept(tmp_path
 
 
 def test_training_stops_after_as_many_epochs_without_a_better_score_as_its_patience(tmp_path: Path):
-    recipe = replace(RECIPE, num_epochs=9, patience=2)
-    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.5, 2.0, 9.0])
+    recipe = replace(RECIPE, num_epochs=9)
+    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.5, 2.0, 9.0], patience=2)
     assert (progress.epoch, progress.best_epoch) == (4, 2)
 
 
@@ -117,8 +130,8 @@ def test_checkpoints_are_kept_every_so_many_epochs_and_the_last_state_at_the_end
 
 
 def test_the_state_to_resume_from_is_that_of_the_last_multiple_of_save_every(tmp_path: Path):
-    recipe = replace(RECIPE, num_epochs=9, patience=3)
-    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.0, 1.0, 1.0], saving=Saving(save_every=3))
+    recipe, saving = replace(RECIPE, num_epochs=9), Saving(save_every=3)
+    progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.0, 1.0, 1.0], saving=saving, patience=3)
     assert progress.epoch == 5
     assert torch.load(tmp_path / "checkpoints/last.pt", weights_only=True)["progress"]["epoch"] == 3
 

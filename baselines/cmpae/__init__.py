@@ -1,0 +1,19 @@
+"""CMPAE (Gao, Chen and Xu, CVPR 2023): evidence for presence and absence, JoMoLD's cleaning, class-wise gates."""
+
+from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig
+from baselines.cmpae.cmpae_objective import CMPAELosses, make_step
+from utils.recipes import Method
+
+METHODS = {
+    "cmpae": Method(
+        "CMPAE",
+        losses=CMPAELosses,
+        make_step=make_step,
+        network=CMPAE,
+        config=CMPAEConfig,
+        decoding=CMPAEDecoding,
+        predict=predict,
+        find_gates=find_gates,
+    )
+}

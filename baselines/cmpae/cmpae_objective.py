@@ -1,0 +1,80 @@
+"""CMPAE's objective: JoMoLD's, and mutual learning of the video branch and the modalities (Gao et al., CVPR 2023)."""
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+
+from baselines.cmpae.cmpae_network import CMPAEOutput
+from baselines.han.han_objective import with_term
+from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDTargets, jomold_losses, make_targets
+from dataloaders.batches import Batch, SplitBatches
+from utils.audio_visual import AudioVisual
+from utils.method.losses import Losses, Moment, Run
+from utils.settings import settings_group
+
+
+@settings_group
+class CMPAELosses(JoMoLDLosses):
+    """The losses of CMPAE; CoLeaF's anchor has the same."""
+
+    mutual_weight: NonNegativeFloat = 1.0
+    """weight of the mutual learning with the video branch"""
+
+
+def mutual_learning_loss(
+    output: CMPAEOutput, video_labels: Tensor, teach_video: bool, least_video_uncertainty: float = 0.9
+) -> Tensor:
+    """CMPAE's agreement of the video branch and the modalities, weighted by how certain each is.
+
+    Of a labelled class the modalities say m = max(p_a, p_v), with that modality's uncertainty u; of another class the
+    mean of both. With g the video's probability and U its uncertainty, the loss is the mean over (B, C) of
+    U(1 - u)(g - sg(m))² where the video is taught, and of (1 - U)(1 - u)(sg(g) - m)² where the modalities are. sg stops
+    the gradient; the weights keep theirs (released code).
+
+    Args:
+        output: its video's uncertainty is raised to `least_video_uncertainty`.
+        video_labels: (B, C) in {0, 1}.
+        teach_video: True in odd batches (counted from 0), False in even ones.
+    """
+    probs, doubts = output.modality_probs, output.modality_uncertainty  # (B, C) each
+    audio_leads = probs.audio > probs.visual
+
+    def of_modalities(pair: AudioVisual[Tensor]) -> Tensor:
+        leading = torch.where(audio_leads, pair.audio, pair.visual)
+        return torch.where(video_labels.bool(), leading, (pair.audio + pair.visual) / 2)
+
+    said, uncertainty = of_modalities(probs), of_modalities(doubts)
+    video_uncertainty = output.video_uncertainty.clamp(min=least_video_uncertainty).unsqueeze(1)  # (B, 1)
+    if teach_video:
+        return (video_uncertainty * (1 - uncertainty) * (output.video_probs - said.detach()).square()).mean()
+    return ((1 - video_uncertainty) * (1 - uncertainty) * (output.video_probs.detach() - said).square()).mean()
+
+
+def cmpae_losses(
+    output: CMPAEOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment, settings: CMPAELosses
+) -> Losses:
+    """Return JoMoLD's losses against the targets (B, C), and mutual learning: odd batches teach the video branch."""
+    losses = jomold_losses(output, batch, targets, settings)
+    mutual = mutual_learning_loss(output, batch.video_labels, teach_video=moment.step % 2 == 1)
+    return with_term(losses, "mutual", settings.mutual_weight, mutual)
+
+
+@dataclass(frozen=True)
+class CMPAEStep:
+    """One training step of CMPAE."""
+
+    settings: CMPAELosses
+    targets: JoMoLDTargets
+    run: Run
+
+    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        """Return the losses by name; "total" is minimised."""
+        output = self.run(network, *batch.features)
+        return cmpae_losses(output, batch, self.targets(network, batch, moment), moment, self.settings)
+
+
+def make_step(settings: CMPAELosses, train: SplitBatches, run: Run) -> CMPAEStep:
+    """Return the training step on a split."""
+    return CMPAEStep(settings, make_targets(settings, train, run), run)

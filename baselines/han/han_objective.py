@@ -1,0 +1,79 @@
+"""HAN's objective: the fused probability and each modality's own learn the video labels (Tian et al., ECCV 2020)."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor, nn
+
+from dataloaders.batches import Batch, SplitBatches
+from models import HANOutput
+from utils.audio_visual import AudioVisual
+from utils.method.label_folders import LabelFolder
+from utils.method.losses import Losses, Moment, Run, video_loss
+from utils.settings import settings_group
+
+Smoothing = Annotated[float, Field(ge=0, le=1)]
+
+
+@settings_group
+class HANLosses(LabelFolder):
+    """The losses of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
+
+    video_weight: NonNegativeFloat = 1.0
+    """weight of the fused probability's loss"""
+    audio_guided_weight: NonNegativeFloat = 1.0
+    """weight of the audio's own loss"""
+    visual_guided_weight: NonNegativeFloat = 1.0
+    """weight of the visual stream's own loss"""
+    audio_smoothing: Smoothing = 0.0
+    """smoothing s of the audio's labels: (1 - s)·y + s/2"""
+    visual_smoothing: Smoothing = 0.1
+    """smoothing s of the visual labels"""
+
+
+def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
+    """Return binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 (HAN, 2020)."""
+    return (1 - smoothing) * labels + smoothing / 2
+
+
+def smoothed_targets(labels: AudioVisual[Tensor], settings: HANLosses, device: torch.device) -> AudioVisual[Tensor]:
+    """Return what each modality shall learn of all training videos: (N, C) bool -> (N, C) on the device."""
+    audio, visual = (of_modality.to(device, torch.get_default_dtype()) for of_modality in labels)
+    return AudioVisual(smooth_labels(audio, settings.audio_smoothing), smooth_labels(visual, settings.visual_smoothing))
+
+
+def guided_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: HANLosses) -> Losses:
+    """Return the losses of the fused probability, and of each modality's own against targets (B, C)."""
+    video = video_loss(output.video_probs, batch.video_labels)
+    audio = video_loss(output.modality_probs.audio, targets.audio)
+    visual = video_loss(output.modality_probs.visual, targets.visual)
+    total = settings.video_weight * video
+    total = total + settings.audio_guided_weight * audio + settings.visual_guided_weight * visual
+    return {"video": video, "audio_guided": audio, "visual_guided": visual, "total": total}
+
+
+def with_term(losses: Losses, name: str, weight: float, term: Tensor) -> Losses:
+    """Return the losses with one more term, weighted in the total."""
+    return {**losses, name: term, "total": losses["total"] + weight * term}
+
+
+@dataclass(frozen=True)
+class HANStep:
+    """One training step of HAN."""
+
+    settings: HANLosses
+    targets: AudioVisual[Tensor]  # (N, C), of all training videos
+    run: Run
+
+    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        """Return the losses by name; "total" is minimised."""
+        output = self.run(network, *batch.features)
+        return guided_losses(output, batch, self.targets.map(lambda of_all: of_all[batch.videos]), self.settings)
+
+
+def make_step(settings: HANLosses, train: SplitBatches, run: Run) -> HANStep:
+    """Return the training step on a split."""
+    labels = train.annotations.video_labels
+    return HANStep(settings, smoothed_targets(AudioVisual(labels, labels), settings, train.device), run)

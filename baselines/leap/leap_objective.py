@@ -1,0 +1,91 @@
+"""LEAP's objective: segment and modality losses on VALOR's labels, and audio-visual similarity (Zhou et al., 2024)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+from torch import Tensor, nn
+
+from dataloaders.batches import Batch, SplitBatches
+from utils.audio_visual import AudioVisual
+from utils.method.label_folders import PseudoLabels
+from utils.method.losses import Losses, Moment, Run, segment_loss, video_loss
+from utils.settings import settings_group
+
+
+@settings_group
+class LEAPLosses(PseudoLabels):
+    """What LEAP learns from, and its losses."""
+
+    teacher: ClassVar = "Framewise_"
+    command: ClassVar = "pseudo_label_generation.py --teacher framewise"
+    glove: Path | None = None
+    """word vectors of the class names, in GloVe's text format (default: glove.txt in data_dir)"""
+    video_weight: NonNegativeFloat = 0.0
+    """weight of the video loss (the released one has no gradient)"""
+    segment_weight: NonNegativeFloat = 1.0
+    """weight of the segment losses"""
+    audio_guided_weight: NonNegativeFloat = 1.0
+    """weight of the audio's own loss, on the events that any of its segments has"""
+    visual_guided_weight: NonNegativeFloat = 1.0
+    """weight of the visual stream's own loss"""
+    similarity_weight: NonNegativeFloat = 1.0
+    """weight of the audio-visual semantic similarity"""
+
+
+def semantic_similarity_loss(labels: AudioVisual[Tensor], features: AudioVisual[Tensor]) -> Tensor:
+    """LEAP's audio-visual semantic similarity loss (AVSS): features are as similar as the events they hold.
+
+    The overlap x of audio segment s and visual segment t is the number of events of both, divided by the largest number
+    of events of any segment of the video in either modality; a video without events has x = 0. (The paper speaks of an
+    intersection over union; the released code divides by that count.) Target: x / (1 + x) + 0.01 for relu(cosine); mean
+    squared error.
+
+    Args:
+        labels: of the segments, (B, T, C) in {0, 1}.
+        features: (B, T, D), after the encoder.
+    """
+    shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
+    most = torch.maximum(*labels.map(lambda of_modality: of_modality.sum(dim=-1).amax(dim=1)))  # (B,)
+    overlap = shared / most.clamp(min=1).view(-1, 1, 1)
+    audio, visual = features.map(lambda x: F.normalize(x, dim=-1))
+    cosines = audio @ visual.transpose(1, 2)  # (B, T, T)
+    return F.mse_loss(F.relu(cosines), overlap / (1 + overlap) + 0.01)
+
+
+@dataclass(frozen=True)
+class LEAPStep:
+    """One training step of LEAP."""
+
+    settings: LEAPLosses
+    run: Run
+
+    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        """Return the losses by name; "total" is minimised. A modality's label is that of any of its segments."""
+        settings, output = self.settings, self.run(network, *batch.features)
+        audio, visual = (labels.to(batch.video_labels.dtype) for labels in batch.pseudo.labels)  # (B, T, C) each
+        losses = {
+            "video": video_loss(output.video_probs, batch.video_labels),
+            "audio_segment": segment_loss(output.logits.audio, audio),
+            "visual_segment": segment_loss(output.logits.visual, visual),
+            "audio_guided": video_loss(output.modality_probs.audio, audio.amax(dim=1)),
+            "visual_guided": video_loss(output.modality_probs.visual, visual.amax(dim=1)),
+            "similarity": semantic_similarity_loss(AudioVisual(audio, visual), output.features),
+        }
+        weights = {
+            "video": settings.video_weight,
+            "audio_segment": settings.segment_weight,
+            "visual_segment": settings.segment_weight,
+            "audio_guided": settings.audio_guided_weight,
+            "visual_guided": settings.visual_guided_weight,
+            "similarity": settings.similarity_weight,
+        }
+        return {**losses, "total": sum(weights[name] * loss for name, loss in losses.items())}
+
+
+def make_step(settings: LEAPLosses, train: SplitBatches, run: Run) -> LEAPStep:
+    """Return the training step."""
+    return LEAPStep(settings, run)

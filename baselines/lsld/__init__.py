@@ -1,0 +1,6 @@
+"""LSLD (Fan et al., NeurIPS 2023): segment labels from texts that name some of a video's labels."""
+
+from baselines.lsld.lsld_objective import LSLDLosses, make_step
+from utils.recipes import Method
+
+METHODS = {"lsld": Method("LSLD", losses=LSLDLosses, make_step=make_step)}

@@ -1,0 +1,51 @@
+"""LSLD's objective: the video loss and segment losses on labels from language (Fan et al., NeurIPS 2023)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import NonNegativeFloat
+from torch import nn
+
+from dataloaders.batches import Batch, SplitBatches
+from utils.method.label_folders import PseudoLabels
+from utils.method.losses import Losses, Moment, Run, segment_loss, video_loss
+from utils.settings import settings_group
+
+
+@settings_group
+class LSLDLosses(PseudoLabels):
+    """The labels and losses of LSLD."""
+
+    teacher: ClassVar = "Language_"
+    command: ClassVar = "python -m baselines.lsld.refine_labels"
+    video_weight: NonNegativeFloat = 1.0
+    """weight of the video loss"""
+    audio_segment_weight: NonNegativeFloat = 3.0
+    """weight of the audio's segment loss"""
+    segment_weight: NonNegativeFloat = 1.0
+    """weight of both segment losses"""
+
+
+@dataclass(frozen=True)
+class LSLDStep:
+    """One training step of LSLD."""
+
+    settings: LSLDLosses
+    run: Run
+
+    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        """Return the losses by name; "total" is minimised. The labels are stored as log-odds, in place of logits."""
+        settings, output, labels = self.settings, self.run(network, *batch.features), batch.pseudo.logits
+        video = video_loss(output.video_probs, batch.video_labels)
+        audio = segment_loss(output.logits.audio, torch.sigmoid(labels.audio))
+        visual = segment_loss(output.logits.visual, torch.sigmoid(labels.visual))
+        total = settings.video_weight * video
+        total = total + settings.segment_weight * settings.audio_segment_weight * audio
+        total = total + settings.segment_weight * visual
+        return {"video": video, "audio_segment": audio, "visual_segment": visual, "total": total}
+
+
+def make_step(settings: LSLDLosses, train: SplitBatches, run: Run) -> LSLDStep:
+    """Return the training step."""
+    return LSLDStep(settings, run)

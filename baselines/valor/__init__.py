@@ -1,0 +1,20 @@
+"""VALOR (Lai, Chen and Wang, NeurIPS 2023): HAN on hard labels from CLIP and CLAP, each segment by itself.
+
+Stage 2 with `--teacher framewise` writes the labels; the training step is UWAV's, with hard labels alone.
+"""
+
+from typing import ClassVar
+
+from utils.method.uwav_objective import UWAVLosses
+from utils.recipes import Method
+from utils.settings import settings_group
+
+
+@settings_group
+class VALORLosses(UWAVLosses):
+    """UWAV's losses on VALOR's labels."""
+
+    teacher: ClassVar = "Framewise_"
+
+
+METHODS = {"valor": Method("VALOR", losses=VALORLosses)}

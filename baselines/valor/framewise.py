@@ -1,0 +1,91 @@
+"""VALOR's teacher: CLIP and CLAP themselves, each segment by itself (Lai, Chen and Wang, NeurIPS 2023)."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveFloat
+from torch import Tensor
+
+from dataloaders.batches import Batch, DataSettings, SplitBatches, features_with_text
+from dataloaders.datasets import DATASETS
+from dataloaders.features import text_features_path
+from dataloaders.prompts import PROMPTS_FILE
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.evaluation.inference import segment_logits
+from utils.evaluation.teachers import Teacher
+from utils.settings import settings_group
+
+
+@settings_group
+class FramewiseSettings:
+    """The framewise teacher (VALOR)."""
+
+    audio_logit_scale: PositiveFloat = 26.87
+    """scale of cosines between CLAP features"""
+    visual_logit_scale: PositiveFloat = 100.0
+    """scale of cosines between CLIP features"""
+    prompts: Literal["auto", "valor", "event_names"] = "auto"
+    """texts that stand for the classes; auto: VALOR's sentences where their features are there"""
+    prompts_file: Path = PROMPTS_FILE
+    """VALOR's sentences"""
+
+
+@torch.inference_mode()
+def framewise_logits(
+    split: SplitBatches, texts: AudioVisual[Tensor], scales: AudioVisual[float], batch_size: int
+) -> AudioVisual[Tensor]:
+    """Score every segment of a split by itself, without a network (VALOR): scale · cosine(segment, text), (N, T, C).
+
+    Args:
+        texts: text features of the classes, (C, D).
+        scales: of the cosines.
+    """
+    directions = texts.map(lambda x: F.normalize(x, dim=-1))
+
+    def score(batch: Batch) -> AudioVisual[Tensor]:
+        return batch.features.map(lambda x, text, scale: scale * (F.normalize(x, dim=-1) @ text.T), directions, scales)
+
+    return segment_logits(score, split, texts.audio.shape[0], batch_size)
+
+
+def framewise_teacher(
+    settings: FramewiseSettings, val: SplitBatches, texts: AudioVisual[Tensor], batch_size: int
+) -> Teacher:
+    """CLIP and CLAP themselves, which see one segment at a time (VALOR)."""
+    for flag, width, text in zip(("--audio_features", "--visual_features"), val.widths, texts, strict=True):
+        if width != text.shape[1]:
+            raise InputError(
+                flag,
+                f"{width} wide beside text features {text.shape[1]} wide",
+                "segments and text in one space",
+                "Use clap for audio and clip for visual features, and text features of the same encoder.",
+            )
+    scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
+    return lambda split: framewise_logits(split, texts, scales, batch_size)
+
+
+def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
+    """Whether both modalities have features of VALOR's sentences; just one is more likely a mistake than a choice."""
+    folder = data.folder(dataset)
+    paths = features_with_text(data).map(lambda name: text_features_path(folder, name, "valor"))
+    if paths.audio.exists() != paths.visual.exists():
+        there, absent = sorted(paths, key=Path.exists, reverse=True)
+        raise InputError(absent, f"no file, but {there}", "text features of VALOR's prompts for both", "Add the file.")
+    return paths.audio.exists()
+
+
+def valor_thresholds(dataset: str) -> AudioVisual[Tensor]:
+    """VALOR's own thresholds, (C,) float64. Raises InputError for a data set that has none."""
+    thresholds = DATASETS[dataset].fixed_thresholds
+    if thresholds is None:
+        known = ", ".join(name for name, row in DATASETS.items() if row.fixed_thresholds)
+        raise InputError(
+            "--thresholds",
+            f"fixed, for {dataset}",
+            f"a data set that VALOR has thresholds for ({known})",
+            "Search them: --thresholds search.",
+        )
+    return thresholds.map(lambda values: torch.tensor(values, dtype=torch.float64))

@@ -1,0 +1,126 @@
+"""UWAV's objective: video loss, uncertainty-weighted segment loss and feature mixup (paper sections 4.2 to 4.4)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+
+from dataloaders.batches import Batch, SplitBatches
+from utils.audio_visual import AudioVisual
+from utils.method.label_folders import PseudoLabels
+from utils.method.losses import (
+    Losses,
+    Moment,
+    Run,
+    class_balance_weights,
+    mixup_features,
+    mixup_loss,
+    segment_loss,
+    soft_pseudo_labels,
+    video_loss,
+)
+from utils.settings import settings_group
+
+
+@settings_group
+class UWAVLosses(PseudoLabels):
+    """The pseudo-labels and losses of UWAV; the defaults are the released recipe on LLP."""
+
+    teacher: ClassVar = "TemporalTransformer_"  # run folders with labels
+    segment_labels: Literal["soft", "hard", "none"] = "soft"
+    """none: video labels only"""
+    temperature: PositiveFloat = 2.0
+    """temperature of soft labels: 2 (released) or 1 (paper)"""
+    reweight: bool = True
+    """class-balance weights"""
+    positive_weight: NonNegativeFloat = 0.5
+    """W of the class-balance weights"""
+    weight_normalization: Literal["sum", "mean"] = "sum"
+    """class frequencies summed (released) or averaged (paper) over classes"""
+    mixup: bool = True
+    """feature mixup"""
+    mixup_alpha: PositiveFloat = 1.7
+    """alpha of the beta distribution that draws lambda"""
+    mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"
+    """ceiling: soft labels rounded up (the paper on AVE)"""
+    video_weight: NonNegativeFloat = 1.0
+    """weight of the video loss"""
+    segment_weight: NonNegativeFloat = 1.0
+    """weight of the segment losses"""
+    mixup_weight: NonNegativeFloat = 1.0
+    """weight of the mixup losses"""
+
+    @property
+    def wants_labels(self) -> bool:
+        """Whether pseudo-labels are learned at all."""
+        return self.segment_labels != "none"
+
+
+@dataclass(frozen=True)
+class UWAVStep:
+    """One training step of UWAV."""
+
+    settings: UWAVLosses
+    thresholds: AudioVisual[Tensor] | None  # (C,), for soft labels
+    class_frequencies: AudioVisual[Tensor] | None  # (C,) f_c, for re-weighting
+    run: Run
+
+    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        """Return L = L_video + L_w-soft + L_mix (Eq. 20), and its terms by name."""
+        settings, output = self.settings, self.run(network, *batch.features)
+        losses = {"video": video_loss(output.video_probs, batch.video_labels)}
+        total = settings.video_weight * losses["video"]
+        if settings.segment_labels != "none":
+            targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch.video_labels)
+            losses["audio_segment"] = segment_loss(output.logits.audio, targets.audio, weights.audio)
+            losses["visual_segment"] = segment_loss(output.logits.visual, targets.visual, weights.visual)
+            total = total + settings.segment_weight * losses["audio_segment"]
+            total = total + settings.segment_weight * losses["visual_segment"]
+            if settings.mixup:
+                targets = self.targets(settings.mixup_labels, batch)
+                losses["audio_mixup"] = self.mixup(network, output.features.audio, targets.audio)
+                losses["visual_mixup"] = self.mixup(network, output.features.visual, targets.visual)
+                total = total + settings.mixup_weight * losses["audio_mixup"]
+                total = total + settings.mixup_weight * losses["visual_mixup"]
+        return {**losses, "total": total}
+
+    def targets(self, kind: str, batch: Batch) -> AudioVisual[Tensor]:
+        """Return "soft", "hard" or "ceiling" pseudo-labels of each modality, (B, T, C) in [0, 1] (Eq. 10, 12)."""
+        if kind == "hard":
+            return batch.pseudo.labels.map(lambda labels: labels.to(batch.video_labels.dtype))
+        logits, temperature = batch.pseudo.logits, self.settings.temperature
+        audio = soft_pseudo_labels(logits.audio, self.thresholds.audio, batch.video_labels, temperature)
+        visual = soft_pseudo_labels(logits.visual, self.thresholds.visual, batch.video_labels, temperature)
+        return AudioVisual(audio.ceil(), visual.ceil()) if kind == "ceiling" else AudioVisual(audio, visual)
+
+    def class_weights(self, video_labels: Tensor) -> AudioVisual[Tensor | None]:
+        """Return the class-balance weights of each modality, (B, 1, C), or None (Eq. 18, 19)."""
+        if not self.settings.reweight:
+            return AudioVisual(None, None)
+        constants = self.settings.positive_weight, self.settings.weight_normalization
+        audio = class_balance_weights(video_labels, self.class_frequencies.audio, *constants)
+        return AudioVisual(audio, class_balance_weights(video_labels, self.class_frequencies.visual, *constants))
+
+    def mixup(self, network: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the mixup loss of one modality, with a lambda and an order of its own (Eq. 14 to 16).
+
+        Args:
+            features: (B, T, D) after the encoder.
+            targets: (B, T, C).
+        """
+        alpha = self.settings.mixup_alpha
+        lam = torch.distributions.Beta(alpha, alpha).sample()
+        permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
+        lam = lam.to(features.device, non_blocking=True)
+        return mixup_loss(network.fc_prob(mixup_features(features, lam, permutation)), targets, lam, permutation)
+
+
+def make_step(settings: UWAVLosses, train: SplitBatches, run: Run) -> UWAVStep:
+    """Return the training step on a split, with what its pseudo-labels give."""
+    pseudo, device = train.pseudo, train.device
+    if pseudo is None:
+        return UWAVStep(settings, None, None, run)
+    thresholds = pseudo.thresholds.map(lambda x: x.to(device, torch.float32))
+    return UWAVStep(settings, thresholds, pseudo.class_frequencies.map(lambda x: x.to(device, torch.float32)), run)
