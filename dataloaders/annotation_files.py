@@ -1,79 +1,90 @@
-"""What the annotation loaders share: reading text and tables with errors that name the file and the line."""
+"""What the annotation readers share: class names, and files of text and tables whose errors name the line."""
 
 import csv
+import io
 import logging
-import re
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from utils.errors import InputError
 
+CLASSES_FILE = Path(__file__).resolve().parent.parent / "data" / "classes.yaml"
 YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # file names are made of ids, so nothing else may stand in one
-_GET_FILES = "data/README.md says where to get the annotation files."
+ID_FORMAT = "11 letters, digits, - or _"
+GET_FILES = "data/README.md says where to get the annotation files."
 
 
-def split_file(annotations_dir: Path, files: dict[str, str], split: str) -> Path:
-    """The file of a split. Raises InputError for a split that the data set lacks."""
-    if split not in files:
-        raise InputError(annotations_dir, f"no split {split!r}", f"one of {', '.join(files)}", "Choose one of these.")
-    return Path(annotations_dir) / files[split]
+def class_names(dataset: str) -> tuple[str, ...]:
+    """Return a data set's classes in the order of their indices, (C,)."""
+    return tuple(yaml.safe_load(CLASSES_FILE.read_text(encoding="utf-8"))[dataset])
 
 
 def read_text(path: Path) -> str:
-    """A whole annotation file. Raises InputError if it is absent, unreadable or not UTF-8."""
+    """Read a whole annotation file. Raises InputError if it is absent, unreadable or not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(path, "no file", "an annotation file", _GET_FILES) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"an unreadable file ({error})", "UTF-8 text", _GET_FILES) from error
+        found = "no file" if isinstance(error, FileNotFoundError) else f"an unreadable file ({error})"
+        raise InputError(path, found, "an annotation file in UTF-8", GET_FILES) from error
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A tab-separated table as text, indexed by line number (the header is line 1), without its blank lines.
+def read_table(path: Path, columns: tuple[str, ...], separator: str = "\t", header: bool = True) -> pd.DataFrame:
+    """Read a table as text, indexed by line number (the first line is 1), without its blank lines.
 
-    Raises InputError if the file is absent, cannot be parsed, lacks a column or a value, or has no rows.
+    Args:
+        header: whether the first line names the columns, in any order and among others; else they are as given.
+
+    Raises:
+        InputError: if the file is absent, cannot be parsed, lacks a value, or has no rows.
     """
+    text = read_text(path)
+    names = {} if header else {"header": None, "names": columns}
+    expected = f"columns {', '.join(columns)}, separated by {separator!r}"
     try:
         table = pd.read_csv(
-            path,
-            sep="\t",
+            io.StringIO(text),
+            sep=separator,
             dtype=str,
             keep_default_na=False,
             quoting=csv.QUOTE_NONE,
             index_col=False,
             skip_blank_lines=False,
-            encoding="utf-8-sig",
+            **names,
         )
-    except FileNotFoundError:
-        raise InputError(path, "no file", "an annotation file", _GET_FILES) from None
-    except pd.errors.EmptyDataError:
-        raise InputError(path, "an empty file", f"the columns {', '.join(columns)}", _GET_FILES) from None
-    except (OSError, ValueError) as error:  # ValueError: also pandas' parser errors and bytes that are not UTF-8
-        raise InputError(path, f"an unreadable file ({error})", "a tab-separated table", _GET_FILES) from error
-    table.index += 2
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        found = f"no column {', '.join(missing)} among {', '.join(table.columns)}"
-        raise InputError(f"{path}, line 1", found, f"the tab-separated columns {', '.join(columns)}", _GET_FILES)
-    table = table[list(columns)].fillna("")
+    except ValueError as error:  # pandas' parser errors are such
+        raise InputError(path, f"a malformed table ({error})", expected, GET_FILES) from error
+    table.index += 2 if header else 1
+    table = table.reindex(columns=columns, fill_value="").fillna("")
     table = table[(table != "").any(axis=1)]
     if table.empty:
-        raise InputError(path, "no rows", "one row per sample or event", _GET_FILES)
-    incomplete = (table == "").any(axis=1)
-    if incomplete.any():
-        line = incomplete.idxmax()
-        column = (table.loc[line] == "").idxmax()
-        raise InputError(f"{path}, line {line}", f"no value for {column}", "a value in every column", "Fill it in.")
+        raise InputError(path, "no rows", expected, GET_FILES)
+    for name, values in table.items():
+        check_rows(values != "", path, name, values, f"a value in every column: {expected}")
     return table
 
 
-def check_youtube_id(video_id: str, where: str) -> None:
-    """Raise InputError for a video id that is not one of YouTube: it could lead a path out of its folder."""
-    if not re.fullmatch(YOUTUBE_ID, video_id):
-        raise InputError(where, f"video id {video_id!r}", "11 letters, digits, - or _", "Correct the id.")
+def whole_seconds(times: pd.Series, path: Path, duration: int) -> pd.Series:
+    """A column of times as integers. Raises InputError for what is none, or lies outside the video."""
+    seconds = pd.to_numeric(times, errors="coerce")
+    expected = f"a whole number of seconds from 0 to {duration}"
+    check_rows(seconds.isin(range(duration + 1)), path, times.name, times, expected)
+    return seconds.astype("int64")
+
+
+def check_rows(right: pd.Series, path: Path, what: str, values: pd.Series, expected: str) -> None:
+    """Raise InputError for the first row that is not right.
+
+    Args:
+        right: whether each row is, indexed by line number.
+        what: what the values are, for the message.
+    """
+    if not right.all():
+        place = int((~right).to_numpy().argmax())
+        where, found = f"{path}, line {right.index[place]}", f"{what} {values.iloc[place]!r}"
+        raise InputError(where, found, expected, "Correct the line.")
 
 
 @cache

@@ -91,7 +91,9 @@ PARSED_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.ta
 
 
 def load_annotations(dataset: str, annotations_dir: Path, split: str) -> SplitAnnotations:
-    """One split ("train", "val" or "test") of a data set. Raises InputError for unusable files and unknown names."""
-    if dataset not in DATASETS:
-        raise InputError("--dataset", dataset, f"one of {', '.join(DATASETS)}", "Choose one of these.")
+    """Read one split of a data set. Raises InputError for unusable files and unknown names."""
+    for what, name, known in (("data set", dataset, tuple(DATASETS)), ("split", split, SPLITS)):
+        if name not in known:
+            expected = f"one of {', '.join(known)}"
+            raise InputError(annotations_dir, f"no {what} {name!r}", expected, "Choose one of these.")
     return DATASETS[dataset].load_split(Path(annotations_dir), split)

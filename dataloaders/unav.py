@@ -2,125 +2,26 @@
 
 import json
 import math
+import re
 from collections import Counter
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dataloaders.annotation_files import check_youtube_id, read_text
+from dataloaders.annotation_files import GET_FILES, ID_FORMAT, YOUTUBE_ID, class_names, read_text
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
-UNAV_CLASSES = (
-    "man speaking",
-    "woman speaking",
-    "kid speaking",
-    "male singing",
-    "people laughing",
-    "car passing by",
-    "baby laughter",
-    "wind noise",
-    "people clapping",
-    "people shouting",
-    "people crowd",
-    "female singing",
-    "dog barking",
-    "playing acoustic guitar",
-    "people eating",
-    "people cheering",
-    "basketball bounce",
-    "engine knocking",
-    "playing tennis",
-    "baby babbling",
-    "striking bowling",
-    "playing badminton",
-    "cat meowing",
-    "people slapping",
-    "playing piano",
-    "baby crying",
-    "people burping",
-    "orchestra",
-    "playing drum kit",
-    "playing violin",
-    "machine gun shooting",
-    "child singing",
-    "people nose blowing",
-    "playing electronic organ",
-    "people sneezing",
-    "dog howling",
-    "skateboarding",
-    "playing base guitar",
-    "auto racing",
-    "sea waves",
-    "playing table tennis",
-    "people coughing",
-    "people whispering",
-    "playing ukulele",
-    "sheep bleating",
-    "playing tabla",
-    "fire truck siren",
-    "playing volleyball",
-    "beat boxing",
-    "playing trumpet",
-    "thunder",
-    "playing cello",
-    "playing harp",
-    "hammering nails",
-    "people running",
-    "sailing",
-    "telephone bell ringing",
-    "frog croaking",
-    "driving motorcycle",
-    "playing cornet",
-    "playing clarinet",
-    "train wheels squealing",
-    "playing flute",
-    "playing trombone",
-    "playing erhu",
-    "bull bellowing",
-    "raining",
-    "skidding",
-    "chainsawing trees",
-    "police car siren",
-    "playing saxophone",
-    "fireworks banging",
-    "driving buses",
-    "tap dancing",
-    "airplane flyby",
-    "people whistling",
-    "train horning",
-    "vacuum cleaner cleaning floors",
-    "playing accordion",
-    "bird chirping",
-    "vehicle honking",
-    "church bell ringing",
-    "playing snare drum",
-    "playing synthesizer",
-    "typing on computer keyboard",
-    "singing choir",
-    "lions roaring",
-    "people slurping",
-    "helicopter",
-    "horse clip-clop",
-    "water burbling",
-    "lawn mowing",
-    "playing banjo",
-    "playing zither",
-    "playing harmonica",
-    "people battle cry",
-    "people sobbing",
-    "ambulance siren",
-    "rope skipping",
-    "hair dryer drying",
-)
+UNAV_CLASSES = class_names("UnAV")
 FILE = "unav100_annotations.json"
 MAX_DURATION = 3600  # seconds; those of the published file are at most 60
 SUBSETS = {"train": "train", "val": "validation", "test": "test"}
-_UPSTREAM = "Compare it with the published file (data/README.md)."
+NUMBER = (int, float)
+VIDEO = {"duration": NUMBER, "subset": str, "annotations": list}  # fields of a video, and of an event
+EVENT = {"segment": list, "label": str, "label_id": int}
 
 
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
@@ -131,29 +32,29 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
             not a number or lies outside the video, an id that is none of YouTube, a
             repeated video, and a split without videos.
     """
-    path = Path(annotations_dir) / FILE
-    if split not in SUBSETS:
-        raise InputError(path, f"no split {split!r}", f"one of {', '.join(SUBSETS)}", "Choose one of these.")
+    path = annotations_dir / FILE
     videos = _read_videos(path, SUBSETS[split])
-    lengths = [_num_segments(path, video_id, video) for video_id, video in videos.items()]  # (N,)
-    starts = list(accumulate(lengths, initial=0))
-
-    labels = np.zeros((sum(lengths), len(UNAV_CLASSES)), dtype=bool)  # (R, C)
-    video_labels = np.zeros((len(videos), len(UNAV_CLASSES)), dtype=bool)  # (N, C)
-    for n, (video_id, video) in enumerate(videos.items()):
-        for event in _field(video, "annotations", list, path, video_id):
-            class_index, first, end = _event(event, path, video_id, lengths[n])
-            labels[starts[n] + first : starts[n] + end, class_index] = True
-            video_labels[n, class_index] = True
-    segment_labels = torch.from_numpy(labels)
+    labels = []  # of each video, (T, C) bool
+    for video_id, video in videos.items():
+        where = f"{path}, video {video_id}"
+        if not 0 < video["duration"] <= MAX_DURATION:
+            expected = f"a positive number of seconds, {MAX_DURATION} at most"
+            raise InputError(where, f"duration {video['duration']}", expected, GET_FILES)
+        of_video = np.zeros((math.ceil(video["duration"]), len(UNAV_CLASSES)), dtype=bool)
+        for event in video["annotations"]:
+            _check_event(event, len(of_video), where)
+            start, end = event["segment"]
+            of_video[math.floor(start) : math.ceil(end), event["label_id"]] = True
+        labels.append(of_video)
+    segment_labels = torch.from_numpy(np.concatenate(labels))  # (R, C)
     return SplitAnnotations(
         dataset="UnAV",
         split=split,
         classes=UNAV_CLASSES,
         sample_ids=tuple(videos),
         feature_ids=tuple(videos),
-        lengths=torch.tensor(lengths),
-        video_labels=torch.from_numpy(video_labels),
+        lengths=torch.tensor([len(of_video) for of_video in labels]),
+        video_labels=torch.from_numpy(np.stack([of_video.any(axis=0) for of_video in labels])),  # (N, C)
         labels=AudioVisual(segment_labels, segment_labels),
     )
 
@@ -161,77 +62,49 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 def _read_videos(path: Path, subset: str) -> dict[str, dict]:
     """The videos of a subset by id."""
     try:
-        content = json.loads(read_text(path), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except json.JSONDecodeError as error:
-        found = f"a broken file ({error.msg}, column {error.colno})"
-        raise InputError(f"{path}, line {error.lineno}", found, "JSON", _UPSTREAM) from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of nested brackets
-        raise InputError(path, f"a broken file ({error})", "JSON", _UPSTREAM) from error
-    if not isinstance(content, dict):
-        raise InputError(path, "no JSON object", "an object with the field 'database'", _UPSTREAM)
-    videos = {}
-    for video_id, video in _field(content, "database", dict, path).items():
-        check_youtube_id(video_id, str(path))
-        if not isinstance(video, dict):
-            raise InputError(f"{path}, video {video_id}", f"{video!r}", "an object", _UPSTREAM)
-        of_video = _field(video, "subset", str, path, video_id)
-        if of_video not in SUBSETS.values():
-            expected = f"one of {', '.join(SUBSETS.values())}"
-            raise InputError(f"{path}, video {video_id}", f"subset {of_video!r}", expected, _UPSTREAM)
-        if of_video == subset:
-            videos[video_id] = video
+        content = json.loads(read_text(path), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:  # also a repeated key, a number of thousands of digits
+        raise InputError(path, f"a broken file ({error})", "JSON with each video once", GET_FILES) from error
+    _check_fields(content, {"database": dict}, path)
+    for video_id, video in content["database"].items():
+        if not re.fullmatch(YOUTUBE_ID, video_id):
+            raise InputError(path, f"video id {video_id!r}", ID_FORMAT, GET_FILES)
+        where = f"{path}, video {video_id}"
+        _check_fields(video, VIDEO, where)
+        if video["subset"] not in SUBSETS.values():
+            raise InputError(where, f"subset {video['subset']!r}", f"one of {', '.join(SUBSETS.values())}", GET_FILES)
+    videos = {video_id: video for video_id, video in content["database"].items() if video["subset"] == subset}
     if not videos:
-        raise InputError(path, f"no video of the subset {subset!r}", "at least one", _UPSTREAM)
+        raise InputError(path, f"no video of the subset {subset!r}", "at least one", GET_FILES)
     return videos
 
 
-def _unique(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
-        repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise InputError(path, f"{repeated!r} more than once in one object", "each video once", _UPSTREAM)
+        raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")
     return unique
 
 
-def _num_segments(path: Path, video_id: str, video: dict) -> int:
-    duration = _field(video, "duration", (int, float), path, video_id)
-    if not 0 < duration <= MAX_DURATION:
-        expected = f"a positive number of seconds, {MAX_DURATION} at most"
-        raise InputError(f"{path}, video {video_id}", f"duration {duration}", expected, _UPSTREAM)
-    return math.ceil(duration)
+def _check_fields(record: Any, fields: dict[str, type | tuple[type, ...]], where: object) -> None:
+    """Raise InputError for what is no JSON object with these fields, or where one is not of its type."""
+    if not isinstance(record, dict):
+        raise InputError(where, f"{record!r}", f"an object with the fields {', '.join(fields)}", GET_FILES)
+    for name, kind in fields.items():
+        value = record.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(where, f"{name} {value!r}", f"a field {name} of the published type", GET_FILES)
 
 
-def _event(event: object, path: Path, video_id: str, length: int) -> tuple[int, int, int]:
-    """An annotated event as class index, first segment and the segment after the last."""
-    where = f"{path}, video {video_id}"
-    if not isinstance(event, dict):
-        raise InputError(where, f"event {event!r}", "an object", _UPSTREAM)
-    class_index = _field(event, "label_id", int, path, video_id)
-    if not 0 <= class_index < len(UNAV_CLASSES):
-        raise InputError(where, f"label_id {class_index}", f"0 to {len(UNAV_CLASSES) - 1}", _UPSTREAM)
-    name = _field(event, "label", str, path, video_id)
-    if name != UNAV_CLASSES[class_index]:
-        expected = f"{UNAV_CLASSES[class_index]!r}, the class with label_id {class_index}"
-        raise InputError(where, f"unknown class {name!r}", expected, "Correct the name or the label_id.")
-    segment = _field(event, "segment", list, path, video_id)
-    if len(segment) != 2 or not all(isinstance(time, int | float) for time in segment):
-        raise InputError(where, f"segment {segment}", "two numbers, start and end", _UPSTREAM)
-    start, end = segment
-    if not 0 <= start < end <= length:
-        expected = f"0 <= start < end <= {length}, the video's length"
-        raise InputError(where, f"segment {segment} of {name!r}", expected, "Correct the times or the duration.")
-    return class_index, math.floor(start), math.ceil(end)
-
-
-def _field(parent: dict, name: str, kind: type | tuple[type, ...], path: Path, video_id: str | None = None) -> Any:
-    """A field of a JSON object, of the wanted type."""
-    where = path if video_id is None else f"{path}, video {video_id}"
-    if name not in parent:
-        raise InputError(where, f"no field {name!r}", "this field", _UPSTREAM)
-    value = parent[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(k.__name__ for k in kinds)
-        raise InputError(where, f"{name} {value!r}", f"a value of type {expected}", _UPSTREAM)
-    return value
+def _check_event(event: Any, length: int, where: str) -> None:
+    """Raise InputError for an annotation that is no event of a video of `length` segments."""
+    _check_fields(event, EVENT, where)
+    label, label_id, segment = event["label"], event["label_id"], event["segment"]
+    if not 0 <= label_id < len(UNAV_CLASSES) or UNAV_CLASSES[label_id] != label:
+        expected = "a class and its place in data/classes.yaml, from 0"
+        raise InputError(where, f"label {label!r} with label_id {label_id}", expected, "Correct one of them.")
+    numbers = len(segment) == 2 and all(isinstance(time, NUMBER) for time in segment)
+    if not numbers or not 0 <= segment[0] < segment[1] <= length:
+        expected = f"start and end with 0 <= start < end <= {length}, the video's length"
+        raise InputError(where, f"segment {segment} of {label!r}", expected, "Correct the times or the duration.")

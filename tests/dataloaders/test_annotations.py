@@ -151,7 +151,7 @@ def test_llp_absent_file_is_refused(tmp_path):
 
 def test_llp_absent_column_is_refused(tmp_path):
     write_llp(tmp_path, AVVP_eval_audio=["filename\tonset\tevent_labels", f"{CLIP_A}\t0\tDog"])
-    refused(tmp_path, "test", "AVVP_eval_audio.csv, line 1", "no column offset")
+    refused(tmp_path, "test", "AVVP_eval_audio.csv, line 2", "offset ''")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_llp_absent_column_is_refused(tmp_path):
         (f"{CLIP_A}\tzero\t4\tDog", ("onset 'zero'",)),
         (f"{CLIP_A}\t0.5\t4\tDog", ("onset '0.5'",)),
         (f"{CLIP_A}\t0\tnan\tDog", ("offset 'nan'",)),
-        (f"{CLIP_A}\t0\t4", ("no value for event_labels",)),
+        (f"{CLIP_A}\t0\t4", ("event_labels ''",)),
     ],
 )
 def test_llp_bad_eval_row_is_refused_with_its_line(tmp_path, row, words):
@@ -176,8 +176,8 @@ def test_llp_bad_eval_row_is_refused_with_its_line(tmp_path, row, words):
     ("row", "words"),
     [
         ("DDDDDDDDDDD_0_10\tSpeech,Dogs", ("unknown class 'Dogs'",)),
-        (f"{CLIP_A}\tDog", ("again", "line 2")),
-        ("tooshort\tDog", ("'tooshort'", "11-character")),
+        (f"{CLIP_A}\tDog", ("repeated", CLIP_A)),
+        ("tooshort\tDog", ("'tooshort'", "11 letters")),
     ],
 )
 def test_llp_bad_video_row_is_refused_with_its_line(tmp_path, row, words):
@@ -263,16 +263,16 @@ def test_unav_validation_subset_is_the_val_split(tmp_path):
         (unav_video(unav_event(-1, 3)), ("segment [-1, 3]",)),
         (unav_video(unav_event(4, 4)), ("segment [4, 4]",)),
         (unav_video(unav_event(0, float("nan"))), ("segment",)),
-        (unav_video({"segment": ["0", 3], "label": "sailing", "label_id": 55}), ("two numbers",)),
-        (unav_video({"segment": [0, 1, 2], "label": "sailing", "label_id": 55}), ("two numbers",)),
-        (unav_video(unav_event(0, 1, label="skating")), ("unknown class 'skating'", "'skateboarding'")),
+        (unav_video({"segment": ["0", 3], "label": "sailing", "label_id": 55}), ("segment ['0', 3]",)),
+        (unav_video({"segment": [0, 1, 2], "label": "sailing", "label_id": 55}), ("segment [0, 1, 2]",)),
+        (unav_video(unav_event(0, 1, label="skating")), ("label 'skating' with label_id 36",)),
         (unav_video({"segment": [0, 3], "label": "sailing", "label_id": 100}), ("label_id 100",)),
-        (unav_video({"segment": [0, 3], "label": "sailing"}), ("no field 'label_id'",)),
+        (unav_video({"segment": [0, 3], "label": "sailing"}), ("label_id None",)),
         (unav_video(duration=0), ("duration 0",)),
         (unav_video(duration="9"), ("duration '9'",)),
         (unav_video(duration=True), ("duration True",)),
         (unav_video(duration=3600.5), ("duration 3600.5", "3600 at most")),
-        ({"annotations": [], "subset": "train"}, ("no field 'duration'",)),
+        ({"annotations": [], "subset": "train"}, ("duration None",)),
         (unav_video(subset="val"), ("subset 'val'",)),
     ],
 )
@@ -289,7 +289,7 @@ def test_unav_repeated_video_is_refused(tmp_path):
 
 def test_unav_file_that_breaks_off_is_refused_with_the_line(tmp_path):
     (tmp_path / unav.FILE).write_text('{"database":\n{"a": ')
-    refused(tmp_path, "train", f"{unav.FILE}, line 2", "broken", dataset="UnAV")
+    refused(tmp_path, "train", unav.FILE, "broken", "line 2", dataset="UnAV")
 
 
 def test_unav_split_without_videos_is_refused(tmp_path):
@@ -353,19 +353,18 @@ def test_ave_ids_in_train_and_test_are_reported_once(tmp_path, caplog):
     ("line", "words"),
     [
         ("Barking&bbbbbbbbbbb&good&0&10", ("unknown category 'Barking'", "Bark")),
-        ("Bark&bbbbbbbbbbb&good&0", ("malformed",)),
-        ("Bark&bbbbbbbbbbb&good&0&4&9", ("malformed",)),
+        ("Bark&bbbbbbbbbbb&good&0", ("end ''",)),
         (
             "Category&VideoID&Quality&StartTime&EndTime",
             ("unknown category 'Category'",),
         ),  # a header, but not the first line
-        ("Bark&&good&0&10", ("malformed",)),
-        ("Bark&bbbbbbbbbbb&good&0&11", ("times 0 and 11",)),
-        ("Bark&bbbbbbbbbbb&good&-1&5", ("times -1 and 5",)),
-        ("Bark&bbbbbbbbbbb&good&6&5", ("times 6 and 5",)),
-        ("Bark&bbbbbbbbbbb&good&a&5", ("times a and 5",)),
-        ("Bark&aaaaaaaaaaa&good&0&10", ("again", "line 1")),
-        ("Bark&ccccccccccc&good&0&10", ("Annotations.txt lacks", "Bark&ccccccccccc")),
+        ("Bark&&good&0&10", ("video id ''",)),
+        ("Bark&bbbbbbbbbbb&good&0&11", ("end '11'", "0 to 10")),
+        ("Bark&bbbbbbbbbbb&good&-1&5", ("start '-1'",)),
+        ("Bark&bbbbbbbbbbb&good&6&5", ("end '5'", "before the start")),
+        ("Bark&bbbbbbbbbbb&good&a&5", ("start 'a'",)),
+        ("Bark&aaaaaaaaaaa&good&0&10", ("repeated", "aaaaaaaaaaa")),
+        ("Bark&ccccccccccc&good&0&10", ("Annotations.txt lacks", "ccccccccccc")),
     ],
 )
 def test_ave_bad_line_is_refused_with_its_number(tmp_path, line, words):
@@ -374,10 +373,15 @@ def test_ave_bad_line_is_refused_with_its_number(tmp_path, line, words):
     refused(tmp_path, "train", "trainSet.txt, line 2", *words, dataset="AVE")
 
 
+def test_ave_line_of_too_many_fields_is_refused_with_its_number(tmp_path):
+    write_ave(tmp_path, ["Bark&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&0&4&9"])
+    refused(tmp_path, "train", "Annotations.txt", "malformed", "line 3, saw 6", dataset="AVE")
+
+
 def test_ave_empty_or_absent_file_is_refused(tmp_path):
     write_ave(tmp_path, ["Bark&aaaaaaaaaaa&good&0&10"])
     (tmp_path / "testSet.txt").write_text("\n")
-    refused(tmp_path, "test", "testSet.txt", "no lines", dataset="AVE")
+    refused(tmp_path, "test", "testSet.txt", "no rows", dataset="AVE")
     refused(tmp_path, "val", "valSet.txt", "no file", dataset="AVE")
 
 

@@ -1,1 +1,0 @@
-"""Short videos with one label, or one a second: from files to batches of frames and sound."""
