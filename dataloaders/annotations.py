@@ -1,13 +1,11 @@
 """What the annotation files of every data set are read into."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
-from utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -48,44 +46,6 @@ class SplitAnnotations:
             video_labels=self.video_labels[keep],
             labels=self.labels and self.labels.map(lambda labels: labels[rows]),
         )
-
-
-def find_samples(
-    annotations: SplitAnnotations,
-    dataset: str,
-    classes: tuple[str, ...],
-    sample_ids: tuple[str, ...],
-    where: Path,
-    what: str,
-    way_out: str,
-) -> Tensor:
-    """Where the annotated videos stand among the samples of a file made from the same data set: (N,) int64.
-
-    Args:
-        dataset, classes, sample_ids: what the file says it is of. It may have more classes after the annotated ones.
-        where: the file.
-        what: what the file holds, for messages.
-
-    Raises:
-        InputError: when it is of another data set or other classes, or lacks a video.
-    """
-    if dataset != annotations.dataset or classes[: len(annotations.classes)] != annotations.classes:
-        raise InputError(
-            where,
-            f"{what} of {dataset} with {len(classes)} classes",
-            f"{what} of {annotations.dataset} with its {len(annotations.classes)} classes in order",
-            way_out,
-        )
-    index = {sample_id: n for n, sample_id in enumerate(sample_ids)}
-    absent = [sample_id for sample_id in annotations.sample_ids if sample_id not in index]
-    if absent:
-        raise InputError(
-            where,
-            f"no {what} for {len(absent)} of {annotations.num_videos} videos, for instance {absent[0]}",
-            f"{what} of every {annotations.split} video",
-            way_out,
-        )
-    return torch.tensor([index[sample_id] for sample_id in annotations.sample_ids], dtype=torch.int64)
 
 
 def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:

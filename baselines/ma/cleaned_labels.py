@@ -1,16 +1,14 @@
 """Video-level labels of each modality, from which MA's exchange has removed what a modality does not show."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import torch
 from torch import Tensor
 
-from dataloaders.annotations import SplitAnnotations, find_samples
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.records import load_record, save_record
 from utils.audio_visual import AudioVisual
-from utils.errors import InputError
-from utils.files import atomic_write
 
 FILE = "cleaned_labels.safetensors"
 WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder that holds its output."
@@ -25,67 +23,29 @@ class CleanedLabels:
     sample_ids: tuple[str, ...]  # (N,)
     labels: AudioVisual[Tensor]  # (N, C) bool
 
-    def aligned(self, annotations: SplitAnnotations, where: Path) -> "CleanedLabels":
-        """These labels for exactly the annotated videos, in their order, and for the annotated classes.
 
-        Raises:
-            InputError: when they are of another data set, their first classes are others, they lack a video, or they
-                have an event that the video's label lacks.
-        """
-        num_classes = len(annotations.classes)
-        videos = find_samples(
-            annotations, self.dataset, self.classes, self.sample_ids, where, "cleaned labels", WAY_OUT
-        )
-        labels = self.labels.map(lambda of_modality: of_modality[videos, :num_classes])
-        added = (labels.audio | labels.visual) & ~annotations.video_labels  # (N, C)
-        if added.any():
-            first = annotations.sample_ids[int(added.any(dim=1).nonzero()[0])]
-            raise InputError(
-                where,
-                f"events that the videos' labels lack, for instance in {first}",
-                "labels cleaned from these annotations",
-                WAY_OUT,
-            )
-        return replace(
-            self,
-            classes=annotations.classes,
-            sample_ids=annotations.sample_ids,
-            labels=labels,
-        )
-
-
-def save_cleaned_labels(labels: CleanedLabels, folder: Path) -> None:
+def save_cleaned_labels(cleaned: CleanedLabels, folder: Path) -> None:
     """Write `cleaned_labels.safetensors`, atomically."""
-    audio, visual = labels.labels.map(lambda of_modality: of_modality.cpu().clone())
-    metadata = {
-        "dataset": labels.dataset,
-        "classes": "\n".join(labels.classes),
-        "sample_ids": "\n".join(labels.sample_ids),
-    }
-    with atomic_write(folder / FILE) as file:
-        file.write(save({"audio_labels": audio, "visual_labels": visual}, metadata))
+    tensors = {"audio_labels": cleaned.labels.audio, "visual_labels": cleaned.labels.visual}
+    save_record(folder / FILE, tensors, cleaned.dataset, cleaned.classes, cleaned.sample_ids)
 
 
 def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> CleanedLabels:
-    """Read the cleaned labels of the annotated training split.
+    """Read the cleaned labels of exactly the annotated training videos and classes, in their order.
 
     Raises:
-        InputError: when there are none, or they do not fit the annotations.
+        InputError: when there are none, they are of other data, they lack a video, or they have an event that the
+            video's label lacks.
     """
-    path = folder / FILE
-    if not path.exists():
-        raise InputError(folder, f"no {FILE}", "labels cleaned by baselines.ma.find_exchange", WAY_OUT)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            labels = CleanedLabels(
-                dataset=metadata["dataset"],
-                classes=tuple(metadata["classes"].split("\n")),
-                sample_ids=tuple(metadata["sample_ids"].split("\n")),
-                labels=AudioVisual(file.get_tensor("audio_labels"), file.get_tensor("visual_labels")),
-            )
-    except (SafetensorError, KeyError) as error:
-        raise InputError(
-            path, f"a damaged file ({error})", "labels cleaned by baselines.ma.find_exchange", WAY_OUT
-        ) from error
-    return labels.aligned(annotations, path)
+    classes = annotations.classes
+    record = load_record(folder / FILE, annotations.dataset, classes, WAY_OUT)
+    videos = record.find(annotations)
+    shape = (len(record.sample_ids), len(record.classes))
+    audio = record.get("audio_labels", torch.bool, *shape)[videos, : len(classes)]
+    visual = record.get("visual_labels", torch.bool, *shape)[videos, : len(classes)]
+    added = ((audio | visual) & ~annotations.video_labels).any(dim=1)  # (N,)
+    if added.any():
+        first = annotations.sample_ids[int(added.nonzero()[0])]
+        found = f"events that the videos' labels lack, for instance in {first}"
+        raise record.error(found, "labels cleaned from these annotations")
+    return CleanedLabels(annotations.dataset, classes, annotations.sample_ids, AudioVisual(audio, visual))

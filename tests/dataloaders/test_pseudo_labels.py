@@ -134,7 +134,7 @@ def refused(folder, annotations, message: str) -> None:
 
 def test_other_data_set_is_refused(pseudo, annotations, tmp_path):
     save_pseudo_labels(dataclasses.replace(pseudo, dataset="AVE"), tmp_path / "train.safetensors")
-    refused(tmp_path, annotations, "pseudo-labels of AVE")
+    refused(tmp_path, annotations, "a record of AVE")
 
 
 def test_other_class_count_is_refused(pseudo, annotations, tmp_path):
@@ -146,14 +146,14 @@ def test_other_class_count_is_refused(pseudo, annotations, tmp_path):
 def test_missing_video_is_named(pseudo, annotations, tmp_path):
     sample_ids = ("somebody_else_0_10", *pseudo.sample_ids[1:])
     save_pseudo_labels(dataclasses.replace(pseudo, sample_ids=sample_ids), tmp_path / "train.safetensors")
-    refused(tmp_path, annotations, f"no pseudo-labels for 1 of 14 videos, for instance {annotations.sample_ids[0]}")
+    refused(tmp_path, annotations, f"1 absent and 0 repeated videos, for instance {annotations.sample_ids[0]}")
 
 
 def test_damaged_file_is_refused(pseudo, annotations, tmp_path):
     save_pseudo_labels(pseudo, tmp_path / "train.safetensors")
     data = (tmp_path / "train.safetensors").read_bytes()
     (tmp_path / "train.safetensors").write_bytes(data[: len(data) // 2])
-    refused(tmp_path, annotations, "a damaged file")
+    refused(tmp_path, annotations, "no readable record")
 
 
 def test_empty_folder_is_refused(annotations, tmp_path):
@@ -163,7 +163,7 @@ def test_empty_folder_is_refused(annotations, tmp_path):
 def test_released_thresholds_of_wrong_length_are_refused(pseudo, annotations, tmp_path):
     export_npy(pseudo, tmp_path, npy_stems([annotations]))
     np.save(tmp_path / "v_classwise_threhsolds.npy", np.zeros(28))
-    refused(tmp_path, annotations, r"thresholds of shape \(28,\)")
+    refused(tmp_path, annotations, r"v_classwise_threhsolds.npy: .* shape \(28,\)")
 
 
 def test_released_video_of_wrong_shape_is_refused(pseudo, annotations, tmp_path):
@@ -175,7 +175,7 @@ def test_released_video_of_wrong_shape_is_refused(pseudo, annotations, tmp_path)
 def test_released_video_that_is_absent_is_named(pseudo, annotations, tmp_path):
     export_npy(pseudo, tmp_path, npy_stems([annotations]))
     (tmp_path / "a_segmentwise_pseudo_labels" / f"{annotations.feature_ids[3]}.npy").unlink()
-    refused(tmp_path, annotations, f"{annotations.feature_ids[3]}.npy: found no such file")
+    refused(tmp_path, annotations, f"{annotations.feature_ids[3]}.npy: found no readable file")
 
 
 @pytest.mark.parametrize("threshold_type", ["class_wise", "class_agnostic"])

@@ -74,7 +74,7 @@ def test_minus_infinity_stands_for_absent_classes_only(annotations, tmp_path):
     assert torch.equal(load_pseudo_labels(tmp_path, annotations).logits.audio, logits)
     logits[35][annotations.video_labels[3]] = -inf
     rewrite(path, annotations, audio_logits=logits)
-    refused(tmp_path, annotations, f"audio logits of -inf .* in {annotations.sample_ids[3]}")
+    refused(tmp_path, annotations, f"logits of -inf .* of {annotations.sample_ids[3]}")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_minus_infinity_stands_for_absent_classes_only(annotations, tmp_path):
 def test_packed_tensor_of_another_type_or_shape_is_refused(annotations, tmp_path, name, values):
     path = packed(annotations, tmp_path)
     rewrite(path, annotations, **{name: values})
-    refused(tmp_path, annotations, f"train.safetensors: found {name.replace('_', ' ')} of type {values.dtype} and")
+    refused(tmp_path, annotations, f"train.safetensors: found {name}: type {values.dtype} and")
 
 
 @pytest.mark.parametrize("length", [0, -5, 2**62])
@@ -106,13 +106,13 @@ def test_packed_lengths_that_are_none_are_refused(annotations, tmp_path, length)
 def test_packed_labels_of_bytes_beyond_one_are_refused(annotations, tmp_path):
     path = packed(annotations, tmp_path)
     rewrite(path, annotations, audio_labels=torch.full((140, 25), 3, dtype=torch.uint8).view(torch.bool))
-    refused(tmp_path, annotations, "audio labels with the value 3; expected 0 or 1")
+    refused(tmp_path, annotations, "audio labels with the value 3; expected labels of 0 or 1")
 
 
 def test_packed_ids_that_are_repeated_are_refused(annotations, tmp_path):
     path = packed(annotations, tmp_path)
     rewrite(path, annotations, sample_ids=(*annotations.sample_ids, annotations.sample_ids[0]))
-    refused(tmp_path, annotations, f"1 repeated ids, for instance '{annotations.sample_ids[0]}'")
+    refused(tmp_path, annotations, f"1 repeated videos, for instance {annotations.sample_ids[0]}")
 
 
 @pytest.mark.parametrize(
