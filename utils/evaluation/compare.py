@@ -42,13 +42,6 @@ class Comparison:
         return self.first - self.second
 
 
-def compare_predictions(
-    first: Predictions, second: Predictions, resamples: int = 10_000, seed: int = 0
-) -> list[Comparison]:
-    """Compare two runs; see `compare_runs`."""
-    return compare_runs([first], [second], resamples, seed)
-
-
 def compare_runs(
     first: Sequence[Predictions], second: Sequence[Predictions], resamples: int = 10_000, seed: int = 0
 ) -> list[Comparison]:
@@ -159,7 +152,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
     first, second = load_predictions(args.run_a, args.split), load_predictions(args.run_b, args.split)
-    comparisons = compare_predictions(first, second, args.resamples, args.seed)
+    comparisons = compare_runs([first], [second], args.resamples, args.seed)
     table = comparison_table(
         comparisons,
         f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",

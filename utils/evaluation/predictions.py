@@ -30,23 +30,14 @@ class Predictions:
         annotations: SplitAnnotations, events: AudioVisual[Tensor], truth: AudioVisual[Tensor]
     ) -> "Predictions":
         """What a run's folder keeps of its predictions, (N, T, C) bool each."""
-        ours, theirs = (pair.map(lambda x: x.cpu().numpy()) for pair in (events, truth))
         return Predictions(
-            annotations.dataset, annotations.split, annotations.classes, annotations.sample_ids, ours, theirs
+            annotations.dataset,
+            annotations.split,
+            annotations.classes,
+            annotations.sample_ids,
+            AudioVisual(events.audio.cpu().numpy(), events.visual.cpu().numpy()),
+            AudioVisual(truth.audio.cpu().numpy(), truth.visual.cpu().numpy()),
         )
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The events by the names that the file has for them."""
-        return {
-            "audio": self.events.audio,
-            "visual": self.events.visual,
-            "audio_truth": self.truth.audio,
-            "visual_truth": self.truth.visual,
-        }
-
-
-KEYS = ("dataset", "split", "classes", "sample_ids", "audio", "visual", "audio_truth", "visual_truth")
 
 
 def predictions_path(run_dir: Path, split: str) -> Path:
@@ -54,14 +45,7 @@ def predictions_path(run_dir: Path, split: str) -> Path:
 
 
 def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
-    """Write `predictions_<split>.npz` atomically.
-
-    Raises:
-        ValueError: the arrays are not (N, T, C) bool of the ids' and classes' numbers.
-    """
-    problem = _problem(predictions)
-    if problem:
-        raise ValueError(problem)
+    """Write `predictions_<split>.npz` atomically."""
     path = predictions_path(run_dir, predictions.split)
     with atomic_write(path) as file:
         np.savez_compressed(
@@ -70,7 +54,10 @@ def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
             split=predictions.split,
             classes=predictions.classes,
             sample_ids=predictions.sample_ids,
-            **predictions.arrays,
+            audio=predictions.events.audio,
+            visual=predictions.events.visual,
+            audio_truth=predictions.truth.audio,
+            visual_truth=predictions.truth.visual,
         )
     return path
 
@@ -90,30 +77,19 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
         raise InputError(path, f"no such file ({others} in the folder)", f"predictions of split {split}", way_out)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in KEYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(path, f"unreadable predictions ({error})", f"the arrays {', '.join(KEYS)}", way_out) from error
-    predictions = Predictions(
-        dataset=str(arrays["dataset"]),
-        split=str(arrays["split"]),
-        classes=tuple(arrays["classes"].tolist()),
-        sample_ids=tuple(arrays["sample_ids"].tolist()),
-        events=AudioVisual(arrays["audio"], arrays["visual"]),
-        truth=AudioVisual(arrays["audio_truth"], arrays["visual_truth"]),
-    )
-    problem = _problem(predictions)
-    if problem:
-        raise InputError(path, problem, "four (N, T, C) bool arrays", way_out)
+            predictions = Predictions(
+                dataset=str(archive["dataset"]),
+                split=str(archive["split"]),
+                classes=tuple(archive["classes"].tolist()),
+                sample_ids=tuple(archive["sample_ids"].tolist()),
+                events=AudioVisual(archive["audio"], archive["visual"]),
+                truth=AudioVisual(archive["audio_truth"], archive["visual_truth"]),
+            )
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(path, f"unreadable predictions ({error})", "what test_han.py writes", way_out) from error
+    arrays = (*predictions.events, *predictions.truth)
+    shape = (len(predictions.sample_ids), *arrays[0].shape[1:2], len(predictions.classes))  # (N, T, C)
+    if any(array.dtype != np.bool_ or array.shape != shape for array in arrays):
+        found = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+        raise InputError(path, f"arrays of type and shape {found}", f"four of bool {shape}", way_out)
     return predictions
-
-
-def _problem(predictions: Predictions) -> str | None:
-    """What is wrong with the arrays, in words."""
-    num_videos, num_classes = len(predictions.sample_ids), len(predictions.classes)
-    shape = predictions.events.audio.shape
-    for name, array in predictions.arrays.items():
-        if array.dtype != np.bool_ or array.shape != shape or array.ndim != 3:
-            return f"{name} of type {array.dtype} and shape {array.shape} beside audio of {shape}"
-        if (array.shape[0], array.shape[2]) != (num_videos, num_classes):
-            return f"{name} of shape {array.shape} for {num_videos} videos and {num_classes} classes"
-    return None

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib
@@ -61,8 +62,9 @@ def draw_timeline(
         video_labels: (C,) bool, the weak labels; classes that it lacks are marked with an asterisk.
     """
     timelines = (truth, *predictions)
-    shown = np.flatnonzero(_occurring(timelines, video_labels))
-    outside = [c for c in shown if video_labels is not None and not video_labels[c]]
+    occurring = [events.any(axis=0) for timeline in timelines for events in timeline.events]  # (C,) each
+    shown = np.flatnonzero(np.any(occurring if video_labels is None else [*occurring, video_labels], axis=0))
+    outside = [] if video_labels is None else [c for c in shown if not video_labels[c]]
     num_segments = truth.events.audio.shape[0]
     class_height = 2 * len(timelines) * ROW + MODALITY_GAP
     height = max(len(shown) * (class_height + CLASS_GAP), 0.6)
@@ -71,7 +73,7 @@ def draw_timeline(
         top = CLASS_GAP / 2 + place * (class_height + CLASS_GAP)
         name = textwrap.fill(classes[c].replace("_", " ") + ("*" if c in outside else ""), width=20)
         _side_label(axes, top + class_height / 2, name, inches_left=0.52, weight="bold")
-        _draw_class(axes, top, [timeline.events.map(lambda x, c=c: x[:, c]) for timeline in timelines])
+        _draw_class(axes, top, [(t.events.audio[:, c], t.events.visual[:, c]) for t in timelines])
         if c != shown[-1]:
             axes.axhline(top + class_height + CLASS_GAP / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
     for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
@@ -89,12 +91,6 @@ def draw_timeline(
     return figure
 
 
-def _occurring(timelines: Sequence[Timeline], video_labels: np.ndarray | None) -> np.ndarray:
-    """Classes that any timeline or the video label has, (C,) bool."""
-    occurring = [events.any(axis=0) for timeline in timelines for events in timeline.events]
-    return np.any(occurring if video_labels is None else [*occurring, video_labels], axis=0)
-
-
 def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
     """Axes with seconds to the right and inches downwards."""
     figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)
@@ -107,7 +103,7 @@ def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_class(axes: Axes, top: float, events: Sequence[AudioVisual[np.ndarray]]) -> None:
+def _draw_class(axes: Axes, top: float, events: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     """The rows of one class, from `top` downwards: for each modality one of each timeline, (T,) bool."""
     for m, modality in enumerate(MODALITIES):
         first = top + m * (len(events) * ROW + MODALITY_GAP)
@@ -161,9 +157,8 @@ def confusion_matrix_figure(
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#DDDDDD")
     image = axes.imshow(shares, cmap=colours, vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(
-        range(len(names)), [f"{name} ({count})" for name, count in zip(names, support[:, 0].tolist(), strict=True)]
-    )
+    counted = [f"{name} ({count})" for name, count in zip(names, support[:, 0].tolist(), strict=True)]
+    axes.set_yticks(range(len(names)), counted)
     axes.tick_params(length=0)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
@@ -173,15 +168,8 @@ def confusion_matrix_figure(
     axes.set_ylabel(f"Truth ({unit})")
     axes.set_title(title)
     for i, j in np.argwhere(shares.filled(0) >= 0.5):
-        axes.text(
-            j,
-            i,
-            f"{shares[i, j]:.0f}",
-            ha="center",
-            va="center",
-            fontsize=6,
-            color="white" if shares[i, j] > 55 else "black",
-        )
+        colour = "white" if shares[i, j] > 55 else "black"
+        axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(f"Share of the true label's {unit} (%)")
     bar.outline.set_linewidth(0.6)
@@ -218,13 +206,13 @@ def curve_figure(
 ) -> None:
     """Curves with bands of one standard deviation beside the paper's values, for Figures A4 (alpha) and A5 (W)."""
     figure, axes = _figure(4.2, 2.8)
-    for curve, colour, marker in zip(series, _cycle(COLOURS, len(series)), _cycle("os^Dv", len(series)), strict=True):
+    for curve, colour, marker in zip(series, cycle(COLOURS), cycle("os^Dv"), strict=False):
         mean = np.asarray(curve.mean, dtype=float)
         axes.plot(curve.x, mean, color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=curve.name)
         if curve.std is not None:
             std = np.array([value or 0.0 for value in curve.std])
             axes.fill_between(curve.x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
-    for point, line in zip(published, _cycle(("--", ":", "-."), len(published)), strict=True):
+    for point, line in zip(published, cycle(("--", ":", "-.")), strict=False):
         label = f"{point.name} (published)"
         if point.x is None:
             axes.axhline(point.y, color=TRUTH_COLOUR, linewidth=1.0, linestyle=line, label=label)
@@ -240,10 +228,6 @@ def curve_figure(
     axes.set_title(title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
     _save(figure, path)
-
-
-def _cycle(items: Sequence[str], count: int) -> list[str]:
-    return [items[i % len(items)] for i in range(count)]
 
 
 def _spans(active: np.ndarray) -> list[tuple[int, int]]:

@@ -1,7 +1,5 @@
 """Tables of results: what they hold, how they look, and how they are written."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -9,6 +7,8 @@ from dataclasses import astuple, dataclass
 from itertools import groupby
 from pathlib import Path
 
+import pandas as pd
+import torch
 from torch import Tensor
 
 from dataloaders.ave import BACKGROUND
@@ -72,11 +72,9 @@ class Row:
     @property
     def marked_labels(self) -> tuple[str, ...]:
         """The labels, with the note and the number of runs after the first."""
-        marks = [self.note] if self.note else []
-        if self.runs > 1:
-            marks.append(f"{self.runs} runs")
+        marks = ", ".join(filter(None, (self.note, f"{self.runs} runs" if self.runs > 1 else "")))
         first, *others = self.labels
-        return (f"{first} ({', '.join(marks)})" if marks else first, *others)
+        return (f"{first} ({marks})" if marks else first, *others)
 
 
 @dataclass(frozen=True)
@@ -90,17 +88,17 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        expected = f"{len(self.label_columns)} labels and {len(self.columns)} cells"
         for row in self.rows:
-            if len(row.labels) != len(self.label_columns) or len(row.cells) != len(self.columns):
-                raise ValueError(
-                    f"row {row.labels} has {len(row.labels)} labels and {len(row.cells)} cells; table {self.title!r} "
-                    f"has {len(self.label_columns)} label columns and {len(self.columns)} columns"
-                )
+            found = f"{len(row.labels)} labels and {len(row.cells)} cells"
+            if found != expected:
+                raise ValueError(f"row {row.labels} has {found}; a row of table {self.title!r} has {expected}")
 
     @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Headings over neighbouring columns, with the number of columns under each."""
-        return [(group, len(list(columns))) for group, columns in groupby(column.group for column in self.columns)]
+    def groups(self) -> list[tuple[str, list[str]]]:
+        """Headings over neighbouring columns, with the names of the columns under each."""
+        by_group = groupby(self.columns, key=lambda column: column.group)
+        return [(group, [column.name for column in columns]) for group, columns in by_group]
 
     @property
     def footnotes(self) -> tuple[str, ...]:
@@ -111,134 +109,96 @@ class Table:
 # ---- formats
 
 
-def _cell_text(cell: Cell | str | None, decimals: int) -> tuple[str, str]:
-    """The number and its deviation, apart, so that numbers with and without one line up."""
-    if not isinstance(cell, Cell):
-        return cell or "", ""
-    return f"{cell.mean:.{decimals}f}", "" if cell.std is None else f" ± {cell.std:.{decimals}f}"
+def _texts(table: Table) -> list[list[str]]:
+    """What is printed, column by column, the labels first; the numbers of a column are padded to line up."""
+    columns = [[row.marked_labels[i] for row in table.rows] for i in range(len(table.label_columns))]
+    for i, column in enumerate(table.columns):
+        means, deviations = [], []
+        for row in table.rows:
+            cell, std = row.cells[i], None
+            if isinstance(cell, Cell):
+                cell, std = f"{cell.mean:.{column.decimals}f}", cell.std
+            means.append(cell or "")
+            deviations.append("" if std is None else f" ± {std:.{column.decimals}f}")
+        padded = zip(_padded(means, str.rjust), _padded(deviations, str.ljust), strict=True)
+        columns.append([mean + deviation for mean, deviation in padded])
+    return columns
+
+
+def _padded(texts: Sequence[str], justify: Callable[[str, int], str]) -> list[str]:
+    """Texts of one width, by `str.ljust` or `str.rjust`."""
+    width = max(map(len, texts), default=0)
+    return [justify(text, width) for text in texts]
+
+
+def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], justify: Callable) -> list[str]:
+    """Lines of neighbouring columns: their heading, names and cells. A wide heading widens the last of them."""
+    padded = [_padded([name, *texts], justify) for name, texts in zip(names, columns, strict=True)]
+    width = len("  ".join(column[0] for column in padded))
+    padded[-1] = [text.rjust(len(text) + len(heading) - width) for text in padded[-1]]
+    return [heading.center(width, "-" if heading else " "), *map("  ".join, zip(*padded, strict=True))]
 
 
 def format_text(table: Table) -> str:
     """Aligned plain text, as it is printed on the terminal."""
-    label_texts = [row.marked_labels for row in table.rows]
-    label_widths = [
-        max(map(len, [name, *(labels[i] for labels in label_texts)])) for i, name in enumerate(table.label_columns)
-    ]
-    bodies, widths = [], []  # one entry a column
-    for i, column in enumerate(table.columns):
-        parts = [_cell_text(row.cells[i], column.decimals) for row in table.rows]
-        mean_width = max((len(mean) for mean, _ in parts), default=0)
-        std_width = max((len(std) for _, std in parts), default=0)
-        bodies.append([mean.rjust(mean_width) + std.ljust(std_width) for mean, std in parts])
-        widths.append(max(len(column.name), mean_width + std_width))
-
-    def group_width(start: int, size: int) -> int:
-        return sum(widths[start : start + size]) + 2 * (size - 1)
-
-    start = 0
-    for group, size in table.groups:  # a heading wider than its columns widens the last of them
-        widths[start + size - 1] += max(0, len(group) - group_width(start, size))
-        start += size
-    gap = "   "  # between groups; two blanks between the columns of one
-
-    def line(labels: Sequence[str], cells: Sequence[str]) -> str:
-        blocks, start = ["  ".join(text.ljust(width) for text, width in zip(labels, label_widths, strict=True))], 0
-        for _, size in table.groups:
-            inside = range(start, start + size)
-            blocks.append("  ".join(cells[i].rjust(widths[i]) for i in inside))
-            start += size
-        return gap.join(blocks).rstrip()
-
-    lines = [table.title, ""]
-    if any(group for group, _ in table.groups):
-        headings, start = [" " * (sum(label_widths) + 2 * (len(label_widths) - 1))], 0
-        for group, size in table.groups:
-            headings.append(group.center(group_width(start, size), "-" if group else " "))
-            start += size
-        lines.append(gap.join(headings).rstrip())
-    lines.append(line(table.label_columns, [column.name for column in table.columns]))
-    lines.append("-" * max(map(len, lines[2:])))
-    lines += [line(labels, [body[i] for body in bodies]) for i, labels in enumerate(label_texts)]
-    if table.footnotes:
-        lines += ["", *table.footnotes]
-    return "\n".join(lines) + "\n"
+    texts, start = _texts(table), len(table.label_columns)
+    blocks = [_block("", table.label_columns, texts[:start], str.ljust)]
+    for group, names in table.groups:
+        blocks.append(_block(group, names, texts[start : start + len(names)], str.rjust))
+        start += len(names)
+    headings, names, *body = ("   ".join(parts).rstrip() for parts in zip(*blocks, strict=True))
+    head = [headings, names] if headings else [names]
+    rule = "-" * max(map(len, head))
+    footnotes = ["", *table.footnotes] if table.footnotes else []
+    return "\n".join([table.title, "", *head, rule, *body, *footnotes]) + "\n"
 
 
 def format_markdown(table: Table) -> str:
     """GitHub's Markdown. It knows no second header line, so with groups the column names are a bold first row."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
     names = [column.name for column in table.columns]
-    headers = [line([*table.label_columns, *names])]
+    lines = [[*table.label_columns, *names]]
     if any(group for group, _ in table.groups):
-        headings = [text for group, size in table.groups for text in (group, *[""] * (size - 1))]
+        headings = [text for group, members in table.groups for text in (group, *[""] * (len(members) - 1))]
         bold = [f"**{name}**" for name in names]
-        headers = [line([*table.label_columns, *headings]), line([""] * len(table.label_columns) + bold)]
+        lines = [[*table.label_columns, *headings], [""] * len(table.label_columns) + bold]
+    lines += zip(*_texts(table), strict=True)
+    head, *rows = ("| " + " | ".join(cell.strip().replace("|", "\\|") for cell in cells) + " |" for cells in lines)
     rule = "|" + "---|" * len(table.label_columns) + "---:|" * len(table.columns)
-    body = [
-        line(
-            [
-                *row.marked_labels,
-                *(
-                    "".join(_cell_text(*pair))
-                    for pair in zip(row.cells, (c.decimals for c in table.columns), strict=True)
-                ),
-            ]
-        )
-        for row in table.rows
-    ]
     notes = [text for note in table.footnotes for text in ("", note)]
-    return "\n".join([f"### {table.title}", "", headers[0], rule, *headers[1:], *body, *notes]) + "\n"
+    return "\n".join([f"### {table.title}", "", head, rule, *rows, *notes]) + "\n"
 
 
 def format_csv(table: Table) -> str:
     """One line a row for other programs: all digits, empty cells empty, deviations in columns of their own."""
-    has_std = [
-        any(isinstance(row.cells[i], Cell) and row.cells[i].std is not None for row in table.rows)
-        for i in range(len(table.columns))
-    ]
-    header = [*table.label_columns, "Note", "Runs"]
-    for column, with_std in zip(table.columns, has_std, strict=True):
-        header += [column.full_name, *([f"{column.full_name} std"] if with_std else [])]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    for row in table.rows:
-        cells: list[object] = []
-        for cell, with_std in zip(row.cells, has_std, strict=True):
-            mean, std = (_plain(cell.mean), cell.std) if isinstance(cell, Cell) else (cell, None)
-            cells += [mean, *([None if std is None else _plain(std)] if with_std else [])]
-        writer.writerow([*row.labels, row.note, row.runs, *cells])
-    return stream.getvalue()
+    columns = {name: [row.labels[i] for row in table.rows] for i, name in enumerate(table.label_columns)}
+    columns |= {"Note": [row.note for row in table.rows], "Runs": [row.runs for row in table.rows]}
+    for i, column in enumerate(table.columns):
+        cells = [row.cells[i] for row in table.rows]
+        columns[column.full_name] = [_plain(cell.mean) if isinstance(cell, Cell) else cell for cell in cells]
+        deviations = [_plain(cell.std) if isinstance(cell, Cell) else None for cell in cells]
+        if any(std is not None for std in deviations):
+            columns[f"{column.full_name} std"] = deviations
+    return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 
 def format_json(table: Table) -> str:
     """Everything that the table holds; a cell is null, a text, or an object of mean, std and runs."""
-
-    def cell_json(cell: Cell | str | None) -> object:
-        return {"mean": cell.mean, "std": cell.std, "runs": cell.runs} if isinstance(cell, Cell) else cell
-
-    content = {
-        "title": table.title,
-        "notes": list(table.footnotes),
-        "rows": [
-            {
-                "labels": dict(zip(table.label_columns, row.labels, strict=True)),
-                "note": row.note,
-                "values": {
-                    column.full_name: cell_json(cell) for column, cell in zip(table.columns, row.cells, strict=True)
-                },
-            }
-            for row in table.rows
-        ],
-    }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    rows = [
+        {
+            "labels": dict(zip(table.label_columns, row.labels, strict=True)),
+            "note": row.note,
+            "values": dict(zip((column.full_name for column in table.columns), row.cells, strict=True)),
+        }
+        for row in table.rows
+    ]
+    content = {"title": table.title, "notes": table.footnotes, "rows": rows}
+    return json.dumps(content, default=vars, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _plain(value: float) -> int | float:
+def _plain(value: float | None) -> int | float | None:
     """A count without a decimal point, another number without the noise of its last bits."""
+    if value is None:
+        return None
     return int(value) if value == int(value) else round(value, 6)
 
 
@@ -281,23 +241,16 @@ def parsing_table(title: str, rows: Sequence[ParsingRow], notes: Sequence[str] =
 
     Rows of `LevelScores` (Tables 3 and A7) are of the segment level; when all rows are, the event level is left out.
     """
-    runs = [row.scores if isinstance(row.scores, Sequence) else [row.scores] for row in rows]
-    with_events = any(isinstance(scores, ParsingScores) for scores_of_row in runs for scores in scores_of_row)
-    levels = LEVELS if with_events else LEVELS[:1]
-    columns = tuple(Column(name, level) for level in levels for name in SCORE_NAMES)
-
-    def cells(scores_of_row: Sequence[ParsingScores | LevelScores]) -> tuple[Cell | None, ...]:
-        values = [_score_values(scores) for scores in scores_of_row]  # (runs, 10 or 5)
-        over_runs = [Cell.over_runs(column) for column in zip(*values, strict=True)]
-        return (*over_runs, *[None] * (len(columns) - len(over_runs)))
-
-    return Table(
-        title,
-        ("Method", "Split"),
-        columns,
-        tuple(Row((row.name, row.split), cells(scores), row.note) for row, scores in zip(rows, runs, strict=True)),
-        ("F-scores in percent.", *notes),
-    )
+    cells = []  # of each row, over its runs
+    for row in rows:
+        runs = row.scores if isinstance(row.scores, Sequence) else [row.scores]
+        cells.append([Cell.over_runs(values) for values in zip(*map(_score_values, runs), strict=True)])
+    columns = [Column(name, level) for level in LEVELS for name in SCORE_NAMES][: max(map(len, cells), default=5)]
+    lines = []
+    for row, of_row in zip(rows, cells, strict=True):
+        empty = [None] * (len(columns) - len(of_row))
+        lines.append(Row((row.name, row.split), (*of_row, *empty), row.note))
+    return Table(title, ("Method", "Split"), tuple(columns), tuple(lines), ("F-scores in percent.", *notes))
 
 
 def _score_values(scores: ParsingScores | LevelScores) -> tuple[float, ...]:
@@ -319,30 +272,25 @@ def per_class_scores(
     true, and empty for a class that is neither: that is not a failure. Support is the number of true segments, true
     events, and videos with a true segment.
     """
-    pairs = {
-        "A": (prediction.audio, truth.audio),
-        "V": (prediction.visual, truth.visual),
-        "AV": (both_modalities(prediction), both_modalities(truth)),
-    }
-    columns: list[Column] = []
-    values: list[list[Cell | None]] = []  # one list over classes a column
-    for level, support_name, count in zip(
-        LEVELS, ("True segments", "True events"), (segment_counts, event_counts), strict=True
-    ):
-        counts = {name: count(*pair) for name, pair in pairs.items()}  # of each video, (N, C)
-        totals = {name: Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for name, c in counts.items()}
-        for name, total in totals.items():
-            f_scores, occurs = (x.tolist() for x in class_f_scores(total))
-            columns.append(Column(name, f"{level} F"))
-            values.append([Cell(100 * f) if there else None for f, there in zip(f_scores, occurs, strict=True)])
-        for name, total in totals.items():
-            columns.append(Column(name, support_name, decimals=0))
-            values.append([Cell(n) for n in (total.tp + total.fn).tolist()])
-    for name, (_, true) in pairs.items():
-        columns.append(Column(name, "Videos", decimals=0))
-        values.append([Cell(n) for n in true.any(dim=1).sum(dim=0).tolist()])
-    rows = tuple(Row((name,), tuple(column[c] for column in values), note) for c, name in enumerate(classes))
-    return Table(title, ("Class",), tuple(columns), rows, ("F-scores in percent, counts summed over videos.",))
+    predicted = (*prediction, both_modalities(prediction))  # A, V and AV
+    true = (*truth, both_modalities(truth))
+    groups, values = [], []  # one heading and (C,) numbers a column
+    for level, support, count in ((LEVELS[0], "segments", segment_counts), (LEVELS[1], "events", event_counts)):
+        counts = [count(*pair) for pair in zip(predicted, true, strict=True)]  # of each video, (N, C)
+        totals = [Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for c in counts]
+        f_scores = [class_f_scores(total) for total in totals]
+        groups += [f"{level} F"] * 3 + [f"True {support}"] * 3
+        values += [torch.where(occurs, 100 * f, torch.nan) for f, occurs in f_scores]
+        values += [total.tp + total.fn for total in totals]
+    groups += ["Videos"] * 3
+    values += [of.any(dim=1).sum(dim=0) for of in true]
+    names = ("A", "V", "AV") * 5
+    columns = [Column(name, group, 1 if group.endswith("F") else 0) for name, group in zip(names, groups, strict=True)]
+    rows = []
+    for name, *numbers in zip(classes, *(column.tolist() for column in values), strict=True):
+        rows.append(Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in numbers), note))
+    notes = ("F-scores in percent, counts summed over videos.",)
+    return Table(title, ("Class",), tuple(columns), tuple(rows), notes)
 
 
 # ---- AVE
@@ -375,16 +323,13 @@ def per_class_accuracy(
         unit: what is counted.
     """
     right, true, predicted = matrix.diag().tolist(), matrix.sum(dim=1).tolist(), matrix.sum(dim=0).tolist()
+    names = (*_labels(matrix, classes), "all")
+    counts = zip(names, (*right, sum(right)), (*true, sum(true)), (*predicted, sum(predicted)), strict=True)
     rows = [
-        Row((name,), (Cell(100 * r / t) if t else None, Cell(r), Cell(t), Cell(p)), note)
-        for name, r, t, p in zip(_labels(matrix, classes), right, true, predicted, strict=True)
+        Row((name,), (Cell(100 * r / t) if t else None, Cell(r), Cell(t), Cell(p)), note) for name, r, t, p in counts
     ]
-    total = sum(true)
-    overall = Cell(100 * sum(right) / total) if total else None
-    rows.append(Row(("all",), (overall, Cell(sum(right)), Cell(total), Cell(total)), note))
-    counts = (Column(name, unit.capitalize(), 0) for name in ("right", "true", "predicted"))
-    footnote = f"Accuracy: percent of a label's {unit} that got it."
-    return Table(title, ("Class",), (Column("Accuracy"), *counts), tuple(rows), (footnote,))
+    columns = (Column("Accuracy"), *(Column(name, unit.capitalize(), 0) for name in ("right", "true", "predicted")))
+    return Table(title, ("Class",), columns, tuple(rows), (f"Accuracy: percent of a label's {unit} that got it.",))
 
 
 def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "") -> Table:

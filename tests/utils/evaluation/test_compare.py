@@ -9,7 +9,7 @@ import torch
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import compare_predictions, compare_runs, main
+from utils.evaluation.compare import Comparison, compare_runs, main
 from utils.evaluation.predictions import Predictions, save_predictions
 from utils.method.metrics import parsing_scores, segment_accuracy
 
@@ -23,6 +23,10 @@ def run(seed: int, error_rate: float, num_videos: int = 120, dataset: str = "LLP
     audio, visual = truth ^ wrong
     ids = tuple(f"video{n}" for n in range(num_videos))
     return Predictions(dataset, "test", ("a", "b", "c", "d"), ids, AudioVisual(audio, visual), AudioVisual(*truth))
+
+
+def compare_predictions(first: Predictions, second: Predictions, *options: int, **named: int) -> list[Comparison]:
+    return compare_runs([first], [second], *options, **named)
 
 
 def ave_run(seed: int, error_rate: float) -> Predictions:

@@ -50,11 +50,7 @@ def test_predictions_of_a_split_are_its_events_beside_the_truth():
         {"events": EVENTS.map(np.ravel), "truth": TRUTH.map(np.ravel)},
     ],
 )
-def test_arrays_of_another_type_or_shape_are_neither_written_nor_read(tmp_path: Path, change: dict):
-    spoilt = replace(SAVED, **change)
-    with pytest.raises(ValueError, match="shape"):
-        save_predictions(tmp_path, spoilt)
-    names = {name: getattr(spoilt, name) for name in ("dataset", "split", "classes", "sample_ids")}
-    np.savez(tmp_path / "predictions_val.npz", **names, **spoilt.arrays)
+def test_arrays_of_another_type_or_shape_are_not_read(tmp_path: Path, change: dict):
+    save_predictions(tmp_path, replace(SAVED, **change))
     with pytest.raises(InputError, match="shape"):
         load_predictions(tmp_path, "val")

@@ -402,11 +402,3 @@ def test_absent_predictions_name_what_is_there(tmp_path: Path):
     save_predictions(tmp_path, predictions("val"))
     with pytest.raises(InputError, match=r"predictions_val\.npz"):
         load_predictions(tmp_path, "test")
-
-
-def test_arrays_that_do_not_fit_together_are_not_saved(tmp_path: Path):
-    events = AudioVisual(*np.zeros((2, 2, 10, 1), dtype=bool))
-    wrong = Predictions("LLP", "test", ("x",), ("a",), events, events)
-    with pytest.raises(ValueError, match="1 videos"):
-        save_predictions(tmp_path, wrong)
-    assert not list(tmp_path.iterdir())
