@@ -44,7 +44,7 @@ class SplitAnnotations:
             feature_ids=tuple(self.feature_ids[i] for i in indices),
             lengths=self.lengths[keep],
             video_labels=self.video_labels[keep],
-            labels=self.labels and self.labels.map(lambda labels: labels[rows]),
+            labels=self.labels and AudioVisual(self.labels.audio[rows], self.labels.visual[rows]),
         )
 
 

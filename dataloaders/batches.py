@@ -97,8 +97,8 @@ class SplitBatches:
         self.annotations = annotations
         self.pseudo = pseudo
         self.device = device
-        self.feature_widths = features.map(lambda fs: tuple(f.width for f in fs))  # of each feature
-        self.widths = self.feature_widths.map(sum)
+        self.feature_widths = AudioVisual(*(tuple(f.width for f in of_modality) for of_modality in features))
+        self.widths = AudioVisual(*map(sum, self.feature_widths))
         num_bytes = 4 * sum(f.values.numel() for fs in features for f in fs)
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
@@ -108,14 +108,14 @@ class SplitBatches:
                 f"free on {device}: streaming them from disk"
             )
         elif device.type != "cpu":
-            features = features.map(lambda fs: [replace(f, values=f.values.to(device)) for f in fs])
+            features = AudioVisual(*([replace(f, values=f.values.to(device)) for f in of] for of in features))
         self._features = features
         self._offsets = annotations.offsets
         self._equal_length = annotations.lengths.unique().numel() == 1
         # Labels are small: they live on the device either way.
-        self._labels = annotations.labels and annotations.labels.map(lambda rows: rows.to(device))  # (R, C)
-        self._pseudo_logits = pseudo and pseudo.logits.map(lambda rows: rows.to(device))
-        self._pseudo_labels = pseudo and pseudo.labels.map(lambda rows: rows.to(device))
+        self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
+        self._pseudo_logits = pseudo and _to_device(pseudo.logits, device)
+        self._pseudo_labels = pseudo and _to_device(pseudo.labels, device)
         self._video_labels = annotations.video_labels.to(device, torch.float32)
 
     @property
@@ -124,7 +124,7 @@ class SplitBatches:
 
     def check_features(self) -> None:
         """Raise InputError naming the packed file if a feature is not finite; reads all of them."""
-        for feature in (f for of_modality in self._features for f in of_modality):
+        for feature in (*self._features.audio, *self._features.visual):
             if not all(bool(rows.isfinite().all()) for rows in feature.values.split(1 << 16)):
                 way_out = "Delete it: it is packed again from the feature files."
                 raise InputError(feature.path, "features that are NaN or infinite", "finite values", way_out)
@@ -133,16 +133,14 @@ class SplitBatches:
         """All videos in the order of the annotations."""
         return self.of_videos(torch.arange(self.num_videos), batch_size)
 
-    def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
-        """These videos in this order: (K,) int64 indices, on the CPU."""
-        return self._batches(videos.split(batch_size))
-
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        return self._batches(torch.randperm(self.num_videos, generator=generator).split(batch_size))
+        return self.of_videos(torch.randperm(self.num_videos, generator=generator), batch_size)
 
-    def _batches(self, groups: tuple[Tensor, ...]) -> Iterator[Batch]:
+    def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
+        """These videos in this order: (K,) int64 indices, on the CPU."""
+        groups = videos.split(batch_size)
         if self.resident:
             for group in groups:
                 yield self._assemble(group, self._take_features(group))
@@ -158,19 +156,18 @@ class SplitBatches:
     def _take_features(self, videos: Tensor) -> AudioVisual[Tensor]:
         """Features of these videos on the device, the last segment repeated as padding: (B, T, D)."""
         steps = self._steps(videos)  # (B, T)
-
-        def take(features: list[PackedFeature]) -> Tensor:
+        taken = []
+        for of_modality in self._features:
             parts = []
-            for feature in features:
+            for feature in of_modality:
                 rows = (feature.first_rows[videos].unsqueeze(1) + steps).flatten()
-                on_device = rows.to(feature.values.device, non_blocking=True)
-                parts.append(feature.values.index_select(0, on_device).unflatten(0, steps.shape))
-            taken = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
-            if self.device.type == "cuda" and taken.device.type == "cpu":
-                taken = taken.pin_memory()
-            return taken.to(self.device, non_blocking=True)
-
-        return self._features.map(take)
+                rows = rows.to(feature.values.device, non_blocking=True)
+                parts.append(feature.values.index_select(0, rows).unflatten(0, steps.shape))
+            features = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+            if self.device.type == "cuda" and features.device.type == "cpu":
+                features = features.pin_memory()
+            taken.append(features.to(self.device, non_blocking=True))
+        return AudioVisual(*taken)
 
     def _steps(self, videos: Tensor) -> Tensor:
         """Numbers of the segments that make a padded batch, the last one repeated: (B, T)."""
@@ -186,8 +183,7 @@ class SplitBatches:
             mask = mask.to(self.device, non_blocking=True)
         pseudo = None
         if self.pseudo is not None:
-            of_batch = (pair.map(lambda x: x[rows]) for pair in (self._pseudo_logits, self._pseudo_labels))
-            pseudo = SegmentPseudoLabels(*of_batch)
+            pseudo = SegmentPseudoLabels(_take(self._pseudo_logits, rows), _take(self._pseudo_labels, rows))
         videos = videos.to(self.device, non_blocking=True)
         return Batch(
             videos=videos,
@@ -195,9 +191,17 @@ class SplitBatches:
             mask=mask,
             valid_rows=valid_rows,
             video_labels=self._video_labels[videos],
-            labels=self._labels and self._labels.map(lambda x: x[rows]),
+            labels=self._labels and _take(self._labels, rows),
             pseudo=pseudo,
         )
+
+
+def _to_device(pair: AudioVisual[Tensor], device: torch.device) -> AudioVisual[Tensor]:
+    return AudioVisual(pair.audio.to(device), pair.visual.to(device))
+
+
+def _take(pair: AudioVisual[Tensor], rows: Tensor) -> AudioVisual[Tensor]:
+    return AudioVisual(pair.audio[rows], pair.visual[rows])
 
 
 def open_split(
@@ -228,18 +232,15 @@ def open_batches(
     Raises:
         InputError: as `open_features`, `load_pseudo_labels` and `Subset.videos`.
     """
-    names = AudioVisual(settings.audio_features, settings.visual_features)
-    folder = settings.folder(annotations.dataset)
-    annotations, opened = open_features(
-        annotations, [*names.audio, *names.visual], folder, settings.packed_dir, settings.allow_missing
-    )
+    names, folder = [*settings.audio_features, *settings.visual_features], settings.folder(annotations.dataset)
+    annotations, opened = open_features(annotations, names, folder, settings.packed_dir, settings.allow_missing)
     if subset != WHOLE:  # after packing: a packed file holds the whole split
         keep = subset.videos(annotations)
         opened = {name: replace(feature, first_rows=feature.first_rows[keep]) for name, feature in opened.items()}
         annotations = subset.annotations(annotations)
-    features = names.map(lambda chosen: [opened[name] for name in chosen])
+    audio, visual = [opened[n] for n in settings.audio_features], [opened[n] for n in settings.visual_features]
     pseudo = None if pseudo_label_dir is None else load_pseudo_labels(pseudo_label_dir, annotations)
-    return SplitBatches(annotations, features, device, settings.residency, pseudo)
+    return SplitBatches(annotations, AudioVisual(audio, visual), device, settings.residency, pseudo)
 
 
 def open_texts(
@@ -251,23 +252,19 @@ def open_texts(
         InputError: when a modality has not exactly one feature with a text encoder, or its file is unusable.
     """
     num_classes, data_dir = len(DATASETS[dataset].classes), settings.folder(dataset)
-    return features_with_text(settings).map(
-        lambda name: load_text_features(data_dir, name, num_classes, prompts).to(device)
-    )
+    texts = [load_text_features(data_dir, name, num_classes, prompts) for name in features_with_text(settings)]
+    return AudioVisual(*(text.to(device) for text in texts))
 
 
 def features_with_text(settings: DataSettings) -> AudioVisual[str]:
     """The one feature of each modality that has a text encoder. Raises InputError where there is not exactly one."""
-
-    def find(flag: str, names: tuple[str, ...]) -> str:
-        with_text = [name for name in names if FEATURES[name].text_folder]
-        if len(with_text) != 1:
+    with_text = []
+    for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
+        found = [name for name in names if FEATURES[name].text_folder]
+        if len(found) != 1:
             raise InputError(flag, " ".join(names), "exactly one feature with a text encoder", "Choose clap or clip.")
-        return with_text[0]
-
-    return AudioVisual("--audio_features", "--visual_features").map(
-        find, AudioVisual(settings.audio_features, settings.visual_features)
-    )
+        with_text += found
+    return AudioVisual(*with_text)
 
 
 def free_memory(device: torch.device) -> int:

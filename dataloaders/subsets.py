@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
 
@@ -35,7 +36,9 @@ class Subset:
         Raises:
             InputError: for more classes than there are.
         """
-        self._check_classes(annotations)
+        if self.num_classes is not None and not 1 <= self.num_classes <= len(annotations.classes):
+            expected = f"1 to {len(annotations.classes)}, the classes of {annotations.dataset}"
+            raise InputError("--num_classes", self.num_classes, expected, "Leave the flag out for all classes.")
         labelled = annotations.video_labels[:, : self.num_classes].any(dim=1)
         keep = torch.arange(annotations.num_videos) if self.num_classes is None else labelled.nonzero().squeeze(1)
         if annotations.split != "train" or self.train_fraction == 1:
@@ -51,17 +54,8 @@ class Subset:
             part,
             classes=part.classes[classes],
             video_labels=part.video_labels[:, classes],
-            labels=part.labels and part.labels.map(lambda labels: labels[:, classes]),
+            labels=part.labels and AudioVisual(part.labels.audio[:, classes], part.labels.visual[:, classes]),
         )
-
-    def _check_classes(self, annotations: SplitAnnotations) -> None:
-        if self.num_classes is not None and not 1 <= self.num_classes <= len(annotations.classes):
-            raise InputError(
-                "--num_classes",
-                self.num_classes,
-                f"1 to {len(annotations.classes)}, the classes of {annotations.dataset}",
-                "Leave the flag out for all classes.",
-            )
 
 
 WHOLE = Subset()
