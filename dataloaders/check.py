@@ -6,11 +6,14 @@ Exit status: 0 if all that was checked can be used, 1 if not, 2 for unusable ann
 from utils.entry_point import run_entry_point
 
 import argparse
-from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from torch import Tensor
 from tqdm import tqdm
 
 from dataloaders.annotations import SplitAnnotations
@@ -19,7 +22,6 @@ from dataloaders.features import (
     FEATURES,
     PROBLEMS,
     FeatureError,
-    Problem,
     feature_path,
     load_text_features,
     read_segment_features,
@@ -31,31 +33,6 @@ READER_THREADS = 8
 OFFENDERS_SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """One feature file."""
-
-    path: Path
-    width: int | None = None  # of a readable file
-    error: FeatureError | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """The files of one feature and one split."""
-
-    feature: str
-    part: str  # the split, or CLASS_NAMES
-    judgements: list[Judgement]
-
-    def offenders(self, problem: Problem) -> list[Judgement]:
-        return [j for j in self.judgements if j.error is not None and j.error.problem == problem]
-
-    @property
-    def num_problems(self) -> int:
-        return sum(j.error is not None for j in self.judgements)
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     dataset = DATASETS[args.dataset]
@@ -63,15 +40,13 @@ def main(argv: list[str] | None = None) -> int:
     features = args.features or dataset.features
     splits = args.splits or dataset.splits
     annotations = [load_annotations(args.dataset, args.annotations_dir or data_dir, split) for split in splits]
-    reports = [report for feature in features for report in check_feature(data_dir, feature, annotations)]
-    print(f"{args.dataset} in {data_dir}\n\n{table(reports)}")
-    if details := offender_list(reports, None if args.list_all else OFFENDERS_SHOWN):
-        print(f"\n{details}")
-    num_problems = sum(report.num_problems for report in reports)
-    print(
-        f"\n{num_problems} files cannot be used: training would fail." if num_problems else "\nAll files can be used."
-    )
-    return 1 if num_problems else 0
+    files = pd.concat([check_feature(data_dir, feature, annotations) for feature in features])
+    print(f"{args.dataset} in {data_dir}\n\n{table(files)}")
+    num_wrong = int(files["problem"].isin(PROBLEMS).sum())
+    if num_wrong:
+        print(f"\n{offender_list(files, None if args.list_all else OFFENDERS_SHOWN)}")
+    print(f"\n{num_wrong} files cannot be used: training would fail." if num_wrong else "\nAll files can be used.")
+    return 1 if num_wrong else 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -89,91 +64,67 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> list[Report]:
-    """Judge the files of one feature: a report per split, and one on the text features where it has them."""
-    reports = [_check_segments(data_dir, feature, split) for split in annotations]
+def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> pd.DataFrame:
+    """Judge the files of one feature, those of each split and the text features where it has them.
+
+    Returns:
+        a row a file: feature, part (the split, or `CLASS_NAMES`), path, width, problem (one of `PROBLEMS`) and message
+    """
+    reads = []  # part, path, and what reads the file
+    for split in annotations:
+        # Several samples of AVE share a video, and with it the file and the length.
+        for feature_id, length in dict(zip(split.feature_ids, split.lengths.tolist(), strict=True)).items():
+            path = feature_path(data_dir, feature, feature_id)
+            read = partial(read_segment_features, path, feature, length, DATASETS[split.dataset].pooled)
+            reads.append((split.split, path, read))
     if FEATURES[feature].text_folder is not None:
-        reports.append(_check_class_names(data_dir, feature, len(annotations[0].classes)))
-    return _check_widths(reports)
-
-
-def _check_segments(data_dir: Path, feature: str, annotations: SplitAnnotations) -> Report:
-    # Several samples of AVE share a video, and with it the file and the length.
-    lengths = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
-
-    def judge(feature_id: str) -> Judgement:
-        path = feature_path(data_dir, feature, feature_id)
-        try:
-            rows = read_segment_features(path, feature, lengths[feature_id], DATASETS[annotations.dataset].pooled)
-        except FeatureError as error:
-            return Judgement(path, error=error)
-        return Judgement(path, width=rows.shape[1])
-
+        read = partial(load_text_features, data_dir, feature, len(annotations[0].classes))
+        reads.append((CLASS_NAMES, text_features_path(data_dir, feature), read))
     with ThreadPoolExecutor(READER_THREADS) as pool:
-        files = tqdm(
-            pool.map(judge, lengths),
-            desc=f"{feature} {annotations.split}",
-            total=len(lengths),
-            unit="file",
-            leave=False,
-        )
-        return Report(feature, annotations.split, list(files))
+        judged = pool.map(lambda args: _judge(*args), reads)
+        files = pd.DataFrame(tqdm(judged, desc=feature, total=len(reads), unit="file", leave=False))
+    files.insert(0, "feature", feature)
+    usual = files["width"].mode()  # of the most files; empty where none can be read
+    for n in files.index[files["width"].notna() & ~files["width"].isin(usual[:1])]:
+        found, expected = f"width {files['width'][n]:.0f}", f"width {usual[0]:.0f}, as most files have"
+        error = FeatureError("wrong shape", files["path"][n], found, expected, "Extract the file again.")
+        files.loc[n, ["problem", "message"]] = error.problem, str(error)
+    return files
 
 
-def _check_class_names(data_dir: Path, feature: str, num_classes: int) -> Report:
-    path = text_features_path(data_dir, feature)
+def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> dict[str, object]:
+    """The row of a file in `check_feature`."""
     try:
-        judgement = Judgement(path, width=load_text_features(data_dir, feature, num_classes).shape[1])
+        return {"part": part, "path": path, "width": read().shape[1], "problem": "", "message": ""}
     except FeatureError as error:
-        judgement = Judgement(path, error=error)
-    return Report(feature, CLASS_NAMES, [judgement])
+        return {"part": part, "path": path, "width": None, "problem": error.problem, "message": str(error)}
 
 
-def _check_widths(reports: list[Report]) -> list[Report]:
-    """All files of a feature have one width; the files that differ from the most common one are wrong."""
-    widths = Counter(j.width for report in reports for j in report.judgements if j.width is not None)
-    if len(widths) < 2:
-        return reports
-    width = widths.most_common(1)[0][0]
-
-    def judge(file: Judgement) -> Judgement:
-        if file.width in (None, width):
-            return file
-        expected = f"width {width}, as most files have"
-        error = FeatureError("wrong shape", file.path, f"width {file.width}", expected, "Extract the file again.")
-        return Judgement(file.path, error=error)
-
-    return [Report(report.feature, report.part, [judge(j) for j in report.judgements]) for report in reports]
-
-
-def table(reports: list[Report]) -> str:
+def table(files: pd.DataFrame) -> str:
     """Counts of files, a line per feature and split."""
     rows = [("feature", "part", "files", "present", *PROBLEMS)]
-    for report in reports:
-        counts = [len(report.offenders(problem)) for problem in PROBLEMS]
-        total = len(report.judgements)
-        missing = counts[PROBLEMS.index("missing")]
-        rows.append((report.feature, report.part, *map(str, (total, total - missing, *counts))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for feature, part, *counts in rows:
-        cells = [feature.ljust(widths[0]), part.ljust(widths[1])]
-        cells += [count.rjust(width) for count, width in zip(counts, widths[2:], strict=True)]
-        lines.append("  ".join(cells))
-    return "\n".join(lines)
+    for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
+        counts = [int((problems == problem).sum()) for problem in PROBLEMS]
+        rows.append((feature, part, *map(str, (len(problems), len(problems) - counts[0], *counts))))
+    columns = []
+    for name, *cells in zip(*rows, strict=True):
+        width = max(map(len, (name, *cells)))
+        justify = str.ljust if name in ("feature", "part") else str.rjust
+        columns.append([justify(text, width) for text in (name, *cells)])
+    return "\n".join(map("  ".join, zip(*columns, strict=True)))
 
 
-def offender_list(reports: list[Report], limit: int | None) -> str:
+def offender_list(files: pd.DataFrame, limit: int | None) -> str:
     """What is wrong with which file; the first `limit` files of each feature, split and problem (None: all)."""
     lines = []
-    for report in reports:
+    for (feature, part), of_part in files.groupby(["feature", "part"], sort=False):
         for problem in PROBLEMS:
-            files = report.offenders(problem)
-            if files:
-                lines.append(f"{report.feature}, {report.part}, {problem}:")
-                lines += [f"  {file.path if problem == 'missing' else file.error}" for file in files[:limit]]
-            if limit is not None and len(files) > limit:
-                lines.append(f"  ... and {len(files) - limit} more (--list_all lists all)")
+            wrong = of_part[of_part["problem"] == problem]
+            if len(wrong):
+                lines.append(f"{feature}, {part}, {problem}:")
+                lines += [f"  {text}" for text in wrong["path" if problem == "missing" else "message"][:limit]]
+            if limit is not None and len(wrong) > limit:
+                lines.append(f"  ... and {len(wrong) - limit} more (--list_all lists all)")
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,10 +11,7 @@ from torch import Tensor
 from dataloaders.npy import read_npy
 from utils.errors import InputError
 
-Problem = Literal["missing", "unreadable", "wrong shape", "not finite"]
-PROBLEMS: tuple[Problem, ...] = ("missing", "unreadable", "wrong shape", "not finite")
-
-_WHERE_FROM = "data/README.md says where to get it."
+PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
 
 
 @dataclass(frozen=True)
@@ -47,9 +43,9 @@ TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats
 
 
 class FeatureError(InputError):
-    """A feature file that cannot be used; `problem` tells the kinds apart."""
+    """A feature file that cannot be used; `problem` is one of `PROBLEMS`."""
 
-    def __init__(self, problem: Problem, where: object, found: str, expected: str, way_out: str):
+    def __init__(self, problem: str, where: object, found: str, expected: str, way_out: str):
         super().__init__(where, found, expected, way_out)
         self.problem = problem
 
@@ -89,9 +85,7 @@ def read_segment_features(
         if rows.shape[0] != num_segments * per_second:
             raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_segments * per_second} rows")
         segments = rows if per_second == 1 else rows.reshape(num_segments, per_second, -1).mean(1)  # (T, D)
-    _check_finite(
-        segments, path
-    )  # a row that is not finite makes its second's average so, and this is the smaller array
+    _check_finite(segments, path)  # a row that is not finite makes its second's average so
     return segments
 
 
@@ -129,16 +123,13 @@ def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
     """What keeps a feature file from being read, from what `read_npy` or the system raised."""
-    if isinstance(error, FileNotFoundError) and path.is_symlink():
-        found, way_out = f"a link to {path.readlink()}, which is not there", "Make the link anew, or copy the file."
-        return FeatureError("unreadable", path, found, "a feature file", way_out)
+    if isinstance(error, FileNotFoundError) and not path.is_symlink():
+        return FeatureError("missing", path, "no file", "a feature file", "data/README.md says where to get it.")
+    found = f"an unreadable file ({error})"
     if isinstance(error, FileNotFoundError):
-        return FeatureError("missing", path, "no file", "a feature file", _WHERE_FROM)
-    if isinstance(error, PermissionError):
-        way_out = "Give yourself permission to read it."
-        return FeatureError("unreadable", path, "no permission to read it", "a readable file", way_out)
-    way_out = "Copy or extract the file again."
-    return FeatureError("unreadable", path, f"a damaged file ({error})", "a whole .npy file", way_out)
+        found = f"a link to {path.readlink()}, which is not there"
+    way_out = "Copy or extract the file again, or give yourself permission to read it."
+    return FeatureError("unreadable", path, found, "a whole .npy file", way_out)
 
 
 def _pool(rows: np.ndarray, num_segments: int) -> np.ndarray:
@@ -155,6 +146,5 @@ def _check_finite(rows: np.ndarray, path: Path) -> None:
 
 
 def _shape_error(path: Path, found: str, expected: str) -> FeatureError:
-    return FeatureError(
-        "wrong shape", path, found, expected, "Extract the file again, or check that it is this feature."
-    )
+    way_out = "Extract the file again, or check that it is this feature."
+    return FeatureError("wrong shape", path, found, expected, way_out)

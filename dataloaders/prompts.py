@@ -23,28 +23,21 @@ def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
     Raises:
         InputError: when the file is absent or no YAML of that form, or its classes are not just those of the data set.
     """
+    classes = DATASETS[dataset].classes
+    expected = f"a sentence for each of {len(classes)} classes, by data set and modality"
+    way_out = "Write one `class: sentence` line for every class."
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        found = f"no readable YAML file ({error})"
-        raise InputError(path, found, "prompts by data set, modality and class", "Check the path.") from error
-    prompts = []
-    for modality in MODALITIES:
-        where = f"{path}, {dataset}, {modality}"
-        way_out = "Write one `class: sentence` line for every class."
-        try:
-            sentences = content[dataset][modality]
-            named = dict(sentences.items())
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(where, "no sentences by class", "a mapping of classes to sentences", way_out) from error
-        classes = DATASETS[dataset].classes
+        prompts = [dict(content[dataset][modality]) for modality in MODALITIES]
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"no sentences of {dataset} ({error})", expected, way_out) from error
+    for modality, named in zip(MODALITIES, prompts, strict=True):
         wrong = [f"no {name}" for name in classes if name not in named]
         wrong += [f"unknown {name}" for name in named if name not in classes]
         wrong += [f"{name}: {named[name]!r}" for name in named if not isinstance(named[name], str) or not named[name]]
         if wrong:
-            raise InputError(where, "; ".join(wrong[:5]), f"a sentence for each of {len(classes)} classes", way_out)
-        prompts.append(tuple(named[name] for name in classes))
-    return AudioVisual(*prompts)
+            raise InputError(f"{path}, {dataset}, {modality}", "; ".join(wrong[:5]), expected, way_out)
+    return AudioVisual(*(tuple(named[name] for name in classes) for named in prompts))
 
 
 def main(argv: list[str] | None = None) -> None:

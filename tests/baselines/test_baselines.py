@@ -249,7 +249,7 @@ def test_sentences_are_in_class_order_whatever_the_file_s_order(tmp_path: Path):
         (lambda p: p["LLP"]["visual"].pop("Dog"), "no Dog"),
         (lambda p: p["LLP"]["audio"].update(Wolf="A wolf."), "unknown Wolf"),
         (lambda p: p["LLP"]["audio"].update(Dog=""), "Dog: ''"),
-        (lambda p: p.pop("LLP"), "no sentences by class"),
+        (lambda p: p.pop("LLP"), "no sentences of LLP"),
     ],
 )
 def test_incomplete_prompts_are_refused(tmp_path: Path, change, found: str):

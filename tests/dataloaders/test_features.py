@@ -88,7 +88,7 @@ def test_absent_file_is_refused(tmp_path):
 def test_truncated_file_is_refused(tmp_path, kept_bytes):
     path = saved(tmp_path, random_rows(10, 128))
     path.write_bytes(path.read_bytes()[:kept_bytes])
-    refused("unreadable", path, "damaged")
+    refused("unreadable", path, "unreadable")
 
 
 def test_file_that_is_not_npy_is_refused(tmp_path):
@@ -108,7 +108,7 @@ def test_archive_of_arrays_is_refused(tmp_path):
     np.savez(archive, a=random_rows(10, 128))
     path = tmp_path / "video.npy"
     path.write_bytes(archive.getvalue())
-    refused("unreadable", path, "a damaged file")
+    refused("unreadable", path, "an unreadable file")
 
 
 @pytest.mark.parametrize("shape", [(10,), (1, 10, 128), (0, 128), (10, 0), ()])

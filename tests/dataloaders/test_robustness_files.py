@@ -45,8 +45,8 @@ def check_says(llp_dir: Path, capsys, message: str) -> None:
 def test_header_that_declares_other_values_than_the_file_holds_is_refused(llp_dir, capsys, shape):
     path = feature(llp_dir)
     declare(path, shape)
-    refused(llp_dir, f"{path.name}: found a damaged file")
-    check_says(llp_dir, capsys, f"{path.name}: found a damaged file")
+    refused(llp_dir, f"{path.name}: found an unreadable file")
+    check_says(llp_dir, capsys, f"{path.name}: found an unreadable file")
 
 
 def test_link_that_leads_nowhere_is_named(llp_dir, capsys):
@@ -61,13 +61,13 @@ def test_named_pipe_is_refused_without_waiting_for_a_writer(llp_dir, capsys):
     path = feature(llp_dir)
     path.unlink()
     os.mkfifo(path)
-    refused(llp_dir, f"{path.name}: found a damaged file .*a named pipe")
-    check_says(llp_dir, capsys, f"{path.name}: found a damaged file")
+    refused(llp_dir, f"{path.name}: found an unreadable file .*a named pipe")
+    check_says(llp_dir, capsys, f"{path.name}: found an unreadable file")
 
 
 def test_missing_permission_is_not_called_damage():
     error = feature_error(Path("x.npy"), PermissionError(13, "Permission denied"))
-    assert "x.npy: found no permission to read it" in str(error) and "damaged" not in str(error)
+    assert "x.npy: found an unreadable file ([Errno 13] Permission denied)" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_damaged_packed_file_is_packed_anew(llp_dir):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "damaged file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "unreadable file"),
         (lambda path: write_npy(path, np.zeros((9, WIDTHS["vggish"]))), "9 rows; expected 10 rows"),
         (lambda path: write_npy(path, np.full((10, WIDTHS["vggish"]), np.nan)), "NaN"),
         (lambda path: write_npy(path, np.zeros((10, 3))), "width 3"),
