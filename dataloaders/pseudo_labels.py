@@ -40,20 +40,16 @@ class PseudoLabels:
     @property
     def class_frequencies(self) -> AudioVisual[Tensor]:
         """f_c: share of all segments whose hard pseudo-label has class c (paper Eq. 19), (C,) float32."""
-        return self.labels.map(lambda labels: labels.float().mean(dim=0))
+        return AudioVisual(self.labels.audio.float().mean(dim=0), self.labels.visual.float().mean(dim=0))
 
 
 def save_pseudo_labels(pseudo: PseudoLabels, path: Path) -> None:
     """Write one split's pseudo-labels as a safetensors file, atomically."""
-    tensors = {
-        "lengths": pseudo.lengths,
-        "audio_logits": pseudo.logits.audio,
-        "visual_logits": pseudo.logits.visual,
-        "audio_labels": pseudo.labels.audio,
-        "visual_labels": pseudo.labels.visual,
-        "audio_thresholds": pseudo.thresholds.audio,
-        "visual_thresholds": pseudo.thresholds.visual,
-    }
+    tensors = {"lengths": pseudo.lengths}
+    for n, modality in enumerate(MODALITIES):
+        tensors[f"{modality}_logits"] = pseudo.logits[n]
+        tensors[f"{modality}_labels"] = pseudo.labels[n]
+        tensors[f"{modality}_thresholds"] = pseudo.thresholds[n]
     save_record(path, tensors, pseudo.dataset, pseudo.classes, pseudo.sample_ids)
 
 
@@ -70,33 +66,26 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
     """
     path = folder / f"{annotations.split}.safetensors"
     if path.exists():
-        tensors = _load_packed(path, annotations)
+        loaded = _load_packed(path, annotations)
     elif (folder / NPY_LABELS.audio).is_dir():
-        path, tensors = folder, _load_npy(folder, annotations)
+        path, loaded = folder, _load_npy(folder, annotations)
     else:
         found = f"neither {path.name} nor a folder {NPY_LABELS.audio}/"
         raise InputError(folder, found, f"pseudo-labels of {annotations.dataset} {annotations.split}", WAY_OUT)
-    pseudo = PseudoLabels(
-        dataset=annotations.dataset,
-        classes=annotations.classes,
-        sample_ids=annotations.sample_ids,
-        lengths=annotations.lengths,
-        logits=AudioVisual(tensors["audio_logits"], tensors["visual_logits"]),
-        labels=AudioVisual(tensors["audio_labels"], tensors["visual_labels"]),
-        thresholds=AudioVisual(tensors["audio_thresholds"], tensors["visual_thresholds"]),
-    )
+    logits, labels, thresholds = (AudioVisual(*pair) for pair in zip(*loaded, strict=True))
     # Logits of -inf say that a class is absent, so that the video must not be labelled with it.
-    called_absent = (pseudo.logits.audio == -torch.inf) | (pseudo.logits.visual == -torch.inf)  # (R, C)
+    called_absent = (logits.audio == -torch.inf) | (logits.visual == -torch.inf)  # (R, C)
     wrong = (called_absent & annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)).any(dim=1)
     if wrong.any():
         videos = torch.arange(annotations.num_videos).repeat_interleave(annotations.lengths)  # (R,)
         found = f"logits of -inf for a class of the label of {annotations.sample_ids[int(videos[wrong][0])]}"
         raise InputError(path, found, _VALUES, WAY_OUT)
-    return pseudo
+    of_split = (annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths)
+    return PseudoLabels(*of_split, logits, labels, thresholds)
 
 
-def _load_packed(path: Path, annotations: SplitAnnotations) -> dict[str, Tensor]:
-    """The tensors of a packed file, of the annotated videos and classes."""
+def _load_packed(path: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, labels and thresholds of each modality from a packed file, of the annotated videos and classes."""
     record = load_record(path, annotations.dataset, annotations.classes, WAY_OUT)
     videos = record.find(annotations)
     lengths = record.get("lengths", torch.int64, len(record.sample_ids))
@@ -104,7 +93,8 @@ def _load_packed(path: Path, annotations: SplitAnnotations) -> dict[str, Tensor]
         raise record.error("videos of other lengths", "the annotated numbers of segments")
     rows = segment_rows(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), videos)
     num_rows, num_classes = sum(lengths.tolist()), len(record.classes)  # Python's integers do not overflow
-    tensors = {}
+    chosen = slice(len(annotations.classes))
+    loaded = []
     for modality in MODALITIES:
         logits = record.get(f"{modality}_logits", torch.float32, num_rows, num_classes)
         labels = record.get(f"{modality}_labels", torch.bool, num_rows, num_classes)
@@ -112,10 +102,8 @@ def _load_packed(path: Path, annotations: SplitAnnotations) -> dict[str, Tensor]
         _check_values(logits, f"{modality} logits", path)
         _check_values(labels.view(torch.uint8), f"{modality} labels", path)
         _check_values(thresholds, f"{modality} thresholds", path)
-        tensors[f"{modality}_logits"] = logits[rows, : len(annotations.classes)]
-        tensors[f"{modality}_labels"] = labels[rows, : len(annotations.classes)]
-        tensors[f"{modality}_thresholds"] = thresholds[: len(annotations.classes)]
-    return tensors
+        loaded.append((logits[rows, chosen], labels[rows, chosen], thresholds[chosen]))
+    return loaded
 
 
 def _check_values(values: Tensor, what: str, path: Path) -> None:
@@ -156,16 +144,15 @@ def _save_npy(path: Path, values: Tensor) -> None:
         np.save(file, values.to(torch.float32).numpy())
 
 
-def _load_npy(folder: Path, annotations: SplitAnnotations) -> dict[str, Tensor]:
-    """The tensors of the released layout."""
-    tensors = {}
-    released = zip(MODALITIES, NPY_THRESHOLDS, NPY_LABELS, NPY_LOGITS, strict=True)
-    for modality, thresholds, labels, logits in released:
-        shape = (len(annotations.classes),)
-        tensors[f"{modality}_thresholds"] = _read_npy(folder / thresholds, "thresholds", shape, np.float64)
-        tensors[f"{modality}_labels"] = _read_videos(folder / labels, "labels", annotations) == 1
-        tensors[f"{modality}_logits"] = _read_videos(folder / logits, "logits", annotations)
-    return tensors
+def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, labels and thresholds of each modality from the released layout."""
+    loaded = []
+    for logits_folder, labels_folder, name in zip(NPY_LOGITS, NPY_LABELS, NPY_THRESHOLDS, strict=True):
+        thresholds = _read_npy(folder / name, "thresholds", (len(annotations.classes),), np.float64)
+        labels = _read_videos(folder / labels_folder, "labels", annotations) == 1
+        logits = _read_videos(folder / logits_folder, "logits", annotations)
+        loaded.append((logits, labels, thresholds))
+    return loaded
 
 
 def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tensor:
@@ -176,10 +163,9 @@ def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tens
         path = path if path.exists() else folder / f"{feature_id}.npy"
         return _read_npy(path, what, (length, len(annotations.classes)), np.float32)
 
+    videos = (annotations.sample_ids, annotations.feature_ids, annotations.lengths.tolist())
     with ThreadPoolExecutor(8) as pool:
-        return torch.cat(
-            list(pool.map(read, annotations.sample_ids, annotations.feature_ids, annotations.lengths.tolist()))
-        )
+        return torch.cat(list(pool.map(read, *videos)))
 
 
 def _read_npy(path: Path, what: str, shape: tuple[int, ...], dtype: type) -> Tensor:

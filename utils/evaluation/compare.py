@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.audio_visual import MODALITIES
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.evaluation.tasks import find_task
@@ -109,33 +109,21 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     """The second run with its videos in the order of the first."""
     way_out = "Compare runs that were evaluated on the same split of the same data set."
     for what in ("dataset", "split", "classes"):
-        if getattr(first, what) != getattr(second, what):
-            raise InputError(
-                "second run", f"{what} {getattr(second, what)}", f"{getattr(first, what)} as in the first", way_out
-            )
-    if not first.sample_ids:
-        raise InputError("both runs", "no video", "at least one", way_out)
+        ours, theirs = getattr(first, what), getattr(second, what)
+        if ours != theirs:
+            raise InputError("second run", f"{what} {theirs}", f"{ours} as in the first", way_out)
     only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
-    if only_one or len(first.sample_ids) != len(second.sample_ids):
-        raise InputError(
-            "second run",
-            f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})",
-            f"the {len(first.sample_ids)} videos of the first",
-            way_out,
-        )
+    if only_one or len(first.sample_ids) != len(second.sample_ids) or not first.sample_ids:
+        found = f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})"
+        raise InputError("second run", found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
     place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
     order = [place[sample_id] for sample_id in first.sample_ids]
-    events, truth = (pair.map(lambda x: x[order]) for pair in (second.events, second.truth))
-    second = replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
-    for modality, one, other in zip(MODALITIES, first.truth, second.truth, strict=True):
-        if not np.array_equal(one, other):
-            raise InputError(
-                "second run",
-                f"another {modality} truth",
-                "that of the first",
-                "Evaluate both runs with the same annotation files.",
-            )
-    return second
+    events = AudioVisual(second.events.audio[order], second.events.visual[order])
+    truth = AudioVisual(second.truth.audio[order], second.truth.visual[order])
+    if not all(map(np.array_equal, first.truth, truth)):
+        way_out = "Evaluate both runs with the same annotation files."
+        raise InputError("second run", "another truth", "that of the first", way_out)
+    return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
