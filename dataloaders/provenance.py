@@ -21,9 +21,9 @@ def feature_note(data_dir: Path) -> str:
         notes.append("simulated features")
     if videos := video_note(data_dir):
         notes.append(videos)
-    extracted = read_extraction(data_dir)
-    if any(one["drawn_weights"] for one in extracted.values()):
-        small = any(one["drawn_weights"] == "small" for one in extracted.values())
+    drawn = [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]
+    if drawn:
+        small = "small" in drawn
         notes.append("features of small networks with random weights" if small else "features of random weights")
     return ", ".join(notes)
 
@@ -46,9 +46,8 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
         content = yaml.safe_load(path.read_text())
         return {str(name): {"drawn_weights": None, **settings} for name, settings in content["features"].items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            path, f"no record of features ({error})", "what was written there", "Extract again."
-        ) from error
+        found = f"no record of features ({error})"
+        raise InputError(path, found, "what was written there", "Extract again.") from error
 
 
 def text_part(feature: str, prompts: str) -> str:
@@ -60,9 +59,8 @@ def files_of(data_dir: Path, part: str) -> list[Path]:
     """The feature files that are there of a part of the record: a feature, or its text features (`text_part`)."""
     feature, _, text_file = part.partition(" ")
     known = FEATURES[feature]
-    return sorted(
-        (data_dir / known.text_folder).glob(text_file) if text_file else (data_dir / known.folder).glob("*.npy")
-    )
+    folder, pattern = (known.text_folder, text_file) if text_file else (known.folder, "*.npy")
+    return sorted((data_dir / folder).glob(pattern))
 
 
 def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:

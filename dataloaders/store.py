@@ -6,7 +6,6 @@ is packed again.
 """
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,14 +106,15 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
             raise InputError(pack, found, "features of the annotated lengths", way_out)
         tqdm.write(f"{folder} is gone; using {pack} as it is")
         return manifest
-    files = {entry.name: entry for entry in os.scandir(folder)}  # one call, where a look at each would take minutes
     found = {}
     for feature_id, length in segments.items():
-        if entry := files.get(f"{feature_id}.npy"):
-            try:
-                status = entry.stat()
-            except OSError as error:  # a link that leads nowhere
-                raise feature_error(Path(entry.path), error) from error
+        path = feature_path(data_dir, feature, feature_id)
+        try:
+            status = path.stat()
+        except OSError as error:
+            if (problem := feature_error(path, error)).problem != "missing":  # such as a link that leads nowhere
+                raise problem from error
+        else:
             found[feature_id] = (length, status.st_size, status.st_mtime_ns)
     return pd.DataFrame.from_dict(found, orient="index", columns=MANIFEST, dtype=np.int64)
 
