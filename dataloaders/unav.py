@@ -29,8 +29,8 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
     Raises:
         InputError: for an absent file or field, an unknown class or a name that is not its `label_id`'s, a time that is
-            not a number or lies outside the video, an id that is none of YouTube, a
-            repeated video, and a split without videos.
+            not a number or lies outside the video, an id that is none of YouTube, a repeated video, and a split
+            without videos.
     """
     path = annotations_dir / FILE
     videos = _read_videos(path, SUBSETS[split])

@@ -46,13 +46,14 @@ class Timeline:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_timeline(
+def timeline_figure(
+    path: Path,
     title: str,
     classes: Sequence[str],
     truth: Timeline,
     predictions: Sequence[Timeline],
     video_labels: np.ndarray | None = None,
-) -> Figure:
+) -> None:
     """Events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
 
     Only classes that occur in the truth, in a prediction or in the video label are drawn.
@@ -88,7 +89,7 @@ def draw_timeline(
         handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, handlelength=1.2, borderaxespad=0
     )
     axes.set_title(textwrap.fill(title, width=int(11 * figure.get_figwidth())), fontsize=9)
-    return figure
+    _save(figure, path)
 
 
 def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
@@ -123,18 +124,6 @@ def _timeline_colour(n: int) -> str:
 def _tick_step(num_segments: int) -> int:
     """Seconds between ticks."""
     return 1 if num_segments <= SHORT else 5
-
-
-def timeline_figure(
-    path: Path,
-    title: str,
-    classes: Sequence[str],
-    truth: Timeline,
-    predictions: Sequence[Timeline],
-    video_labels: np.ndarray | None = None,
-) -> None:
-    """Write what `draw_timeline` draws as PNG, atomically."""
-    _save(draw_timeline(title, classes, truth, predictions, video_labels), path)
 
 
 @matplotlib.rc_context(STYLE)

@@ -22,7 +22,6 @@ from utils.reporting.figures import (
     Timeline,
     confusion_matrix_figure,
     curve_figure,
-    draw_timeline,
     timeline_figure,
 )
 
@@ -69,12 +68,13 @@ def test_the_truth_stands_above_the_prediction(tmp_path: Path):
     assert len(truth_rows) and truth_rows.max() < predicted_rows.min()
 
 
-def test_bars_lie_where_the_events_are_audio_above_visual():
+def test_bars_lie_where_the_events_are_audio_above_visual(tmp_path: Path, written_figures: list[Figure]):
     none = np.zeros((10, 1), dtype=bool)
     audible, visible, heard = none.copy(), none.copy(), none.copy()
     audible[0:3] = visible[5:9] = heard[2:4] = True
     truth, predicted = Timeline("truth", AudioVisual(audible, visible)), Timeline("UWAV", AudioVisual(heard, none))
-    (axes,) = draw_timeline("t", ["dog"], truth, [predicted]).axes
+    timeline_figure(tmp_path / "t.png", "t", ["dog"], truth, [predicted])
+    (axes,) = written_figures[0].axes
     bars = [
         (path.vertices[:, 1].mean(), to_hex(bar.get_facecolor()).upper(), *path.vertices[:, 0][[0, 2]])
         for bar in axes.collections
@@ -88,29 +88,34 @@ def test_bars_lie_where_the_events_are_audio_above_visual():
     assert heights[2] < labels["visual"]
 
 
-def test_only_classes_of_truth_predictions_and_video_label_are_shown():
+def test_only_classes_of_truth_predictions_and_video_label_are_shown(tmp_path: Path, written_figures: list[Figure]):
     labels = np.zeros(len(CLASSES), dtype=bool)
     labels[[1, 4]] = True
-    figure = draw_timeline(
-        "t", CLASSES, timeline("truth", 10, {1: slice(0, 2)}), [timeline("UWAV", 10, {7: slice(3, 5)})], labels
-    )
+    truth, predicted = timeline("truth", 10, {1: slice(0, 2)}), timeline("UWAV", 10, {7: slice(3, 5)})
+    timeline_figure(tmp_path / "t.png", "t", CLASSES, truth, [predicted], labels)
+    (figure,) = written_figures
     shown = {" ".join(text.get_text().split()) for text in figure.axes[0].texts} - {"audio", "visual"}
     assert shown == {"a rather long event name 1", "a rather long event name 4", "a rather long event name 7*"}
     assert "* not in the video label" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
-def test_a_video_without_any_event_says_so():
-    figure = draw_timeline("t", CLASSES, timeline("truth", 10, {}), [timeline("UWAV", 10, {})])
+def test_a_video_without_any_event_says_so(tmp_path: Path, written_figures: list[Figure]):
+    timeline_figure(tmp_path / "t.png", "t", CLASSES, timeline("truth", 10, {}), [timeline("UWAV", 10, {})])
+    (figure,) = written_figures
     assert [text.get_text() for text in figure.axes[0].texts] == ["no event"]
 
 
 @pytest.mark.parametrize("num_segments", [1, 10, 60])
 @pytest.mark.parametrize("num_classes", [1, 10])
-def test_no_text_overlaps_another_or_the_bars(num_segments: int, num_classes: int):
+def test_no_text_overlaps_another_or_the_bars(
+    tmp_path: Path, written_figures: list[Figure], num_segments: int, num_classes: int
+):
     active = {c: slice(0, 1) for c in range(num_classes)}
     names = ("truth", "HAN", "VALOR", "UWAV") if num_classes == 10 else ("truth", "UWAV")
     truth, *predictions = (timeline(name, num_segments, active) for name in names)
-    figure = draw_timeline("JfZEqeLZqWk_30_40, LLP test", CLASSES, truth, predictions, np.zeros(12, dtype=bool))
+    title, labels = "JfZEqeLZqWk_30_40, LLP test", np.zeros(12, dtype=bool)
+    timeline_figure(tmp_path / "t.png", title, CLASSES, truth, predictions, labels)
+    (figure,) = written_figures
     figure.canvas.draw()
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
     for (name, box), (other_name, other) in combinations(boxes, 2):
