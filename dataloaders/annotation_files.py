@@ -67,7 +67,7 @@ def read_table(path: Path, columns: tuple[str, ...], separator: str = "\t", head
 
 
 def whole_seconds(times: pd.Series, path: Path, duration: int) -> pd.Series:
-    """A column of times as integers. Raises InputError for what is none, or lies outside the video."""
+    """Return a column of times as integers. Raises InputError for what is none, or lies outside the video."""
     seconds = pd.to_numeric(times, errors="coerce")
     expected = f"a whole number of seconds from 0 to {duration}"
     check_rows(seconds.isin(range(duration + 1)), path, times.name, times, expected)

@@ -31,11 +31,11 @@ class SplitAnnotations:
 
     @property
     def offsets(self) -> Tensor:
-        """(N + 1,) int64, first row of each video and the end of the last."""
+        """Return (N + 1,) int64, first row of each video and the end of the last."""
         return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
 
     def subset(self, keep: Tensor) -> "SplitAnnotations":
-        """The annotations of some videos: keep (K,) int64 indices, in the order wanted."""
+        """Return the annotations of some videos: keep (K,) int64 indices, in the order wanted."""
         rows = segment_rows(self.offsets, keep)
         indices = keep.tolist()
         return replace(
@@ -49,7 +49,7 @@ class SplitAnnotations:
 
 
 def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
-    """Row numbers of the videos' segments, one video after the other: offsets (N + 1,), videos (K,) -> (rows,)."""
+    """Return the rows of the videos' segments, one video after the other: offsets (N + 1,), videos (K,) -> (rows,)."""
     lengths = offsets[videos + 1] - offsets[videos]  # (K,)
     starts = torch.repeat_interleave(offsets[videos] - (lengths.cumsum(0) - lengths), lengths)
     return starts + torch.arange(starts.shape[0])

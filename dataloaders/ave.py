@@ -66,7 +66,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def _read_samples(path: Path) -> pd.DataFrame:
-    """A file's samples by line number, times as integers; a header is left out."""
+    """Read a file's samples by line number, times as integers; a header is left out."""
     table = read_table(path, COLUMNS, separator="&", header=False)
     table = table.drop(index=[line for line in table.index[:1] if table["category"][line].lower() == "category"])
     category, video_id = table["category"], table["video id"]

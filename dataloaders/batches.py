@@ -49,7 +49,7 @@ class DataSettings:
     """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 
     def folder(self, dataset: str) -> Path:
-        """The data set's folder."""
+        """Return the data set's folder."""
         return self.data_dir or DATASETS[dataset].folder
 
 
@@ -130,16 +130,16 @@ class SplitBatches:
                 raise InputError(feature.path, "features that are NaN or infinite", "finite values", way_out)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All videos in the order of the annotations."""
+        """Yield all videos in the order of the annotations."""
         return self.of_videos(torch.arange(self.num_videos), batch_size)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """All videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
+        """Yield all videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         return self.of_videos(torch.randperm(self.num_videos, generator=generator), batch_size)
 
     def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
-        """These videos in this order: (K,) int64 indices, on the CPU."""
+        """Yield these videos in this order: (K,) int64 indices, on the CPU."""
         groups = videos.split(batch_size)
         if self.resident:
             for group in groups:
@@ -154,7 +154,7 @@ class SplitBatches:
                 yield self._assemble(group, features)
 
     def _take_features(self, videos: Tensor) -> AudioVisual[Tensor]:
-        """Features of these videos on the device, the last segment repeated as padding: (B, T, D)."""
+        """Take these videos' features to the device, the last segment repeated as padding: (B, T, D)."""
         steps = self._steps(videos)  # (B, T)
         taken = []
         for of_modality in self._features:
@@ -170,7 +170,7 @@ class SplitBatches:
         return AudioVisual(*taken)
 
     def _steps(self, videos: Tensor) -> Tensor:
-        """Numbers of the segments that make a padded batch, the last one repeated: (B, T)."""
+        """Return numbers of the segments that make a padded batch, the last one repeated: (B, T)."""
         lengths = self.annotations.lengths[videos]
         return torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)
 
@@ -212,7 +212,7 @@ def open_split(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Batches of a split of a data set. Args and errors as of `open_batches`, and the errors of `load_annotations`."""
+    """Open batches of a split of a data set. Args and errors as of `open_batches` and `load_annotations`."""
     annotations = load_annotations(dataset, settings.annotations_dir or settings.folder(dataset), split)
     return open_batches(annotations, settings, device, pseudo_label_dir, subset)
 
@@ -246,7 +246,7 @@ def open_batches(
 def open_texts(
     dataset: str, settings: DataSettings, device: torch.device, prompts: str = "event_names"
 ) -> AudioVisual[Tensor]:
-    """Text features of the classes that each modality is scored against: (C, D).
+    """Load the text features of the classes that each modality is scored against: (C, D).
 
     Raises:
         InputError: when a modality has not exactly one feature with a text encoder, or its file is unusable.
@@ -257,7 +257,7 @@ def open_texts(
 
 
 def features_with_text(settings: DataSettings) -> AudioVisual[str]:
-    """The one feature of each modality that has a text encoder. Raises InputError where there is not exactly one."""
+    """Return each modality's one feature that has a text encoder. Raises InputError where there is not exactly one."""
     with_text = []
     for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
         found = [name for name in names if FEATURES[name].text_folder]
@@ -268,7 +268,7 @@ def features_with_text(settings: DataSettings) -> AudioVisual[str]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a split's features could take on the device."""
+    """Return bytes that a split's features could take on the device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

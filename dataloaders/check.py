@@ -93,7 +93,7 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
 
 
 def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> dict[str, object]:
-    """The row of a file in `check_feature`."""
+    """Return the row of a file in `check_feature`."""
     try:
         return {"part": part, "path": path, "width": read().shape[1], "problem": "", "message": ""}
     except FeatureError as error:
@@ -101,7 +101,7 @@ def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> di
 
 
 def table(files: pd.DataFrame) -> str:
-    """Counts of files, a line per feature and split."""
+    """Count files, a line per feature and split."""
     rows = [("feature", "part", "files", "present", *PROBLEMS)]
     for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
         counts = [int((problems == problem).sum()) for problem in PROBLEMS]
@@ -115,7 +115,7 @@ def table(files: pd.DataFrame) -> str:
 
 
 def offender_list(files: pd.DataFrame, limit: int | None) -> str:
-    """What is wrong with which file; the first `limit` files of each feature, split and problem (None: all)."""
+    """Say what is wrong with which file: the first `limit` of each feature, split and problem (None: all)."""
     lines = []
     for (feature, part), of_part in files.groupby(["feature", "part"], sort=False):
         for problem in PROBLEMS:

@@ -44,7 +44,7 @@ class Dataset:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie unless a flag says otherwise."""
+        """Return where its files lie unless a flag says otherwise."""
         return Path("data") / self.name
 
 

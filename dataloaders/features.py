@@ -51,12 +51,12 @@ class FeatureError(InputError):
 
 
 def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
-    """The file of one video: `data_dir/feats/vggish/<feature_id>.npy` and so on."""
+    """Return the file of one video: `data_dir/feats/vggish/<feature_id>.npy` and so on."""
     return Path(data_dir) / FEATURES[feature].folder / f"{feature_id}.npy"
 
 
 def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
-    """The text features of a data set's classes. Raises InputError for a feature without a text encoder."""
+    """Return the text features of a data set's classes. Raises InputError for a feature without a text encoder."""
     folder = FEATURES[feature].text_folder
     if folder is None:
         with_text = ", ".join(name for name, known in FEATURES.items() if known.text_folder)
@@ -67,7 +67,7 @@ def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names
 def read_segment_features(
     path: Path, feature: str, num_segments: int, pooled: bool, width: int | None = None
 ) -> np.ndarray:
-    """One video's features, one row per second: (T, D) float32 with T = num_segments.
+    """Read one video's features, one row per second: (T, D) float32 with T = num_segments.
 
     Args:
         pooled: any number of rows is brought to T by adaptive average pooling over time (UnAV). Otherwise the file must
@@ -90,7 +90,7 @@ def read_segment_features(
 
 
 def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
-    """Text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
+    """Load text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
     if rows.shape[0] != num_classes:
@@ -99,14 +99,14 @@ def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: 
 
 
 def load_rows(path: Path) -> np.ndarray:
-    """A file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
+    """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
     rows = _read_rows(path)
     _check_finite(rows, path)
     return rows
 
 
 def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
-    """A file's (L, D) array as float32."""
+    """Read a file's (L, D) array as float32."""
     try:
         rows = read_npy(path)
     except (OSError, ValueError) as error:
@@ -122,7 +122,7 @@ def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
 
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
-    """What keeps a feature file from being read, from what `read_npy` or the system raised."""
+    """Return what keeps a feature file from being read, from what `read_npy` or the system raised."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return FeatureError("missing", path, "no file", "a feature file", "data/README.md says where to get it.")
     found = f"an unreadable file ({error})"
@@ -133,7 +133,7 @@ def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
 
 
 def _pool(rows: np.ndarray, num_segments: int) -> np.ndarray:
-    """Adaptive average pooling over time: (L, D) -> (T, D)."""
+    """Pool by adaptive averages over time: (L, D) -> (T, D)."""
     if rows.shape[0] == num_segments:
         return rows
     pooled = F.adaptive_avg_pool1d(torch.from_numpy(rows.T.copy()), num_segments)  # (D, T)

@@ -65,7 +65,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def _segment_labels(path: Path, names: pd.Series, split: str) -> Tensor:
-    """An eval file's labels of the named videos: (N * 10, C) bool."""
+    """Read an eval file's labels of the named videos: (N * 10, C) bool."""
     table = read_table(path, ("filename", "onset", "offset", "event_labels"))
     classes = _row_classes(table["event_labels"], path)  # (rows, C)
     onset = torch.tensor(whole_seconds(table["onset"], path, NUM_SEGMENTS).to_list())  # (rows,)
@@ -89,7 +89,7 @@ def _segment_labels(path: Path, names: pd.Series, split: str) -> Tensor:
 
 
 def _row_classes(labels: pd.Series, path: Path) -> Tensor:
-    """Which classes each row's comma-separated label has: (rows, C) bool."""
+    """Return which classes each row's comma-separated label has: (rows, C) bool."""
     events = labels.str.split(",").explode().str.strip()
     expected = f"one of {', '.join(LLP_CLASSES)}"
     check_rows(events.isin(LLP_CLASSES), path, "unknown class", events, expected)

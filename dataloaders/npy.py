@@ -16,7 +16,7 @@ _MAX_HEADER_BYTES = 1 << 14  # numpy takes headers of 10 000 characters at most
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array in a `.npy` file; pickles are refused.
+    """Read the array in a `.npy` file; pickles are refused.
 
     Raises:
         OSError: when there is no such file, or it cannot be read.
@@ -42,7 +42,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether the order is Fortran's, and type of the values; leaves the file at the first value."""
+    """Read shape, whether the order is Fortran's, and type; leaves the file at the first value."""
     with _HEADER_LOCK:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

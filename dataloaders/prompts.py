@@ -18,7 +18,7 @@ PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.
 
 
 def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
-    """Each modality's sentences in class order, (C,) strings.
+    """Read each modality's sentences in class order, (C,) strings.
 
     Raises:
         InputError: when the file is absent or no YAML of that form, or its classes are not just those of the data set.

@@ -15,7 +15,7 @@ MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
 def feature_note(data_dir: Path) -> str:
-    """What a table has to say about features that are not real ones; empty for real ones."""
+    """Return what a table has to say about features that are not real ones; empty for real ones."""
     notes = []
     if (data_dir / SIMULATION_MARKER).exists():
         notes.append("simulated features")
@@ -29,12 +29,12 @@ def feature_note(data_dir: Path) -> str:
 
 
 def video_note(data_dir: Path) -> str:
-    """What a table has to say about videos that are not real ones; empty for real ones."""
+    """Return what a table has to say about videos that are not real ones; empty for real ones."""
     return "generated videos" if (data_dir / VIDEOS_MARKER).exists() else ""
 
 
 def read_extraction(data_dir: Path) -> dict[str, dict]:
-    """How the features of a folder were extracted, by feature name; empty: they were not extracted here.
+    """Read how a folder's features were extracted, by feature name; empty: they were not extracted here.
 
     Raises:
         InputError: when the record is damaged.
@@ -51,12 +51,12 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
 
 
 def text_part(feature: str, prompts: str) -> str:
-    """What the record calls a feature's text features, which may be of another origin than its segments'."""
+    """Return what the record calls a feature's text features, which may be of another origin than its segments'."""
     return f"{feature} {TEXT_FILES[prompts]}"
 
 
 def files_of(data_dir: Path, part: str) -> list[Path]:
-    """The feature files that are there of a part of the record: a feature, or its text features (`text_part`)."""
+    """Return the files that are there of a part of the record: a feature, or its text features (`text_part`)."""
     feature, _, text_file = part.partition(" ")
     known = FEATURES[feature]
     folder, pattern = (known.text_folder, text_file) if text_file else (known.folder, "*.npy")
@@ -82,7 +82,7 @@ def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
 
 
 def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, dict]) -> None:
-    """Raises InputError when files of this part, or of the feature that it belongs to, do not go with it."""
+    """Raise InputError when files of this part, or of the feature that it belongs to, do not go with it."""
     feature = part.split(" ")[0]
     related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
     way_out = "Choose another --output, leave them out, or delete these features."
@@ -105,7 +105,7 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
 
 
 def refuse_own_features(folder: Path) -> None:
-    """Raises InputError when own features lie where published ones are to go: in `<data>/feats_CLIP` or another."""
+    """Raise InputError when own features lie where published ones are to go: in `<data>/feats_CLIP` or another."""
     for part in read_extraction(folder.parent):
         for file in files_of(folder.parent, part)[:1]:
             if file.is_relative_to(folder):

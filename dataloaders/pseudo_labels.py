@@ -39,7 +39,7 @@ class PseudoLabels:
 
     @property
     def class_frequencies(self) -> AudioVisual[Tensor]:
-        """f_c: share of all segments whose hard pseudo-label has class c (paper Eq. 19), (C,) float32."""
+        """Return f_c, the share of all segments whose hard pseudo-label has class c (paper Eq. 19): (C,) float32."""
         return AudioVisual(self.labels.audio.float().mean(dim=0), self.labels.visual.float().mean(dim=0))
 
 
@@ -85,7 +85,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
 
 
 def _load_packed(path: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Logits, labels and thresholds of each modality from a packed file, of the annotated videos and classes."""
+    """Load each modality's logits, labels and thresholds from a packed file, of the annotated videos and classes."""
     record = load_record(path, annotations.dataset, annotations.classes, WAY_OUT)
     videos = record.find(annotations)
     lengths = record.get("lengths", torch.int64, len(record.sample_ids))
@@ -114,7 +114,7 @@ def _check_values(values: Tensor, what: str, path: Path) -> None:
 
 
 def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
-    """Names of the exported files by sample id: the feature id where it belongs to one sample of the splits alone.
+    """Name the exported files by sample id: by the feature id where it belongs to one sample of the splits alone.
 
     The released code opens `<feature id>.npy`. Samples that share a feature id, in one split or in two, would overwrite
     each other's files: theirs are named by sample.
@@ -145,7 +145,7 @@ def _save_npy(path: Path, values: Tensor) -> None:
 
 
 def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Logits, labels and thresholds of each modality from the released layout."""
+    """Load each modality's logits, labels and thresholds from the released layout."""
     loaded = []
     for logits_folder, labels_folder, name in zip(NPY_LOGITS, NPY_LABELS, NPY_THRESHOLDS, strict=True):
         thresholds = _read_npy(folder / name, "thresholds", (len(annotations.classes),), np.float64)
@@ -156,7 +156,7 @@ def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor,
 
 
 def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tensor:
-    """The rows of all videos, (R, C) float32. Files are named by sample, or else by feature id."""
+    """Read the rows of all videos, (R, C) float32. Files are named by sample, or else by feature id."""
 
     def read(sample_id: str, feature_id: str, length: int) -> Tensor:
         path = folder / f"{sample_id}.npy"
@@ -169,7 +169,7 @@ def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tens
 
 
 def _read_npy(path: Path, what: str, shape: tuple[int, ...], dtype: type) -> Tensor:
-    """A file of the released layout. Raises InputError unless it has this shape and fitting values."""
+    """Read a file of the released layout. Raises InputError unless it has this shape and fitting values."""
     try:
         values = read_npy(path)
     except (OSError, ValueError) as error:

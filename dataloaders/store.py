@@ -89,7 +89,7 @@ def open_features(
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> pd.DataFrame:
-    """The source files of the wanted videos; those listed in the packed file where the source folder is gone.
+    """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone.
 
     Returns:
         the manifest that a packed file is held against: `MANIFEST`, int64, of each feature id
@@ -140,7 +140,7 @@ def _report_missing(absent: dict[str, set[str]], annotations: SplitAnnotations, 
 
 
 def _read_manifest(path: Path) -> pd.DataFrame | None:
-    """What a packed file was packed from; None when there is no whole packed file of this format."""
+    """Read what a packed file was packed from; None when there is no whole packed file of this format."""
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -159,7 +159,7 @@ def _read_manifest(path: Path) -> pd.DataFrame | None:
 
 
 def _why_stale(path: Path, sources: pd.DataFrame) -> str | None:
-    """Why a packed file cannot be used for these sources; None when it can."""
+    """Return why a packed file cannot be used for these sources; None when it can."""
     manifest = _read_manifest(path)
     if manifest is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"

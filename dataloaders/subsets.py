@@ -27,7 +27,7 @@ class Subset:
     """number of classes, the first in index order, in every split; only their videos are kept"""
 
     def videos(self, annotations: SplitAnnotations) -> Tensor:
-        """Indices of the videos that are kept, in their order: (K,) int64.
+        """Return indices of the videos that are kept, in their order: (K,) int64.
 
         Of the classes' videos, those with the smallest hashes of their names. So the choice is the same for every seed
         of training and every order of the file, and a smaller fraction's videos are among a larger one's. A video whose
@@ -47,7 +47,7 @@ class Subset:
         return torch.tensor(sorted(by_hash[: max(1, round(self.train_fraction * len(by_hash)))]), dtype=torch.int64)
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
-        """The kept videos with the labels of the kept classes."""
+        """Return the kept videos with the labels of the kept classes."""
         part = annotations.subset(self.videos(annotations))
         classes = slice(self.num_classes)
         return replace(

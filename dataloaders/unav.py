@@ -60,7 +60,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def _read_videos(path: Path, subset: str) -> dict[str, dict]:
-    """The videos of a subset by id."""
+    """Read the videos of a subset by id."""
     try:
         content = json.loads(read_text(path), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:  # also a repeated key, a number of thousands of digits
@@ -80,7 +80,7 @@ def _read_videos(path: Path, subset: str) -> dict[str, dict]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
+    """Return a JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
         raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")

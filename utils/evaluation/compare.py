@@ -74,7 +74,7 @@ def compare_runs(
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Sequence[str] = ()) -> Table:
-    """One line a metric: both runs, their difference, its 95 % interval and p."""
+    """Return one line a metric: both runs, their difference, its 95 % interval and p."""
     columns = (
         Column("A", "Score (%)", 2),
         Column("B", "Score (%)", 2),
@@ -91,13 +91,13 @@ def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Seque
 
 
 def score_videos(predictions: Predictions) -> np.ndarray:
-    """Each video's scores in percent, whose means are the data set's: (N, M), a column for each of `score_names`."""
+    """Score each video in percent; the means are the data set's: (N, M), a column for each of `score_names`."""
     events, truth = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
     return find_task(predictions.dataset).per_video_scores(events, truth).numpy()
 
 
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means over videos drawn with replacement: (N, M) -> (resamples, M)."""
+    """Return means over videos drawn with replacement: (N, M) -> (resamples, M)."""
     generator = np.random.default_rng(seed)
     num_videos = values.shape[0]
     uniform = np.full(num_videos, 1 / num_videos)
@@ -106,7 +106,7 @@ def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 
 
 def aligned(first: Predictions, second: Predictions) -> Predictions:
-    """The second run with its videos in the order of the first."""
+    """Return the second run with its videos in the order of the first."""
     way_out = "Compare runs that were evaluated on the same split of the same data set."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)

@@ -29,7 +29,7 @@ class Predictions:
     def of_split(
         annotations: SplitAnnotations, events: AudioVisual[Tensor], truth: AudioVisual[Tensor]
     ) -> "Predictions":
-        """What a run's folder keeps of its predictions, (N, T, C) bool each."""
+        """Return what a run's folder keeps of its predictions, (N, T, C) bool each."""
         return Predictions(
             annotations.dataset,
             annotations.split,

@@ -61,12 +61,12 @@ RunScores = dict[str, Scores]  # of one run, by split
 
 
 def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
-    """The segment-level ground truth of a split that has one; padding holds no event."""
+    """Return the segment-level ground truth of a split that has one; padding holds no event."""
     return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
 
 
 def table_title(text: str, dataset: Dataset, published: PublishedTable | None) -> str:
-    """The title of a table of scores on a data set, with the paper's table that it stands beside."""
+    """Return the title of a table of scores on a data set, with the paper's table that it stands beside."""
     return f"{text} on {dataset.name}" + (f" (paper {published.number})" if published else "")
 
 
@@ -81,7 +81,7 @@ class Parsing:
     score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Predicted events of a split.
+        """Return predicted events of a split.
 
         Args:
             visual_gates: (C,), in the place of the visual gate of all classes.
@@ -93,22 +93,22 @@ class Parsing:
         return decode_segments_by_modality(output.logits, output.modality_probs, threshold, gates)
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
-        """The ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
+        """Return the ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
         named = named_scores(unimodal_scores(prediction, truth))
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """A score that can select the best checkpoint: one of `selectable`. A mean is that of the ten F-scores."""
+        """Return one of the scores that can select the best checkpoint. A mean is that of the ten F-scores."""
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
         return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
 
     def score(self, prediction: Events, truth: Events) -> Scores:
-        """Ten F-scores named segment_A to event_Event."""
+        """Return ten F-scores named segment_A to event_Event."""
         return named_scores(parsing_scores(prediction, truth))
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
-        """Each video's scores in percent, whose means are the data set's: (N, 10)."""
+        """Return each video's scores in percent, whose means are the data set's: (N, 10)."""
         levels = []
         for level in LEVEL_NAMES:
             audio, visual, audio_visual, event = per_video_f_scores(prediction, truth, level).unbind(dim=1)  # (N,) each
@@ -123,7 +123,7 @@ class Parsing:
         jointly: bool,
         log: logging.Logger,
     ) -> AudioVisual[Tensor]:
-        """Thresholds of the best F1 on the validation split, (C,) float64; each modality by itself."""
+        """Return thresholds of the best F1 on the validation split, (C,) float64; each modality by itself."""
 
         def search(of_modality: Tensor, truth: Tensor) -> Tensor:
             scored = (of_modality, truth, annotations.video_labels)
@@ -138,7 +138,7 @@ class Parsing:
         return logits.map(search, true_events(annotations, torch.device("cpu")))
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
-        """All F-scores beside the paper's.
+        """Return all F-scores beside the paper's.
 
         Args:
             name: of the run, or of what the runs have in common.
@@ -154,7 +154,7 @@ class Parsing:
         return parsing_table(table_title("Audio-visual video parsing", self.dataset, published), rows)
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
-        """The F-scores of audible-only and visible-only events. Args: as of `score_table`."""
+        """Return the F-scores of audible-only and visible-only events. Args: as of `score_table`."""
         rows = []
         for split in runs[0]:
             scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES}) for run in runs]
@@ -163,7 +163,7 @@ class Parsing:
         return parsing_table(table_title("Events in one modality alone", self.dataset, None), rows, notes)
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
-        """F-scores of the pseudo-labels of each split beside the paper's."""
+        """Return F-scores of the pseudo-labels of each split beside the paper's."""
         rows = [
             ParsingRow(f"{method} pseudo-labels", split, scores_by_level(of_split), note)
             for split, of_split in scores.items()
@@ -190,27 +190,27 @@ class Localisation:
     score_names = ((LEVELS[0], "Accuracy"),)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Predicted events of a split; there are no class-wise gates here."""
+        """Return predicted events of a split; there are no class-wise gates here."""
         events = decode_single_event(
             output.logits, output.video_probs, event_from=settings.event_from, active_in=settings.active_in
         )
         return AudioVisual(events, events)
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
-        """Raises InputError: every event here is audible and visible."""
+        """Raise InputError: every event here is audible and visible."""
         found, expected = f"{self.dataset.name}, whose events are audible and visible", "a data set of other events"
         raise InputError("--unimodal_scores", found, expected, "Leave out the flag.")
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """The accuracy, which alone can select the best checkpoint here."""
+        """Return the accuracy, which alone can select the best checkpoint here."""
         return self.score(prediction, truth)[name]
 
     def score(self, prediction: Events, truth: Events) -> Scores:
-        """The accuracy by name."""
+        """Return the accuracy by name."""
         return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
-        """Each video's accuracy in percent: (N, 1)."""
+        """Return each video's accuracy in percent: (N, 1)."""
         right = (both_modalities(prediction) == both_modalities(truth)).all(dim=-1)  # (N, T)
         return 100 * right.double().mean(dim=1, keepdim=True)
 
@@ -222,7 +222,7 @@ class Localisation:
         jointly: bool,
         log: logging.Logger,
     ) -> AudioVisual[Tensor]:
-        """Thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
+        """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
         truth = both_modalities(true_events(annotations, torch.device("cpu")))
         searched = (logits, truth, annotations.video_labels)
         agnostic = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # of (1,)
@@ -234,7 +234,7 @@ class Localisation:
         return found.thresholds.map(lambda own, common: torch.where(without_video, common, own), agnostic)
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
-        """Accuracies beside the paper's. Args: as of `Parsing.score_table`."""
+        """Return accuracies beside the paper's. Args: as of `Parsing.score_table`."""
         rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
         published = self.dataset.published_scores
         for method in published_methods(published.key) if published else ():
@@ -243,7 +243,7 @@ class Localisation:
         return accuracy_table(table_title("Audio-visual event localisation", self.dataset, published), rows)
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
-        """Accuracy of the pseudo-labels of each split; the paper prints none."""
+        """Return accuracy of the pseudo-labels of each split; the paper prints none."""
         rows = [(f"{method} pseudo-labels", split, [of[self.best_metric]], note) for split, of in scores.items()]
         notes = ["The video's class is given, unlike where methods are scored."]
         return accuracy_table(table_title("Quality of the pseudo-labels", self.dataset, None), rows, notes)
@@ -266,7 +266,7 @@ SELECTABLE = (*Parsing.selectable, *Localisation.selectable)  # scores that sele
 
 
 def find_task(dataset: str) -> Task:
-    """The task of a data set of stages 2 to 4."""
+    """Return the task of a data set of stages 2 to 4."""
     row = DATASETS[dataset]
     return TASKS[row.task](row)
 

@@ -54,7 +54,7 @@ def timeline_figure(
     predictions: Sequence[Timeline],
     video_labels: np.ndarray | None = None,
 ) -> None:
-    """Events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
+    """Draw events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
 
     Only classes that occur in the truth, in a prediction or in the video label are drawn.
 
@@ -93,7 +93,7 @@ def timeline_figure(
 
 
 def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
-    """Axes with seconds to the right and inches downwards."""
+    """Return axes with seconds to the right and inches downwards."""
     figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)
     axes.set_xlim(0, num_segments)
     axes.set_ylim(height, 0)
@@ -105,7 +105,7 @@ def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
 
 
 def _draw_class(axes: Axes, top: float, events: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """The rows of one class, from `top` downwards: for each modality one of each timeline, (T,) bool."""
+    """Draw the rows of one class, from `top` downwards: for each modality one of each timeline, (T,) bool."""
     for m, modality in enumerate(MODALITIES):
         first = top + m * (len(events) * ROW + MODALITY_GAP)
         _side_label(axes, first + len(events) * ROW / 2, modality, inches_left=0.08)
@@ -116,13 +116,13 @@ def _draw_class(axes: Axes, top: float, events: Sequence[tuple[np.ndarray, np.nd
 
 
 def _timeline_colour(n: int) -> str:
-    """Of the n-th timeline; the first is the truth."""
+    """Return the colour of the n-th timeline; the first is the truth."""
     colours = (TRUTH_COLOUR, *COLOURS)
     return colours[n % len(colours)]
 
 
 def _tick_step(num_segments: int) -> int:
-    """Seconds between ticks."""
+    """Return seconds between ticks."""
     return 1 if num_segments <= SHORT else 5
 
 
@@ -130,7 +130,7 @@ def _tick_step(num_segments: int) -> int:
 def confusion_matrix_figure(
     path: Path, matrix: np.ndarray, classes: Sequence[str], title: str = "", unit: str = "segments"
 ) -> None:
-    """Shares of each true label's segments, in percent: (C + 1, C + 1) counts, rows the truth, last the background.
+    """Draw each true label's shares in percent: (C + 1, C + 1) counts, rows the truth, last the background.
 
     Without background the matrix is (C, C). Cells under half a percent bear no number; rows without a segment are grey.
 
@@ -193,7 +193,7 @@ def curve_figure(
     y_label: str,
     title: str = "",
 ) -> None:
-    """Curves with bands of one standard deviation beside the paper's values, for Figures A4 (alpha) and A5 (W)."""
+    """Draw curves with bands of one standard deviation beside the paper's values, for Figures A4 (alpha) and A5 (W)."""
     figure, axes = _figure(4.2, 2.8)
     for curve, colour, marker in zip(series, cycle(COLOURS), cycle("os^Dv"), strict=False):
         mean = np.asarray(curve.mean, dtype=float)
@@ -220,13 +220,13 @@ def curve_figure(
 
 
 def _spans(active: np.ndarray) -> list[tuple[int, int]]:
-    """(first segment, length) of each maximal span of True: (T,) bool."""
+    """Return (first segment, length) of each maximal span of True: (T,) bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
     return [(int(first), int(end - first)) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:
-    """Text at the height y of the data, `inches_left` of the axes."""
+    """Write text at the height y of the data, `inches_left` of the axes."""
     axes.annotate(
         text,
         xy=(0, y),
@@ -241,7 +241,7 @@ def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Axes of that many inches; labels and legend lie outside, and `_save` makes room for them."""
+    """Return axes of that many inches; labels and legend lie outside, and `_save` makes room for them."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)  # no window, whatever backend the user has set
     return figure, figure.add_axes((0, 0, 1, 1))

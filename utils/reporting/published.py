@@ -16,7 +16,7 @@ def _paper_results() -> dict:
 
 
 def published_value(table: str, *keys: str | int) -> float:
-    """One number: `published_value("table2_ave_accuracy", "UWAV")` -> 80.6 (percent).
+    """Return one number: `published_value("table2_ave_accuracy", "UWAV")` -> 80.6 (percent).
 
     Raises:
         KeyError: the paper prints no such number.
@@ -30,12 +30,12 @@ def published_value(table: str, *keys: str | int) -> float:
 
 
 def published_methods(table: str) -> tuple[str | int, ...]:
-    """The rows of a table, in the paper's order."""
+    """Return the rows of a table, in the paper's order."""
     return tuple(_paper_results()[table])
 
 
 def published_row(table: str, method: str) -> ParsingScores:
-    """Both levels of one row: `published_row("table1_llp", "UWAV")`, percent.
+    """Return both levels of one row: `published_row("table1_llp", "UWAV")`, percent.
 
     Raises:
         KeyError: no such row, or the table is not one of both levels (Tables 1, 4/A8 and A6 are).
@@ -45,7 +45,7 @@ def published_row(table: str, method: str) -> ParsingScores:
 
 
 def published_segment_row(table: str, method: str | int) -> LevelScores:
-    """One row of a table that has the segment level only (Tables 3 and A7), percent.
+    """Return one row of a table that has the segment level only (Tables 3 and A7), percent.
 
     Raises:
         KeyError: no such row.

@@ -36,7 +36,7 @@ class Cell:
 
     @staticmethod
     def over_runs(values: Sequence[float]) -> "Cell":
-        """Mean and sample standard deviation (n - 1) of one value a run; a single run has no deviation."""
+        """Return mean and sample standard deviation (n - 1) of one value a run; a single run has no deviation."""
         mean = math.fsum(values) / len(values)
         if len(values) == 1:
             return Cell(mean)
@@ -71,7 +71,7 @@ class Row:
 
     @property
     def marked_labels(self) -> tuple[str, ...]:
-        """The labels, with the note and the number of runs after the first."""
+        """Return the labels, with the note and the number of runs after the first."""
         marks = ", ".join(filter(None, (self.note, f"{self.runs} runs" if self.runs > 1 else "")))
         first, *others = self.labels
         return (f"{first} ({marks})" if marks else first, *others)
@@ -96,7 +96,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
-        """Headings over neighbouring columns, with the names of the columns under each."""
+        """Return headings over neighbouring columns, with the names of the columns under each."""
         by_group = groupby(self.columns, key=lambda column: column.group)
         return [(group, [column.name for column in columns]) for group, columns in by_group]
 
@@ -110,7 +110,7 @@ class Table:
 
 
 def _texts(table: Table) -> list[list[str]]:
-    """What is printed, column by column, the labels first; the numbers of a column are padded to line up."""
+    """Return what is printed, column by column, the labels first; the numbers of a column are padded to line up."""
     columns = [[row.marked_labels[i] for row in table.rows] for i in range(len(table.label_columns))]
     for i, column in enumerate(table.columns):
         means, deviations = [], []
@@ -126,13 +126,13 @@ def _texts(table: Table) -> list[list[str]]:
 
 
 def _padded(texts: Sequence[str], justify: Callable[[str, int], str]) -> list[str]:
-    """Texts of one width, by `str.ljust` or `str.rjust`."""
+    """Pad texts to one width, by `str.ljust` or `str.rjust`."""
     width = max(map(len, texts), default=0)
     return [justify(text, width) for text in texts]
 
 
 def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], justify: Callable) -> list[str]:
-    """Lines of neighbouring columns: their heading, names and cells. A wide heading widens the last of them."""
+    """Return lines of neighbouring columns: their heading, names and cells. A wide heading widens the last of them."""
     padded = [_padded([name, *texts], justify) for name, texts in zip(names, columns, strict=True)]
     width = len("  ".join(column[0] for column in padded))
     padded[-1] = [text.rjust(len(text) + len(heading) - width) for text in padded[-1]]
@@ -140,7 +140,7 @@ def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], jus
 
 
 def format_text(table: Table) -> str:
-    """Aligned plain text, as it is printed on the terminal."""
+    """Format as aligned plain text, as it is printed on the terminal."""
     texts, start = _texts(table), len(table.label_columns)
     blocks = [_block("", table.label_columns, texts[:start], str.ljust)]
     for group, names in table.groups:
@@ -154,7 +154,7 @@ def format_text(table: Table) -> str:
 
 
 def format_markdown(table: Table) -> str:
-    """GitHub's Markdown. It knows no second header line, so with groups the column names are a bold first row."""
+    """Format as GitHub's Markdown, which has one header line: below groups, the names are a bold first row."""
     names = [column.name for column in table.columns]
     lines = [[*table.label_columns, *names]]
     if any(group for group, _ in table.groups):
@@ -169,7 +169,7 @@ def format_markdown(table: Table) -> str:
 
 
 def format_csv(table: Table) -> str:
-    """One line a row for other programs: all digits, empty cells empty, deviations in columns of their own."""
+    """Format as CSV for other programs: all digits, empty cells empty, deviations in columns of their own."""
     columns = {name: [row.labels[i] for row in table.rows] for i, name in enumerate(table.label_columns)}
     columns |= {"Note": [row.note for row in table.rows], "Runs": [row.runs for row in table.rows]}
     for i, column in enumerate(table.columns):
@@ -182,7 +182,7 @@ def format_csv(table: Table) -> str:
 
 
 def format_json(table: Table) -> str:
-    """Everything that the table holds; a cell is null, a text, or an object of mean, std and runs."""
+    """Format as JSON all that the table holds; a cell is null, a text, or an object of mean, std and runs."""
     rows = [
         {
             "labels": dict(zip(table.label_columns, row.labels, strict=True)),
@@ -196,7 +196,7 @@ def format_json(table: Table) -> str:
 
 
 def _plain(value: float | None) -> int | float | None:
-    """A count without a decimal point, another number without the noise of its last bits."""
+    """Return a count without a decimal point, another number without the noise of its last bits."""
     if value is None:
         return None
     return int(value) if value == int(value) else round(value, 6)
@@ -237,7 +237,7 @@ class ParsingRow:
 
 
 def parsing_table(title: str, rows: Sequence[ParsingRow], notes: Sequence[str] = ()) -> Table:
-    """Laid out like the paper's Table 1: segment-level A V AV Type Event, then event-level.
+    """Lay out scores like the paper's Table 1: segment-level A V AV Type Event, then event-level.
 
     Rows of `LevelScores` (Tables 3 and A7) are of the segment level; when all rows are, the event level is left out.
     """
@@ -266,7 +266,7 @@ def per_class_scores(
     title: str = "F-scores and support per class",
     note: str = "",
 ) -> Table:
-    """F-score (percent) and support of each class over a split: (N, T, C) bool each -> one row a class.
+    """Return the F-score (percent) and support of each class: (N, T, C) bool each -> one row a class.
 
     F = 2TP / (2TP + FP + FN) with the counts summed over all videos. It is 0 for a class that is predicted but never
     true, and empty for a class that is neither: that is not a failure. Support is the number of true segments, true
@@ -299,7 +299,7 @@ def per_class_scores(
 def accuracy_table(
     title: str, rows: Sequence[tuple[str, str, Sequence[float], str]], notes: Sequence[str] = ()
 ) -> Table:
-    """Laid out like the paper's Table 2: rows of (method, split, accuracies in percent of the runs, note)."""
+    """Lay out rows of (method, split, accuracies in percent of the runs, note) like the paper's Table 2."""
     return Table(
         title,
         ("Method", "Split"),
@@ -316,7 +316,7 @@ def per_class_accuracy(
     note: str = "",
     unit: str = "segments",
 ) -> Table:
-    """Share of what a label is true of that got it (recall), and the counts behind it: one row a label.
+    """Return the share of each label's truth that got it (recall), and the counts behind it: one row a label.
 
     Args:
         matrix: counts, rows the truth: (C + 1, C + 1) with background last, or (C, C) without it.
@@ -333,7 +333,7 @@ def per_class_accuracy(
 
 
 def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "") -> Table:
-    """The confusion matrix as counts: rows are the truth, columns the prediction. Args: as of `per_class_accuracy`."""
+    """Return the confusion matrix as counts, rows the truth, columns the prediction. Args: as `per_class_accuracy`."""
     names = _labels(matrix, classes)
     rows = tuple(
         Row((name,), tuple(Cell(n) for n in line), note) for name, line in zip(names, matrix.tolist(), strict=True)
@@ -342,5 +342,5 @@ def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confus
 
 
 def _labels(matrix: Tensor, classes: Sequence[str]) -> tuple[str, ...]:
-    """The classes, and background where the matrix has it and they do not."""
+    """Return the classes, and background where the matrix has it and they do not."""
     return (*classes, BACKGROUND)[: len(matrix)]
