@@ -1,6 +1,5 @@
 """Reading `.npy` files from several threads at once."""
 
-import io
 import math
 import os
 import stat
@@ -12,7 +11,7 @@ import numpy as np
 # numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random (SystemError: AST constructor recursion
 # depth mismatch) when two threads are in it.
 _HEADER_LOCK = threading.Lock()
-_MAX_HEADER_BYTES = 1 << 14  # numpy takes headers of 10 000 characters at most
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -26,29 +25,20 @@ def read_npy(path: Path) -> np.ndarray:
     if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
         raise ValueError("a folder, a named pipe or a device")
     with open(path, "rb") as file:
-        header = io.BytesIO(file.read(_MAX_HEADER_BYTES))
-        shape, fortran_order, dtype = _read_header(header)
+        file.peek()  # reads the header into the buffer, so that no thread waits for another one's disk
+        try:
+            with _HEADER_LOCK:
+                version = np.lib.format.read_magic(file)
+                shape, fortran_order, dtype = _READ_HEADER[version](file)
+        except Exception as error:  # numpy hands on whatever Python's tokeniser and parser raise for garbage
+            raise ValueError(f"a broken header, or one of a later version ({error})") from error
         if dtype.hasobject:
             raise ValueError("a pickle of Python objects")
         count = math.prod(shape)  # in Python's integers, which do not overflow
-        held = (status.st_size - header.tell()) // max(dtype.itemsize, 1)
+        held = (status.st_size - file.tell()) // max(dtype.itemsize, 1)
         if min(shape, default=0) < 0 or count > held:
             raise ValueError(f"{held} of {count} values")
-        file.seek(header.tell())
         values = np.fromfile(file, dtype, count)
     if values.size != count:
         raise ValueError(f"{values.size} of {count} values")
     return values.reshape(shape[::-1]).T if fortran_order else values.reshape(shape)
-
-
-def _read_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, whether the order is Fortran's, and type; leaves the file at the first value."""
-    with _HEADER_LOCK:
-        version = np.lib.format.read_magic(file)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in read_header:
-            raise ValueError(f"format version {version}")
-        try:
-            return read_header[version](file)
-        except Exception as error:  # numpy hands on whatever Python's tokeniser and parser raise for garbage
-            raise ValueError(f"a broken header ({error})") from error
