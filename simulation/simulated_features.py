@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import torch
 
 from baselines.leap.word_vectors import class_words
 from dataloaders.features import FEATURES
+from utils.method.spans import joined_rows, maximal_spans
 
 WORD_VECTOR_WIDTH = 300  # GloVe's
 STOP_WORDS = frozenset(
@@ -208,8 +210,11 @@ class VideoSimulator:
         model = STREAMS[modality]
         rng = generator(self.seed, self.dataset, video, modality)
         active = truth.audio if modality == "audio" else truth.visual  # (T, C)
-        events, event_classes = _spans(active)  # (T, J), (J,)
-        num_classes = active.shape[1]
+        num_segments, num_classes = active.shape
+        first, end = (x.numpy() for x in maximal_spans(joined_rows(torch.tensor(active.T))))  # (J,) each
+        event_classes, onset = np.divmod(first, num_segments + 1)
+        segments = np.arange(num_segments)[:, None]
+        events = (segments >= onset) & (segments < onset + end - first)  # (T, J)
         num_events = len(event_classes)
 
         share = rng.beta(model.hidden * model.hidden_spread, (1 - model.hidden) * model.hidden_spread, num_events)
@@ -249,12 +254,3 @@ class VideoSimulator:
         rows *= math.sqrt(FEATURES[feature].width) / 4
         rows += 0.25
         return np.maximum(rows, 0, out=rows)
-
-
-def _spans(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Events, that is maximal spans of active segments: (T, C) bool -> (T, J) bool, classes (J,)."""
-    padded = np.pad(active.T, ((0, 0), (1, 1)))  # (C, T + 2)
-    classes, first = np.nonzero(padded[:, 1:] & ~padded[:, :-1])  # (J,), span starts in segment `first`
-    _, end = np.nonzero(~padded[:, 1:] & padded[:, :-1])
-    segments = np.arange(active.shape[0])[:, None]
-    return (segments >= first) & (segments < end), classes

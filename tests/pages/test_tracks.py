@@ -5,12 +5,7 @@ import pytest
 
 from tests.pages.tiny_parse import tiny_parse
 from utils.audio_visual import AudioVisual
-from video.pages.tracks import ParsedVideo, Track, runs, spans
-
-
-def test_runs_are_maximal_and_cover_what_is_active():
-    assert runs(np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], bool)) == [(0, 2), (3, 4), (6, 9)]
-    assert runs(np.zeros(4, bool)) == []
+from video.pages.tracks import ParsedVideo, Track, spans
 
 
 def test_an_event_needs_the_segment_and_the_video_around_it():

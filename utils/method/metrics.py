@@ -9,10 +9,10 @@ from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from utils.audio_visual import AudioVisual
+from utils.method.spans import joined_rows, maximal_spans
 
 Number = TypeVar("Number", float, Tensor)
 
@@ -35,13 +35,6 @@ def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
     return Counts(tp, prediction.sum(dim=1) - tp, truth.sum(dim=1) - tp)
 
 
-def _spans(active: Tensor) -> tuple[Tensor, Tensor]:
-    """Maximal spans of True: (R, T) bool -> (K,) first positions r·(T + 1) + t of row r and segment t, (K,) lengths."""
-    separated = F.pad(F.pad(active, (0, 1)).flatten(), (1, 0))  # a gap after every row, and before the first
-    changes = (separated[1:] != separated[:-1]).nonzero().squeeze(1)  # first, end, first, end, ...
-    return changes[::2].contiguous(), changes[1::2] - changes[::2]
-
-
 def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     """Count events, that is maximal spans of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
 
@@ -51,15 +44,17 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     would both cover half of it and yet leave a gap between them.
     """
     num_videos, num_segments, num_classes = prediction.shape
-    prediction = prediction.transpose(1, 2).reshape(-1, num_segments)  # (N * C, T)
-    truth = truth.transpose(1, 2).reshape(-1, num_segments)
-    predicted_first, predicted_length = _spans(prediction)
-    true_first, true_length = _spans(truth)
-    overlap_first, overlap_length = _spans(prediction & truth)
+    prediction = joined_rows(prediction.transpose(1, 2).flatten(0, 1))  # (N * C * (T + 1),)
+    truth = joined_rows(truth.transpose(1, 2).flatten(0, 1))
+    predicted_first, predicted_end = maximal_spans(prediction)
+    true_first, true_end = maximal_spans(truth)
+    overlap_first, overlap_end = maximal_spans(prediction & truth)
     in_predicted = torch.searchsorted(predicted_first, overlap_first, right=True) - 1
     in_true = torch.searchsorted(true_first, overlap_first, right=True) - 1
+    predicted_length = (predicted_end - predicted_first)[in_predicted]
+    true_length = (true_end - true_first)[in_true]
     # overlap / union >= 1/2 in integers: 2 o >= p + t - o
-    hit = 3 * overlap_length >= predicted_length[in_predicted] + true_length[in_true]
+    hit = 3 * (overlap_end - overlap_first) >= predicted_length + true_length
 
     def per_class(first: Tensor) -> Tensor:
         row = first.div(num_segments + 1, rounding_mode="floor")  # of a video and a class

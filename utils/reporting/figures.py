@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from dataloaders.ave import BACKGROUND
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.files import atomic_write
+from utils.method.spans import maximal_spans
 
 # Okabe and Ito's palette: distinct under the common forms of colour blindness.
 TRUTH_COLOUR = "#333333"
@@ -112,7 +114,8 @@ def _draw_class(axes: Axes, top: float, events: Sequence[tuple[np.ndarray, np.nd
         for n, of_timeline in enumerate(events):
             bar = (first + (n + 0.1) * ROW, 0.8 * ROW)
             axes.broken_barh([(0, len(of_timeline[m]))], bar, facecolor=TRACK_COLOUR)
-            axes.broken_barh(_spans(of_timeline[m]), bar, facecolor=_timeline_colour(n))
+            onsets, ends = maximal_spans(of_timeline[m])
+            axes.broken_barh(torch.stack([onsets, ends - onsets], dim=1).tolist(), bar, facecolor=_timeline_colour(n))
 
 
 def _timeline_colour(n: int) -> str:
@@ -217,12 +220,6 @@ def curve_figure(
     axes.set_title(title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
     _save(figure, path)
-
-
-def _spans(active: np.ndarray) -> list[tuple[int, int]]:
-    """Return (first segment, length) of each maximal span of True: (T,) bool."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], active.astype(np.int8), [0]])))
-    return [(int(first), int(end - first)) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:

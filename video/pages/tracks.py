@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from utils.audio_visual import AudioVisual
+from utils.method.spans import maximal_spans
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,6 @@ class Span:
     probability: float  # mean over the segments; of "audio-visual" the smaller of both modalities' in each segment
 
 
-def runs(active: np.ndarray) -> list[tuple[int, int]]:
-    """First segment and the one after the last of each maximal run of True: (T,) bool -> pairs."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
-    return list(zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True))
-
-
 def spans(video: ParsedVideo) -> list[Span]:
     """The spans of the first track's events, by onset, then in the order of the events and of the kinds."""
     track = video.tracks[0]
@@ -97,6 +93,6 @@ def spans(video: ParsedVideo) -> list[Span]:
         Span(event, kind, float(first), min(float(end), video.duration), float(probs[first:end, c].mean()))
         for c, event in enumerate(video.events)
         for kind, (active, probs) in streams.items()
-        for first, end in runs(active[:, c])
+        for first, end in torch.stack(maximal_spans(active[:, c]), dim=1).tolist()
     ]
     return sorted(found, key=lambda span: span.onset)

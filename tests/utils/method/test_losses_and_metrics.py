@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from utils.method.losses import (
     video_loss,
 )
 from utils.method.metrics import event_counts, segment_counts
+from utils.method.spans import maximal_spans
 
 
 def runs(active: list[bool]) -> list[tuple[int, int]]:
@@ -32,6 +34,12 @@ def runs(active: list[bool]) -> list[tuple[int, int]]:
 def iou(a: tuple[int, int], b: tuple[int, int]) -> float:
     overlap = max(0, min(a[1], b[1]) - max(a[0], b[0]))
     return overlap / (a[1] - a[0] + b[1] - b[0] - overlap)
+
+
+def test_spans_are_maximal_and_cover_what_is_active():
+    first, end = maximal_spans(np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], bool))
+    assert (first.tolist(), end.tolist()) == ([0, 3, 6], [2, 4, 9])
+    assert not len(maximal_spans(torch.zeros(4, dtype=torch.bool))[0])
 
 
 def test_event_counts_equal_the_definition_spelled_out():
