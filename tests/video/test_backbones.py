@@ -22,7 +22,7 @@ from video.backbones.clip import CLIP
 from video.backbones.drawn_weights import draw_weights, draw_weights_of
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
-from video.extraction import backbone_weights as weights
+from video.extraction import download
 from video.extraction.backbone_weights import WEIGHTS, draw_network, find_weights, load_network, read_state
 from video.extraction.backends import OpenCLIP, load_laion_clap, load_open_clip
 from video.extraction.download import TABLE, read_table
@@ -257,7 +257,7 @@ def openai_archive(tmp_path: Path, monkeypatch) -> dict[str, torch.Tensor]:
     sizes = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
     torch.jit.script(Tree(state | sizes)).save(tmp_path / WEIGHTS["open_clip"].file)
     monkeypatch.setattr(open_clip, "create_model", lambda name: small_open_clip())
-    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["open_clip"].sha256)
+    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["open_clip"].sha256)
     return state
 
 
@@ -276,7 +276,7 @@ def test_open_clip_reads_a_plain_state_dict_under_the_same_name(tmp_path: Path, 
 
 def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path: Path, openai_archive, monkeypatch):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "open_clip_pytorch_model.bin")
-    monkeypatch.setattr(weights, "_sha256", lambda path: "0" * 64)
+    monkeypatch.setattr(download, "sha256_of", lambda path: "0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
         load_open_clip(tmp_path)
     (tmp_path / WEIGHTS["open_clip"].file).unlink()
@@ -346,14 +346,14 @@ def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_pat
     torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, file)
     with pytest.raises(InputError, match="SHA-256"):
         load_network("res152", tmp_path)
-    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["res152"].sha256 + "0" * 56)
+    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["res152"].sha256 + "0" * 56)
     loaded = load_network("res152", tmp_path).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"].file)
-    monkeypatch.setattr(weights, "_sha256", lambda path: WEIGHTS["vggish"].sha256)
+    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["vggish"].sha256)
     with pytest.raises(InputError, match="another network's weights"):
         load_network("vggish", tmp_path)
     torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"].file)

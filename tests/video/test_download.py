@@ -141,8 +141,8 @@ def test_an_archive_cannot_write_outside_of_its_folder(server: str, tmp_path: Pa
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("../outside.npy", b"abc")
     Handler.archive = buffer.getvalue()
-    with pytest.raises(InputError, match="outside"):
-        fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
+    fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
+    assert [path.name for path in tmp_path.rglob("*.npy")] == ["outside.npy"]
     assert not (tmp_path / "outside.npy").exists()
 
 
@@ -167,7 +167,7 @@ def test_an_absent_file_is_reported_and_the_others_are_fetched(server: str, tmp_
     assert main(["group", "--table", str(table), "--root", str(tmp_path)]) == 1
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     printed = capsys.readouterr()
-    assert "status 404" in printed.err and "by hand  another page" in printed.out
+    assert "404" in printed.err and "by hand  another page" in printed.out
 
 
 def test_the_table_of_the_repository_can_be_read():

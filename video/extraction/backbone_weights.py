@@ -1,6 +1,5 @@
 """Where the feature networks' weights lie, and networks with their weights."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from video.backbones.clip import CLIP
 from video.backbones.drawn_weights import draw_weights_of
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.vggish import VGGish
+from video.extraction.download import check_sha256
 
 DEFAULT_WEIGHTS_DIR = Path("weights")
 DrawnWeights = Literal["real", "small"]  # the real architectures with drawn weights, or small stand-ins with such
@@ -81,15 +81,7 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
             "--random_weights does without.",
         )
-    if weights.sha256 and path.is_file():
-        digest = _sha256(path)
-        if not digest.startswith(weights.sha256):
-            raise InputError(
-                path,
-                f"a file with SHA-256 {digest[:16]}...",
-                f"one that begins with {weights.sha256}",
-                f"Download it again from {weights.source}.",
-            )
+    check_sha256(path, weights.sha256, weights.source)
     return path
 
 
@@ -100,11 +92,6 @@ def _look_for(weights: Weights, weights_dir: Path) -> Path | None:
         if isinstance(cached, str):
             places.append(Path(cached) if weights.hub[1] == weights.file else Path(cached).parent)
     return next((place for place in places if place.exists()), None)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

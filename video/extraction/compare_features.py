@@ -9,17 +9,19 @@ CLIP or of ReLU features are high between any two images.
 from utils.entry_point import run_entry_point
 
 import argparse
-import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from statistics import multimode
 
 import numpy as np
+import pandas as pd
 
 from dataloaders.npy import read_npy
 from dataloaders.provenance import feature_note
 from utils.errors import InputError
 
-LARGEST_OFFSET = 3  # rows that features may be shifted by
+OFFSETS = (0, -1, 1, -2, 2, -3, 3)  # rows that features may be shifted by
 MOST_ROWS = 4000  # of all videos, that the whole sets are compared on
 
 # Bounds of the verdicts, on the cosine of centred features (or another score from 0 to 1 where it says so).
@@ -30,32 +32,21 @@ SHIFT_GAIN = 0.1  # by which a shift has to raise it
 LINEAR = 0.8  # share of the variance that a linear map of the own features explains in videos that it was not fitted on
 RELATED = 0.3  # similarity of the two sets' inner structures (linear CKA)
 
-
-@dataclass(frozen=True)
-class VideoComparison:
-    """One video's two feature files."""
-
-    video: str
-    own_shape: tuple[int, ...]
-    published_shape: tuple[int, ...]
-    cosine: float  # mean over segments
-    scale: float  # length of the published rows over that of the own ones, median over segments
-    offset: int  # by how many rows the published features come later than the own ones where both fit best
-    cosine_at_offset: float
+Rows = list[np.ndarray]  # (T, D) of each video
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two folders of feature files."""
+    """Two folders of feature files. Cosines and scales are NaN where the widths differ."""
 
-    videos: list[VideoComparison]
+    videos: pd.DataFrame  # one row a video: its name, both shapes, and these scores of its own
     only_own: int
     only_published: int
     widths: tuple[int, int]
-    raw_cosine: float  # not centred
+    raw_cosine: float  # not centred; cosines are means over segments, then over videos
     cosine: float
-    scale: float
-    offset: int  # the most frequent one
+    scale: float  # length of the published rows over that of the own ones, median over segments, then over videos
+    offset: int  # by how many rows the published features come later than the own ones where most videos fit best
     cosine_at_offset: float
     structure: float  # linear CKA, 0 to 1
     linear: float | None  # variance explained by a linear map; None: too few rows to tell
@@ -64,8 +55,15 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the difference looks like, in words."""
-        return _verdict(self)
+        """Say what the difference looks like."""
+        own_rows, published_rows = self.rows_per_second
+        if own_rows == published_rows:
+            return _verdict(self)
+        many, few = ("own", "published") if own_rows > published_rows else ("published", "own")
+        return (
+            f"{_verdict(self)} The {many} files have {max(own_rows, published_rows)} rows for one of the {few} ones, "
+            "and were averaged for the comparison."
+        )
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
@@ -75,40 +73,43 @@ def compare_folders(own: Path, published: Path) -> Comparison:
         InputError: when a folder is absent, no video is in both, or a file is no 2-D array of numbers.
     """
     ours, theirs = _files(own), _files(published)
-    common = sorted(ours.keys() & theirs.keys())
-    if not common:
+    names = sorted(ours.keys() & theirs.keys())
+    if not names:
         found = f"none of the {len(ours)} videos of {own}"
         raise InputError(published, found, "at least one video in both", "Compare features of the same data set.")
-    pairs = [(video, _read(ours[video]), _read(theirs[video])) for video in common]
-    widths = (pairs[0][1].shape[1], pairs[0][2].shape[1])
-    counts = len(ours) - len(common), len(theirs) - len(common)
-    whole = tuple(all(_whole_numbers(pair[side]) for pair in pairs) for side in (1, 2))
-    repeats = _repeats(pairs)
-    aligned = [(_mean_rows(x, repeats[0]), _mean_rows(y, repeats[1])) for _, x, y in pairs]  # one row a segment
-    centred = _centred(aligned)
-    videos = [
-        _compare_video(video, x.shape, y.shape, raw, cut)
-        for (video, x, y), raw, cut in zip(pairs, aligned, centred, strict=True)
-    ]
-    same_width = widths[0] == widths[1]
-    offsets = [one.offset for one in videos]
-    offset = max(set(offsets), key=lambda value: (offsets.count(value), -abs(value)))
-    rows = [cut for cut in centred if len(cut[0]) == len(cut[1])]
+    own_rows, published_rows = [_read(ours[name]) for name in names], [_read(theirs[name]) for name in names]
+    widths = (own_rows[0].shape[1], published_rows[0].shape[1])
+    ratios = {Fraction(len(x), len(y)) for x, y in zip(own_rows, published_rows, strict=True)}
+    repeats = ratios.pop().as_integer_ratio() if len(ratios) == 1 else (1, 1)
+    repeats = repeats if 1 in repeats else (1, 1)
+    xs = [rows.reshape(-1, repeats[0], widths[0]).mean(1) for rows in own_rows]  # one row a segment
+    ys = [rows.reshape(-1, repeats[1], widths[1]).mean(1) for rows in published_rows]
+    xs, ys = ([a[: len(b)] for a, b in zip(*sides, strict=True)] for sides in ((xs, ys), (ys, xs)))  # that both have
+    mean_x, mean_y = np.concatenate(xs).mean(0), np.concatenate(ys).mean(0)
+    centred_xs, centred_ys = [x - mean_x for x in xs], [y - mean_y for y in ys]
+
+    cosines = pd.DataFrame(map(_cosines, centred_xs, centred_ys), columns=OFFSETS)
+    videos = pd.DataFrame({"video": names})
+    videos["own_shape"] = [rows.shape for rows in own_rows]
+    videos["published_shape"] = [rows.shape for rows in published_rows]
+    videos["cosine"] = cosines[0]
+    videos["scale"] = list(map(_scale, xs, ys))
+    videos["offset"] = cosines.fillna(-1).idxmax(axis=1)  # the smallest of those that fit best
+    videos["cosine_at_offset"] = cosines.max(axis=1)
+    offset = multimode(sorted(videos.offset, key=abs))[0]  # the smallest of the most frequent ones
     return Comparison(
         videos=videos,
-        only_own=counts[0],
-        only_published=counts[1],
+        only_own=len(ours) - len(names),
+        only_published=len(theirs) - len(names),
         widths=widths,
-        raw_cosine=float(np.nanmean([_cosine(*pair) for pair in aligned])) if same_width else float("nan"),
-        cosine=float(np.nanmean([one.cosine for one in videos])) if same_width else float("nan"),
-        scale=float(np.nanmedian([one.scale for one in videos])) if same_width else float("nan"),
+        raw_cosine=pd.Series(map(_cosine, xs, ys)).mean(),
+        cosine=videos.cosine.mean(),
+        scale=videos.scale.median(),
         offset=offset,
-        cosine_at_offset=float(np.nanmean([_cosine(*_shifted(*cut, offset)) for cut in centred]))
-        if same_width
-        else float("nan"),
-        structure=_cka(rows),
-        linear=_linear_fit(rows),
-        whole_numbers=whole,
+        cosine_at_offset=cosines[offset].mean(),
+        structure=_cka(centred_xs, centred_ys),
+        linear=_linear_fit(centred_xs, centred_ys),
+        whole_numbers=(_whole_numbers(own_rows), _whole_numbers(published_rows)),
         rows_per_second=repeats,
     )
 
@@ -129,72 +130,52 @@ def _read(path: Path) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _whole_numbers(values: np.ndarray) -> bool:
-    return bool((values == np.round(values)).all() and values.min() >= 0 and 1 < values.max() <= 255)
-
-
-def _repeats(pairs: list) -> tuple[int, int]:
-    """How many rows of each side stand for one segment, where one side has k times as many as the other."""
-    ratios = {len(x) / len(y) for _, x, y in pairs}
-    if len(ratios) == 1:
-        ratio = ratios.pop()
-        if ratio > 1 and ratio == int(ratio):
-            return int(ratio), 1
-        if ratio < 1 and 1 / ratio == int(1 / ratio):
-            return 1, int(1 / ratio)
-    return 1, 1
-
-
-def _mean_rows(values: np.ndarray, count: int) -> np.ndarray:
-    return values.reshape(-1, count, values.shape[1]).mean(1)
-
-
-def _centred(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    means = [np.concatenate([pair[side] for pair in pairs]).mean(0) for side in (0, 1)]
-    return [(x - means[0], y - means[1]) for x, y in pairs]
+def _whole_numbers(rows: Rows) -> bool:
+    return all((x == np.round(x)).all() and x.min() >= 0 and 1 < x.max() <= 255 for x in rows)
 
 
 def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    """Mean over rows; of files of different lengths, the rows that both have."""
-    rows = min(len(x), len(y))
-    x, y = x[:rows], y[:rows]
+    """Return the mean over rows, without those of length 0; NaN where there is none, or the widths differ."""
+    if x.shape[1] != y.shape[1]:
+        return np.nan
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     valid = lengths > 0
-    return float(((x * y).sum(1)[valid] / lengths[valid]).mean()) if valid.any() else float("nan")
+    return float(((x * y).sum(1)[valid] / lengths[valid]).mean()) if valid.any() else np.nan
 
 
-def _shifted(x: np.ndarray, y: np.ndarray, offset: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of x and those of y that come `offset` later."""
-    return (x[: len(x) - offset], y[offset:]) if offset >= 0 else (x[-offset:], y[: len(y) + offset])
+def _cosines(x: np.ndarray, y: np.ndarray) -> dict[int, float]:
+    """Return one video's cosine by offset of y, for offsets that leave half of the rows."""
+    return {
+        k: _cosine(x[max(0, -k) : len(x) - max(0, k)], y[max(0, k) : len(y) + min(0, k)])
+        for k in OFFSETS
+        if abs(k) <= len(x) // 2
+    }
 
 
-def _compare_video(video: str, own_shape, published_shape, raw, centred) -> VideoComparison:
-    if raw[0].shape[1] != raw[1].shape[1]:
-        nan = float("nan")
-        return VideoComparison(video, own_shape, published_shape, nan, nan, 0, nan)
-    rows = min(len(raw[0]), len(raw[1]))
-    lengths = [np.linalg.norm(side[:rows], axis=1) for side in raw]
-    scale = float(np.median(lengths[1][lengths[0] > 0] / lengths[0][lengths[0] > 0])) if lengths[0].any() else 0.0
-    offsets = [k for k in range(-LARGEST_OFFSET, LARGEST_OFFSET + 1) if abs(k) <= rows // 2]
-    cosines = {k: _cosine(*_shifted(*centred, k)) for k in offsets}
-    best = max(offsets, key=lambda k: (np.nan_to_num(cosines[k], nan=-1.0), -abs(k)))
-    return VideoComparison(video, own_shape, published_shape, cosines[0], scale, best, cosines[best])
+def _scale(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the median over rows of the length of y's over that of x's; 0 where x has none."""
+    if x.shape[1] != y.shape[1]:
+        return np.nan
+    ratios = [b / a for a, b in zip(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1), strict=True) if a > 0]
+    return float(np.median(ratios)) if ratios else 0.0
 
 
-def _sample(rows: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    x, y = (np.concatenate([pair[side] for pair in rows]) for side in (0, 1))
-    step = max(1, len(x) // MOST_ROWS)
-    return x[::step], y[::step]
+def _sample(rows: Rows) -> np.ndarray:
+    """Return every k-th row of all videos, about MOST_ROWS of them."""
+    joined = np.concatenate(rows)
+    return joined[:: max(1, len(joined) // MOST_ROWS)]
 
 
-def _cka(rows: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Linear centred kernel alignment (Kornblith et al., 2019), without bias for few rows: 0 unrelated, 1 equal up to
-    rotation and scale."""
-    if not rows or sum(len(x) for x, _ in rows) < 4:
+def _cka(xs: Rows, ys: Rows) -> float:
+    """Compute the linear centred kernel alignment (Kornblith et al., 2019), without bias for few rows.
+
+    It is 0 for unrelated features and 1 for those that are equal up to rotation and scale.
+    """
+    if sum(map(len, xs)) < 4:
         return float("nan")
-    x, y = _sample(rows)
-    kernels = [side @ side.T for side in (x, y)]
-    return _hsic(*kernels) / np.sqrt(max(_hsic(kernels[0], kernels[0]) * _hsic(kernels[1], kernels[1]), 1e-300))
+    x, y = _sample(xs), _sample(ys)
+    k, m = x @ x.T, y @ y.T
+    return _hsic(k, m) / np.sqrt(max(_hsic(k, k) * _hsic(m, m), 1e-300))
 
 
 def _hsic(k: np.ndarray, m: np.ndarray) -> float:
@@ -205,87 +186,71 @@ def _hsic(k: np.ndarray, m: np.ndarray) -> float:
     return float(total / (n * (n - 3)))
 
 
-def _linear_fit(rows: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """Share of the published variance that a linear map of the own features explains in every other video."""
-    fitted, judged = rows[::2], rows[1::2]
-    if not judged or sum(len(x) for x, _ in fitted) < 2 * rows[0][0].shape[1]:
+def _linear_fit(xs: Rows, ys: Rows) -> float | None:
+    """Return the share of the published variance that a linear map of the own features explains.
+
+    It is fitted on every other video and judged on the rest.
+    """
+    if len(xs) < 2 or sum(map(len, xs[::2])) < 2 * xs[0].shape[1]:
         return None
-    (x, y), (x_new, y_new) = _sample(fitted), _sample(judged)
+    x, y = _sample(xs[::2]), _sample(ys[::2])
+    x_new, y_new = _sample(xs[1::2]), _sample(ys[1::2])
     ridge = 1e-3 * np.trace(x.T @ x) / x.shape[1]
     weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
     return float(1 - ((y_new - x_new @ weights) ** 2).sum() / (y_new**2).sum())
 
 
 def _verdict(c: Comparison) -> str:
-    own_rows, published_rows = c.rows_per_second
-    rows = ""
-    if own_rows != published_rows:
-        many, few = ("own", "published") if own_rows > published_rows else ("published", "own")
-        count = max(own_rows, published_rows)
-        rows = f" The {many} files have {count} rows for one of the {few} ones, and were averaged for the comparison."
+    rescaled = abs(c.scale - 1)
+    own_whole, published_whole = c.whole_numbers
     if c.widths[0] != c.widths[1]:
-        return f"Another network: {c.widths[0]} features a row, published {c.widths[1]}." + rows
-    if c.raw_cosine > EQUAL and abs(c.scale - 1) < 1e-3:
-        return "The same features." + rows
-    if c.whole_numbers[1] and not c.whole_numbers[0]:
+        return f"Another network: {c.widths[0]} features a row, published {c.widths[1]}."
+    if c.raw_cosine > EQUAL and rescaled < 1e-3:
+        return "The same features."
+    if published_whole and not own_whole:
         return (
             "PCA and 8-bit quantisation applied to the published ones (whole numbers from 0 to 255), as VGGish's "
-            "post-processing does; the own ones are the network's output." + rows
+            "post-processing does; the own ones are the network's output."
         )
-    if c.whole_numbers[0] and not c.whole_numbers[1]:
+    if own_whole and not published_whole:
         return (
             "PCA and 8-bit quantisation applied to the own ones (whole numbers from 0 to 255): leave VGGish's "
-            "post-processing out." + rows
+            "post-processing out."
         )
     if c.offset and c.cosine_at_offset > c.cosine + SHIFT_GAIN and c.cosine_at_offset > SAME_NETWORK:
-        direction = "later" if c.offset > 0 else "earlier"
-        count = abs(c.offset)
+        shift = f"{abs(c.offset)} segment{'s' * (abs(c.offset) > 1)} {'later' if c.offset > 0 else 'earlier'}"
         return (
-            f"Shifted: the published features come {count} segment{'s' * (count > 1)} {direction}; the start of the "
-            "videos was cut elsewhere, or frames were counted from elsewhere." + rows
+            f"Shifted: the published features come {shift}; the start of the "
+            "videos was cut elsewhere, or frames were counted from elsewhere."
         )
-    if c.cosine > SAME and abs(c.scale - 1) < 0.02:
-        return "The same features but for rounding or the decoder." + rows
-    if c.raw_cosine > SAME and abs(c.scale - 1) >= 0.02:
-        return f"The same features times {c.scale:.3g}: one side is normalised, or scaled." + rows
+    if c.cosine > SAME and rescaled < 0.02:
+        return "The same features but for rounding or the decoder."
+    if c.raw_cosine > SAME and rescaled >= 0.02:
+        return f"The same features times {c.scale:.3g}: one side is normalised, or scaled."
     if c.cosine > SAME_NETWORK:
         return (
             "The same network on other pixels or samples of the same moments: cropped instead of squashed, other "
-            "antialiasing, other frames of a second, or another resampling." + rows
+            "antialiasing, other frames of a second, or another resampling."
         )
     if (c.linear is not None and c.linear > LINEAR) or c.structure > SAME:
-        return (
-            "A linear transformation of the same features: PCA, whitening or a projection applied to one side." + rows
-        )
+        return "A linear transformation of the same features: PCA, whitening or a projection applied to one side."
     if c.structure > RELATED:
-        return "Other weights, or another network of the same width, on the same videos." + rows
-    return "Unrelated: other videos under these names, rows in another order, or a network without its weights." + rows
+        return "Other weights, or another network of the same width, on the same videos."
+    return "Unrelated: other videos under these names, rows in another order, or a network without its weights."
 
 
-def report(comparison: Comparison) -> str:
-    """The comparison over all videos, as lines of text."""
-    c = comparison
-    shapes = sorted({(one.own_shape, one.published_shape) for one in c.videos})
+def report(c: Comparison) -> str:
+    """Return the comparison over all videos as lines of text."""
+    shapes = sorted(set(zip(c.videos.own_shape, c.videos.published_shape, strict=True)))
     linear = "too few rows" if c.linear is None else f"{c.linear:.3f}"
-    return "\n".join(
-        [
-            f"videos in both      {len(c.videos)} (own only {c.only_own}, published only {c.only_published})",
-            f"shapes              {', '.join(f'{x} / {y}' for x, y in shapes[:4])}{' ...' * (len(shapes) > 4)}",
-            f"cosine              {c.cosine:.4f} centred, {c.raw_cosine:.4f} raw",
-            f"scale               {c.scale:.4g} (length of published over own)",
-            f"best offset         {c.offset:+d} segments, cosine {c.cosine_at_offset:.4f}",
-            f"same structure      {c.structure:.3f} (linear CKA), explained by a linear map: {linear}",
-            f"it looks like       {c.verdict}",
-        ]
-    )
-
-
-def write_table(path: Path, videos: list[VideoComparison]) -> None:
-    """One line a video, those that fit least first."""
-    with open(path, "w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(VideoComparison)])
-        table.writeheader()
-        table.writerows(asdict(one) for one in sorted(videos, key=lambda one: np.nan_to_num(one.cosine, nan=-1.0)))
+    return f"""\
+videos in both      {len(c.videos)} (own only {c.only_own}, published only {c.only_published})
+shapes              {", ".join(f"{x} / {y}" for x, y in shapes[:4])}{" ..." * (len(shapes) > 4)}
+cosine              {c.cosine:.4f} centred, {c.raw_cosine:.4f} raw
+scale               {c.scale:.4g} (length of published over own)
+best offset         {c.offset:+d} segments, cosine {c.cosine_at_offset:.4f}
+same structure      {c.structure:.3f} (linear CKA), explained by a linear map: {linear}
+it looks like       {c.verdict}"""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -302,8 +267,9 @@ def main(argv: list[str] | None = None) -> None:
     for side, folder in (("own", args.own), ("published", args.published)):
         if note := feature_note(folder.resolve().parent.parent):  # the data set's folder, two above a feature's
             print(f"note                the {side} ones: {note}")
-    if args.csv:
-        write_table(args.csv, comparison.videos)
+    if args.csv:  # those that fit least first
+        table = comparison.videos.sort_values("cosine", na_position="first", kind="stable")
+        table.to_csv(args.csv, index=False, na_rep="nan")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from dataloaders.provenance import refuse_own_features
 from utils.errors import InputError
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
-ATTEMPTS = 5
+WAITS = (0, 2, 4, 8, None)  # seconds after each attempt
 BLOCK = 1 << 20
 
 
@@ -44,26 +44,25 @@ class Download:
 
 
 def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download], list[str]]:
-    """The files of some groups, and what has to be fetched by hand.
+    """Return the files of some groups, and what has to be fetched by hand.
 
     Raises:
         InputError: when the table is absent, no YAML of that form, or lacks a group.
     """
-    expected = "groups with `files` (path: {address, sha256, unpack}) and `by_hand`"
+    files, by_hand = [], []
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        known = list(table)
-        absent = [group for group in groups if group not in known]
-        if absent:
-            raise InputError(path, f"no group {absent[0]!r}", f"one of {', '.join(known)}", "Choose one of these.")
-        files = []
         for group in groups:
-            for name, entry in (table[group]["files"] or {}).items():
-                unpack = root / entry["unpack"] if entry.get("unpack") else None
-                files.append(Download(root / name, str(entry["address"]), str(entry.get("sha256", "")), unpack))
-        return files, [str(line) for group in groups for line in table[group].get("by_hand") or []]
+            if group not in table:
+                raise InputError(path, f"no group {group!r}", f"one of {', '.join(table)}", "Choose one of these.")
+            for name, entry in table[group]["files"].items():
+                unpack = root / entry["unpack"] if "unpack" in entry else None
+                files.append(Download(root / name, entry["address"], str(entry.get("sha256", "")), unpack))
+            by_hand += table[group].get("by_hand", [])
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        expected = "groups with `files` (path: {address, sha256, unpack}) and `by_hand`"
         raise InputError(path, f"no table of addresses ({error})", expected, "Correct the file.") from error
+    return files, by_hand
 
 
 def fetch(download: Download) -> bool:
@@ -79,32 +78,43 @@ def fetch(download: Download) -> bool:
         refuse_own_features(download.unpack)
     download.path.parent.mkdir(parents=True, exist_ok=True)
     part = download.path.with_name(f"{download.path.name}.part")
-    for attempt in range(ATTEMPTS):
+    for seconds in WAITS:
         try:
             _fetch_rest(download.address, part)
             break
-        except urllib.error.HTTPError as error:
-            found = f"status {error.code} ({error.reason})"
-            way_out = "Correct data/downloads.yaml, or fetch the file by hand."
-            raise InputError(download.address, found, f"the file {download.path.name}", way_out) from error
         except (OSError, http.client.HTTPException) as error:
-            if attempt == ATTEMPTS - 1:
-                way_out = "Run this again: it goes on where it was."
-                raise InputError(download.address, f"no answer ({error})", "a file", way_out) from error
-            time.sleep(min(2**attempt, 10) if attempt else 0)
-    if download.sha256:
-        with open(part, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(download.sha256):
-            part.unlink()
-            found = f"a file with SHA-256 {digest[:16]}..."
-            raise InputError(download.address, found, f"one that begins with {download.sha256}", "Run this again.")
+            if isinstance(error, urllib.error.HTTPError) or seconds is None:
+                expected = f"the file {download.path.name}"
+                way_out = "Run this again: it goes on where it was. Or correct data/downloads.yaml."
+                raise InputError(download.address, f"no answer ({error})", expected, way_out) from error
+            time.sleep(seconds)
+    try:
+        check_sha256(part, download.sha256, download.address)
+    except InputError:
+        part.unlink()
+        raise
     os.replace(part, download.path)
     if download.unpack is not None:
         _unpack(download.path, download.unpack)
         download.path.unlink()
         done.touch()
     return True
+
+
+def check_sha256(path: Path, beginning: str, source: str) -> None:
+    """Hold a file against the beginning of its hash, as far as the publisher names it.
+
+    Raises:
+        InputError: when its hash is another.
+    """
+    if beginning and not (digest := sha256_of(path)).startswith(beginning):
+        found, expected = f"a file with SHA-256 {digest[:16]}...", f"one that begins with {beginning}"
+        raise InputError(path, found, expected, f"Download it again from {source}.")
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch_rest(address: str, part: Path) -> None:
@@ -117,18 +127,15 @@ def _fetch_rest(address: str, part: Path) -> None:
         if error.code == 416 and have:  # there is nothing after what we have
             return
         raise
-    with response:
-        resumed = response.status == 206
-        length = int(response.headers.get("Content-Length") or 0)
-        start = have if resumed else 0
-        whole = start + length
-        bar = tqdm(total=whole or None, initial=start, desc=part.stem, unit="B", unit_scale=True)
-        with open(part, "ab" if resumed else "wb") as file, bar:
-            while block := response.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-        if whole and part.stat().st_size != whole:
-            raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+    start = have if response.status == 206 else 0  # a server without ranges sends all of it again
+    whole = start + int(response.headers.get("Content-Length", 0))
+    bar = tqdm(total=whole or None, initial=start, desc=part.stem, unit="B", unit_scale=True)
+    with response, bar, open(part, "ab" if start else "wb") as file:
+        while block := response.read(BLOCK):
+            file.write(block)
+            bar.update(len(block))
+    if part.stat().st_size < whole:
+        raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -140,21 +147,12 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             files = [entry for entry in content.infolist() if not entry.is_dir()]
-            tops = {entry.filename.split("/")[0] for entry in files}
-            top = tops.pop() if len(tops) == 1 and "/" in files[0].filename else None
-            strip = top in (folder.name, archive.stem)
+            top = os.path.commonpath([entry.filename for entry in files]).split("/")[0]
             for entry in files:
-                name = entry.filename.split("/", 1)[1] if strip else entry.filename
-                target = (folder / name).resolve()
-                if not target.is_relative_to(folder.resolve()):
-                    raise InputError(
-                        archive, f"an entry {entry.filename!r}", "names inside of the archive", "Discard it."
-                    )
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with content.open(entry) as source, open(target, "wb") as file:
-                    while block := source.read(BLOCK):
-                        file.write(block)
-    except zipfile.BadZipFile as error:
+                if top in (folder.name, archive.stem):
+                    entry.filename = entry.filename.removeprefix(f"{top}/")
+                content.extract(entry, folder)  # never outside of it, whatever the names
+    except (zipfile.BadZipFile, ValueError) as error:
         archive.unlink()
         raise InputError(archive, f"no zip file ({error})", "a zip file", "Run this again.") from error
 
