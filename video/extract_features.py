@@ -16,7 +16,7 @@ from dataloaders.provenance import record_extraction
 from utils.errors import InputError
 from utils.settings import whole_number
 from utils.training.device import select_device
-from video.extraction.event_texts import classes_of, write_event_features
+from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.extraction_networks import (
     WITH_NETWORK,
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     videos = None if args.text_only else videos_of(args)
 
     source = source_of(args)
-    events = tuple(args.events or (classes_of(args.dataset) if args.dataset else ()))
+    events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
     settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision)
     if events:

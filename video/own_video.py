@@ -18,7 +18,7 @@ from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import SHORTEST_SECONDS, Recipe, num_segments_of
 from video.extraction.extraction_networks import Source, build_networks, settings_of
 from video.extraction.extraction_pipeline import Video, extract, missing_features
-from video.video_decoding import decode_video
+from video.video_decoding import Frame, decode_video
 
 FRAMES_SHOWN = 90  # at most, in a page's strip
 FRAME_HEIGHT = 96  # pixels
@@ -43,14 +43,14 @@ def overview(path: Path) -> Overview:
     """
     rate = 2.0  # frames a second that are looked at
 
-    def small(image: np.ndarray) -> np.ndarray:
+    def small(frame: Frame) -> np.ndarray | None:
+        if frame.time % max(1 / rate, frame.declared / FRAMES_SHOWN) >= 1 / rate:
+            return None
+        image = frame.rgb()
         width = max(1, round(image.shape[1] * FRAME_HEIGHT / image.shape[0]))
         return np.asarray(Image.fromarray(image).resize((width, FRAME_HEIGHT), Image.Resampling.BILINEAR))
 
-    def wanted(time: float, duration: float) -> bool:
-        return time % max(1 / rate, duration / FRAMES_SHOWN) < 1 / rate
-
-    decoded = decode_video(path, rate, [SOUND_RATE], keep=small, wanted=wanted)
+    decoded = decode_video(path, rate, [SOUND_RATE], keep=small)
     if decoded.duration < SHORTEST_SECONDS:
         found = f"{decoded.duration:.2f} seconds"
         raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Choose a longer video.")

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -29,22 +28,34 @@ Kept = TypeVar("Kept")
 class DecodedVideo(Generic[Kept]):
     """What was wanted of a file. N frames."""
 
-    frames: list[Kept]  # N; one that was not wanted is None
+    frames: list[Kept]  # N
     times: np.ndarray  # (N,) float64, seconds from the start at which the file shows each frame
     sounds: dict[int, np.ndarray]  # by sample rate: (L,) int16, mono, from the start of the file; empty: no audio track
     duration: float  # seconds, to the end of the last frame, or of the sound where no frames were wanted
 
 
-def as_it_is(image: np.ndarray) -> np.ndarray:
-    return image
+class Frame:
+    """A decoded frame, converted when its pixels are asked for."""
+
+    def __init__(self, frame: av.VideoFrame, time: float, declared: float):
+        self.frame = frame
+        self.time = time  # seconds from the start of the file
+        self.declared = declared  # duration of the file by its header, in seconds; 0: it says nothing
+
+    def rgb(self) -> np.ndarray:
+        """Return (H, W, 3) uint8, turned as the file's rotation says, not larger than LARGEST_SHORTER_SIDE allows."""
+        frame = self.frame
+        scale = min(1.0, LARGEST_SHORTER_SIDE / min(frame.width, frame.height))
+        size = (round(frame.width * scale), round(frame.height * scale)) if scale < 1 else ()
+        image = frame.reformat(*size, format="rgb24", interpolation="AREA" if size else None).to_ndarray()
+        return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
 def decode_video(
     path: Path,
     frame_rate: float | None = FRAMES_PER_SECOND,
     sample_rates: Sequence[int] = (),
-    keep: Callable[[np.ndarray], Kept] = as_it_is,
-    wanted: Callable[[float, float], bool] = lambda time, duration: True,
+    keep: Callable[[Frame], Kept] = Frame.rgb,
     lost_seconds: float = LOST_SECONDS,
     longest: float = math.inf,
 ) -> DecodedVideo[Kept]:
@@ -56,10 +67,7 @@ def decode_video(
     Args:
         frame_rate: frames a second; None: sound alone.
         sample_rates: of the waveforms, each in hertz; none: frames alone.
-        keep: makes of a frame (H, W, 3), uint8 RGB, upright, what shall stay in memory. A frame that is shown twice is
-            given to it once.
-        wanted: whether the frame at a time is, given that time and the duration that the file declares, in seconds.
-            It is asked right before the frame is given to `keep`.
+        keep: makes of a frame what shall stay in memory. A frame that is shown twice is given to it once.
         lost_seconds: a file is damaged if it yields less than it declares by so much.
         longest: seconds that the file may last.
 
@@ -74,12 +82,12 @@ def decode_video(
         raise InputError(path, "zero bytes", "a video file", "Download the video again.")
     try:
         with av.open(path) as container:
-            return _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds, longest)
+            return _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest)
     except (av.FFmpegError, ValueError) as error:  # PyAV raises ValueError for some broken headers
         raise InputError(path, f"no readable video ({error})", "a video file", "Download the video again.") from error
 
 
-def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_seconds, longest) -> DecodedVideo:
+def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest) -> DecodedVideo:
     video = container.streams.video[0] if container.streams.video and frame_rate is not None else None
     audio = container.streams.audio[0] if container.streams.audio and sample_rates else None
     if video is None and frame_rate is not None:
@@ -89,7 +97,7 @@ def _decode(container, path, frame_rate, sample_rates, keep, wanted, lost_second
     start = (container.start_time or 0) / av.time_base
     declared = _declared_duration(container, video, audio)
     _check_length(path, declared, longest)
-    picture = None if video is None else _Picture(video, frame_rate, keep, partial(wanted, duration=declared), start)
+    picture = None if video is None else _Picture(video, frame_rate, keep, start, declared)
     sound = None if audio is None else _Sound(sample_rates, start)
     for frame in _decoded_frames(container, [stream for stream in (video, audio) if stream is not None]):
         (picture if isinstance(frame, av.VideoFrame) else sound).add(frame)
@@ -147,19 +155,20 @@ def _declared_duration(container, video, audio) -> float:
 class _Picture(Generic[Kept]):
     """Turns a track of any frame rate, constant or not, into frames at a constant one."""
 
-    def __init__(self, stream, frame_rate: float, keep, wanted, start: float):
-        self.rate, self.keep, self.wanted, self.start = frame_rate, keep, wanted, start
+    def __init__(self, stream, frame_rate: float, keep: Callable[[Frame], Kept], start: float, declared: float):
+        self.rate, self.keep, self.start, self.declared = frame_rate, keep, start, declared
         source_rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         self.seconds_a_frame = float(1 / source_rate)
         self.frames: list[Kept] = []
         self.times: list[float] = []
-        self.last: _Frame | None = None
+        self.last: Frame | None = None
+        self.written: Frame | None = None  # the one that `frames` ends with
         self.end = 0.0
         self.repeated = deque([0, 0, 0], maxlen=3)  # how often the frame before had to be repeated, of the last three
 
     def add(self, frame: av.VideoFrame) -> None:
         time = self.end if frame.time is None else frame.time - self.start
-        current = _Frame(frame, max(time, 0.0))
+        current = Frame(frame, max(time, 0.0), self.declared)
         seconds = float(frame.duration * frame.time_base) if frame.duration else self.seconds_a_frame
         self.end = time + seconds
         of_last, of_current = self._copies(time * self.rate, seconds)
@@ -188,9 +197,10 @@ class _Picture(Generic[Kept]):
         of_last = min(round(ahead - 0.6), copies) if ahead > 1.1 else 0
         return of_last, copies - of_last
 
-    def _write(self, frame: "_Frame", copies: int) -> None:
+    def _write(self, frame: Frame, copies: int) -> None:
         if copies > 0:
-            kept = frame.kept(self.keep) if self.wanted(frame.time) else None
+            kept = self.frames[-1] if frame is self.written else self.keep(frame)
+            self.written = frame
             self.frames += [kept] * copies
             self.times += [frame.time] * copies
 
@@ -199,32 +209,6 @@ class _Picture(Generic[Kept]):
         if self.last is not None:
             self._write(self.last, sorted(self.repeated)[1])
         return self.frames, self.times, self.end
-
-
-class _Frame:
-    """A decoded frame, which is converted when it is first wanted."""
-
-    def __init__(self, frame: av.VideoFrame, time: float):
-        self.frame, self.time = frame, time
-        self.result = None
-
-    def kept(self, keep: Callable[[np.ndarray], Kept]) -> Kept:
-        if self.frame is not None:
-            self.result, self.frame = keep(_upright_rgb(self.frame)), None
-        return self.result
-
-
-def _upright_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) uint8, turned as the file's rotation says, not larger than LARGEST_SHORTER_SIDE allows."""
-    scale = min(1.0, LARGEST_SHORTER_SIDE / min(frame.width, frame.height))
-    if scale < 1:
-        width, height = round(frame.width * scale), round(frame.height * scale)
-        frame_rgb = frame.reformat(width, height, format="rgb24", interpolation="AREA")
-    else:
-        frame_rgb = frame.reformat(format="rgb24")
-    image = frame_rgb.to_ndarray()
-    quarters = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
 
 
 class _Sound:

@@ -243,28 +243,28 @@ def test_absent_weights_are_named_with_where_to_get_them(videos_dir: Path, tmp_p
 def test_clip_takes_the_frame_in_the_middle_of_each_second(tmp_path: Path):
     levels = [np.full((32, 48, 3), 20 + 2 * number, np.uint8) for number in range(75)]  # 25 a second
     write_video(tmp_path / "video.mp4", levels, 25, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], None, "centre").arrays
+    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], None, "centre")
     frames = (255 * arrays["clip"].mean((1, 2, 3)) - 20) / 2
     np.testing.assert_allclose(frames, [12.5, 37.5, 62.5], atol=2)
-    with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], None, "centre").arrays
+    with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], None, "centre")
     np.testing.assert_array_equal(with_others["clip"], arrays["clip"])
 
 
 def test_where_frames_are_rare_the_nearest_stands_for_the_middle(tmp_path: Path):
     levels = [np.full((32, 48, 3), level, np.uint8) for level in (50, 100, 150)]
     write_video(tmp_path / "video.mp4", levels, 25, times=[0, 0.9, 3.9], quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 4, "centre").arrays
+    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 4, "centre")
     shown = 255 * arrays["clip"].mean((1, 2, 3))
     np.testing.assert_allclose(shown, [100, 100, 150, 150], atol=3)
     for num_segments in (4, 1):
-        with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], num_segments, "centre").arrays
+        with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], num_segments, "centre")
         np.testing.assert_array_equal(with_others["clip"], arrays["clip"][:num_segments])
 
 
 def test_the_valor_recipe_takes_the_first_and_the_last_frame(tmp_path: Path):
     levels = [np.full((32, 48, 3), 20 + 2 * number, np.uint8) for number in range(75)]
     write_video(tmp_path / "video.mp4", levels, 25, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 3, "valor").arrays
+    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 3, "valor")
     frames = (255 * arrays["clip"].mean((1, 2, 3)) - 20) / 2
     assert frames[0] == pytest.approx(0, abs=1) and frames[-1] == pytest.approx(74, abs=1.5)
 
@@ -274,7 +274,7 @@ def test_sound_that_ends_early_is_followed_by_silence(tmp_path: Path):
     noise = np.random.default_rng(0).integers(-8000, 8000, (1, 32_000)).astype(np.int16)
     write_video(tmp_path / "video.mp4", frames, 8, noise, 16_000)
     for recipe in ("valor", "centre"):
-        arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "clap"], 4, recipe).arrays
+        arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "clap"], 4, recipe)
         for name in ("vggish", "clap"):
             heard = arrays[name].mean((1, 2))
             assert heard[:2].min() > heard[3] + 1
@@ -403,7 +403,7 @@ def test_of_a_video_shorter_than_its_segments_frames_are_spread_and_sound_ends_i
     levels = [np.full((240, 240, 3), 20 + 6 * number, np.uint8) for number in range(16)]  # two seconds
     noise = np.random.default_rng(0).integers(-8000, 8000, (1, 32_000)).astype(np.int16)
     write_video(tmp_path / "video.mp4", levels, 8, noise, 16_000, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "res152", "r2plus1d_18"], 4, "valor").arrays
+    arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "res152", "r2plus1d_18"], 4, "valor")
     assert arrays["res152"].shape[0] == 32 and arrays["r2plus1d_18"].shape[:2] == (4, 8)
     for shown in (arrays["res152"].mean((1, 2, 3)), arrays["r2plus1d_18"].reshape(32, -1).mean(1)):
         assert (np.diff(shown) >= -0.5).all()

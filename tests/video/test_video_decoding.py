@@ -14,7 +14,7 @@ import av
 from simulation.generated_clips import write_video as write_avi
 from tests.video.made_videos import write_wav
 from utils.errors import InputError
-from video.video_decoding import decode_video
+from video.video_decoding import Frame, decode_video
 from video.video_encoding import write_video
 
 SAMPLE = Path(__file__).parents[2].parent / "shared" / "samples"
@@ -239,7 +239,7 @@ def test_where_frames_are_missing_the_one_before_is_repeated_as_by_ffmpeg(
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     converted = []
-    decoded = decode_video(path, wanted, keep=lambda image: converted.append(1) or image)
+    decoded = decode_video(path, wanted, keep=lambda frame: converted.append(1) or frame.rgb())
     assert len(converted) == np.count_nonzero(copies)  # each but once
     numbers = [round((frame.mean() - 8) / 15) for frame in decoded.frames]
     assert numbers == np.repeat(np.arange(len(shown)), copies).tolist()
@@ -341,7 +341,7 @@ def test_damaged_packets_are_passed_over(path: Path, kind: str):
 
 def test_a_file_that_lasts_too_long_is_refused_before_it_is_decoded(path: Path):
     write_video(path, clock(3, 10), 10)
-    never = lambda image: pytest.fail("it decoded a frame")  # noqa: E731
+    never = lambda frame: pytest.fail("it decoded a frame")  # noqa: E731
     with pytest.raises(InputError, match=r"a video of 3\.0 seconds"):
         decode_video(path, keep=never, longest=2)
     assert decode_video(path, longest=3.0).frames
@@ -392,13 +392,16 @@ def test_4k_is_scaled_down_as_it_is_decoded(path: Path):
 def test_frames_that_are_not_wanted_are_counted_and_not_kept(path: Path):
     write_video(path, clock(3, 25), 25)
     seen = []
-    decoded = decode_video(
-        path, keep=lambda image: seen.append(1) or image.mean(), wanted=lambda time, duration: 1 <= time < 2
-    )
+
+    def keep(frame: Frame) -> float | None:
+        seen.append(frame.time)
+        return frame.rgb().mean() if 1 <= frame.time < 2 else None
+
+    decoded = decode_video(path, keep=keep)
     assert len(decoded.frames) == len(decode_video(path).frames)
     kept = [time for frame, time in zip(decoded.frames, decoded.times, strict=True) if frame is not None]
     assert kept and all(1 <= time < 2 for time in kept)
-    assert len(seen) == len(set(kept))
+    assert seen == sorted(set(decoded.times))
 
 
 def test_zero_bytes_are_an_error(path: Path):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapModel
 
 # The classes' defaults are HTSAT-tiny and a RoBERTa; LAION's RoBERTa has another epsilon than transformers' default.
 HTSAT_TINY_FUSION = {"audio_config": {"enable_fusion": True}, "text_config": {"layer_norm_eps": 1e-5}}
@@ -40,12 +39,15 @@ class CLAP(nn.Module):
     """Features of unit length.
 
     Args:
-        network: transformers' model with its weights; None: the architecture of HTSAT-tiny with fusion with new ones.
+        network: transformers' `ClapModel` with its weights; None: a new one.
+        config: of the new one.
     """
 
-    def __init__(self, network: ClapModel | None = None):
+    def __init__(self, network: nn.Module | None = None, config: dict = HTSAT_TINY_FUSION):
+        from transformers import ClapConfig, ClapModel
+
         super().__init__()
-        self.network = ClapModel(ClapConfig(**HTSAT_TINY_FUSION)) if network is None else network
+        self.network = ClapModel(ClapConfig(**config)) if network is None else network
 
     def forward(self, mel: Tensor) -> Tensor:
         """Mel spectrograms in decibels (B, 1001, 64) -> (B, 512).
@@ -86,7 +88,7 @@ def from_laion_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def load_laion_state(network: ClapModel, state: Mapping[str, Tensor]) -> None:
+def load_laion_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put a state dict of laion-clap into transformers' model.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
 
 # The sizes of openai/clip-vit-large-patch14; quick GELU is the class's default.
 VIT_L_14 = {
@@ -30,12 +29,15 @@ class CLIP(nn.Module):
     """Features of unit length.
 
     Args:
-        network: transformers' model with its weights; None: the architecture of ViT-L/14 with new ones.
+        network: transformers' `CLIPModel` with its weights; None: a new one.
+        config: of the new one.
     """
 
-    def __init__(self, network: CLIPModel | None = None):
+    def __init__(self, network: nn.Module | None = None, config: dict = VIT_L_14):
+        from transformers import CLIPConfig, CLIPModel
+
         super().__init__()
-        self.network = CLIPModel(CLIPConfig(**VIT_L_14)) if network is None else network
+        self.network = CLIPModel(CLIPConfig(**config)) if network is None else network
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, 224, 224) -> (B, 768)."""

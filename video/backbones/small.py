@@ -6,7 +6,6 @@ Inputs are those of the networks that they stand for.
 import math
 
 from torch import Tensor, nn
-from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
 from video.backbones.clap import CLAP, HTSAT_TINY_FUSION
 from video.backbones.clip import CLIP, VIT_L_14
@@ -59,7 +58,7 @@ def small_clip() -> CLIP:
     """Images (B, 3, 224, 224) and texts -> (B, 256)."""
     tower = {"hidden_size": 192, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 3}
     text = VIT_L_14["text_config"] | tower
-    return CLIP(CLIPModel(CLIPConfig(projection_dim=256, vision_config=tower | {"patch_size": 32}, text_config=text)))
+    return CLIP(config={"projection_dim": 256, "vision_config": tower | {"patch_size": 32}, "text_config": text})
 
 
 def small_clap() -> CLAP:
@@ -75,4 +74,4 @@ def small_clap() -> CLAP:
     }
     tower = {"hidden_size": 192, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 3}
     text = HTSAT_TINY_FUSION["text_config"] | tower
-    return CLAP(ClapModel(ClapConfig(projection_dim=256, audio_config=audio, text_config=text)))
+    return CLAP(config={"projection_dim": 256, "audio_config": audio, "text_config": text})

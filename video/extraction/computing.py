@@ -1,12 +1,10 @@
 """Feature networks on a device, given batches of one size whatever the videos' lengths."""
 
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from video.frames import CLIP, IMAGENET, KINETICS
 
@@ -27,6 +25,8 @@ class FeatureNetwork:
     def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str = "float32"):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if name in CONVOLUTIONAL:
+            from torch.fx.experimental.optimization import fuse
+
             network = fuse(network)  # folds batch norms into convolutions
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.network = network.to(device, self.dtype)
@@ -37,10 +37,8 @@ class FeatureNetwork:
         self.device = device
         self.scale = self.shift = None
         if name in NORMALIZATIONS:
-            mean, deviation = (
-                torch.tensor(values, device=device)
-                for values in (NORMALIZATIONS[name].mean, NORMALIZATIONS[name].deviation)
-            )
+            mean = torch.tensor(NORMALIZATIONS[name].mean, device=device)
+            deviation = torch.tensor(NORMALIZATIONS[name].deviation, device=device)
             self.scale, self.shift = 1 / deviation, -mean / deviation
 
     def forget_texts(self) -> None:
@@ -51,7 +49,7 @@ class FeatureNetwork:
 
     @torch.inference_mode()
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """What `inputs.read_inputs` prepared, B rows of it -> (B, D) float32 on the device."""
+        """Compute features: B rows of what `read_inputs` prepared -> (B, D) float32 on the device."""
         x = torch.from_numpy(rows)
         if self.device.type == "cuda":
             x = x.pin_memory()
@@ -60,15 +58,6 @@ class FeatureNetwork:
             unit = x / 255 if x.dtype == torch.uint8 else x  # (B, ..., h, w, 3)
             x = torch.movedim(unit * self.scale + self.shift, -1, 1)  # (B, 3, ..., h, w), channels last in memory
         return self.network(x.to(self.dtype)).float()
-
-
-@dataclass
-class _Rows:
-    """One video's rows that wait for a network, and what has come out of it."""
-
-    video: str
-    waiting: np.ndarray  # (rows, ...)
-    done: list[Tensor]
 
 
 class BatchQueue:
@@ -80,42 +69,30 @@ class BatchQueue:
 
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
-        self.videos: deque[_Rows] = deque()
+        self.waiting: deque[tuple[str, np.ndarray]] = deque()  # a row with its video
+        self.num_rows: dict[str, int] = {}  # of the videos that are not complete yet
+        self.features: dict[str, list[Tensor]] = {}  # their rows so far
 
     def put(self, video: str, rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """Add a video's rows. Returns the videos that are now complete, with their features (rows, D)."""
-        self.videos.append(_Rows(video, rows, []))
-        finished = []
-        while sum(len(entry.waiting) for entry in self.videos) >= self.batch_size:
-            finished += self._run()
-        return finished
+        self.waiting.extend((video, row) for row in rows)
+        self.num_rows[video], self.features[video] = len(rows), []
+        return self._run_while(self.batch_size)
 
     def finish(self) -> list[tuple[str, np.ndarray]]:
         """Compute what is left."""
-        finished = []
-        while self.videos:
-            finished += self._run()
-        return finished
+        return self._run_while(1)
 
-    def _run(self) -> list[tuple[str, np.ndarray]]:
-        taken: list[tuple[_Rows, int]] = []
-        free = self.batch_size
-        for entry in self.videos:
-            count = min(free, len(entry.waiting))
-            taken.append((entry, count))
-            free -= count
-            if free == 0:
-                break
-        batch = np.zeros((self.batch_size, *taken[0][0].waiting.shape[1:]), taken[0][0].waiting.dtype)
-        np.concatenate([entry.waiting[:count] for entry, count in taken], out=batch[: self.batch_size - free])
-        features = self.network(batch)
-        first = 0
-        for entry, count in taken:
-            entry.done.append(features[first : first + count])
-            entry.waiting = entry.waiting[count:]
-            first += count
+    def _run_while(self, num_waiting: int) -> list[tuple[str, np.ndarray]]:
+        """Run batches while so many rows are waiting."""
         finished = []
-        while self.videos and len(self.videos[0].waiting) == 0:
-            entry = self.videos.popleft()
-            finished.append((entry.video, torch.cat(entry.done).cpu().numpy()))
+        while len(self.waiting) >= num_waiting:
+            taken = [self.waiting.popleft() for _ in range(min(self.batch_size, len(self.waiting)))]
+            first_row = taken[0][1]
+            batch = np.zeros((self.batch_size, *first_row.shape), first_row.dtype)
+            np.stack([row for _, row in taken], out=batch[: len(taken)])
+            for (video, _), feature in zip(taken, self.network(batch), strict=False):
+                self.features[video].append(feature)
+                if len(self.features[video]) == self.num_rows[video]:
+                    finished.append((video, torch.stack(self.features.pop(video)).cpu().numpy()))
         return finished

@@ -1,47 +1,30 @@
-"""Text features of a data set's classes, or of any event names, as files."""
+"""Text features of event names: prompts, tokens, the text encoders of CLIP and CLAP, and their files."""
 
+import re
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
 
-from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES, text_features_path
 from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
 from dataloaders.prompts import load_prompts as load_sentences
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive, write_text
+from video.extraction.backbone_weights import find_weights
 from video.extraction.computing import FeatureNetwork
 from video.extraction.extraction_networks import Source
-from video.extraction.text_encoders import (
-    PROMPTS_FILE,
-    fill_in,
-    hashed_words,
-    read_prompts,
-    text_features,
-    tokenizer_of,
-)
 
+PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
 WITH_SENTENCES = ("LLP", "AVE")  # data sets that data/valor_prompts.yaml has sentences for
 
-
-def classes_of(dataset: str) -> tuple[str, ...]:
-    """A data set's class names in order."""
-    return DATASETS[dataset].classes
-
-
-def sentences_of(encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None) -> list[str]:
-    """What the text encoder reads of each event, in order.
-
-    Args:
-        encoder: "clip" or "clap".
-        prompts: "event_names", or "valor": of a data set, the sentences of data/valor_prompts.yaml.
-        dataset: whose classes the events are; None: any names.
-    """
-    if prompts == "valor" and dataset in WITH_SENTENCES:
-        sentences = load_sentences(SENTENCES_FILE, dataset)
-        return list(sentences.audio if encoder == "clap" else sentences.visual)
-    prompt = read_prompts(PROMPTS_FILE, prompts)[encoder]
-    return [fill_in(prompt, event) for event in events]
+# First token, last token, padding and the number of all, of the vocabularies that the encoders were trained with.
+_SPECIAL_TOKENS = {"clip": (49406, 49407, 49407, 49408), "clap": (0, 2, 1, 50265)}
+_LONGEST = 77  # tokens of a sentence, in both
 
 
 def write_event_features(
@@ -77,9 +60,76 @@ def write_event_features(
                     expected = f"none, or those of the {len(names)} events that {listed.name} lists"
                     raise InputError(path, found, expected, "Choose another --output, or delete this file.")
                 continue
-            tokenize = hashed_words(feature) if source.drawn else tokenizer_of(feature, source.weights_dir)
             sentences = sentences_of(feature, names, prompts, dataset)
-            features = text_features(network.network, tokenize, sentences)
+            tokens = hashed_words(feature, sentences) if source.drawn else tokenize(feature, sentences, source)
+            features = text_features(network.network, *tokens)
             write_text(listed, wanted)
             with atomic_write(path) as file:
                 np.save(file, features)
+
+
+def sentences_of(encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None) -> list[str]:
+    """Return what the text encoder reads of each event: for `Frying_(food)` `A photo of Frying (food)`.
+
+    Args:
+        encoder: "clip" or "clap".
+        prompts: "event_names", or "valor": of a data set, the sentences of data/valor_prompts.yaml.
+        dataset: whose classes the events are; None: any names.
+    """
+    if prompts == "valor" and dataset in WITH_SENTENCES:
+        sentences = load_sentences(SENTENCES_FILE, dataset)
+        return list(sentences.audio if encoder == "clap" else sentences.visual)
+    prompt = read_prompt(PROMPTS_FILE, prompts, encoder)
+    names = [event.replace("_", " ") for event in events]
+    return [prompt.format(event=name, lower=name.lower()) for name in names]
+
+
+def read_prompt(path: Path, style: str, encoder: str) -> str:
+    """Return an encoder's sentence of one style, with {event} or {lower} in the event's place.
+
+    Raises:
+        InputError: when the file is absent or has no such sentence.
+    """
+    try:
+        prompt = str(yaml.safe_load(path.read_text(encoding="utf-8"))[style][encoder])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        prompt = f"none ({error})"
+    if "{event}" not in prompt and "{lower}" not in prompt:
+        expected = f"under `{style}` a sentence for {encoder} that holds {{event}} or {{lower}}"
+        raise InputError(path, f"the prompt {prompt!r}", expected, "Correct the file.")
+    return prompt
+
+
+def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:
+    """Return the token ids and the mask of C sentences, (C, L) int64 each.
+
+    Raises:
+        InputError: when the tokenizer's files are absent.
+    """
+    from transformers import AutoTokenizer
+
+    folder = find_weights("clip" if encoder == "clip" else "clap tokenizer", source.weights_dir)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        found = f"no tokenizer ({str(error).splitlines()[0]})"
+        raise InputError(folder, found, "tokenizer.json and its configuration", "Download them again.") from error
+    tokens = tokenizer(list(sentences), padding=True, truncation=True, max_length=_LONGEST, return_tensors="pt")
+    return tokens["input_ids"], tokens["attention_mask"]
+
+
+def hashed_words(encoder: str, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Stand in for `tokenize` where weights are drawn: every word is a token, whose number is a hash of the word."""
+    first, last, padding, size = _SPECIAL_TOKENS[encoder]
+    words = [re.findall(r"[a-z0-9]+", sentence.lower())[: _LONGEST - 2] for sentence in sentences]
+    ids = [torch.tensor([first, *(10 + zlib.crc32(w.encode()) % (size - 20) for w in row), last]) for row in words]
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+    return nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=padding), mask
+
+
+@torch.inference_mode()
+def text_features(network: nn.Module, token_ids: Tensor, mask: Tensor) -> np.ndarray:
+    """Compute the features of C sentences with CLIP or CLAP: (C, L) each -> (C, D) float32 of unit length."""
+    device = next(network.parameters()).device
+    batches = zip(token_ids.to(device).split(64), mask.to(device).split(64), strict=True)
+    return torch.cat([network.text(*batch) for batch in batches]).float().cpu().numpy()

@@ -1,16 +1,16 @@
 """Features of many videos: decoded in parallel, computed in batches, written as one file a video and feature."""
 
-import csv
-import io
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -19,7 +19,7 @@ from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
 from video.extraction.computing import ROWS_OF_A_SEGMENT, BatchQueue, FeatureNetwork
-from video.extraction.extraction_inputs import Recipe, VideoInputs, read_inputs
+from video.extraction.extraction_inputs import Recipe, read_inputs
 
 LONGER_SECONDS = 1.0  # that a clip may last beyond its segments
 
@@ -104,68 +104,42 @@ def extract(
     queues = {
         name: BatchQueue(network, batch_size * ROWS_OF_A_SEGMENT.get(name, 1)) for name, network in networks.items()
     }
-    unfinished: dict[str, set[str]] = {}  # features that a video in the queues still lacks
 
-    def write(name: str, finished: list[tuple[str, np.ndarray]]) -> None:
-        for feature_id, values in finished:
-            with atomic_write(feature_path(data_dir, name, feature_id)) as file:
-                np.save(file, values)
-            unfinished[feature_id].discard(name)
-            if not unfinished[feature_id]:
-                del unfinished[feature_id]
-                outcome.written += 1
-                progress.update()
-
-    def read(job: tuple[Video, list[str]]) -> VideoInputs:
-        video, missing = job
+    def read(video: Video, missing: list[str]) -> dict[str, np.ndarray]:
         longest = video.num_segments + LONGER_SECONDS if video.is_clip else math.inf
         return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound, longest)
 
-    progress = tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1)
     # Decoding threads are as many as are wanted; OpenBLAS would start others for each of numpy's small products.
-    with progress, torch.inference_mode(), threadpool_limits({"openblas": 1}):
-        for (video, missing), inputs in _in_parallel(read, to_do, num_decoders):
-            if isinstance(inputs, Exception):
-                reason = str(inputs) if isinstance(inputs, InputError) else f"{type(inputs).__name__}: {inputs}"
-                outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(missing), reason))
-                progress.update()
-                continue
-            for reason in dict.fromkeys(inputs.without.values()):
-                names = tuple(name for name, why in inputs.without.items() if why == reason)
-                outcome.failures.append(Failure(video.feature_id, str(video.path), names, reason))
-            if not inputs.arrays:
-                progress.update()
-                continue
-            unfinished[video.feature_id] = set(inputs.arrays)
-            for name, rows in inputs.arrays.items():
-                write(name, queues[name].put(video.feature_id, rows))
-        for name, queue in queues.items():
-            write(name, queue.finish())
+    pool = ThreadPoolExecutor(num_decoders)
+    with torch.inference_mode(), threadpool_limits({"openblas": 1}):
+        try:
+            ahead = deque(pool.submit(read, *job) for job in to_do[:num_decoders])
+            waiting = iter(to_do[num_decoders:])
+            for video, missing in tqdm(to_do, desc="extracting features", unit="video", smoothing=0.1):
+                ahead.extend(pool.submit(read, *job) for job in islice(waiting, 1))
+                try:
+                    inputs, reason = ahead.popleft().result(), "no audio track"
+                except Exception as error:  # whatever a broken file makes a decoder raise
+                    inputs = {}
+                    reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                failed = tuple(name for name in missing if name not in inputs)
+                if failed:
+                    outcome.failures.append(Failure(video.feature_id, str(video.path), failed, reason))
+                if inputs:
+                    outcome.written += 1
+                for name, rows in inputs.items():
+                    _write(data_dir, name, queues[name].put(video.feature_id, rows))
+            for name, queue in queues.items():
+                _write(data_dir, name, queue.finish())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
     return outcome
 
 
-def _in_parallel(
-    read: Callable, jobs: list[tuple[Video, list[str]]], num_threads: int
-) -> Iterator[tuple[tuple[Video, list[str]], VideoInputs | Exception]]:
-    """Each job with what `read` made of it, in order, a few ahead. What it raises comes out as a value."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        ahead: deque[tuple[tuple[Video, list[str]], Future]] = deque()
-        remaining = iter(jobs)
-        try:
-            while True:
-                for job in remaining:
-                    ahead.append((job, pool.submit(read, job)))
-                    if len(ahead) > num_threads:
-                        break
-                if not ahead:
-                    return
-                job, future = ahead.popleft()
-                try:
-                    yield job, future.result()
-                except Exception as error:  # whatever a broken file makes a decoder raise
-                    yield job, error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> None:
+    for feature_id, values in computed:
+        with atomic_write(feature_path(data_dir, feature, feature_id)) as file:
+            np.save(file, values)
 
 
 def write_failures(path: Path, failures: list[Failure]) -> None:
@@ -173,12 +147,8 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["id", "file", "features", "reason"])
-    for failure in sorted(failures, key=lambda one: (one.feature_id, one.features)):
-        table.writerow([failure.feature_id, failure.path, " ".join(failure.features), failure.reason])
-    write_text(path, text.getvalue())
+    rows = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
+    write_text(path, pd.DataFrame(rows, columns=["id", "file", "features", "reason"]).to_csv(index=False))
 
 
 def default_num_decoders() -> int:

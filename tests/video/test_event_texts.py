@@ -12,15 +12,15 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 from dataloaders.llp import LLP_CLASSES
 from utils.errors import InputError
 from video.extraction.backbone_weights import WEIGHTS, draw_network
-from video.extraction.event_texts import classes_of, sentences_of
-from video.extraction.text_encoders import (
+from video.extraction.event_texts import (
     PROMPTS_FILE,
-    fill_in,
     hashed_words,
-    read_prompts,
+    read_prompt,
+    sentences_of,
     text_features,
-    tokenizer_of,
+    tokenize,
 )
+from video.extraction.extraction_networks import Source
 
 
 def test_the_prompts_are_those_of_the_papers():
@@ -35,28 +35,22 @@ def test_the_prompts_are_those_of_the_papers():
         assert len(valor) == len(LLP_CLASSES) and len(set(valor)) == len(valor)
 
 
-@pytest.mark.parametrize(("dataset", "count"), [("LLP", 25), ("UnAV", 100), ("AVE", 28)])
-def test_every_data_set_has_its_classes(dataset: str, count: int):
-    assert len(classes_of(dataset)) == count
-
-
 def test_prompts_without_a_place_for_the_event_are_an_error(tmp_path: Path):
     path = tmp_path / "prompts.yaml"
     path.write_text("event_names: {clip: A photo, clap: 'The sound of {event}'}")
     with pytest.raises(InputError, match="A photo"):
-        read_prompts(path, "event_names")
-    with pytest.raises(InputError, match="no such prompts"):
-        read_prompts(PROMPTS_FILE, "other")
-    assert fill_in("{event}, {lower}", "Fire_alarm") == "Fire alarm, fire alarm"
+        read_prompt(path, "event_names", "clip")
+    with pytest.raises(InputError, match="other"):
+        read_prompt(PROMPTS_FILE, "other", "clip")
 
 
 def test_equal_words_have_equal_tokens_where_weights_are_drawn():
-    token_ids, mask = hashed_words("clap")(["This is the sound of rain", "The rain"])
+    token_ids, mask = hashed_words("clap", ["This is the sound of rain", "The rain"])
     assert token_ids.shape == mask.shape == (2, 8)
     assert mask.sum(1).tolist() == [8, 4]
     assert token_ids[0, 6] == token_ids[1, 2] and token_ids[1, 4:].tolist() == [1] * 4
     assert token_ids[:, 0].tolist() == [0, 0] and token_ids[0, 7] == token_ids[1, 3] == 2  # first and last token
-    assert hashed_words("clip")(["word " * 200])[0].shape == (1, 77)
+    assert hashed_words("clip", ["word " * 200])[0].shape == (1, 77)
 
 
 def write_tokenizer(folder: Path, words: list[str]) -> None:
@@ -81,7 +75,7 @@ def write_tokenizer(folder: Path, words: list[str]) -> None:
 
 def test_a_tokenizer_is_read_from_the_weights_folder(tmp_path: Path):
     write_tokenizer(tmp_path / WEIGHTS["clap tokenizer"].file, ["this", "is", "rain"])
-    token_ids, mask = tokenizer_of("clap", tmp_path)(["This is rain", "rain"])
+    token_ids, mask = tokenize("clap", ["This is rain", "rain"], Source(tmp_path))
     assert token_ids.tolist() == [[4, 5, 6], [6, 1, 1]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
@@ -89,24 +83,25 @@ def test_a_tokenizer_is_read_from_the_weights_folder(tmp_path: Path):
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path):
     (tmp_path / WEIGHTS["clap tokenizer"].file).mkdir()
     with pytest.raises(InputError, match="no tokenizer"):
-        tokenizer_of("clap", tmp_path)
+        tokenize("clap", ["rain"], Source(tmp_path))
 
 
 @pytest.mark.parametrize("encoder", ["clip", "clap"])
 def test_padding_does_not_change_text_features(encoder: str):
-    network, tokenize = draw_network(encoder, "small", 0), hashed_words(encoder)
-    alone = text_features(network, tokenize, ["A photo of rain"])
-    among = text_features(network, tokenize, ["A photo of rain", "A photo of a dog that barks in the rain at night"])
+    network = draw_network(encoder, "small", 0)
+    sentences = ["A photo of rain", "A photo of a dog that barks in the rain at night"]
+    alone = text_features(network, *hashed_words(encoder, sentences[:1]))
+    among = text_features(network, *hashed_words(encoder, sentences))
     np.testing.assert_allclose(among[0], alone[0], atol=1e-5)
     assert torch.from_numpy(among).norm(dim=1).sub(1).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("encoder", ["clip", "clap"])
 def test_more_sentences_than_the_encoder_takes_at_once_are_all_encoded_in_order(encoder: str):
-    network, tokenize = draw_network(encoder, "small", 0), hashed_words(encoder)
+    network = draw_network(encoder, "small", 0)
     sentences = [f"A photo of event {number}{' again' * (number % 3)}" for number in range(70)]
-    features = text_features(network, tokenize, sentences)
+    features = text_features(network, *hashed_words(encoder, sentences))
     assert features.shape == (70, 256)
     for number in (0, 63, 64, 69):
-        alone = text_features(network, tokenize, sentences[number : number + 1])
+        alone = text_features(network, *hashed_words(encoder, sentences[number : number + 1]))
         np.testing.assert_allclose(features[number], alone[0], atol=1e-5)
