@@ -11,6 +11,7 @@ import argparse
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -60,21 +61,18 @@ def newest_han(runs_dir: Path) -> Path:
     Raises:
         InputError: when there is none.
     """
-    folders = [
-        path.parent for pattern in ("HAN_*", "HAN_*/run_*") for path in runs_dir.glob(f"{pattern}/{SUMMARY_FILE}")
-    ]
-    hans = [folder for folder in folders if (folder / BEST_CHECKPOINT).is_file() and _is_han(folder)]
-    if not hans:
-        others = f", {len(folders)} of other networks or without a checkpoint" if folders else ""
-        way_out = "Run train_han.py first, or name a --model."
-        raise InputError(runs_dir, f"no finished run HAN_* of HAN itself{others}", "at least one", way_out)
-    return max(hans, key=lambda folder: (folder / SUMMARY_FILE).stat().st_mtime_ns)
+    finished = [*runs_dir.glob(f"HAN_*/{SUMMARY_FILE}"), *runs_dir.glob(f"HAN_*/run_*/{SUMMARY_FILE}")]
+    for path in sorted(finished, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        run = path.parent
+        if all((run / name).is_file() for name in (BEST_CHECKPOINT, ARGS_FILE)) and trains_han(run):
+            return run
+    found = f"no finished run HAN_* of HAN itself among {len(finished)}"
+    raise InputError(runs_dir, found, "at least one with its checkpoint", "Run train_han.py first, or name a --model.")
 
 
-def _is_han(run_dir: Path) -> bool:
-    """Whether a run of stage 3 trained HAN itself, rather than the network of CMPAE, LEAP or CoLeaF."""
-    path = run_dir / ARGS_FILE
-    return path.is_file() and find_method(read_args(path).get("method", "uwav")).network is HAN
+def trains_han(run_dir: Path) -> bool:
+    """Return whether a run of stage 3 trained HAN itself, not the network of another method; True for stage 1, too."""
+    return find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network is HAN
 
 
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
@@ -85,7 +83,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
             that of another method (CMPAE, LEAP, CoLeaF).
     """
     settings = read_args(run_dir / ARGS_FILE)
-    if find_method(settings.get("method", "uwav")).network is not HAN:
+    if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has a network of its own"
         raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
     checkpoint = run_dir / BEST_CHECKPOINT
@@ -93,8 +91,9 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     try:
         if is_han:
             chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
-            alone = {name: settings[name] for name in ("cross_attention",) if name in settings}
-            network = load_network(HAN, checkpoint, {}, **chosen, **alone)
+            if "cross_attention" in settings:
+                chosen["cross_attention"] = settings["cross_attention"]
+            network = load_network(HAN, checkpoint, {}, **chosen)
         else:
             network = load_network(TemporalTransformer, checkpoint, {}, num_heads=settings["num_heads"])
         dataset = settings["dataset"] if is_han else "UnAV"
@@ -129,12 +128,13 @@ def with_thresholds(description: Description, pseudo_label_dir: Path) -> Descrip
     try:
         with safe_open(files[0], framework="pt") as file:
             metadata = file.metadata() or {}
-            thresholds = {name: file.get_tensor(name) for name in ("audio_thresholds", "visual_thresholds")}
-        return Description(
-            **vars(description)
-            | {"dataset": metadata["dataset"], "classes": tuple(metadata["classes"].split("\n"))}
-            | {name: finite_or_none(values) for name, values in thresholds.items()}
-        )
+            return replace(
+                description,
+                dataset=metadata["dataset"],
+                classes=tuple(metadata["classes"].split("\n")),
+                audio_thresholds=finite_or_none(file.get_tensor("audio_thresholds")),
+                visual_thresholds=finite_or_none(file.get_tensor("visual_thresholds")),
+            )
     except (SafetensorError, KeyError) as error:
         way_out = "Run pseudo_label_generation.py again."
         raise InputError(files[0], f"a damaged file ({error})", "the output of stage 2", way_out) from error
@@ -149,8 +149,9 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
     """Thresholds on the logits of a description's classes, (C,) float32, if it has them."""
     if description.audio_thresholds is None or description.visual_thresholds is None:
         return None
-    thresholds = AudioVisual(description.audio_thresholds, description.visual_thresholds)
-    return thresholds.map(lambda of: torch.tensor([-math.inf if value is None else value for value in of]))
+    audio = [-math.inf if value is None else value for value in description.audio_thresholds]
+    visual = [-math.inf if value is None else value for value in description.visual_thresholds]
+    return AudioVisual(torch.tensor(audio), torch.tensor(visual))
 
 
 def export(network: HAN | TemporalTransformer, folder: Path) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
 from dataloaders.provenance import record_extraction
+from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from video.extraction.event_texts import write_event_features
@@ -76,11 +77,10 @@ def own_features(
     video: Path,
     num_segments: int,
     folder: Path,
-    names: AudioVisual[Sequence[str]],
+    model: HAN | TemporalTransformer,
     events: Sequence[str] | None,
     source: Source,
     recipe: Recipe,
-    device: torch.device,
     precision: str = "float32",
     batch_size: int = 8,
 ) -> OwnFeatures:
@@ -90,16 +90,18 @@ def own_features(
 
     Args:
         folder: in the layout of a data set.
-        names: of the features of each modality.
+        model: whose description names the features; they are put on its device.
         events: names to make text features of with the features' own text encoders; None: none.
         source: where the networks come from.
         batch_size: segments that a network is given at a time.
 
     Raises:
-        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, or a
-            modality has not one feature with a text encoder where events are named.
+        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, they
+            are not of the model's widths, or a modality has not one feature with a text encoder where events are named.
     """
-    every_name = list(dict.fromkeys([*names.audio, *names.visual]))
+    device = next(model.parameters()).device
+    audio_names, visual_names = model.description.audio_features, model.description.visual_features
+    every_name = list(dict.fromkeys([*audio_names, *visual_names]))
     wanted = Video(video.stem, video, num_segments)
     to_build = every_name if events is not None else missing_features(wanted, folder, every_name)
     networks = build_networks(to_build, source, device, precision)
@@ -108,23 +110,34 @@ def own_features(
         outcome = extract([wanted], folder, networks, recipe, batch_size, 1, silence_if_no_sound=True)
         if outcome.failures:
             raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+    audio = _read_segments(folder, audio_names, video.stem, num_segments)
+    visual = _read_segments(folder, visual_names, video.stem, num_segments)
+    widths = {"audio_dim": audio.shape[1], "visual_dim": visual.shape[1]}
+    expected = {name: model.sizes[name] for name in widths}
+    if widths != expected:
+        way_out = "Use the networks whose features the model was trained on."
+        raise InputError(video, f"features of widths {widths}", f"{expected}, as the model was trained", way_out)
+    segments = AudioVisual(audio.to(device), visual.to(device))
+    if events is None:
+        return OwnFeatures(segments, None)
+    with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
+        write_event_features(Path(own), networks, source, tuple(events))
+        audio_texts = _read_texts(Path(own), audio_names, len(events)).to(device)
+        visual_texts = _read_texts(Path(own), visual_names, len(events)).to(device)
+    return OwnFeatures(segments, AudioVisual(audio_texts, visual_texts))
 
-    def segments(of_modality: Sequence[str]) -> Tensor:
-        paths = [feature_path(folder, name, video.stem) for name in of_modality]
-        parts = [
-            read_segment_features(path, name, num_segments, pooled=False)
-            for path, name in zip(paths, of_modality, strict=True)
-        ]
-        return torch.from_numpy(np.concatenate(parts, axis=1)).to(device)
 
-    def texts(of_modality: Sequence[str]) -> Tensor:
-        with_text = [name for name in of_modality if FEATURES[name].text_folder]
-        if len(with_text) != 1:
-            found, expected = " ".join(of_modality), "exactly one feature with a text encoder"
-            raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
-        encoder = {with_text[0]: networks[with_text[0]]}
-        with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
-            write_event_features(Path(own), encoder, source, tuple(events))
-            return load_text_features(Path(own), with_text[0], len(events)).to(device)
+def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:
+    """Read the features of one modality, concatenated: (T, D)."""
+    paths = {name: feature_path(folder, name, feature_id) for name in names}
+    rows = [read_segment_features(path, name, num_segments, pooled=False) for name, path in paths.items()]
+    return torch.from_numpy(np.concatenate(rows, axis=1))
 
-    return OwnFeatures(names.map(segments), None if events is None else names.map(texts))
+
+def _read_texts(folder: Path, names: Sequence[str], num_events: int) -> Tensor:
+    """Read the text features of one modality: (C, D)."""
+    with_text = [name for name in names if FEATURES[name].text_folder]
+    if len(with_text) != 1:
+        found, expected = " ".join(names), "exactly one feature with a text encoder"
+        raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+    return load_text_features(folder, with_text[0], num_events)

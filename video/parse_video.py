@@ -11,13 +11,11 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
-
-import torch
 
 from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
+from models.pretrained import Description
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
@@ -67,15 +65,20 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(args.device)
     source = args.model or str(newest_han(args.runs_dir))
     model = open_trained(source).to(device)
-    events, windows = events_of(model, args.events), windows_of(args, model)
+    events = events_of(model, args.events)
+    window, stride = windows_of(args, model)
     shown = overview(args.video)
-    with ExitStack() as stack:
-        folder = args.features_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        features = features_of(args, model, events, shown.num_segments, folder, device)
-        warning = warning_of(model, folder)
-    probs = parse(model, features, args.events is not None, *windows)
-    parsed = to_parsed_video(args, Path(source).name, model, events, probs, shown)
-    print(write_results(args, parsed, shown, warning))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.features_dir or Path(temporary)
+        texts = events if isinstance(model, TemporalTransformer) else None
+        made_by = (source_of(args), args.recipe, args.precision)
+        features = own_features(args.video, shown.num_segments, folder, model, texts, *made_by)
+        note = feature_note(folder)
+    probs = parse(model, features, args.events is not None, window, stride)
+    warning = f"This video has {note}." if note else ""
+    if model.description.note:
+        warning = f"{warning} The model was trained on {model.description.note}.".lstrip()
+    print(write_results(args, Path(source).name, model.description, events, probs, shown, warning))
 
 
 def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
@@ -97,35 +100,6 @@ def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
     return tuple(named)
 
 
-def features_of(
-    args: argparse.Namespace,
-    model: Model,
-    events: tuple[str, ...],
-    num_segments: int,
-    folder: Path,
-    device: torch.device,
-) -> OwnFeatures:
-    """What the model is given of the video. Raises InputError when its features are not of the model's widths."""
-    description = model.description
-    features = own_features(
-        args.video,
-        num_segments,
-        folder,
-        AudioVisual(description.audio_features, description.visual_features),
-        events if isinstance(model, TemporalTransformer) else None,
-        source_of(args),
-        args.recipe,
-        device,
-        args.precision,
-    )
-    widths = {"audio_dim": features.segments.audio.shape[1], "visual_dim": features.segments.visual.shape[1]}
-    wanted = {name: model.sizes[name] for name in widths}
-    if widths != wanted:
-        way_out = "Use the networks whose features the model was trained on."
-        raise InputError(args.video, f"features of widths {widths}", f"{wanted}, as the model was trained", way_out)
-    return features
-
-
 def windows_of(args: argparse.Namespace, model: Model) -> tuple[int, int]:
     """Segments of a window, and between windows. Raises InputError for windows that would leave segments out."""
     is_transformer = isinstance(model, TemporalTransformer)
@@ -141,36 +115,32 @@ def parse(model: Model, features: OwnFeatures, any_events: bool, window: int, st
     if isinstance(model, HAN):
         return han_probs(model, features.segments, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
-    if thresholds is not None:
-        thresholds = thresholds.map(lambda x: x.to(features.segments.audio.device))
     return transformer_probs(model, features.segments, features.texts, thresholds, window, stride)
 
 
-def to_parsed_video(
-    args: argparse.Namespace, name: str, model: Model, events: tuple[str, ...], probs: SegmentProbs, shown: Overview
-) -> ParsedVideo:
-    """The result as pages and exports take it."""
-    arrays, around = (pair and pair.map(lambda x: x.cpu().numpy()) for pair in (probs.probs, probs.around))
-    features = dict.fromkeys([*model.description.audio_features, *model.description.visual_features])
+def write_results(
+    args: argparse.Namespace,
+    name: str,
+    description: Description,
+    events: tuple[str, ...],
+    result: SegmentProbs,
+    shown: Overview,
+    warning: str,
+) -> Path:
+    """Write the page, the exports and, if it is large, a copy of the video. Returns the page.
+
+    Args:
+        name: of the model.
+        warning: what the page has to say on top, of features or a training that are not real.
+    """
+    probs = AudioVisual(result.probs.audio.cpu().numpy(), result.probs.visual.cpu().numpy())
+    around = result.around and AudioVisual(result.around.audio.cpu().numpy(), result.around.visual.cpu().numpy())
+    features = dict.fromkeys([*description.audio_features, *description.visual_features])
     notes = [name, f"{len(events)} events", ", ".join(features)]
     if shown.sound is None:
         notes.append("no audio track, taken as silence")
-    track = Track(name, arrays, around)
-    return ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes))
-
-
-def warning_of(model: Model, features_dir: Path) -> str:
-    """What the page has to say on top: of features or a training that are not real."""
-    notes = []
-    if own := feature_note(features_dir):
-        notes.append(f"This video has {own}.")
-    if model.description.note:
-        notes.append(f"The model was trained on {model.description.note}.")
-    return " ".join(notes)
-
-
-def write_results(args: argparse.Namespace, parsed: ParsedVideo, shown: Overview, warning: str) -> Path:
-    """Write the page, the exports and, if it is large, a copy of the video. Returns the page."""
+    track = Track(name, probs, around)
+    parsed = ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes))
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
     page = folder / "page.html"
     media = Media(

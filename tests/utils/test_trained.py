@@ -264,5 +264,5 @@ def test_without_a_run_that_can_be_opened_the_others_are_counted(tmp_path: Path)
     with pytest.raises(InputError, match="no finished run"):
         newest_han(tmp_path)
     (han_run(tmp_path / "HAN_leap_LLP", method="leap") / "summary.json").write_text("{}")
-    with pytest.raises(InputError, match=r"1 of other networks.*--model"):
+    with pytest.raises(InputError, match=r"among 1;.*--model"):
         newest_han(tmp_path)

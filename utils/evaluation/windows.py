@@ -57,7 +57,7 @@ def average_over_windows(
     sums = None
     for some in starts.split(batch_size):
         segments = some.unsqueeze(1) + inside  # (B, W)
-        scores = score(*features.map(lambda x, segments=segments: x[segments])).double()  # (B, W, K)
+        scores = score(features.audio[segments], features.visual[segments]).double()  # (B, W, K)
         if sums is None:
             sums = scores.new_zeros(num_segments, scores.shape[-1])
         sums.index_add_(0, segments.flatten(), scores.flatten(0, 1))
@@ -84,9 +84,12 @@ def han_probs(
 
     def score(audio: Tensor, visual: Tensor) -> Tensor:
         output = model(audio, visual)
-        of_window = {"video": (output.video_probs,) * 2, "modality": output.modality_probs}[decoding]  # (B, C) each
-        probs = output.logits.map(torch.sigmoid)  # (B, W, C)
-        return torch.cat([*probs, *(p.unsqueeze(1).expand_as(probs.audio) for p in of_window)], dim=-1)
+        audio_probs, visual_probs = torch.sigmoid(output.logits.audio), torch.sigmoid(output.logits.visual)  # (B, W, C)
+        audio_around, visual_around = output.modality_probs  # (B, C)
+        if decoding == "video":
+            audio_around = visual_around = output.video_probs
+        around = [audio_around.unsqueeze(1).expand_as(audio_probs), visual_around.unsqueeze(1).expand_as(visual_probs)]
+        return torch.cat([audio_probs, visual_probs, *around], dim=-1)
 
     averages = average_over_windows(score, features, window, stride).clamp(max=1)  # pooling may round up beyond 1
     audio, visual, audio_around, visual_around = averages.chunk(4, dim=-1)
@@ -112,10 +115,14 @@ def transformer_probs(
         thresholds: on the logits, (C,); None: 0.
     """
     model.eval()
-    shift = AudioVisual(0.0, 0.0) if thresholds is None else thresholds
+    audio_threshold = visual_threshold = 0.0
+    if thresholds is not None:
+        audio_threshold, visual_threshold = thresholds.audio.to(texts.audio), thresholds.visual.to(texts.visual)
 
     def score(audio: Tensor, visual: Tensor) -> Tensor:
-        logits = model(audio, visual, *texts).logits  # (B, W, C)
-        return torch.cat(logits.map(lambda z, threshold: torch.sigmoid(z - threshold), shift), dim=-1)
+        audio_logits, visual_logits = model(audio, visual, *texts).logits  # (B, W, C)
+        audio_probs = torch.sigmoid(audio_logits - audio_threshold)
+        visual_probs = torch.sigmoid(visual_logits - visual_threshold)
+        return torch.cat([audio_probs, visual_probs], dim=-1)
 
     return SegmentProbs(AudioVisual(*average_over_windows(score, features, window, stride).chunk(2, dim=-1)))
