@@ -46,7 +46,7 @@ def test_a_page_holds_the_probabilities_of_each_modality_and_the_strip(tmp_path:
     assert (data["duration"], data["segments"], data["threshold"]) == (5.5, 6, 0.5)
     assert data["events"][:2] == ["Dog", "Acoustic guitar"]
     assert base64.b64decode(data["peaks"]) == bytes([0, 1, 2, 3, 4])
-    assert [data["strip"][name] for name in ("count", "width", "height")] == [6, 128, 96]
+    assert [data["strip"][name] for name in ("count", "width", "height")] == [6, 80, 60]
     (track,) = data["tracks"]
     ends = {
         name: np.frombuffer(base64.b64decode(track[name]), "<f4").reshape(6, 3)[5] for name in track if name != "name"

@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from utils.errors import InputError
@@ -71,11 +70,16 @@ def find_weights(name: str, weights_dir: Path) -> Path:
     Raises:
         InputError: when it is nowhere, or its hash is not the published one.
     """
+    from huggingface_hub import try_to_load_from_cache
+
     weights = WEIGHTS[name]
-    path = _look_for(weights, weights_dir)
+    places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
+    if weights.hub is not None and isinstance(cached := try_to_load_from_cache(*weights.hub), str):
+        places.append(Path(cached) if weights.hub[1] == weights.file else Path(cached).parent)
+    path = next((place for place in places if place.exists()), None)
     if path is None:
         raise InputError(
-            weights_dir / weights.file,
+            places[0],
             "no weights",
             f"the weights of {name} from {weights.source}",
             f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
@@ -83,15 +87,6 @@ def find_weights(name: str, weights_dir: Path) -> Path:
         )
     check_sha256(path, weights.sha256, weights.source)
     return path
-
-
-def _look_for(weights: Weights, weights_dir: Path) -> Path | None:
-    places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
-    if weights.hub is not None:
-        cached = try_to_load_from_cache(*weights.hub)
-        if isinstance(cached, str):
-            places.append(Path(cached) if weights.hub[1] == weights.file else Path(cached).parent)
-    return next((place for place in places if place.exists()), None)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -113,58 +108,41 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_network(name: str, weights_dir: Path) -> nn.Module:
-    """A feature's network with its published weights, in evaluation mode.
+    """Return a feature's network with its published weights, in evaluation mode.
 
     Raises:
         InputError: when the weights are absent, damaged or another network's.
     """
     path = find_weights(name, weights_dir)
-    if name == "clip":
-        return CLIP(_clip_from(path)).eval()
-    network = _ARCHITECTURES[name]()
     try:
+        if name == "clip":
+            from transformers import CLIPModel
+
+            return CLIP(CLIPModel.from_pretrained(path, local_files_only=True)).eval()
+        network = NETWORKS[name][0]()
+        state = read_state(path)
         if name == "clap":
-            load_laion_state(network.network, read_state(path))
+            load_laion_state(network.network, state)
         else:
-            missing, unknown = network.load_state_dict(read_state(path), strict=False)
-            unknown = [key for key in unknown if not key.startswith("fc.")]  # the classifier is left out
-            if missing or unknown:
-                raise ValueError(f"missing {missing[:2]}, unknown {unknown[:2]}")
-    except (RuntimeError, ValueError) as error:
-        found = f"another network's weights ({str(error).splitlines()[0]})"
+            network.load_state_dict({key: x for key, x in state.items() if not key.startswith("fc.")})  # the classifier
+    except (OSError, RuntimeError, ValueError) as error:
+        found = f"another network's weights ({' '.join(str(error).split())[:200]})"
         raise InputError(path, found, f"those of {name}", f"Get them from {WEIGHTS[name].source}.") from error
     return network.eval()
 
 
-def _clip_from(folder: Path):
-    from transformers import CLIPModel
-
-    try:
-        return CLIPModel.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        found = f"no CLIP model ({str(error).splitlines()[0]})"
-        way_out = f"Get its config.json and model.safetensors from {WEIGHTS['clip'].source}."
-        raise InputError(folder, found, "a folder of transformers' CLIPModel", way_out) from error
-
-
 def draw_network(name: str, kind: DrawnWeights, seed: int) -> nn.Module:
-    """A feature's network with weights drawn from a seed, the same on every machine, in evaluation mode."""
-    network = (_ARCHITECTURES if kind == "real" else _SMALL)[name]()
+    """Return a feature's network with weights drawn from a seed, the same on every machine, in evaluation mode."""
+    real, stand_in = NETWORKS[name]
+    network = real() if kind == "real" else stand_in()
     draw_weights_of(network, seed)
     return network.eval()
 
 
-_ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
-    "vggish": VGGish,
-    "res152": resnet152_features,
-    "r2plus1d_18": r2plus1d_18_features,
-    "clip": CLIP,
-    "clap": CLAP,
-}
-_SMALL: dict[str, Callable[[], nn.Module]] = {
-    "vggish": small.SmallVGGish,
-    "res152": small.small_image_network,
-    "r2plus1d_18": small.small_clip_network,
-    "clip": small.small_clip,
-    "clap": small.small_clap,
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # each with its small stand-in
+    "vggish": (VGGish, small.SmallVGGish),
+    "res152": (resnet152_features, small.small_image_network),
+    "r2plus1d_18": (r2plus1d_18_features, small.small_clip_network),
+    "clip": (CLIP, small.small_clip),
+    "clap": (CLAP, small.small_clap),
 }

@@ -114,21 +114,18 @@ def load_laion_clap(weights_dir: Path) -> LaionCLAP:
     Raises:
         InputError: when the package, roberta-base or the weights are absent, or the weights are another network's.
     """
-    way_out = (
-        "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and facebook/bart-base "
-        "once; or leave out the flag: transformers gives the same features."
-    )
-    try:
-        from laion_clap import CLAP_Module
-    except Exception as error:  # it also fails without numpy 1, and offline
-        found = f"no laion_clap that can be imported ({_first_line(error)})"
-        raise InputError("--clap_backend", found, "the package and its tokenizers", way_out) from error
     path = find_weights("clap", weights_dir)
     try:
+        from laion_clap import CLAP_Module
+
         module = CLAP_Module(enable_fusion=True, amodel="HTSAT-tiny", device="cpu")
-    except Exception as error:  # offline, or a cache without roberta-base
-        found = f"a network that cannot be built ({_first_line(error)})"
-        raise InputError("--clap_backend", found, "roberta-base in Hugging Face's cache", way_out) from error
+    except Exception as error:  # without the package, with numpy 2, or offline without the tokenizers
+        found, expected = f"no laion_clap that can be used ({_first_line(error)})", "the package and its tokenizers"
+        way_out = (
+            "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and facebook/bart-base "
+            "once; or leave out the flag: transformers gives the same features."
+        )
+        raise InputError("--clap_backend", found, expected, way_out) from error
     try:
         module.load_ckpt(str(path), verbose=False)
     except Exception as error:  # whatever a damaged file makes torch raise

@@ -70,14 +70,13 @@ def build_network(feature: str, source: Source) -> nn.Module:
         found, expected = "a feature that no network here makes", f"one of {', '.join(WITH_NETWORK)}"
         raise InputError(feature, found, expected, "Put its files beside the others by other means.")
     backend = source.backend(feature)
-    if backend in ("", "transformers"):
-        if source.drawn is not None:
-            return draw_network(feature, source.drawn, source.seed)
-        return load_network(feature, source.weights_dir)
     if source.drawn is not None:
-        way_out = "Leave one of the two out."
-        raise InputError(f"--{feature}_backend", backend, "transformers with --random_weights", way_out)
-    return {"open_clip": load_open_clip, "laion_clap": load_laion_clap}[backend](source.weights_dir)
+        if backend in ("open_clip", "laion_clap"):
+            way_out = "Leave one of the two out."
+            raise InputError(f"--{feature}_backend", backend, "transformers with --random_weights", way_out)
+        return draw_network(feature, source.drawn, source.seed)
+    load = {"open_clip": load_open_clip, "laion_clap": load_laion_clap}.get(backend)
+    return load(source.weights_dir) if load is not None else load_network(feature, source.weights_dir)
 
 
 def build_networks(

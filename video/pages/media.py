@@ -6,7 +6,6 @@ import mimetypes
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,39 +14,27 @@ from PIL import Image
 
 from utils.files import atomic_write
 
-STRIP_HEIGHT = 96  # pixels: sharp at twice the size in which the page shows it, nearly
 MAX_STRIP_WIDTH = 16_000  # pixels, less than what browsers' canvases and JPEG allow
 NUM_PEAKS = 20_000  # at most, of the waveform
 PEAKS_PER_SECOND = 50
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Frames at even distances, side by side in one picture; frame i of n shows the time (i + 1/2) · duration / n."""
+def strip_of(frames: Sequence[np.ndarray], quality: int = 72) -> dict[str, object]:
+    """Return frames at even distances side by side in one picture, as the page's script reads it.
 
-    jpeg: bytes
-    count: int
-    width: int  # pixels of one frame
-    height: int
-
-
-def strip_of(frames: Sequence[np.ndarray], quality: int = 72) -> Strip:
-    """The strip of frames of one size, evenly spread over the video; of too many, every second, third ... is taken.
+    Frame i of n shows the time (i + 1/2) · duration / n; of too many, every second, third ... is taken.
 
     Args:
-        frames: (H, W, 3) uint8 each, at least one.
+        frames: (H, W, 3) uint8 each, at least one, evenly spread over the video.
     """
     height, width = frames[0].shape[:2]
-    width = max(1, min(round(width * STRIP_HEIGHT / height), MAX_STRIP_WIDTH))
     count = min(len(frames), MAX_STRIP_WIDTH // width)
     middles = ((np.arange(count) + 0.5) * len(frames) / count).astype(int)
-    picture = Image.new("RGB", (count * width, STRIP_HEIGHT))
-    for place, n in enumerate(middles):
-        small = Image.fromarray(frames[n]).resize((width, STRIP_HEIGHT), Image.Resampling.BILINEAR)
-        picture.paste(small, (place * width, 0))
     data = io.BytesIO()
+    picture = Image.fromarray(np.concatenate([frames[n] for n in middles], axis=1))
     picture.save(data, "JPEG", quality=quality, optimize=True)
-    return Strip(data.getvalue(), count, width, STRIP_HEIGHT)
+    jpeg = base64.b64encode(data.getvalue()).decode()
+    return {"image": f"data:image/jpeg;base64,{jpeg}", "count": count, "width": width, "height": height}
 
 
 def peaks_of(samples: np.ndarray, rate: int, duration: float) -> np.ndarray:

@@ -1,13 +1,11 @@
 """The page of one video."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from video.pages.html import packed, write_page
-from video.pages.media import Strip
 from video.pages.tracks import ParsedVideo, Track
 
 
@@ -17,7 +15,7 @@ class Media:
 
     source: str | None = None  # URL: a file beside the page, or a data URL
     file_name: str = ""
-    strip: Strip | None = None
+    strip: dict[str, object] | None = None  # as `strip_of` returns it
     peaks: np.ndarray | None = None  # (P,) uint8, of the waveform
 
 
@@ -27,7 +25,6 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), wa
     Args:
         warning: shown on top, for results that are not what they look like (random weights, simulated features).
     """
-    strip = media.strip
     data = {
         "title": parsed.name,
         "notes": list(parsed.notes),
@@ -40,13 +37,7 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), wa
         "video": media.source,
         "video_name": media.file_name,
         "peaks": None if media.peaks is None else packed(media.peaks),
-        "strip": strip
-        and {
-            "image": "data:image/jpeg;base64," + base64.b64encode(strip.jpeg).decode(),
-            "count": strip.count,
-            "width": strip.width,
-            "height": strip.height,
-        },
+        "strip": media.strip,
     }
     write_page(path, "video", parsed.name, data)
 
