@@ -277,7 +277,7 @@ def test_the_tooltip_tells_the_probabilities_within_the_window(browser: Browser,
 
 def test_several_sources_stand_below_each_other(browser: Browser, tmp_path: Path):
     parsed = tiny_parse()
-    truth = Track.of_events("Truth", parsed.tracks[0].decoded(0.5))
+    truth = Track("Truth", parsed.tracks[0].decoded(0.5).map(np.float32))
     write_video_page(tmp_path / "page.html", replace(parsed, tracks=(*parsed.tracks, truth)))
     browser.open(tmp_path / "page.html")
     words = labels(browser)

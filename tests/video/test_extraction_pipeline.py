@@ -1,11 +1,11 @@
 """Extraction over many videos, with the small networks and drawn weights."""
 
 import csv
-import json
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -443,18 +443,17 @@ def test_a_worker_of_ray_writes_what_the_extraction_on_one_machine_writes(
     worker = ray_workers.ExtractionWorker(job)
     silent = make_video(tmp_path / "silent.mp4", sound=False)
     videos = [Video("video2", videos_dir / "video2.mp4"), Video("silent", silent), Video("absent", None)]
-    rows = worker({"video": [json.dumps(asdict(video), default=str) for video in videos]})
-    (outcome,) = map(json.loads, rows["outcome"])
-    assert (outcome["written"], outcome["already_there"], outcome["videos"]) == (2, 0, 3)
-    failures = {one["feature_id"]: (one["features"], one["reason"]) for one in outcome["failures"]}
+    rows = worker({"video": [pickle.dumps(video) for video in videos]})
+    (outcome,) = map(pickle.loads, rows["outcome"])
+    assert (outcome.written, outcome.already_there, rows["videos"]) == (2, 0, [3])
+    failures = {one.feature_id: (one.features, one.reason) for one in outcome.failures}
     assert failures == {
-        "silent": (["vggish"], "no audio track"),
-        "absent": (["vggish", "clip"], "no video file"),
+        "silent": (("vggish",), "no audio track"),
+        "absent": (("vggish", "clip"), "no video file"),
     }
     for name in ("vggish", "clip"):
         ours, theirs = (np.load(feature_path(folder, name, "video2")) for folder in (job.data_dir, undisturbed))
         np.testing.assert_array_equal(ours, theirs)
-    silence = replace(job, silence_if_no_sound=True)
-    assert not json.loads(
-        ray_workers.ExtractionWorker(silence)({"video": [json.dumps(asdict(videos[1]), default=str)]})["outcome"][0]
-    )["failures"]
+    silence = ray_workers.ExtractionWorker(replace(job, silence_if_no_sound=True))
+    (outcome,) = map(pickle.loads, silence({"video": [pickle.dumps(videos[1])]})["outcome"])
+    assert outcome.failures == []

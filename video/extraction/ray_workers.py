@@ -5,9 +5,10 @@ exists is not made again; so a worker that dies and a node that leaves cost the 
 gives to others, and a whole run that dies goes on with the same command.
 """
 
-import json
 import os
-from dataclasses import asdict, dataclass
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -16,14 +17,21 @@ from utils.errors import InputError
 from utils.training.device import select_device
 from video.extraction.extraction_inputs import Recipe
 from video.extraction.extraction_networks import Source, build_networks
-from video.extraction.extraction_pipeline import Failure, Outcome, Video, extract, missing_features
+from video.extraction.extraction_pipeline import Outcome, Video, extract, missing_features
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the repository, what workers do not need.
-NOT_SHIPPED = (
-    *("/data/*/", "/weights/", "/tests/", "/demo/", "/results/", "/temp_train_logs/", "/test_logs/"),
-    *(".git", ".venv"),
-)
+NOT_SHIPPED = [
+    "/data/*/",
+    "/weights/",
+    "/tests/",
+    "/demo/",
+    "/results/",
+    "/temp_train_logs/",
+    "/test_logs/",
+    ".git",
+    ".venv",
+]
 VIDEOS_AT_A_TIME = 8  # that a worker is given
 
 
@@ -50,21 +58,11 @@ class ExtractionWorker:
         device = select_device(job.device.split(":")[0])
         self.networks = build_networks(job.features, job.source, device, job.precision)
 
-    def __call__(self, batch: dict[str, object]) -> dict[str, list[str]]:
-        """Rows `video` (JSON of a Video) -> one row `outcome` (JSON of their Outcome)."""
-        job = self.job
-        described = [json.loads(str(text)) for text in batch["video"]]
-        videos = [Video(**{**one, "path": one["path"] and Path(one["path"])}) for one in described]
-        outcome = extract(
-            videos,
-            job.data_dir,
-            self.networks,
-            job.recipe,
-            job.batch_size,
-            job.num_decoders,
-            job.silence_if_no_sound,
-        )
-        return {"outcome": [json.dumps({**asdict(outcome), "videos": len(videos)})]}
+    def __call__(self, batch: dict[str, Iterable[bytes]]) -> dict[str, list]:
+        """Rows `video` (a pickled Video) -> one row `outcome` (their pickled Outcome)."""
+        job, videos = self.job, [pickle.loads(video) for video in batch["video"]]
+        how = (job.recipe, job.batch_size, job.num_decoders, job.silence_if_no_sound)
+        return {"outcome": [pickle.dumps(extract(videos, job.data_dir, self.networks, *how))], "videos": [len(videos)]}
 
 
 def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int | None = None) -> Outcome:
@@ -89,7 +87,7 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     total = Outcome(already_there=len(videos) - len(to_do))
     if not to_do:
         return total
-    rows = [{"video": json.dumps(asdict(video), default=str)} for video in to_do]
+    rows = [{"video": pickle.dumps(video)} for video in to_do]
     outcomes = (
         ray.data.from_items(rows, override_num_blocks=-(-len(rows) // VIDEOS_AT_A_TIME))
         .map_batches(
@@ -105,26 +103,24 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     )
     with tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1) as progress:
         for row in outcomes:
-            outcome = json.loads(row["outcome"])
+            outcome = pickle.loads(row["outcome"])
             # Videos that were there already were written by a worker that died before it could say so.
-            total.written += outcome["written"] + outcome["already_there"]
-            total.failures += [Failure(**{**one, "features": tuple(one["features"])}) for one in outcome["failures"]]
-            progress.update(outcome["videos"])
+            total.written += outcome.written + outcome.already_there
+            total.failures += outcome.failures
+            progress.update(row["videos"])
     return total
 
 
 def _connect(ray, address: str) -> None:
     if ray.is_initialized():
         return
-    environment = {"working_dir": str(ROOT), "excludes": list(NOT_SHIPPED), "env_vars": {"TQDM_DISABLE": "1"}}
+    environment = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED, "env_vars": {"TQDM_DISABLE": "1"}}
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     try:
-        try:
-            ray.init(address=address, runtime_env=environment, log_to_driver=False)
-        except ConnectionError:
-            if address != "auto":
-                raise
-            ray.init(runtime_env=environment, log_to_driver=False)
+        ray.init(address=address, runtime_env=environment, log_to_driver=False)
     except (ConnectionError, ValueError) as error:
+        if address == "auto" and isinstance(error, ConnectionError):
+            ray.init(runtime_env=environment, log_to_driver=False)
+            return
         found = f"no cluster at {address} ({str(error).splitlines()[0]})"
         raise InputError("--ray", found, "`auto` or the address of a running cluster", "ray start --head") from error

@@ -15,26 +15,11 @@ class Track:
 
     A source is a model, the truth or pseudo-labels; the latter two have probabilities 0 and 1. Where a model asks for
     the video around a segment as well, that probability is beside the segment's.
-
-    Raises:
-        ValueError: the arrays are not (T, C) of one shape, or hold something other than probabilities.
     """
 
     name: str
     probs: AudioVisual[np.ndarray]  # (T, C) float32, that the event is audible and that it is visible in the segment
     around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, that the video around has it; None: not asked for
-
-    def __post_init__(self) -> None:
-        for array in (*self.probs, *(self.around or ())):
-            if array.ndim != 2 or array.shape != self.probs.audio.shape:
-                raise ValueError(f"probabilities of shape {array.shape} beside {self.probs.audio.shape}")
-            if not ((array >= 0) & (array <= 1)).all():
-                raise ValueError(f"track {self.name!r} holds values outside [0, 1]")
-
-    @staticmethod
-    def of_events(name: str, events: AudioVisual[np.ndarray]) -> "Track":
-        """A source without probabilities: audible and visible events, (T, C) bool each."""
-        return Track(name, events.map(lambda x: x.astype(np.float32)))
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
         """Audible and visible events, (T, C) bool each, where all that is asked for exceeds the threshold."""
@@ -52,14 +37,6 @@ class ParsedVideo:
     tracks: tuple[Track, ...]  # the first is the one that exports take
     threshold: float = 0.5
     notes: tuple[str, ...] = ()  # what a reader has to know: the model, random weights, simulated features
-
-    def __post_init__(self) -> None:
-        if not self.tracks:
-            raise ValueError("no track")
-        expected = (int(np.ceil(self.duration)), len(self.events))
-        for track in self.tracks:
-            if track.probs.audio.shape != expected:
-                raise ValueError(f"track {track.name!r} of shape {track.probs.audio.shape}; expected {expected}")
 
     @property
     def num_segments(self) -> int:
