@@ -1,110 +1,114 @@
-"""One measurement of stage 3 in a process of its own: time of a step and peak memory, by videos and segments.
-
-    python -m benchmarks.scale --num_videos 10000
+"""Time and peak memory of stage 3 by number and length of videos, every point in a process of its own.
 
 Features are sparse files of zeros at true sizes, mapped as a packed file is: neither time nor memory depend on values.
-Prints one line of JSON.
 """
 
-from utils.entry_point import run_entry_point
-
-import argparse
-import json
-import resource
-import sys
+import multiprocessing
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from benchmarks.stages import predicted_events, seconds_of_han_steps
+from benchmarks.harness import Measurement, resident_bytes
+from benchmarks.inference_rows import predicted_events
+from benchmarks.setup import LLP_VIDEOS, Setup
+from benchmarks.training_rows import CPU, STAGE_1, STAGE_3, han_losses, seconds_of_steps
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
-from dataloaders.llp import LLP_CLASSES
-from dataloaders.pseudo_labels import PseudoLabels
+from dataloaders.datasets import DATASETS
+from dataloaders.features import FEATURES
 from dataloaders.store import PackedFeature
 from models import HAN, HANConfig
+from tests.naive.random_labels import random_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.evaluation.tasks import find_task, true_events
-from utils.training.device import PRECISIONS, Precision
+from utils.training.device import Precision
 
-WIDTHS = {"vggish": 128, "res152": 2048, "r2plus1d_18": 512}
-NUM_VALIDATION_VIDEOS = 649
+GROWTH = (1, 2, 4, 10)
+SEGMENTS = (10, 60, 300)
+SEGMENTS_BATCH = 8  # 64 videos of 300 segments would need about 40 GB of activations
+ALLOWANCE = 2e9  # bytes of memory beyond the tensors of the split
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--num_videos", type=int, default=10_000)
-    parser.add_argument("--num_segments", type=int, default=10)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--num_steps", type=int, default=4)
-    parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--residency", choices=("auto", "resident", "stream"), default="auto")
-    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
-    parser.add_argument("--validate", action="store_true", help="also score a validation split of LLP's size")
-    args = parser.parse_args(argv)
+def peak_memory(setup: Setup, num_videos: int = LLP_VIDEOS["train"]) -> list[Measurement]:
+    """Peak memory of stage 3 with its split resident, training steps and a validation included."""
+    measured = in_own_process(setup.effort.han, num_videos, num_steps=2, validate=True)
+    split_bytes = measured["split_bytes"]
+    goal = f"at most {(split_bytes + ALLOWANCE) / 1e9:.2f} GB"
+    sample = f"tensors of the split {split_bytes / 1e9:.2f} GB, libraries {measured['start_bytes'] / 1e9:.2f} GB"
+    what = f"peak memory of stage 3, {num_videos:,} videos resident"
+    return [Measurement(what, None, measured["peak_bytes"], goal, sample=sample, unit="bytes")]
+
+
+def growth(num_videos: int, num_steps: int) -> list[Measurement]:
+    """Seconds of an epoch and peak memory for more videos, and for longer ones."""
+    points = [(factor * num_videos, 10, 64, residency) for residency in ("resident", "stream") for factor in GROWTH]
+    points += [(num_videos // 10, segments, SEGMENTS_BATCH, "resident") for segments in SEGMENTS]
+    rows = []
+    for count, segments, batch_size, residency in points:
+        measured = in_own_process(HANConfig(), count, num_steps, segments, batch_size, residency)
+        step, what = measured["seconds"] / num_steps, f"{count:,} videos of {segments} s, {residency}"
+        sample = f"step {step:.2f} s, {batch_size} videos; features {measured['split_bytes'] / 1e9:.2f} GB"
+        rows.append(Measurement(f"HAN epoch of {what}", None, step * count / batch_size, sample=sample))
+        rows.append(Measurement(f"peak memory, {what}", None, measured["peak_bytes"], sample=sample, unit="bytes"))
+    return rows
+
+
+def in_own_process(*arguments: object, **flags: object) -> dict[str, float]:
+    """`measure` in a new process, whose peak memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments, **flags).result()
+
+
+def measure(
+    config: HANConfig,
+    num_videos: int,
+    num_steps: int,
+    num_segments: int = 10,
+    batch_size: int = 64,
+    residency: str = "resident",
+    validate: bool = False,
+) -> dict[str, float]:
+    """Seconds of some float32 steps, bytes of the training split's features, peak memory of this process in bytes."""
+    start_bytes = resident_bytes("VmHWM")  # interpreter and libraries
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(args, Path(folder))
-    print(json.dumps(measured))
+        train = zero_split(Path(folder), "LLP", "train", torch.full((num_videos,), num_segments), residency)
+        network = HAN(len(train.annotations.classes), train.widths.audio, train.feature_widths.visual, config)
+        losses = han_losses(network, "float32", train)
+        seconds = seconds_of_steps(network, losses, train, STAGE_3.recipe, num_steps, batch_size)
+        for _ in train.in_order(batch_size):
+            pass  # every page of the split is touched, as in a whole epoch
+        if validate:
+            val = zero_split(Path(folder), "LLP", "val", torch.full((LLP_VIDEOS["val"],), num_segments), residency)
+            prediction = predicted_events(network, val, 128, Precision("float32", CPU))
+            find_task("LLP").score(prediction, true_events(val.annotations, CPU))
+    split_bytes = 4 * sum(train.widths) * num_videos * num_segments
+    peak = resident_bytes("VmHWM")
+    return {"seconds": seconds.wall, "split_bytes": split_bytes, "peak_bytes": peak, "start_bytes": start_bytes}
 
 
-def measure(args: argparse.Namespace, folder: Path) -> dict[str, float | bool]:
-    """Seconds of a step, bytes of the training split's features, peak memory of this process in bytes."""
-    start_bytes = peak_bytes()
-    train = zero_split(folder, "train", args.num_videos, args.num_segments, args.residency)
-    config = HANConfig(dim=args.dim, ffn_dim=4 * args.dim)
-    model = HAN(len(LLP_CLASSES), train.widths.audio, train.feature_widths.visual, config)
-    seconds = seconds_of_han_steps(model, train, args.precision, args.num_steps, args.batch_size)
-    for _ in train.in_order(args.batch_size):
-        pass  # every page of the split is touched, as in a whole epoch
-    if args.validate:
-        val = zero_split(folder, "val", NUM_VALIDATION_VIDEOS, args.num_segments, args.residency)
-        prediction = predicted_events(model, val, 128, Precision(args.precision, val.device))
-        find_task("LLP").score(prediction, true_events(val.annotations, val.device))
-    width = sum(train.widths)
-    return {
-        "seconds_per_step": seconds / args.num_steps,
-        "resident": train.resident,
-        "split_bytes": 4 * width * args.num_videos * args.num_segments,
-        "peak_bytes": peak_bytes(),
-        "start_bytes": start_bytes,  # interpreter and libraries
-    }
-
-
-def zero_split(folder: Path, split: str, num_videos: int, num_segments: int, residency: str) -> SplitBatches:
-    """A split of equally long videos with zero features and one random class a video."""
-    generator = torch.Generator().manual_seed(0)
-    num_rows, num_classes = num_videos * num_segments, len(LLP_CLASSES)
-    video_labels = torch.zeros(num_videos, num_classes, dtype=torch.bool)
-    video_labels[torch.arange(num_videos), torch.randint(num_classes, (num_videos,), generator=generator)] = True
-    rows = video_labels.repeat_interleave(num_segments, dim=0)  # (R, C)
+def zero_split(folder: Path, dataset: str, split: str, lengths: Tensor, residency: str = "auto") -> SplitBatches:
+    """A split of videos of these lengths (N,) with zero features and one random class a video, in all its segments."""
+    classes, settings = DATASETS[dataset].classes, STAGE_3.data if dataset == "LLP" else STAGE_1.data
+    num_videos, num_rows = len(lengths), int(lengths.sum())
+    of_video = torch.randint(len(classes), (num_videos,), generator=torch.Generator().manual_seed(0))
+    video_labels = torch.nn.functional.one_hot(of_video, len(classes)).bool()
+    rows = video_labels.repeat_interleave(lengths, dim=0)  # (R, C)
     ids = tuple(f"{split}{n}" for n in range(num_videos))
-    lengths = torch.full((num_videos,), num_segments)
-    annotations = SplitAnnotations("LLP", split, LLP_CLASSES, ids, ids, lengths, video_labels, AudioVisual(rows, rows))
-    thresholds = torch.zeros(num_classes, dtype=torch.float64)
-    logits = torch.randn(num_rows, num_classes, generator=generator)
-    pairs = (AudioVisual(values, values) for values in (logits, rows, thresholds))
-    pseudo = PseudoLabels("LLP", LLP_CLASSES, ids, lengths, *pairs)
-    features = {}
-    for name, width in WIDTHS.items():
-        path = folder / f"{name}_{split}.bin"
-        with open(path, "wb") as file:
-            file.truncate(4 * num_rows * width)
-        values = torch.from_file(str(path), shared=True, size=num_rows * width).view(num_rows, width)
-        features[name] = PackedFeature(path, name, values, torch.arange(num_videos) * num_segments)
-    chosen = AudioVisual([features["vggish"]], [features["res152"], features["r2plus1d_18"]])
-    return SplitBatches(annotations, chosen, torch.device("cpu"), residency, pseudo)
+    annotations = SplitAnnotations(dataset, split, classes, ids, ids, lengths, video_labels, AudioVisual(rows, rows))
+    starts = lengths.cumsum(0) - lengths
 
+    def features(names: tuple[str, ...]) -> list[PackedFeature]:
+        packed = []
+        for name in names:
+            path, width = folder / f"{name}_{split}.bin", FEATURES[name].width
+            with open(path, "wb") as file:
+                file.truncate(4 * num_rows * width)
+            values = torch.from_file(str(path), shared=True, size=num_rows * width).view(num_rows, width)
+            packed.append(PackedFeature(path, name, values, starts))
+        return packed
 
-def peak_bytes() -> int:
-    """Most memory that this process has had resident at once, mapped files included."""
-    try:
-        with open("/proc/self/status") as file:  # Linux's ru_maxrss is also that of the process that started this one
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
-
-if __name__ == "__main__":
-    run_entry_point(main)
+    chosen = AudioVisual(features(settings.audio_features), features(settings.visual_features))
+    return SplitBatches(annotations, chosen, CPU, residency, random_pseudo_labels(annotations))

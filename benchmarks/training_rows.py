@@ -1,205 +1,183 @@
-"""One epoch of stage 1 and of stage 3 at the networks' size, data included."""
+"""Training steps of stages 1 and 3 and of their naive counterparts, data included, and epochs scaled from them."""
 
-import statistics
-from collections.abc import Callable
+import logging
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import naive
-from benchmarks.floor import PARAMETER_PASSES, han_operations, parameter_bytes, temporal_transformer_operations
-from benchmarks.measure import (
-    CPU,
-    LLP_VIDEOS,
-    UNAV_TRAIN_VIDEOS,
-    Effort,
-    Measurement,
-    Setup,
-    in_turn,
-    timed,
-)
-from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
-from benchmarks.stages import STAGE_1, STAGE_3, seconds_of_han_steps, seconds_of_transformer_steps
+import train_han
+import train_transformer
+from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, read_clocks, seconds_since, timed
+from benchmarks.setup import LLP_VIDEOS, PARAMETER_PASSES, UNAV_TRAIN_VIDEOS, Setup, count_operations
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import Batch, open_batches, open_texts
+from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
-from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, PseudoLabels, save_pseudo_labels
+from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
 from models import HAN, TemporalTransformer
-from train_han import make_objective
+from tests.naive import naive_stages
+from tests.naive.naive_networks import naive_twin
+from tests.naive.random_labels import random_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.method.objectives import Losses, temporal_transformer_losses
-from utils.training.loop import Recipe
+from utils.training.device import Precision, compile_network
+from utils.training.loop import Recipe, Saving, fit
 
+CPU = torch.device("cpu")
+STAGE_1 = train_transformer.Settings()
+STAGE_3 = train_han.Settings()
 PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
 GOALS = {"float32": "2x", "bf16": "5x"}
+BatchLosses = Callable[[Batch], Losses]
 
 
 def han_epoch(setup: Setup) -> list[Measurement]:
     """Stage 3: float32 and bf16 beside the naive float32."""
     effort, data_dir, pseudo_dir = setup.effort, setup.folder / "LLP", setup.folder / "pseudo_labels"
-    steps, batch_size = effort.han_steps, effort.batch_size
     annotations = load_annotations("LLP", data_dir, "train")
-    offered = annotations.subset(torch.arange((steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
-    write_random_pseudo_labels(pseudo_dir, annotations, set(offered.sample_ids))
+    offered = repeated(annotations, (effort.han_steps + 1 + PREFETCHED) * effort.batch_size)
+    save_pseudo_labels(random_pseudo_labels(annotations), pseudo_dir / "train.safetensors")
+    export_npy(random_pseudo_labels(offered), pseudo_dir / "npy", {name: name for name in offered.sample_ids})
     settings = replace(STAGE_3.data, data_dir=data_dir)
     split = open_batches(annotations, settings, CPU, pseudo_dir)
-    objective = make_objective(STAGE_3.losses, split)
-    sizes = (len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
-    model, slow = HAN(*sizes), NaiveHAN(*sizes)
-    slow.load_state_dict(model.state_dict())
-    files = naive.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir)
-
-    def naive_losses(batch: Batch) -> Losses:
-        return objective(slow(*batch.features), batch, slow.fc_prob)
-
-    seconds = in_turn(
-        {
-            "naive": lambda: seconds_of_naive_steps(slow, STAGE_3.recipe, naive_losses, files, steps, batch_size),
-            **{
-                name: partial(seconds_of_han_steps, model, split, precision, steps, batch_size, compiled)
-                for name, precision, compiled in variants(effort)
-            },
-        },
-        effort.rounds,
-    )
-    operations = han_operations(int(annotations.lengths[0]), True, *sizes)
-    return epoch_rows(
-        setup, "HAN epoch", LLP_VIDEOS["train"], seconds, steps * batch_size, batch_size, operations, model
-    )
+    files = naive_stages.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir / "npy")
+    network = HAN(len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
+    operations = LLP_VIDEOS["train"] * count_operations(network, True, annotations.lengths[:1], split.widths)
+    losses, size = partial(han_losses, split=split), (effort.han_steps, effort.batch_size)
+    what = f"HAN epoch of {LLP_VIDEOS['train']:,} videos"
+    return epoch_rows(setup, what, LLP_VIDEOS["train"], network, losses, split, files, STAGE_3.recipe, size, operations)
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
     """Stage 1 on videos whose lengths are spread as in the whole split: float32 and bf16 beside the naive float32."""
     effort, data_dir = setup.effort, setup.folder / "UnAV"
-    steps, batch_size = effort.transformer_steps, effort.transformer_batch
+    size = (effort.transformer_steps, effort.transformer_batch)
     annotations = load_annotations("UnAV", data_dir, "train")
-    spread = torch.linspace(0, annotations.num_videos - 1, steps * batch_size).long()
+    spread = torch.linspace(0, annotations.num_videos - 1, size[0] * size[1]).long()
     chosen = annotations.lengths.argsort()[spread]
     annotations = annotations.subset(chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))])
+    offered = repeated(annotations, (size[0] + 1 + PREFETCHED) * size[1])
     settings = replace(STAGE_1.data, data_dir=data_dir)
     split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
-    sizes = (*split.widths, *texts.map(lambda x: x.shape[1]), effort.transformer)
-    model, slow = TemporalTransformer(*sizes), NaiveTemporalTransformer(*sizes)
-    slow.load_state_dict(model.state_dict())
-    offered = annotations.subset(torch.arange((steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
-    files = naive.VideoFiles(offered, settings, num_segments=LONGEST_UNAV)
-
-    def naive_losses(batch: Batch) -> Losses:
-        return temporal_transformer_losses(slow(*batch.features, *texts, batch.mask), batch, STAGE_1.losses)
-
-    seconds = in_turn(
-        {
-            "naive": lambda: seconds_of_naive_steps(slow, STAGE_1.recipe, naive_losses, files, steps, batch_size),
-            **{
-                name: partial(seconds_of_transformer_steps, model, split, texts, precision, steps, batch_size, compiled)
-                for name, precision, compiled in variants(effort)
-            },
-        },
-        effort.rounds,
-    )
-    lengths = annotations.lengths
-    operations = temporal_transformer_operations(lengths, True, split.widths, texts, effort.transformer) / len(lengths)
-    detail = f" of {lengths.double().mean():.1f} s on average"
-    return epoch_rows(
-        setup,
-        "temporal transformer epoch",
-        UNAV_TRAIN_VIDEOS,
-        seconds,
-        steps * batch_size,
-        batch_size,
-        operations,
-        model,
-        detail,
-    )
-
-
-def variants(effort: Effort) -> list[tuple[str, str, bool]]:
-    """Ways to train: name, precision, compiled."""
-    plain = [(precision, precision, False) for precision in GOALS]
-    return plain + [(f"{precision}, compiled", precision, True) for precision in GOALS if effort.compiled]
+    files = naive_stages.VideoFiles(offered, settings, num_segments=LONGEST_UNAV)
+    network = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], effort.transformer)
+    operations = count_operations(network, True, annotations.lengths, split.widths, texts)
+    operations *= UNAV_TRAIN_VIDEOS / annotations.num_videos
+    losses = partial(transformer_losses, texts=texts)
+    seconds = annotations.lengths.double().mean()
+    what = f"temporal transformer epoch of {UNAV_TRAIN_VIDEOS:,} videos of {seconds:.0f} s"
+    return epoch_rows(setup, what, UNAV_TRAIN_VIDEOS, network, losses, split, files, STAGE_1.recipe, size, operations)
 
 
 def epoch_rows(
     setup: Setup,
     what: str,
     num_videos: int,
-    seconds: dict[str, list[float]],
-    num_measured: int,
-    batch_size: int,
+    network: HAN | TemporalTransformer,
+    losses_of: Callable[..., BatchLosses],
+    split: SplitBatches,
+    files: naive_stages.VideoFiles,
+    recipe: Recipe,
+    size: tuple[int, int],
     operations: float,
-    model: nn.Module,
-    detail: str = "",
 ) -> list[Measurement]:
-    """Rows from the seconds of some steps, scaled to an epoch. `operations` are those of one video."""
-    scale = num_videos / num_measured
-    num_bytes = PARAMETER_PASSES * parameter_bytes(model) * num_videos / batch_size
-    return [
-        Measurement(
-            f"{what}, {name}",
-            scale * statistics.median(seconds["naive"]),
-            scale * statistics.median(seconds[name]),
-            GOALS[precision],
-            setup.machine.floor_seconds(precision, operations * num_videos, num_bytes),
-            f"{num_measured} videos{detail} in batches of {batch_size}, {len(seconds['naive'])} rounds, scaled",
-            {way: seconds[way] for way in ("naive", name)},
+    """Some steps of both networks, scaled to an epoch.
+
+    Args:
+        num_videos: of the epoch.
+        losses_of: makes the losses of a network, from the network, its precision, and whether it is compiled.
+        size: number of steps that are measured, and videos of a batch.
+        operations: of an epoch.
+    """
+    slow, amount = naive_twin(network), size[0] * size[1]
+    num_bytes = PARAMETER_PASSES * sum(4 * p.numel() for p in network.parameters()) * num_videos / size[1]
+    ways = {NAIVE: Way(partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, *size), amount)}
+    for compiled in (False, True)[: 1 + setup.effort.compiled]:
+        for precision, goal in GOALS.items():
+            losses = losses_of(network, precision, compiled=compiled)
+            run = partial(seconds_of_steps, network, losses, split, recipe, *size)
+            floor = setup.machine.floor(precision, operations, num_bytes)
+            ways[f"{precision}, compiled" if compiled else precision] = Way(run, amount, goal, floor)
+    return compare(what, ways, setup.effort.rounds, num_videos, f"videos in batches of {size[1]}", warm_up=0)
+
+
+def repeated(annotations: SplitAnnotations, num_videos: int) -> SplitAnnotations:
+    """The videos of a split again and again, as many as are wanted."""
+    return annotations.subset(torch.arange(num_videos) % annotations.num_videos)
+
+
+def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
+    """The losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
+    how, objective = Precision(precision, split.device), train_han.make_objective(STAGE_3.losses, split)
+    forward = compile_network(network, split.device) if compiled else network
+    return lambda batch: objective(how.run(forward, *batch.features), batch, network.fc_prob)
+
+
+def transformer_losses(
+    network: nn.Module, precision: str, texts: AudioVisual[Tensor], compiled: bool = False
+) -> BatchLosses:
+    """The losses of stage 1 for the temporal transformer or its naive counterpart."""
+    how, forward = Precision(precision, CPU), compile_network(network, CPU) if compiled else network
+
+    def losses(batch: Batch) -> Losses:
+        output = how.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
+        return temporal_transformer_losses(output, batch, STAGE_1.losses)
+
+    return losses
+
+
+class FirstSteps:
+    """The first steps of every epoch of a split, for `fit`, and how long those of the last epoch took."""
+
+    def __init__(self, split: SplitBatches, num_steps: int, batch_size: int):
+        self.split = split
+        self.device = split.device
+        self.num_steps = num_steps
+        self.num_videos = min(num_steps * batch_size, split.num_videos)
+        self.seconds = Seconds(0, 0)
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        started = read_clocks()
+        yield from islice(self.split.shuffled(batch_size, seed, epoch), self.num_steps)
+        self.seconds = seconds_since(started)  # the loop asks for more batches after the last step
+
+
+def seconds_of_steps(
+    network: nn.Module, losses: BatchLosses, split: SplitBatches, recipe: Recipe, num_steps: int, batch_size: int
+) -> Seconds:
+    """Time of some steps of the training loop, data included, after as many to warm up."""
+    steps = FirstSteps(split, num_steps, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            network,
+            steps,
+            lambda batch, moment: iter((losses(batch),)),
+            lambda: {"none": float("nan")},  # no validation, and so no best checkpoint
+            replace(recipe, num_epochs=2, batch_size=batch_size),
+            "none",
+            Path(folder),
+            logging.getLogger("benchmark"),
+            Saving(save_every=2),
         )
-        for name, precision, _ in variants(setup.effort)
-    ]
+    return steps.seconds
 
 
 def seconds_of_naive_steps(
-    model: nn.Module,
+    network: nn.Module,
+    losses: BatchLosses,
+    files: naive_stages.VideoFiles,
     recipe: Recipe,
-    losses: Callable[[Batch], Losses],
-    files: naive.VideoFiles,
     num_steps: int,
     batch_size: int,
-) -> float:
-    """Seconds of some naive steps, after one to warm up; the workers read ahead all the while, as within an epoch."""
-    model.train()
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=recipe.learning_rate(1),
-        betas=recipe.betas,
-        eps=recipe.eps,
-        weight_decay=recipe.weight_decay,
-    )
-
-    with closing(naive.batches(files, batch_size)) as batches:
-        naive.train_step(optimizer, losses, next(batches), recipe.clip_norm)
-
-        def steps() -> None:
-            for _ in range(num_steps):
-                naive.train_step(optimizer, losses, next(batches), recipe.clip_norm)
-
-        return timed(steps)
-
-
-def write_random_pseudo_labels(folder: Path, annotations: SplitAnnotations, as_files: set[str]) -> None:
-    """Pseudo-labels of a split as a packed file, and of some of its videos (sample ids) also one `.npy` a video."""
-    generator = torch.Generator().manual_seed(0)
-    num_rows, num_classes = int(annotations.lengths.sum()), len(annotations.classes)
-    logits = AudioVisual(*(torch.randn(num_rows, num_classes, generator=generator) for _ in range(2)))
-    in_video = annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)
-    labels = logits.map(lambda of_modality: (of_modality > 0) & in_video)
-    thresholds = torch.zeros(num_classes, dtype=torch.float64)
-    identity = (annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths)
-    pseudo = PseudoLabels(*identity, logits, labels, AudioVisual(thresholds, thresholds.clone()))
-    save_pseudo_labels(pseudo, folder / f"{annotations.split}.safetensors")
-    offsets = annotations.offsets.tolist()
-    of_files = [n for n, sample_id in enumerate(annotations.sample_ids) if sample_id in as_files]
-
-    def write_videos(subfolder: str, rows: Tensor) -> None:
-        (folder / subfolder).mkdir(parents=True, exist_ok=True)
-        for n in of_files:
-            values = rows[offsets[n] : offsets[n + 1]].float().numpy()
-            np.save(folder / subfolder / f"{annotations.sample_ids[n]}.npy", values)
-
-    NPY_LOGITS.map(write_videos, logits)
-    NPY_LABELS.map(write_videos, labels)
+) -> Seconds:
+    """Time of some naive steps, after one to warm up; the workers read ahead all the while, as within an epoch."""
+    with closing(naive_stages.train(network, losses, files, recipe, batch_size)) as steps:
+        next(steps)
+        return timed(lambda: list(islice(steps, num_steps)))

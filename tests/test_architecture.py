@@ -21,6 +21,7 @@ LAYERS = (
     ("lavish", "simulation"),
     ("entry points",),
     ("experiments",),
+    ("tests/naive",),
     ("benchmarks",),
 )
 PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}

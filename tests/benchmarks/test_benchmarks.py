@@ -1,6 +1,5 @@
 """The naive baseline has the results of the optimised code, and the benchmarks run."""
 
-from collections.abc import Callable
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -10,30 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import layers_benchmark as layers
-from benchmarks import naive, naive_scores, run
-from benchmarks.floor import Machine, han_operations
-from benchmarks.gpu import gpu_rows
-from benchmarks.inference_rows import random_events
-from benchmarks.measure import Setup
-from benchmarks.naive_networks import NaiveHAN, NaiveTemporalTransformer
-from benchmarks.run import QUICK
-from benchmarks.stages import STAGE_1, STAGE_3, predicted_events
-from benchmarks.training_rows import write_random_pseudo_labels
+from benchmarks import run
+from benchmarks.harness import report
+from benchmarks.inference_rows import predicted_events
+from benchmarks.scale import zero_split
+from benchmarks.setup import QUICK, Machine, count_operations, prepare
+from benchmarks.training_rows import STAGE_1, STAGE_3, han_losses, transformer_losses
+from benchmarks.whole_stages import bf16_difference, gpu_rows
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
-from dataloaders.pseudo_labels import load_pseudo_labels
+from dataloaders.pseudo_labels import export_npy, load_pseudo_labels
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
-from models.fast_layers import FastDropout, FastMultiheadAttention
+from tests.naive import naive_scores, naive_stages
+from tests.naive.naive_networks import NaiveHAN, NaiveTemporalTransformer, naive_twin
+from tests.naive.random_labels import random_events, random_pseudo_labels
 from tests.tiny_data import write_llp, write_unav
-from train_han import make_objective
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.evaluation.teachers import hard_events, make_pseudo_labels
 from utils.method.metrics import parsing_scores
-from utils.method.objectives import Losses, temporal_transformer_losses
+from utils.method.objectives import Losses
 from utils.method.thresholds import classwise_thresholds
 from utils.training.device import Precision
+from utils.training.loop import Recipe
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision("float32", CPU)
@@ -50,10 +49,8 @@ def teacher_data(data_dir: Path) -> DataSettings:
 
 def pair_of_hans(split: SplitBatches) -> tuple[HAN, NaiveHAN]:
     torch.manual_seed(0)
-    sizes = (25, split.widths.audio, split.feature_widths.visual, HANConfig(**SMALL, dropout=0.0))
-    ours, slow = HAN(*sizes), NaiveHAN(*sizes)
-    slow.load_state_dict(ours.state_dict())
-    return ours, slow
+    ours = HAN(25, split.widths.audio, split.feature_widths.visual, HANConfig(**SMALL, dropout=0.0))
+    return ours, naive_twin(ours)
 
 
 def pair_of_transformers(
@@ -61,10 +58,8 @@ def pair_of_transformers(
 ) -> tuple[TemporalTransformer, NaiveTemporalTransformer]:
     torch.manual_seed(0)
     config = TemporalTransformerConfig(**SMALL, dropout=0.0)
-    sizes = (*split.widths, *texts.map(lambda x: x.shape[1]), config)
-    ours, slow = TemporalTransformer(*sizes), NaiveTemporalTransformer(*sizes)
-    slow.load_state_dict(ours.state_dict())
-    return ours, slow
+    ours = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], config)
+    return ours, naive_twin(ours)
 
 
 def assert_same_gradients(ours: nn.Module, slow: nn.Module) -> None:
@@ -76,18 +71,17 @@ def assert_same_gradients(ours: nn.Module, slow: nn.Module) -> None:
 
 def test_han_has_the_naive_loss_and_gradients(llp_dir: Path, tmp_path: Path):
     annotations = load_annotations("LLP", llp_dir, "train")
-    write_random_pseudo_labels(tmp_path, annotations, set(annotations.sample_ids))
+    export_npy(random_pseudo_labels(annotations), tmp_path, {name: name for name in annotations.sample_ids})
     split = open_batches(annotations, han_data(llp_dir), CPU, tmp_path)
     ours, slow = pair_of_hans(split)
-    files = naive.VideoFiles(annotations, han_data(llp_dir), pseudo_label_dir=tmp_path)
-    objective = make_objective(STAGE_3.losses, split)
+    files = naive_stages.VideoFiles(annotations, han_data(llp_dir), pseudo_label_dir=tmp_path)
     batch = next(split.in_order(annotations.num_videos))
-    naive_batch = next(naive.batches(files, annotations.num_videos, num_workers=0))
+    naive_batch = next(naive_stages.batches(files, annotations.num_videos, num_workers=0))
 
     totals = []
     for model, data in ((ours, batch), (slow, naive_batch)):
         torch.manual_seed(1)  # of mixup
-        total = objective(model(*data.features), data, model.fc_prob)["total"]
+        total = han_losses(model, "float32", split)(data)["total"]
         total.backward()
         totals.append(total)
     torch.testing.assert_close(*totals, rtol=1e-5, atol=1e-5)
@@ -99,14 +93,13 @@ def test_the_temporal_transformer_has_the_naive_loss_and_gradients(unav_dir: Pat
     settings = teacher_data(unav_dir)
     split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
     ours, slow = pair_of_transformers(split, texts)
-    files = naive.VideoFiles(annotations, settings, num_segments=12)
+    files = naive_stages.VideoFiles(annotations, settings, num_segments=12)
     batch = next(split.in_order(annotations.num_videos))
-    naive_batch = next(naive.batches(files, annotations.num_videos, num_workers=0))
+    naive_batch = next(naive_stages.batches(files, annotations.num_videos, num_workers=0))
 
     totals = []
     for model, data in ((ours, batch), (slow, naive_batch)):
-        output = model(*data.features, *texts, data.mask)
-        loss = temporal_transformer_losses(output, data, STAGE_1.losses)["total"]
+        loss = transformer_losses(model, "float32", texts)(data)["total"]
         loss.backward()
         totals.append(loss)
     torch.testing.assert_close(*totals, rtol=1e-5, atol=1e-5)
@@ -116,16 +109,18 @@ def test_the_temporal_transformer_has_the_naive_loss_and_gradients(unav_dir: Pat
 def test_a_naive_step_learns(llp_dir: Path):
     annotations = load_annotations("LLP", llp_dir, "train")
     settings = han_data(llp_dir)
-    files = naive.VideoFiles(annotations, settings)
-    batch = next(naive.batches(files, annotations.num_videos, num_workers=0))
+    files = naive_stages.VideoFiles(annotations, settings)
     _, model = pair_of_hans(open_batches(annotations, settings, CPU))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
 
     def losses(batch: Batch) -> Losses:
         probs = model(*batch.features).video_probs
         return {"total": nn.functional.binary_cross_entropy(probs, batch.video_labels)}
 
-    values = [naive.train_step(optimizer, losses, batch, 1.0)["total"] for _ in range(5)]
+    recipe = Recipe(lr=1e-2, warmup_epochs=0)
+    values = [
+        next(naive_stages.train(model, losses, files, recipe, annotations.num_videos, num_workers=0))["total"]
+        for _ in range(5)
+    ]
     assert values[-1] < values[0]
 
 
@@ -135,11 +130,11 @@ def test_naive_evaluation_has_the_same_scores(llp_dir: Path):
     ours, slow = pair_of_hans(split)
     for model in (ours, slow):
         nn.init.constant_(model.fc_prob.bias, 0.3)  # so that some segments are positive
-    files = naive.VideoFiles(annotations, han_data(llp_dir))
+    files = naive_stages.VideoFiles(annotations, han_data(llp_dir))
     prediction = predicted_events(ours, split, 4, FLOAT32)
     assert all(events.any() and not events.all() for events in prediction)
     scores = parsing_scores(prediction, true_events(annotations, CPU))
-    literal = naive.evaluate(slow, files, num_workers=0)
+    literal = naive_stages.evaluate(slow, files, num_workers=0)
     for level in ("segment", "event"):
         assert astuple(getattr(literal, level)) == pytest.approx(astuple(getattr(scores, level)), abs=1e-9)
 
@@ -172,7 +167,9 @@ def test_naive_pseudo_labels_are_the_packed_ones(llp_dir: Path, tmp_path: Path):
     thresholds = AudioVisual(-2, 0).map(lambda first: torch.linspace(first, 2, 25, dtype=torch.float64))
     logits = temporal_transformer_logits(ours, split, texts, 4, FLOAT32)
     packed = make_pseudo_labels(split, logits, hard_events(logits, thresholds, annotations.video_labels), thresholds)
-    naive.write_pseudo_labels(slow, naive.VideoFiles(annotations, settings), texts, thresholds, tmp_path, num_workers=0)
+    naive_stages.write_pseudo_labels(
+        slow, naive_stages.VideoFiles(annotations, settings), texts, thresholds, tmp_path, num_workers=0
+    )
     literal = load_pseudo_labels(tmp_path, annotations)
     for ours_of, literal_of in zip(packed.logits, literal.logits, strict=True):
         torch.testing.assert_close(ours_of, literal_of, rtol=1e-5, atol=1e-5)
@@ -187,10 +184,8 @@ def test_the_operations_of_a_han_epoch_are_those_of_its_layers():
     layer = 2 * (4 * 512**2) + 2 * 512 * 2048
     per_segment = 128 * 1024 + 1024 * 512 + 2560 * 512 + 2 * (5 * layer + 3 * 512 * 25)
     attention = 2 * 5 * 2 * (2 * 10 * 512)
-    own_classifier = 2 * 512 * 25  # the naive network classifies each stream once more
-    assert han_operations(10, False, 25, 128, (2048, 512), HANConfig()) == 2 * 10 * (
-        per_segment + attention + own_classifier
-    )
+    han = HAN(25, 128, (2048, 512), HANConfig())
+    assert count_operations(han, False, torch.tensor([10]), AudioVisual(128, 2560)) == 20 * (per_segment + attention)
 
 
 def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -204,20 +199,20 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
         batch_size=2,
         naive_evaluated=1,
         naive_scored=4,
-        searched=4,
         labelled=3,
         naive_labelled=1,
+        rate_seconds=0.0,
         han=HANConfig(**SMALL),
         transformer=TemporalTransformerConfig(**SMALL),
     )
-    prepared = run.prepare(tmp_path, None, replace(effort, rate_seconds=0.0))
-    setup = Setup(prepared.folder, effort, Machine({"float32": 1e11, "bf16": 1e12}, 1e10))
-    measurements = list(run.cpu_measurements(setup, memory_videos=20))
-    run.report(tmp_path / "benchmark", measurements, setup.machine)
-    printed = capsys.readouterr().out
+    setup = replace(prepare(tmp_path, None, effort), machine=Machine({"float32": 1e11, "bf16": 1e12}, 1e10))
+    measurements = list(run.cpu_rows(setup, memory_videos=20))
+    report(tmp_path / "benchmark", "Speed", measurements, setup.machine.description)
+    table = capsys.readouterr().out.rpartition("Speed\n")[2]
+    assert len(measurements) == 12 and "float32 100 GFLOP/s" in table
     for measurement in measurements:
         assert measurement.ours > 0
-        assert measurement.what in printed
+        assert measurement.what in table and measurement.sample in table
     assert (tmp_path / "benchmark_measurements.json").exists()
 
 
@@ -236,38 +231,41 @@ def test_gpu_rows_time_all_stages_and_several_seeds(tmp_path: Path):
     assert len(list((tmp_path / "gpu_logs").glob("HAN_*/summary.json"))) == 1
 
 
-@pytest.mark.parametrize(
-    ("plain", "gone"),
-    [(layers.with_plain_dropout, FastDropout), (layers.with_plain_attention, FastMultiheadAttention)],
-)
-def test_han_without_a_fast_layer_says_the_same(plain: Callable[[nn.Module], nn.Module], gone: type[nn.Module]):
+def test_the_difference_of_precisions_is_a_table_over_seeds(tmp_path: Path):
+    network = ("--dim", "16", "--num_heads", "2", "--ffn_dim", "24", "--num_layers", "1")
+    one_epoch = ("--num_epochs", "1", "--warmup_epochs", "0")
+    table = bf16_difference(tmp_path, None, (4, 4, 3), (1, 2), network, one_epoch, one_epoch)
+    assert [row.labels for row in table.rows] == [("float32",), ("bf16",), ("bf16 - float32",)]
+    first, second, mean = table.rows[0].cells
+    assert mean.mean == pytest.approx((first.mean + second.mean) / 2)
+
+
+@pytest.mark.parametrize("layer", ["FastDropout", "FastMultiheadAttention"])
+def test_han_without_a_fast_layer_says_the_same(layer: str):
     torch.manual_seed(0)
-    fast = HAN(25, 6, (10, 8), HANConfig(**SMALL)).eval()
+    han = HAN(25, 6, (10, 8), HANConfig(**SMALL)).eval()
     features = torch.randn(3, 10, 6), torch.randn(3, 10, 18)
-    expected, given = fast(*features), plain(fast).eval()(*features)
-    assert gone in map(type, fast.modules()) and gone not in map(type, plain(fast).modules())
+    expected, given = han(*features), layers.without(layer, han, *features)
     torch.testing.assert_close(given.video_probs, expected.video_probs, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(given.logits, expected.logits, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("plain", [layers.with_plain_attention, layers.without_packing])
-def test_the_temporal_transformer_without_a_fast_layer_says_the_same(plain: Callable[[nn.Module], nn.Module]):
+@pytest.mark.parametrize("layer", ["FastMultiheadAttention", "Packing"])
+def test_the_temporal_transformer_without_a_fast_layer_says_the_same(tmp_path: Path, layer: str):
     torch.manual_seed(0)
-    fast = TemporalTransformer(9, 12, 9, 12, TemporalTransformerConfig(**SMALL)).eval()
-    batch = layers.padded_batch(4, 9, 7, AudioVisual(9, 12))
+    network = TemporalTransformer(9, 12, 9, 12, TemporalTransformerConfig(**SMALL)).eval()
+    split = zero_split(tmp_path, "UnAV", "train", torch.tensor([3, 5, 7, 9]))
+    batch = next(split.in_order(4))
     assert (~batch.mask).float().mean() == pytest.approx(1 / 3, abs=0.05)
-    inputs = (*batch.features, torch.randn(7, 9), torch.randn(7, 12), batch.mask, batch.valid_rows)
-    expected, given = fast(*inputs).logits, plain(fast).eval()(*inputs).logits
+    inputs = (torch.randn(4, 9, 9), torch.randn(4, 9, 12), torch.randn(7, 9), torch.randn(7, 12))
+    inputs = (*inputs, batch.mask, batch.valid_rows)
+    expected, given = network(*inputs).logits, layers.without(layer, network, *inputs).logits
     for ours, other in zip(expected, given, strict=True):
         torch.testing.assert_close(other[batch.mask], ours[batch.mask], rtol=1e-5, atol=1e-5)
 
 
-def test_the_benchmark_of_layers_reports_every_job_in_both_precisions(capsys: pytest.CaptureFixture):
-    threads = torch.get_num_threads()
-    sizes = layers.Sizes(HANConfig(**SMALL), TemporalTransformerConfig(**SMALL), 4, 4, 3, longest=9)
-    layers.main(["--rounds", "1"], sizes)
-    torch.set_num_threads(threads)
-    lines = capsys.readouterr().out.partition("What the fast layers save")[2].splitlines()
-    jobs = [line for line in lines if line.endswith(" %")]
+def test_the_benchmark_of_layers_reports_every_job_in_both_precisions(tmp_path: Path):
+    small = (HANConfig(**SMALL), TemporalTransformerConfig(**SMALL))
+    rows = layers.layer_rows(tmp_path, 1, *small, longest=9, videos=(4, 4, 3))
     for precision in ("float32", "bf16"):
-        assert sum(precision in line for line in jobs) == 5
+        assert sum(precision in row.what for row in rows) == 5

@@ -1,8 +1,8 @@
 """The naive baseline: the stages as they are usually written, with the same results as this repository's code.
 
 Small files read one by one in the workers of a `DataLoader`, videos padded to the longest of the data set, a loop-based
-optimiser, the loss fetched every step, evaluation and pseudo-labels one video at a time. It is here to be measured
-against, and nothing else uses it.
+optimiser, the loss fetched every step, evaluation and pseudo-labels one video at a time. `benchmarks` measures against
+it, and tests compare results with it.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.naive_scores import mean_scores, video_scores
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, DataSettings, SegmentPseudoLabels
 from dataloaders.features import FEATURES, feature_path
 from dataloaders.pseudo_labels import NPY_LABELS, NPY_LOGITS, NPY_THRESHOLDS
+from tests.naive.naive_scores import mean_scores, video_scores
 from utils.audio_visual import AudioVisual
 from utils.method.metrics import ParsingScores
+from utils.training.loop import Recipe
 
 NUM_WORKERS = 2
 
@@ -106,19 +107,27 @@ def batches(dataset: VideoFiles, batch_size: int, num_workers: int = NUM_WORKERS
         )
 
 
-def train_step(
-    optimizer: torch.optim.Optimizer,
+def train(
+    model: nn.Module,
     losses: Callable[[Batch], dict[str, Tensor]],
-    batch: Batch,
-    clip_norm: float,
-) -> dict[str, float]:
-    """One step of optimisation; returns every loss as a number."""
-    optimizer.zero_grad()
-    values = losses(batch)
-    values["total"].backward()
-    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip_norm)
-    optimizer.step()
-    return {name: value.item() for name, value in values.items()}
+    dataset: VideoFiles,
+    recipe: Recipe,
+    batch_size: int,
+    num_workers: int = NUM_WORKERS,
+) -> Iterator[dict[str, float]]:
+    """Steps of the recipe's first epoch; yields every loss as a number after each."""
+    model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, recipe.learning_rate(1), recipe.betas, recipe.eps, weight_decay=recipe.weight_decay
+    )
+    for batch in batches(dataset, batch_size, num_workers):
+        optimizer.zero_grad()
+        values = losses(batch)
+        values["total"].backward()
+        nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        optimizer.step()
+        yield {name: value.item() for name, value in values.items()}
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models import HANConfig, HANOutput, TemporalTransformerConfig, TemporalTransformerOutput
+from models import HAN, HANConfig, HANOutput, TemporalTransformer, TemporalTransformerConfig, TemporalTransformerOutput
 from utils.audio_visual import AudioVisual
 
 
@@ -127,9 +127,18 @@ class NaiveTemporalTransformer(nn.Module):
         return nn.ModuleDict({"encoder": encoder})
 
     def forward(
-        self, audio: Tensor, visual: Tensor, audio_texts: Tensor, visual_texts: Tensor, mask: Tensor
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        audio_texts: Tensor,
+        visual_texts: Tensor,
+        mask: Tensor,
+        valid_rows: Tensor | None = None,
     ) -> TemporalTransformerOutput:
-        """audio (B, T, audio_dim), visual (B, T, visual_dim), texts (C, text_dim) each, mask (B, T) False: padding"""
+        """audio (B, T, audio_dim), visual (B, T, visual_dim), texts (C, text_dim) each, mask (B, T) False: padding
+
+        `valid_rows` is what `TemporalTransformer` saves time by, and not used.
+        """
         audio, visual = self.proj_a(audio), self.proj_v(visual)
         for layer in self.a_transformer["encoder"].layers:
             audio = layer(audio, ~mask)
@@ -142,3 +151,10 @@ class NaiveTemporalTransformer(nn.Module):
                 torch.matmul(visual, visual_texts.T) * self.v_logit_scale,
             )
         )
+
+
+def naive_twin(network: HAN | TemporalTransformer) -> NaiveHAN | NaiveTemporalTransformer:
+    """The naive network of the same sizes with the same weights."""
+    twin = (NaiveHAN if isinstance(network, HAN) else NaiveTemporalTransformer)(**network.arguments)
+    twin.load_state_dict(network.state_dict())
+    return twin

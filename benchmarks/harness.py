@@ -1,0 +1,170 @@
+"""Times ways to do one job side by side, and prints and writes the one table that all benchmarks have in common."""
+
+import ctypes
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from utils.files import write_text
+from utils.reporting.tables import Column, Row, Table, format_text, write_tables
+
+NAIVE = "naive"  # the way that the others are compared with
+
+
+class Seconds(NamedTuple):
+    """Time on the clock, and of the processor's cores in this process."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to do a job."""
+
+    run: Callable[[], Seconds]  # does a part of the job
+    amount: float = 1  # of that part, in the unit in which `compare` is told the whole
+    goal: str = ""
+    floor: float | None = None  # seconds that the whole job takes at least
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One row of the table: seconds of the whole job, or bytes."""
+
+    what: str
+    naive: float | None
+    ours: float
+    goal: str = ""
+    floor: float | None = None
+    sample: str = ""  # what was measured of the job, and how often
+    rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)  # seconds of every round, unscaled
+    unit: str = "s"
+
+    @property
+    def cells(self) -> tuple[str | None, ...]:
+        """What the table says: naive, ours, ratio, share of the floor."""
+        return (
+            None if self.naive is None else quantity(self.naive, self.unit),
+            quantity(self.ours, self.unit),
+            None if self.naive is None else f"{self.naive / self.ours:.3g}x",
+            None if self.floor is None else f"{100 * self.floor / self.ours:.0f} %",
+        )
+
+
+def read_clocks() -> Seconds:
+    return Seconds(time.perf_counter(), time.process_time())
+
+
+def seconds_since(started: Seconds) -> Seconds:
+    now = read_clocks()
+    return Seconds(now.wall - started.wall, now.cpu - started.cpu)
+
+
+def timed(run: Callable[..., object], *arguments: object) -> Seconds:
+    """Call a function and return how long it took."""
+    started = read_clocks()
+    run(*arguments)
+    return seconds_since(started)
+
+
+def compare(
+    what: str,
+    ways: dict[str, Way],
+    rounds: int,
+    whole: float = 1,
+    unit: str = "",
+    warm_up: int = 1,
+    clocks: Sequence[str] = ("wall",),
+) -> list[Measurement]:
+    """Time all ways in turn, round after round, so that all see the same moods of the machine.
+
+    Args:
+        ways: by name, `NAIVE` among them.
+        rounds: whose median counts.
+        whole: size of the job, to which times are scaled.
+        unit: what `whole` and the amounts of the ways count, such as "videos"; empty: all ways do the whole job.
+        warm_up: rounds before those that count.
+        clocks: fields of `Seconds` to report.
+
+    Returns: a row for each other way and clock.
+    """
+    seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
+    for _ in range(warm_up + rounds):
+        for name, way in ways.items():
+            seconds[name].append(way.run())
+    rows = []
+    for name, way in ways.items():
+        if name == NAIVE:
+            continue
+        sample = f"naive {ways[NAIVE].amount:g}, ours {way.amount:g} {unit}, " if unit else ""
+        for clock in clocks:
+            measured = {n: [getattr(times, clock) for times in seconds[n]] for n in (NAIVE, name)}
+            naive, ours = (whole / ways[n].amount * statistics.median(measured[n][warm_up:]) for n in (NAIVE, name))
+            title, floor = (f"{what}, {name}", way.floor) if clock == "wall" else (f"{what}, {name}, CPU time", None)
+            row = Measurement(title, naive, ours, way.goal, floor, f"{sample}{rounds} rounds", measured)
+            print(f"{title}: {', '.join(filter(None, row.cells))} ({row.sample})", flush=True)
+            rows.append(row)
+    return rows
+
+
+def report(stem: Path, title: str, measurements: Sequence[Measurement], machine: Mapping[str, object] = {}) -> None:
+    """Print the table, and write it as `<stem>.txt`, `.md`, `.csv` and `.json`, with all rounds in a further JSON file.
+
+    Args:
+        machine: what was measured of it, beside its names.
+    """
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    processor = f"{gpu}{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    machine = {
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+        "PyTorch": torch.__version__,
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+        **machine,
+    }
+    columns = tuple(Column(name) for name in ("naive", "ours", "ratio", "share of the floor"))
+    rows = tuple(Row((m.what, m.goal, m.sample), m.cells) for m in measurements)
+    table = Table(title, ("what", "goal", "sizes"), columns, rows, ("; ".join(f"{k} {v}" for k, v in machine.items()),))
+    write_tables(stem, table)
+    everything = {"machine": machine, "measurements": [asdict(m) for m in measurements]}
+    write_text(stem.with_name(f"{stem.name}_measurements.json"), json.dumps(everything, indent=1))
+    print(f"\n{format_text(table)}\nwritten to {stem}.* and {stem}_measurements.json")
+
+
+def quantity(value: float, unit: str) -> str:
+    """Three significant digits with a unit that suits."""
+    if unit == "bytes":
+        return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+    if value >= 100:
+        return f"{value:,.0f} s"
+    factor, name = next(((f, name) for f, name in ((1, "s"), (1e-3, "ms")) if value >= f), (1e-6, "us"))
+    return f"{value / factor:.3g} {name}"
+
+
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Bytes that a function needs at most on top of what was taken before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    before = resident_bytes("VmRSS")
+    run()
+    return resident_bytes("VmHWM") - before
+
+
+def resident_bytes(field: str) -> int:
+    """Memory that this process has resident, mapped files included: now ("VmRSS") or at most ("VmHWM")."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
