@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, resident_bytes, timed
@@ -22,30 +21,12 @@ from dataloaders.features import FEATURES, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
 from video.extraction.backbone_weights import draw_network
-from video.extraction.computing import ROWS_OF_A_SEGMENT, FeatureNetwork
+from video.extraction.computing import FeatureNetwork
 from video.extraction.extraction_inputs import read_inputs
 from video.extraction.extraction_pipeline import default_num_decoders, extract
 from video.extraction.video_lists import videos_of_paths
 
 SEGMENTS = 10
-INPUTS = {
-    "vggish": (96, 64),
-    "res152": (3, 224, 224),
-    "r2plus1d_18": (3, 8, 112, 112),
-    "clip": (3, 224, 224),
-    "clap": (1001, 64),
-}
-
-
-def operations_of_a_video() -> int:
-    """Matrix operations of all networks for ten seconds."""
-    total = 0
-    for name, shape in INPUTS.items():
-        counter = FlopCounterMode(display=False)
-        with counter, torch.inference_mode():
-            draw_network(name, "real", 0)(torch.randn(1, *shape))
-        total += counter.get_total_flops() * ROWS_OF_A_SEGMENT.get(name, 1) * SEGMENTS
-    return total
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(args.device)
     videos = videos_of_paths(args.videos, SEGMENTS)[: args.num_videos]
     few = videos[: args.num_naive]
-    machine, operations = measure_machine(1.0), operations_of_a_video()
+    machine, counter = measure_machine(1.0), FlopCounterMode(display=False)
     plain = {name: draw_network(name, "real", 0) for name in FEATURES}
     batch_size = 64 if device.type == "cuda" else 4
     naive: dict[str, dict[str, np.ndarray]] = {}
@@ -78,6 +59,9 @@ def main(argv: list[str] | None = None) -> None:
             outputs[precision] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
             return timed(extract, videos, outputs[precision], networks, "valor", batch_size, default_num_decoders())
 
+        with counter:
+            run_naively()  # to warm up
+        operations = counter.get_total_flops() / len(few)
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
         for precision, rate in machine.matrix_rates.items():
             networks = {

@@ -15,8 +15,8 @@ from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import save_pseudo_labels
 from models import HAN, TemporalTransformer
 from tests.naive import naive_scores, naive_stages
+from tests.naive.made_up_data import random_events
 from tests.naive.naive_networks import naive_twin
-from tests.naive.random_labels import random_events
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import run_han, temporal_transformer_logits
 from utils.evaluation.tasks import Events, find_task, true_events
@@ -28,6 +28,7 @@ from utils.training.device import Precision
 EVAL_BATCH_SIZE = STAGE_3.device.eval_batch_size
 NUM_EVALUATED = LLP_VIDEOS["val"] + LLP_VIDEOS["test"]
 NUM_LABELLED = sum(LLP_VIDEOS.values())
+NUM_SCORED = 200  # videos, by the naive metrics
 NUM_SEARCHED_CLASSES = 5  # of 25, by the naive search
 
 
@@ -38,7 +39,7 @@ def evaluation(setup: Setup) -> list[Measurement]:
     splits = [load_annotations("LLP", data_dir, name) for name in ("val", "test")]
     opened = open_batches(splits[0], settings, CPU)
     model = HAN(len(splits[0].classes), opened.widths.audio, opened.feature_widths.visual, effort.han)
-    few = splits[0].subset(torch.arange(min(effort.naive_evaluated, splits[0].num_videos)))
+    few = splits[0].subset(torch.arange(min(effort.naive_videos, splits[0].num_videos)))
     files = naive_stages.VideoFiles(few, settings)
 
     def evaluate(precision: str) -> None:
@@ -67,10 +68,9 @@ def metrics(setup: Setup) -> list[Measurement]:
         return (events ^ wrong) | (other & (torch.rand(NUM_EVALUATED, 1, 1, generator=generator) < 0.3))
 
     prediction = truth.map(predict, others)
-    count = setup.effort.naive_scored
-    few = [events.map(lambda of_all: of_all[:count].numpy()) for events in (prediction, truth)]
+    few = [events.map(lambda of_all: of_all[:NUM_SCORED].numpy()) for events in (prediction, truth)]
     ways = {
-        NAIVE: Way(partial(timed, naive_scores.parsing_scores, *few), count),
+        NAIVE: Way(partial(timed, naive_scores.parsing_scores, *few), NUM_SCORED),
         "vectorised": Way(partial(timed, parsing_scores, prediction, truth), NUM_EVALUATED, "200x"),
     }
     return compare("metrics alone, 1,849 videos", ways, setup.effort.rounds, NUM_EVALUATED, "videos")
@@ -112,7 +112,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
     model = TemporalTransformer(*opened.widths, texts.audio.shape[1], texts.visual.shape[1], effort.transformer)
     zeros = torch.zeros(len(annotations.classes), dtype=torch.float64)
     thresholds = AudioVisual(zeros, zeros.clone())
-    few = annotations.subset(torch.arange(min(effort.naive_labelled, annotations.num_videos)))
+    few = annotations.subset(torch.arange(min(effort.naive_videos, annotations.num_videos)))
     files, folder = naive_stages.VideoFiles(few, settings), setup.folder / "naive"
 
     def generate(precision: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, peak_bytes, report, timed
 from lavish.classification import binary_cross_entropy_of_softmax
@@ -28,10 +28,10 @@ from lavish.clip_batches import ClipBatches
 from lavish.clip_splits import ClipSource, ClipSplit
 from lavish.image_transformers import RANDOM, make_backbone
 from lavish.lavish_network import LavishNetwork
-from lavish.packing import ClipFormat, decode_clip, open_pack
+from lavish.packing import ClipFormat, open_pack
 from simulation.generated_clips import draw, play, write_video
+from tests.naive.naive_clips import ClipFiles
 from utils.training.device import Precision, select_device
-from video.frames import IMAGENET
 
 SECONDS, FRAME_RATE, VIDEO_SIZE = 10, 25, 240  # of the generated videos
 FRAME_COUNTS = (1, 4, 8, 16, 64)
@@ -58,20 +58,6 @@ def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
             frames = draw("disc", VIDEO_SIZE, rng, SECONDS * FRAME_RATE)
             write_video(source.path, frames, play(440.0, SECONDS, rng), FRAME_RATE)
     return sources
-
-
-class DecodedEveryTime(Dataset):
-    """The released way: a video's frames and filter banks from its file, whenever it is asked for."""
-
-    def __init__(self, sources: tuple[ClipSource, ...], form: ClipFormat):
-        self.sources, self.form = sources, form
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        frames, sound, _ = decode_clip(self.sources[n], self.form)
-        return IMAGENET(frames), sound.astype(np.float32)
 
 
 def train_epoch(
@@ -102,7 +88,7 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
     def batches_of(batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
         return ((batch.frames, batch.sound) for batch in packed.shuffled(batch_size, 0, 1))
 
-    released = DataLoader(DecodedEveryTime(sources, form), batch_size=2, shuffle=True, num_workers=1)
+    released = DataLoader(ClipFiles(sources, form), batch_size=2, shuffle=True, num_workers=1)
     sides = {NAIVE: lambda: released}
     sides |= {f"batches of {batch_size}": partial(batches_of, batch_size) for batch_size in (2, 8)}
     ways = {}

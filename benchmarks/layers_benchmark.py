@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, timed
 from benchmarks.inference_rows import predicted_events
-from benchmarks.scale import zero_split
 from benchmarks.training_rows import CPU, STAGE_1, STAGE_3, han_losses, seconds_of_steps, transformer_losses
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
+from tests.naive.made_up_data import zero_split
 from utils.audio_visual import AudioVisual
 from utils.training.device import Precision
 

@@ -9,20 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from benchmarks.harness import Measurement, resident_bytes
 from benchmarks.inference_rows import predicted_events
 from benchmarks.setup import LLP_VIDEOS, Setup
-from benchmarks.training_rows import CPU, STAGE_1, STAGE_3, han_losses, seconds_of_steps
-from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import SplitBatches
-from dataloaders.datasets import DATASETS
-from dataloaders.features import FEATURES
-from dataloaders.store import PackedFeature
+from benchmarks.training_rows import CPU, STAGE_3, han_losses, seconds_of_steps
 from models import HAN, HANConfig
-from tests.naive.random_labels import random_pseudo_labels
-from utils.audio_visual import AudioVisual
+from tests.naive.made_up_data import zero_split
 from utils.evaluation.tasks import find_task, true_events
 from utils.training.device import Precision
 
@@ -87,28 +80,3 @@ def measure(
     split_bytes = 4 * sum(train.widths) * num_videos * num_segments
     peak = resident_bytes("VmHWM")
     return {"seconds": seconds.wall, "split_bytes": split_bytes, "peak_bytes": peak, "start_bytes": start_bytes}
-
-
-def zero_split(folder: Path, dataset: str, split: str, lengths: Tensor, residency: str = "auto") -> SplitBatches:
-    """A split of videos of these lengths (N,) with zero features and one random class a video, in all its segments."""
-    classes, settings = DATASETS[dataset].classes, STAGE_3.data if dataset == "LLP" else STAGE_1.data
-    num_videos, num_rows = len(lengths), int(lengths.sum())
-    of_video = torch.randint(len(classes), (num_videos,), generator=torch.Generator().manual_seed(0))
-    video_labels = torch.nn.functional.one_hot(of_video, len(classes)).bool()
-    rows = video_labels.repeat_interleave(lengths, dim=0)  # (R, C)
-    ids = tuple(f"{split}{n}" for n in range(num_videos))
-    annotations = SplitAnnotations(dataset, split, classes, ids, ids, lengths, video_labels, AudioVisual(rows, rows))
-    starts = lengths.cumsum(0) - lengths
-
-    def features(names: tuple[str, ...]) -> list[PackedFeature]:
-        packed = []
-        for name in names:
-            path, width = folder / f"{name}_{split}.bin", FEATURES[name].width
-            with open(path, "wb") as file:
-                file.truncate(4 * num_rows * width)
-            values = torch.from_file(str(path), shared=True, size=num_rows * width).view(num_rows, width)
-            packed.append(PackedFeature(path, name, values, starts))
-        return packed
-
-    chosen = AudioVisual(features(settings.audio_features), features(settings.visual_features))
-    return SplitBatches(annotations, chosen, CPU, residency, random_pseudo_labels(annotations))

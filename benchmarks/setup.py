@@ -37,10 +37,8 @@ class Effort:
     han_steps: int = 6
     transformer_steps: int = 1
     transformer_batch: int = 64
-    naive_evaluated: int = 200  # videos
-    naive_scored: int = 1_849
-    labelled: int = 1_024
-    naive_labelled: int = 100
+    labelled: int = 1_024  # videos
+    naive_videos: int = 100  # evaluated and labelled by the naive way
     rate_seconds: float = 3.0  # spent on each of the machine's rates
     compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
     batch_size: int = Recipe.batch_size
@@ -54,10 +52,8 @@ QUICK = Effort(
     rounds=1,
     han_steps=3,
     transformer_batch=32,
-    naive_evaluated=100,
-    naive_scored=200,
     labelled=256,
-    naive_labelled=30,
+    naive_videos=30,
     rate_seconds=0.5,
 )
 

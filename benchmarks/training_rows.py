@@ -22,8 +22,8 @@ from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
 from models import HAN, TemporalTransformer
 from tests.naive import naive_stages
+from tests.naive.made_up_data import random_pseudo_labels
 from tests.naive.naive_networks import naive_twin
-from tests.naive.random_labels import random_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.method.objectives import Losses, temporal_transformer_losses
 from utils.training.device import Precision, compile_network

@@ -9,24 +9,21 @@ and low hums that are of no class go on besides. `generated_videos.yaml` marks t
 """
 
 import math
-import os
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
-from tqdm import tqdm
+from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.ave import AVE_CLASSES
-from dataloaders.datasets import SPLITS, load_annotations
+from dataloaders.datasets import SPLITS
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
-from simulation.generated_annotations import choose_videos, copy_annotations, generate_annotations
+from simulation.generated_annotations import choose_videos, copy_annotations
+from simulation.simulate import annotation_files, check_folder, for_each
 from simulation.simulated_features import Truth, generator, name_words
 from simulation.truth import video_truth
 from utils.errors import InputError
@@ -93,72 +90,46 @@ def generate_videos(
         InputError: when the folder holds something else or other parameters, no video is left, and for bad annotations.
     """
     data_dir = Path(output) / dataset
-    sizes = sizes or {}
-    with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary)
-        if annotations is None:
-            generate_annotations(dataset, source, seed)
-        else:
-            source = Path(annotations) / dataset
-        whole = {split: load_annotations(dataset, source, split) for split in SPLITS}
+    with annotation_files(dataset, annotations, seed) as (source, whole):
         truth = video_truth(whole, seed)
         kept = {}
         for split in SPLITS:
             suitable = _suitable(whole[split], truth, num_events, longest)
-            chosen = choose_videos(whole[split].subset(torch.from_numpy(suitable)), sizes.get(split), seed)
-            kept[split] = suitable[chosen]
-            if not len(kept[split]):
+            chosen = choose_videos(whole[split].subset(suitable), (sizes or {}).get(split), seed)
+            kept[split] = suitable[chosen].numpy()
+            if not len(chosen):
                 found = f"no {split} video with these events alone"
                 way_out = "Allow more events or longer videos."
                 raise InputError("--num_events, --longest", found, "at least one", way_out)
-        _start(data_dir, dataset, seed, num_events)
+        marker = {"generated": True, "version": VERSION, "dataset": dataset, "seed": seed, "num_events": num_events}
+        marker["model"] = asdict(MODEL)
+        check_folder(data_dir, VIDEOS_MARKER, marker)
+        write_text(data_dir / VIDEOS_MARKER, yaml.safe_dump(marker, sort_keys=False))
         copy_annotations(source, data_dir, whole, kept)
     videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
-    _write_videos(data_dir / VIDEOS_FOLDER, dataset, whole["train"].classes, {v: truth[v] for v in videos}, seed)
+    missing = [video for video in videos if not (data_dir / VIDEOS_FOLDER / f"{video}.mp4").exists()]
+
+    def write(video: str) -> None:
+        rng = generator(seed, dataset, video, "video")
+        frames, sound = render_video(truth[video], whole["train"].classes, rng)
+        path = data_dir / VIDEOS_FOLDER / f"{video}.mp4"
+        write_video(path, frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
+
+    for_each(missing, write, f"generating videos of {dataset}")
     return data_dir
 
 
 def _suitable(
     annotations: SplitAnnotations, truth: dict[str, Truth], num_events: int | None, longest: int | None
-) -> np.ndarray:
+) -> Tensor:
     """Videos of a split whose events and length are wanted: indices (K,) int64."""
     allowed = set(SHARED_CONCEPTS[:num_events])
     ok = np.array([num_events is None or concept_of(name) in allowed for name in annotations.classes])
-    lengths = annotations.lengths.tolist()
-    keep = []
+    keep = annotations.lengths <= (longest or annotations.lengths.max())
     for n, video in enumerate(annotations.feature_ids):
         events = truth[video].labels | truth[video].audio.any(0) | truth[video].visual.any(0)
-        if (ok | ~events).all() and (longest is None or lengths[n] <= longest):
-            keep.append(n)
-    return np.array(keep, dtype=np.int64)
-
-
-def _start(data_dir: Path, dataset: str, seed: int, num_events: int | None) -> None:
-    """Write the marker, after making sure that nothing is mixed."""
-    path = data_dir / VIDEOS_MARKER
-    marker = {"generated": True, "version": VERSION, "dataset": dataset, "seed": seed, "num_events": num_events}
-    marker["model"] = asdict(MODEL)
-    way_out = "Delete the folder or choose another --output."
-    if path.exists():
-        if yaml.safe_load(path.read_text()) != marker:
-            raise InputError(path, "videos of other parameters", "those of this call", way_out)
-    elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
-        raise InputError(data_dir, f"files without {VIDEOS_MARKER}, perhaps real data", "a new folder", way_out)
-    write_text(path, yaml.safe_dump(marker, sort_keys=False))
-
-
-def _write_videos(folder: Path, dataset: str, classes: tuple[str, ...], truth: dict[str, Truth], seed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [video for video in truth if not (folder / f"{video}.mp4").exists()]
-
-    def write(video: str) -> None:
-        frames, sound = render_video(truth[video], classes, generator(seed, dataset, video, "video"))
-        write_video(folder / f"{video}.mp4", frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
-
-    progress = tqdm(total=len(missing), desc=f"generating videos of {dataset}", unit="video", mininterval=1)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(write, missing):
-            progress.update()
+        keep[n] &= bool((ok | ~events).all())
+    return keep.nonzero().squeeze(1)
 
 
 def render_video(truth: Truth, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,17 +72,19 @@ def simulate(
         InputError: when the folder holds something else, other parameters or too little room, and for bad annotations.
     """
     data_dir = Path(output) / dataset
-    sizes = sizes or {}
     names = list(features or DATASETS[dataset].features)
-    with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary)
-        if annotations is None:
-            generate_annotations(dataset, source, seed)
-        else:
-            source = Path(annotations) / dataset
-        whole = {split: load_annotations(dataset, source, split) for split in SPLITS}
-        kept = {split: choose_videos(whole[split], sizes.get(split), seed) for split in SPLITS}
-        marker = _start(data_dir, dataset, seed, "generated" if annotations is None else "copied", source, kept, names)
+    with annotation_files(dataset, annotations, seed) as (source, whole):
+        kept = {split: choose_videos(whole[split], (sizes or {}).get(split), seed) for split in SPLITS}
+        origin = "generated" if annotations is None else "copied"
+        parameters = _parameters(dataset, seed, {"origin": origin, "sha256": _digest(source, dataset)})
+        before = check_folder(data_dir, SIMULATION_MARKER, parameters)
+        marker = {
+            **parameters,
+            "videos": {split: len(videos) for split, videos in kept.items()},
+            "features": [name for name in FEATURES if name in {*names, *before.get("features", [])}],
+            "complete": False,
+        }
+        write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
         copy_annotations(source, data_dir, whole, kept)
     truth = video_truth(whole, seed)
     if whole["train"].labels is None:
@@ -127,46 +131,65 @@ def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, tr
         )
 
 
-def _start(
-    data_dir: Path, dataset: str, seed: int, origin: str, source: Path, kept: dict[str, np.ndarray], names: list[str]
-) -> dict:
-    """Write the marker, after making sure that nothing is mixed and that the disk has room. Returns its content."""
+def _parameters(dataset: str, seed: int, annotations: dict[str, str]) -> dict[str, object]:
+    """What the simulated files depend on, for the marker."""
+    model = {
+        "one_sided_events": asdict(ONE_SIDED),
+        "streams": {name: asdict(stream) for name, stream in STREAMS.items()},
+        "backbones": {name: asdict(backbone) for name, backbone in BACKBONES.items()},
+        "texts": {name: asdict(text) for name, text in TEXTS.items()},
+    }
+    origin = {"simulated": True, "version": VERSION, "dataset": dataset, "seed": seed, "annotations": annotations}
+    return {**origin, "model": model}
+
+
+def _digest(source: Path, dataset: str) -> str:
+    """SHA-256 of the annotation files."""
     digest = hashlib.sha256()
     for file in simulated_annotations(dataset).files:
         digest.update((source / file).read_bytes())
-    parameters = {
-        "simulated": True,
-        "version": VERSION,
-        "dataset": dataset,
-        "seed": seed,
-        "annotations": {"origin": origin, "sha256": digest.hexdigest()},
-        "model": {
-            "one_sided_events": asdict(ONE_SIDED),
-            "streams": {name: asdict(model) for name, model in STREAMS.items()},
-            "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
-            "texts": {name: asdict(model) for name, model in TEXTS.items()},
-        },
-    }
-    path = data_dir / SIMULATION_MARKER
+    return digest.hexdigest()
+
+
+@contextmanager
+def annotation_files(
+    dataset: str, annotations: Path | None, seed: int
+) -> Iterator[tuple[Path, dict[str, SplitAnnotations]]]:
+    """The folder of the annotation files to simulate for, and all splits.
+
+    Args:
+        annotations: folder that holds `<dataset>/`; None: files are generated, and gone at the end.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary) if annotations is None else Path(annotations) / dataset
+        if annotations is None:
+            generate_annotations(dataset, source, seed)
+        yield source, {split: load_annotations(dataset, source, split) for split in SPLITS}
+
+
+def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> dict:
+    """Make sure that nothing is mixed: a folder is empty, or its marker has these parameters.
+
+    Returns: the marker's content, empty where there is none.
+    """
+    path, before = data_dir / marker, {}
     way_out = "Delete the folder or choose another --output."
-    before: dict = {}
     if path.exists():
         before = yaml.safe_load(path.read_text()) or {}
-        differing = [key for key in parameters if before.get(key) != parameters[key]]
-        if differing:
+        if differing := [key for key in parameters if before.get(key) != parameters[key]]:
             raise InputError(path, f"another {', '.join(differing)}", "the parameters of this simulation", way_out)
     elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
-        raise InputError(
-            data_dir, f"files without {SIMULATION_MARKER}, perhaps real data", "a new or a simulated folder", way_out
-        )
-    marker = {
-        **parameters,
-        "videos": {split: len(videos) for split, videos in kept.items()},
-        "features": [name for name in FEATURES if name in {*names, *before.get("features", [])}],
-        "complete": False,
-    }
-    write_text(path, yaml.safe_dump(marker, sort_keys=False))
-    return marker
+        found = f"files without {marker}, perhaps real data"
+        raise InputError(data_dir, found, "a new or a simulated folder", way_out)
+    return before
+
+
+def for_each(videos: Collection[str], write: Callable[[str], None], description: str) -> None:
+    """Write the files of all videos in parallel, with a progress bar."""
+    progress = tqdm(total=len(videos), desc=description, unit="video", mininterval=1)
+    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(write, videos):
+            progress.update()
 
 
 def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
@@ -183,10 +206,7 @@ def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, 
             rows = _file_rows(simulator, video, len(values))
             _write_array(feature_path(data_dir, name, video), values if rows is None else values[rows])
 
-    progress = tqdm(total=len(missing), desc=f"simulating {simulator.dataset}", unit="video", mininterval=1)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(write, missing):
-            progress.update()
+    for_each(missing, write, f"simulating {simulator.dataset}")
 
 
 def _check_room(data_dir: Path, truth: dict[str, Truth], missing: dict[str, list[str]]) -> None:

@@ -12,7 +12,6 @@ from benchmarks import layers_benchmark as layers
 from benchmarks import run
 from benchmarks.harness import report
 from benchmarks.inference_rows import predicted_events
-from benchmarks.scale import zero_split
 from benchmarks.setup import QUICK, Machine, count_operations, prepare
 from benchmarks.training_rows import STAGE_1, STAGE_3, han_losses, transformer_losses
 from benchmarks.whole_stages import bf16_difference, gpu_rows
@@ -21,8 +20,8 @@ from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, load_pseudo_labels
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from tests.naive import naive_scores, naive_stages
+from tests.naive.made_up_data import random_events, random_pseudo_labels, zero_split
 from tests.naive.naive_networks import NaiveHAN, NaiveTemporalTransformer, naive_twin
-from tests.naive.random_labels import random_events, random_pseudo_labels
 from tests.tiny_data import write_llp, write_unav
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import temporal_transformer_logits
@@ -197,10 +196,8 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
         transformer_steps=1,
         transformer_batch=2,
         batch_size=2,
-        naive_evaluated=1,
-        naive_scored=4,
         labelled=3,
-        naive_labelled=1,
+        naive_videos=1,
         rate_seconds=0.0,
         han=HANConfig(**SMALL),
         transformer=TemporalTransformerConfig(**SMALL),
