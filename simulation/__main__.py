@@ -9,8 +9,9 @@ from utils.entry_point import run_entry_point
 import argparse
 from pathlib import Path
 
-from dataloaders.datasets import DATASETS, SPLITS
+from dataloaders.datasets import SPLITS
 from dataloaders.features import FEATURES
+from simulation.generated_annotations import SIMULATED
 from simulation.simulate import simulate
 from utils.errors import InputError
 from utils.settings import whole_number
@@ -43,7 +44,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Flags of the command line."""
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("data"), help="folder of the data sets' folders")
-    parser.add_argument("--dataset", nargs="+", choices=list(DATASETS), default=["LLP", "UnAV"])
+    parser.add_argument("--dataset", nargs="+", choices=list(SIMULATED), default=["LLP", "UnAV"])
     parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/; default: generate annotations")
     for split in SPLITS:
         parser.add_argument(f"--num_{split}", type=whole_number(1), help=f"number of {split} videos, default: all")

@@ -7,8 +7,7 @@ always is, and as many videos as are wanted are chosen afterwards.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import numpy as np
 from dataloaders import ave, llp, unav
 from dataloaders.annotations import SplitAnnotations
 from simulation.simulated_features import generator
-from utils.errors import InputError
 from utils.files import write_text
 
 LLP_SIZES = {"train": 10_000, "val": 649, "test": 1_200}
@@ -68,12 +66,6 @@ UNAV_EVENT_SECONDS = (0.2, 1.0, 2.2, 6.4, 21.0, 47.0, 60.0)
 AVE_RARE_CLASSES = ("Baby cry, infant cry", "Bus", "Cat", "Goat", "Horse", "Motorcycle", "Shofar")  # half as frequent
 AVE_WHOLE_CLIP = 0.66  # share of events that last all 10 seconds
 AVE_SHARED_CLIPS = 45  # clips that occur under two categories
-
-
-def generate_annotations(dataset: str, directory: Path, seed: int) -> None:
-    """Write all annotation files of a data set into a folder, in the formats of the real ones."""
-    directory.mkdir(parents=True, exist_ok=True)
-    simulated_annotations(dataset).generate(directory, generator(seed, dataset, "annotations"))
 
 
 def _generate_llp(directory: Path, rng: np.random.Generator) -> None:
@@ -198,18 +190,6 @@ def choose_videos(annotations: SplitAnnotations, count: int | None, seed: int) -
     return np.sort((first + [n for n in order if n not in others])[:count])
 
 
-def copy_annotations(
-    source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]
-) -> None:
-    """Write the annotation files of a choice of videos, rows as they are in the source, quirks included.
-
-    Args:
-        whole: all splits of the source.
-        kept: the videos to keep of each split, from `choose_videos`.
-    """
-    simulated_annotations(whole["train"].dataset).copy(source, target, whole, kept)
-
-
 def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
     """Copy the rows of the kept videos, and those of files that belong to no split, which are a quirk of the data."""
     dropped = set()
@@ -236,24 +216,35 @@ def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
         write_text(target / name, "".join(f"{samples[n]}\n" for n in kept[split]))
 
 
-@dataclass(frozen=True)
-class SimulatedAnnotations:
-    """How a data set's annotation files are generated, and how a choice of the real ones is copied."""
-
-    files: tuple[str, ...]
-    generate: Callable[[Path, np.random.Generator], None]
-    copy: Callable[[Path, Path, dict[str, SplitAnnotations], dict[str, np.ndarray]], None]
-
-
-SIMULATED_ANNOTATIONS = {
-    "LLP": SimulatedAnnotations(LLP_FILES, _generate_llp, _copy_llp),
-    "UnAV": SimulatedAnnotations((unav.FILE,), _generate_unav, _copy_unav),
-    "AVE": SimulatedAnnotations((ave.ANNOTATIONS_FILE, *ave.FILES.values()), _generate_ave, _copy_ave),
+# Of each data set that can be simulated: its annotation files, how they are generated, and how some rows are copied.
+SIMULATED = {
+    "LLP": (LLP_FILES, _generate_llp, _copy_llp),
+    "UnAV": ((unav.FILE,), _generate_unav, _copy_unav),
+    "AVE": ((ave.ANNOTATIONS_FILE, *ave.FILES.values()), _generate_ave, _copy_ave),
 }
 
 
-def simulated_annotations(dataset: str) -> SimulatedAnnotations:
-    """The row of a data set. Raises InputError when it cannot be simulated."""
-    if dataset not in SIMULATED_ANNOTATIONS:
-        raise InputError("--dataset", dataset, f"one of {', '.join(SIMULATED_ANNOTATIONS)}", "Choose one of these.")
-    return SIMULATED_ANNOTATIONS[dataset]
+def annotations_digest(dataset: str, source: Path) -> str:
+    """SHA-256 of a data set's annotation files."""
+    files, _, _ = SIMULATED[dataset]
+    return hashlib.sha256(b"".join((source / file).read_bytes() for file in files)).hexdigest()
+
+
+def generate_annotations(dataset: str, directory: Path, seed: int) -> None:
+    """Write all annotation files of a data set into a folder, in the formats of the real ones."""
+    _, generate, _ = SIMULATED[dataset]
+    directory.mkdir(parents=True, exist_ok=True)
+    generate(directory, generator(seed, dataset, "annotations"))
+
+
+def copy_annotations(
+    source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]
+) -> None:
+    """Write the annotation files of a choice of videos, rows as they are in the source, quirks included.
+
+    Args:
+        whole: all splits of the source.
+        kept: the videos to keep of each split, from `choose_videos`.
+    """
+    _, _, copy = SIMULATED[whole["train"].dataset]
+    copy(source, target, whole, kept)

@@ -12,6 +12,7 @@ from utils.entry_point import run_entry_point
 import argparse
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import av
@@ -45,8 +46,8 @@ CLASSES = (
     GeneratedClass("SeeRing", "picture", (("ring", 700.0),)),
     GeneratedClass("MatchSame", "both", (("square", 450.0), ("cross", 2500.0))),
     GeneratedClass("MatchOther", "both", (("square", 2500.0), ("cross", 450.0))),
+    GeneratedClass("Silent", "picture", (("dots", None),)),  # as half of UCF-101's classes are
 )
-SILENT = GeneratedClass("Silent", "picture", (("dots", None),))  # as half of UCF-101's classes are
 
 
 def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np.ndarray:
@@ -108,49 +109,40 @@ def write_video(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate
             container.mux(audio.encode(None))
 
 
-def write_data(
-    folder: Path, clips_per_group: int, seconds: float, size: int, seed: int, classes=CLASSES, silent: bool = True
-) -> None:
+def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, seed: int) -> None:
     """Write videos, lists and `generated_videos.yaml`, by which reports know that the data are generated."""
     rng = np.random.default_rng(seed)
-    classes = (*classes, SILENT) if silent else classes
-    lists: dict[str, list[str]] = {"train": [], "test": []}
-    total = len(classes) * NUM_GROUPS * clips_per_group
-    with tqdm(total=total, desc="writing videos", unit="clip", mininterval=1) as progress:
-        for number, kind in enumerate(classes, start=1):
-            for group in range(1, NUM_GROUPS + 1):
-                for clip in range(1, clips_per_group + 1):
-                    shape, frequency = kind.looks[(group * clips_per_group + clip) % len(kind.looks)]
-                    name = f"{kind.name}/v_{kind.name}_g{group:02d}_c{clip:02d}.avi"
-                    frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
-                    samples = None if frequency is None else play(frequency, seconds, rng)
-                    write_video(folder / "videos" / name, frames, samples)
-                    if group <= TEST_GROUPS:
-                        lists["test"].append(name)
-                    else:
-                        lists["train"].append(f"{name} {number}")
-                    progress.update()
-    class_lines = [f"{number} {kind.name}" for number, kind in enumerate(classes, start=1)]
-    write_text(folder / "lists" / "classInd.txt", "\n".join(class_lines) + "\n")
+    lists: dict[str, list[str]] = {"test": [], "train": []}
+    clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, clips_per_group + 1)))
+    for (number, kind), group, clip in tqdm(clips, desc="writing videos", unit="clip", mininterval=1):
+        shape, frequency = kind.looks[(group * clips_per_group + clip) % len(kind.looks)]
+        name = f"{kind.name}/v_{kind.name}_g{group:02d}_c{clip:02d}.avi"
+        frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
+        samples = None if frequency is None else play(frequency, seconds, rng)
+        write_video(folder / "videos" / name, frames, samples)
+        if group <= TEST_GROUPS:
+            lists["test"].append(f"{name}\n")
+        else:
+            lists["train"].append(f"{name} {number}\n")
+    class_lines = [f"{number} {kind.name}\n" for number, kind in enumerate(CLASSES, start=1)]
+    write_text(folder / "lists" / "classInd.txt", "".join(class_lines))
     for name, lines in lists.items():
-        write_text(folder / "lists" / f"{name}list01.txt", "\n".join(lines) + "\n")
-    needs = {kind.name: kind.needs for kind in classes}
+        write_text(folder / "lists" / f"{name}list01.txt", "".join(lines))
+    needs = {kind.name: kind.needs for kind in CLASSES}
     settings = {"clips_per_group": clips_per_group, "seconds": seconds, "size": size, "seed": seed, "needs": needs}
     write_text(folder / VIDEOS_MARKER, yaml.safe_dump(settings, sort_keys=False))
 
 
 def check_settings(clips_per_group: int, seconds: float, size: int, seed: int) -> None:
     """Raise InputError for settings of which no videos can be made."""
-    for name, value, least, most in (
-        ("clips_per_group", clips_per_group, 1, 99),  # two digits of a file's name
-        ("seconds", seconds, 1 / FRAME_RATE, 3600),
-        ("size", size, 16, 4096),
-        ("seed", seed, 0, 2**63 - 1),
+    for name, value, fits, expected in (
+        ("clips_per_group", clips_per_group, 1 <= clips_per_group <= 99, "1 to 99"),  # two digits of a file's name
+        ("seconds", seconds, 1 / FRAME_RATE <= seconds <= 3600, f"{1 / FRAME_RATE} to 3600"),
+        ("size", size, 16 <= size <= 4096 and size % 2 == 0, "an even number from 16 to 4096"),
+        ("seed", seed, 0 <= seed < 2**63, "0 or more, below 2^63"),
     ):
-        if not least <= value <= most:
-            raise InputError(f"--{name}", f"{value}", f"{least:g} to {most:g}", "Correct the value.")
-    if size % 2:
-        raise InputError("--size", f"{size}", "an even number, as the video's colours need", "Add 1.")
+        if not fits:
+            raise InputError(f"--{name}", f"{value}", expected, "Correct the value.")
 
 
 def main(argv: list[str] | None = None) -> None:

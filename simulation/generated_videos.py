@@ -106,7 +106,7 @@ def generate_videos(
         check_folder(data_dir, VIDEOS_MARKER, marker)
         write_text(data_dir / VIDEOS_MARKER, yaml.safe_dump(marker, sort_keys=False))
         copy_annotations(source, data_dir, whole, kept)
-    videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
+    videos = dict.fromkeys(whole[split].feature_ids[n] for split in SPLITS for n in kept[split])
     missing = [video for video in videos if not (data_dir / VIDEOS_FOLDER / f"{video}.mp4").exists()]
 
     def write(video: str) -> None:

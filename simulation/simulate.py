@@ -5,7 +5,6 @@ The files have the layout, formats and shapes of the real ones; docs/simulation.
 own, so a video has the same files whatever else is simulated, and a run that was stopped continues where it was.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -26,10 +25,10 @@ from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.provenance import SIMULATION_MARKER
 from simulation.generated_annotations import (
+    annotations_digest,
     choose_videos,
     copy_annotations,
     generate_annotations,
-    simulated_annotations,
 )
 from simulation.simulated_features import (
     BACKBONES,
@@ -76,7 +75,19 @@ def simulate(
     with annotation_files(dataset, annotations, seed) as (source, whole):
         kept = {split: choose_videos(whole[split], (sizes or {}).get(split), seed) for split in SPLITS}
         origin = "generated" if annotations is None else "copied"
-        parameters = _parameters(dataset, seed, {"origin": origin, "sha256": _digest(source, dataset)})
+        parameters = {
+            "simulated": True,
+            "version": VERSION,
+            "dataset": dataset,
+            "seed": seed,
+            "annotations": {"origin": origin, "sha256": annotations_digest(dataset, source)},
+            "model": {
+                "one_sided_events": asdict(ONE_SIDED),
+                "streams": {name: asdict(model) for name, model in STREAMS.items()},
+                "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
+                "texts": {name: asdict(model) for name, model in TEXTS.items()},
+            },
+        }
         before = check_folder(data_dir, SIMULATION_MARKER, parameters)
         marker = {
             **parameters,
@@ -129,26 +140,6 @@ def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, tr
             audio=np.stack([one.audio for one in of_kept]),
             visual=np.stack([one.visual for one in of_kept]),
         )
-
-
-def _parameters(dataset: str, seed: int, annotations: dict[str, str]) -> dict[str, object]:
-    """What the simulated files depend on, for the marker."""
-    model = {
-        "one_sided_events": asdict(ONE_SIDED),
-        "streams": {name: asdict(stream) for name, stream in STREAMS.items()},
-        "backbones": {name: asdict(backbone) for name, backbone in BACKBONES.items()},
-        "texts": {name: asdict(text) for name, text in TEXTS.items()},
-    }
-    origin = {"simulated": True, "version": VERSION, "dataset": dataset, "seed": seed, "annotations": annotations}
-    return {**origin, "model": model}
-
-
-def _digest(source: Path, dataset: str) -> str:
-    """SHA-256 of the annotation files."""
-    digest = hashlib.sha256()
-    for file in simulated_annotations(dataset).files:
-        digest.update((source / file).read_bytes())
-    return digest.hexdigest()
 
 
 @contextmanager
