@@ -29,7 +29,7 @@ from lavish.clip_splits import ClipSource, ClipSplit
 from lavish.image_transformers import RANDOM, make_backbone
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import ClipFormat, open_pack
-from simulation.generated_clips import draw, play, write_video
+from simulation.generated_clips import draw, play, save_clip
 from tests.naive.naive_clips import ClipFiles
 from utils.training.device import Precision, select_device
 
@@ -56,7 +56,7 @@ def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
     for source in sources:
         if not source.path.is_file():
             frames = draw("disc", VIDEO_SIZE, rng, SECONDS * FRAME_RATE)
-            write_video(source.path, frames, play(440.0, SECONDS, rng), FRAME_RATE)
+            save_clip(source.path, frames, play(440.0, SECONDS, rng), FRAME_RATE)
     return sources
 
 

@@ -11,11 +11,9 @@ from utils.entry_point import run_entry_point
 
 import argparse
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
-import av
 import numpy as np
 import yaml
 from tqdm import tqdm
@@ -23,6 +21,7 @@ from tqdm import tqdm
 from dataloaders.provenance import VIDEOS_MARKER
 from utils.errors import InputError
 from utils.files import write_text
+from video.video_encoding import write_video
 
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
 TEST_GROUPS = 7
@@ -84,29 +83,9 @@ def play(frequency: float, seconds: float, rng: np.random.Generator) -> np.ndarr
     return (sound * 2**15).clip(-(2**15), 2**15 - 1).astype(np.int16)
 
 
-def write_video(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: int = FRAME_RATE) -> None:
-    """An AVI of MPEG-4 pictures and, where there are samples, uncompressed sound.
-
-    Args:
-        frames: (N, H, W, 3) uint8.
-        samples: (L,) int16 at 16 kHz, mono.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(path, "w") as container:
-        video = container.add_stream("mpeg4", rate=rate, options={"qscale": "3"})
-        video.height, video.width = frames.shape[1:3]
-        video.pix_fmt = "yuv420p"
-        audio = None if samples is None else container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
-        for image in frames:
-            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(video.encode(None))
-        if audio is not None:
-            for start in range(0, len(samples), SAMPLE_RATE // rate):
-                piece = samples[None, start : start + SAMPLE_RATE // rate]
-                sound = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
-                sound.sample_rate, sound.pts, sound.time_base = SAMPLE_RATE, start, Fraction(1, SAMPLE_RATE)
-                container.mux(audio.encode(sound))
-            container.mux(audio.encode(None))
+def save_clip(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: int = FRAME_RATE) -> None:
+    """Write frames (N, H, W, 3) uint8 and, where there is sound, samples (L,) int16 at 16 kHz."""
+    write_video(path, frames, rate, None if samples is None else samples[None], SAMPLE_RATE)
 
 
 def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, seed: int) -> None:
@@ -119,7 +98,7 @@ def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, se
         name = f"{kind.name}/v_{kind.name}_g{group:02d}_c{clip:02d}.avi"
         frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
         samples = None if frequency is None else play(frequency, seconds, rng)
-        write_video(folder / "videos" / name, frames, samples)
+        save_clip(folder / "videos" / name, frames, samples)
         if group <= TEST_GROUPS:
             lists["test"].append(f"{name}\n")
         else:

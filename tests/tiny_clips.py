@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simulation.generated_clips import draw, play, write_video
+from simulation.generated_clips import draw, play, save_clip
 
 CLASSES = ("Clap", "Drum", "Mime")  # the last is silent
 
@@ -19,7 +19,7 @@ def write_tiny_ucf(folder: Path, seconds: float = 1.2, clips: int = 2) -> Path:
                 path = f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi"
                 frames = draw("disc" if name == "Clap" else "bars", 24, rng, round(10 * seconds))
                 samples = None if name == "Mime" else play(300.0 * number, seconds, rng)
-                write_video(folder / "videos" / path, frames, samples)
+                save_clip(folder / "videos" / path, frames, samples)
                 lists["test" if group == 1 else "train"].append(path if group == 1 else f"{path} {number}")
     (folder / "lists").mkdir()
     (folder / "lists" / "classInd.txt").write_text("".join(f"{i} {name}\n" for i, name in enumerate(CLASSES, 1)))

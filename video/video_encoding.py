@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.files import atomic_write
 
-_TICKS = 90_000  # of the clock that frame times are counted in, a second
+CONTAINERS = {".mp4": "mp4", ".avi": "avi", ".mkv": "matroska"}
 
 
 def write_video(
@@ -23,7 +23,7 @@ def write_video(
     sound_start: float = 0.0,
     quality: int = 23,
 ) -> None:
-    """Write H.264 and AAC into an MP4 file, atomically.
+    """Write a video file, atomically: H.264 and AAC into MP4, MPEG-4 and uncompressed sound into AVI and Matroska.
 
     Args:
         frames: (H, W, 3) uint8 RGB, with even H and W.
@@ -32,26 +32,32 @@ def write_video(
         sound_start: seconds from the start at which the sound begins.
         quality: of libx264, 0 (lossless) to 51.
     """
-    with atomic_write(Path(path)) as file, av.open(file, "w", format="mp4") as container:
-        video = container.add_stream("libx264", rate=Fraction(frame_rate).limit_denominator(1001))
+    path = Path(path)
+    codecs, options, ticks = ("libx264", "aac"), {"preset": "veryfast", "crf": str(quality)}, 90_000
+    if path.suffix != ".mp4":
+        codecs, options, ticks = ("mpeg4", "pcm_s16le"), {"qscale": "3"}, frame_rate
+    with atomic_write(path) as file, av.open(file, "w", format=CONTAINERS[path.suffix]) as container:
+        video = container.add_stream(codecs[0], rate=Fraction(frame_rate).limit_denominator(1001))
         video.pix_fmt = "yuv420p"
-        video.options = {"preset": "veryfast", "crf": str(quality)}
-        video.codec_context.time_base = Fraction(1, _TICKS)
+        video.options = options
+        video.codec_context.time_base = Fraction(1, ticks)  # of the clock that frame times are counted in
         audio = None
         if sound is not None:
-            audio = container.add_stream("aac", rate=sample_rate, layout="mono" if len(sound) == 1 else "stereo")
+            audio = container.add_stream(codecs[1], rate=sample_rate, layout="mono" if len(sound) == 1 else "stereo")
         for number, image in zip(count(), frames, strict=False):
             if number == 0:
                 video.height, video.width = image.shape[:2]
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             time = number / frame_rate if times is None else times[number]
-            frame.pts, frame.time_base = round(time * _TICKS), Fraction(1, _TICKS)
+            frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
             container.mux(video.encode(frame))
         container.mux(video.encode())
         if audio is not None:
-            interleaved = np.ascontiguousarray(sound.T.reshape(1, -1))  # packed s16: channels alternate
-            samples = av.AudioFrame.from_ndarray(interleaved, format="s16", layout=audio.layout.name)
-            samples.sample_rate, samples.time_base = sample_rate, Fraction(1, sample_rate)
-            samples.pts = round(sound_start * sample_rate)
-            container.mux(audio.encode(samples))
+            size = round(sample_rate / frame_rate)  # samples of a frame
+            for start in range(0, sound.shape[1], size):
+                piece = np.ascontiguousarray(sound[:, start : start + size].T.reshape(1, -1))  # s16: channels alternate
+                samples = av.AudioFrame.from_ndarray(piece, format="s16", layout=audio.layout.name)
+                samples.sample_rate, samples.time_base = sample_rate, Fraction(1, sample_rate)
+                samples.pts = round(sound_start * sample_rate) + start
+                container.mux(audio.encode(samples))
             container.mux(audio.encode())

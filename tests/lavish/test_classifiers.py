@@ -15,7 +15,7 @@ from lavish import clip_tasks as evaluation
 from lavish import prepare_clips, test_classifier, train_classifier
 from lavish.clip_settings import clip_recipe, make_clip_network
 from simulation import generated_clips
-from simulation.generated_clips import draw, play, write_video
+from simulation.generated_clips import draw, play, save_clip
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
 from utils.errors import InputError
 from utils.settings import parse_settings
@@ -160,7 +160,7 @@ def write_tiny_ave(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     lines = []
     for n in range(6):
-        write_video(folder / f"videos/{n:011d}.avi", draw("disc", 24, rng, 100), play(400.0 * (1 + n % 2), 10.0, rng))
+        save_clip(folder / f"videos/{n:011d}.avi", draw("disc", 24, rng, 100), play(400.0 * (1 + n % 2), 10.0, rng))
         lines.append(f"{AVE_CLASSES[n % 2]}&{n:011d}&good&{n}&10")
     (folder / "Annotations.txt").write_text("Category&VideoID&Quality&StartTime&EndTime\n" + "\n".join(lines) + "\n")
     for name, chosen in {"trainSet": lines[:4], "valSet": lines[4:5], "testSet": lines[5:]}.items():
@@ -191,7 +191,7 @@ def test_ave_is_learned_second_by_second_and_its_table_is_marked_as_supervised(t
 
 def test_videos_of_ave_without_sound_are_refused_left_out_or_kept_as_silence(tmp_path: Path, capsys):
     folder = write_tiny_ave(tmp_path / "ave")
-    write_video(folder / f"videos/{1:011d}.avi", draw("disc", 24, np.random.default_rng(0), 100), None)
+    save_clip(folder / f"videos/{1:011d}.avi", draw("disc", 24, np.random.default_rng(0), 100), None)
     flags = ave_flags(folder, "--num_epochs", "0")
     with pytest.raises(InputError, match=r"1 of 6 items without sound: 00000000001; .*--allow_missing"):
         train_classifier.main(flags)

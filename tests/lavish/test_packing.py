@@ -16,7 +16,7 @@ from lavish import packing
 from lavish.clip_splits import ClipData, ClipSource
 from lavish.packing import ClipFormat, decode_clip, open_pack
 from lavish.ucf101 import load_ucf101
-from simulation.generated_clips import draw, play, write_video
+from simulation.generated_clips import draw, play, save_clip
 from tests.test_reference_cases import every_case_of, opened
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
@@ -117,14 +117,14 @@ def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
 def write_clip(path: Path, levels: Sequence[int] = (128,) * 20, samples: np.ndarray | None = None) -> ClipSource:
     """Grey frames of these levels, ten a second, and two seconds of noise where no samples are given."""
     frames = np.stack([np.full((32, 32, 3), level, np.uint8) for level in levels])
-    write_video(path, frames, NOISE if samples is None else samples)
+    save_clip(path, frames, NOISE if samples is None else samples)
     return ClipSource("clip", path)
 
 
 def test_packed_pixels_have_the_colours_and_places_of_the_file(tmp_path: Path):
     colours = np.array([[[220, 40, 40], [40, 200, 60]], [[50, 60, 210], [230, 230, 230]]], np.uint8)  # of quadrants
     image = colours.repeat(16, axis=0).repeat(16, axis=1)
-    write_video(tmp_path / "clip.avi", np.stack([image] * 20), None)
+    save_clip(tmp_path / "clip.avi", np.stack([image] * 20), None)
     frames, _, _ = decode_clip(ClipSource("clip", tmp_path / "clip.avi"), replace(FORM, size=16))
     centres = frames[:, 4::8, 4::8].astype(int)
     assert np.abs(centres - colours).max() < 10
@@ -133,7 +133,7 @@ def test_packed_pixels_have_the_colours_and_places_of_the_file(tmp_path: Path):
 def test_packed_pixels_are_those_of_torchs_bicubic_resizing_rounded_and_kept_in_range(tmp_path: Path):
     rng = np.random.default_rng(0)
     images = rng.choice([0, 255], (20, 8, 8, 1)).repeat(4, axis=1).repeat(4, axis=2).repeat(3, axis=3).astype(np.uint8)
-    write_video(tmp_path / "clip.avi", images, None)
+    save_clip(tmp_path / "clip.avi", images, None)
     with av.open(tmp_path / "clip.avi") as container:
         decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     frames, _, _ = decode_clip(ClipSource("clip", tmp_path / "clip.avi"), replace(FORM, num_frames=20, size=75))
@@ -272,8 +272,8 @@ def silent_sources(folder: Path) -> tuple[ClipSource, ...]:
     """A video with sound, one without, and a piece of the first that starts when its sound is over."""
     rng = np.random.default_rng(0)
     frames = draw("disc", 24, rng, 20)
-    write_video(folder / "heard.avi", frames, play(400.0, 1.0, rng))  # of two seconds
-    write_video(folder / "mute.avi", frames, None)
+    save_clip(folder / "heard.avi", frames, play(400.0, 1.0, rng))  # of two seconds
+    save_clip(folder / "mute.avi", frames, None)
     piece = ClipSource("late", folder / "heard.avi", start=1.2, seconds=0.8)
     return (ClipSource("heard", folder / "heard.avi"), ClipSource("mute", folder / "mute.avi"), piece)
 

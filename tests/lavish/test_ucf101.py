@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lavish.ucf101 import SURVEY_FILE, load_ucf101, read_classes, survey
-from simulation.generated_clips import write_video
+from simulation.generated_clips import save_clip
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
 
@@ -285,7 +285,7 @@ def test_a_length_that_is_no_number_is_surveyed_again(folder: Path):
 @pytest.mark.parametrize("suffix", [".avi", ".mkv"])
 def test_the_survey_finds_length_and_sound_of_every_container(tmp_path: Path, suffix: str):
     for name, samples in (("mute", None), ("heard", np.zeros(32_000, np.int16))):
-        write_video(tmp_path / f"{name}{suffix}", np.zeros((20, 24, 24, 3), np.uint8), samples)
+        save_clip(tmp_path / f"{name}{suffix}", np.zeros((20, 24, 24, 3), np.uint8), samples)
     facts = survey({name: tmp_path / f"{name}{suffix}" for name in ("mute", "heard")}, tmp_path)
     assert [facts[name].seconds for name in ("mute", "heard")] == pytest.approx([2, 2], abs=0.05)
     assert (facts["mute"].has_sound, facts["heard"].has_sound) == (False, True)

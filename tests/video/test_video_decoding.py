@@ -11,7 +11,6 @@ pytest.importorskip("av", reason="PyAV is not installed: pip install -r requirem
 
 import av
 
-from simulation.generated_clips import write_video as write_avi
 from tests.video.made_videos import write_wav
 from utils.errors import InputError
 from video.video_decoding import Frame, decode_video
@@ -446,7 +445,7 @@ def test_a_file_that_ends_early_is_an_error_that_says_how_much_is_there(path: Pa
 def test_a_truncated_avi_lacks_what_its_header_counts(tmp_path: Path, sound: np.ndarray | None):
     path = tmp_path / "clip.avi"
     frames = np.random.default_rng(0).integers(0, 255, (30, 64, 64, 3), np.uint8)
-    write_avi(path, frames, sound)
+    write_video(path, frames, 10, None if sound is None else sound[None], 16_000)
     assert decode_video(path).duration == pytest.approx(3)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])  # FFmpeg takes 1.8 s for its length now
     with pytest.raises(InputError, match=r"damaged file: 1\.\d of 3\.0 seconds"):
