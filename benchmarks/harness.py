@@ -60,20 +60,17 @@ class Measurement:
         )
 
 
-def read_clocks() -> Seconds:
-    return Seconds(time.perf_counter(), time.process_time())
-
-
-def seconds_since(started: Seconds) -> Seconds:
-    now = read_clocks()
-    return Seconds(now.wall - started.wall, now.cpu - started.cpu)
+def start_clock() -> Callable[[], Seconds]:
+    """A function that returns the time since now."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    return lambda: Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def timed(run: Callable[..., object], *arguments: object) -> Seconds:
     """Call a function and return how long it took."""
-    started = read_clocks()
+    read_clock = start_clock()
     run(*arguments)
-    return seconds_since(started)
+    return read_clock()
 
 
 def compare(
@@ -123,9 +120,8 @@ def report(stem: Path, title: str, measurements: Sequence[Measurement], machine:
         machine: what was measured of it, beside its names.
     """
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    processor = f"{gpu}{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
     machine = {
-        "processor": processor,
+        "processor": f"{gpu}{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "PyTorch": torch.__version__,
         "time": time.strftime("%Y-%m-%d %H:%M"),

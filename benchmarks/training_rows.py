@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import train_han
 import train_transformer
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, read_clocks, seconds_since, timed
+from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, start_clock, timed
 from benchmarks.setup import LLP_VIDEOS, PARAMETER_PASSES, UNAV_TRAIN_VIDEOS, Setup, count_operations
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
@@ -144,9 +144,9 @@ class FirstSteps:
         self.seconds = Seconds(0, 0)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        started = read_clocks()
+        read_clock = start_clock()
         yield from islice(self.split.shuffled(batch_size, seed, epoch), self.num_steps)
-        self.seconds = seconds_since(started)  # the loop asks for more batches after the last step
+        self.seconds = read_clock()  # the loop asks for more batches after the last step
 
 
 def seconds_of_steps(
