@@ -10,7 +10,6 @@ Positions, sizes, colours, loudness, exact pitch and noise are random.
 from utils.entry_point import run_entry_point
 
 import argparse
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -26,27 +25,16 @@ from video.video_encoding import write_video
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
 TEST_GROUPS = 7
 FRAME_RATE, SAMPLE_RATE = 10, 16_000
-Look = tuple[str, float | None]  # a shape and the frequency of a tone in hertz; None: no audio track
-
-
-@dataclass(frozen=True)
-class GeneratedClass:
-    """A class and the ways in which a clip of it may look and sound."""
-
-    name: str
-    needs: str  # "sound", "picture", "both"
-    looks: tuple[Look, ...]
-
-
-CLASSES = (
-    GeneratedClass("HearLow", "sound", (("disc", 300.0),)),
-    GeneratedClass("HearHigh", "sound", (("disc", 1500.0),)),
-    GeneratedClass("SeeBars", "picture", (("bars", 700.0),)),
-    GeneratedClass("SeeRing", "picture", (("ring", 700.0),)),
-    GeneratedClass("MatchSame", "both", (("square", 450.0), ("cross", 2500.0))),
-    GeneratedClass("MatchOther", "both", (("square", 2500.0), ("cross", 450.0))),
-    GeneratedClass("Silent", "picture", (("dots", None),)),  # as half of UCF-101's classes are
-)
+# What tells a class from its twin, and the ways in which a clip of it may look (a shape) and sound (hertz of a tone).
+CLASSES = {
+    "HearLow": ("sound", (("disc", 300.0),)),
+    "HearHigh": ("sound", (("disc", 1500.0),)),
+    "SeeBars": ("picture", (("bars", 700.0),)),
+    "SeeRing": ("picture", (("ring", 700.0),)),
+    "MatchSame": ("both", (("square", 450.0), ("cross", 2500.0))),
+    "MatchOther": ("both", (("square", 2500.0), ("cross", 450.0))),
+    "Silent": ("picture", (("dots", None),)),  # without an audio track, as half of UCF-101's classes are
+}
 
 
 def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np.ndarray:
@@ -94,8 +82,9 @@ def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, se
     lists: dict[str, list[str]] = {"test": [], "train": []}
     clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, clips_per_group + 1)))
     for (number, kind), group, clip in tqdm(clips, desc="writing videos", unit="clip", mininterval=1):
-        shape, frequency = kind.looks[(group * clips_per_group + clip) % len(kind.looks)]
-        name = f"{kind.name}/v_{kind.name}_g{group:02d}_c{clip:02d}.avi"
+        _, looks = CLASSES[kind]
+        shape, frequency = looks[(group * clips_per_group + clip) % len(looks)]
+        name = f"{kind}/v_{kind}_g{group:02d}_c{clip:02d}.avi"
         frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
         samples = None if frequency is None else play(frequency, seconds, rng)
         save_clip(folder / "videos" / name, frames, samples)
@@ -103,11 +92,11 @@ def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, se
             lists["test"].append(f"{name}\n")
         else:
             lists["train"].append(f"{name} {number}\n")
-    class_lines = [f"{number} {kind.name}\n" for number, kind in enumerate(CLASSES, start=1)]
-    write_text(folder / "lists" / "classInd.txt", "".join(class_lines))
+    lines = [f"{number} {kind}\n" for number, kind in enumerate(CLASSES, start=1)]
+    write_text(folder / "lists" / "classInd.txt", "".join(lines))
     for name, lines in lists.items():
         write_text(folder / "lists" / f"{name}list01.txt", "".join(lines))
-    needs = {kind.name: kind.needs for kind in CLASSES}
+    needs = {kind: needed for kind, (needed, _) in CLASSES.items()}
     settings = {"clips_per_group": clips_per_group, "seconds": seconds, "size": size, "seed": seed, "needs": needs}
     write_text(folder / VIDEOS_MARKER, yaml.safe_dump(settings, sort_keys=False))
 

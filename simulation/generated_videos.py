@@ -9,12 +9,14 @@ and low hums that are of no class go on besides. `generated_videos.yaml` marks t
 """
 
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 from torch import Tensor
+from tqdm.contrib.concurrent import thread_map
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.ave import AVE_CLASSES
@@ -23,7 +25,7 @@ from dataloaders.llp import LLP_CLASSES
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
 from simulation.generated_annotations import choose_videos, copy_annotations
-from simulation.simulate import annotation_files, check_folder, for_each
+from simulation.simulate import annotation_files, check_folder
 from simulation.simulated_features import Truth, generator, name_words
 from simulation.truth import video_truth
 from utils.errors import InputError
@@ -115,7 +117,8 @@ def generate_videos(
         path = data_dir / VIDEOS_FOLDER / f"{video}.mp4"
         write_video(path, frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
 
-    for_each(missing, write, f"generating videos of {dataset}")
+    progress = {"desc": f"generating videos of {dataset}", "unit": "video", "mininterval": 1}
+    thread_map(write, missing, max_workers=os.cpu_count(), **progress)
     return data_dir
 
 

@@ -8,15 +8,14 @@ own, so a video has the same files whatever else is simulated, and a run that wa
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import yaml
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from baselines.leap.word_vectors import WORD_VECTORS_FILE
 from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, subset_text, subsets_of
@@ -42,7 +41,7 @@ from simulation.simulated_features import (
 )
 from simulation.truth import ONE_SIDED, video_truth
 from utils.errors import InputError
-from utils.files import atomic_write, write_text
+from utils.files import atomic_write, write_error, write_text
 
 TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
 VERSION = 1  # of the generative model; files of different versions are never mixed
@@ -175,29 +174,23 @@ def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> 
     return before
 
 
-def for_each(videos: Collection[str], write: Callable[[str], None], description: str) -> None:
-    """Write the files of all videos in parallel, with a progress bar."""
-    progress = tqdm(total=len(videos), desc=description, unit="video", mininterval=1)
-    with progress, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in pool.map(write, videos):
-            progress.update()
-
-
 def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
     """Write the feature files that are not there yet."""
+    missing = {}
+    for video in truth:
+        if absent := [name for name in names if not feature_path(data_dir, name, video).exists()]:
+            missing[video] = absent
+    _check_room(data_dir, truth, missing)
     for name in names:
         (data_dir / FEATURES[name].folder).mkdir(parents=True, exist_ok=True)
-    present = {name: set(os.listdir(data_dir / FEATURES[name].folder)) for name in names}
-    missing = {video: [name for name in names if f"{video}.npy" not in present[name]] for video in truth}
-    missing = {video: absent for video, absent in missing.items() if absent}
-    _check_room(data_dir, truth, missing)
 
     def write(video: str) -> None:
         for name, values in simulator.features(video, truth[video], missing[video]).items():
             rows = _file_rows(simulator, video, len(values))
             _write_array(feature_path(data_dir, name, video), values if rows is None else values[rows])
 
-    for_each(missing, write, f"simulating {simulator.dataset}")
+    progress = {"desc": f"simulating {simulator.dataset}", "unit": "video", "mininterval": 1}
+    thread_map(write, missing, max_workers=os.cpu_count(), **progress)
 
 
 def _check_room(data_dir: Path, truth: dict[str, Truth], missing: dict[str, list[str]]) -> None:
@@ -232,9 +225,7 @@ def _write_array(path: Path, values: np.ndarray) -> None:
         with open(temporary, "wb") as file:
             np.save(file, values)
         os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            found = f"a file that cannot be written ({error.strerror})"
-            raise InputError(path, found, "a writable disk with room", "Make room, then run this again.") from error
-        raise
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)  # where something stopped it
