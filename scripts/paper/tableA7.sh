@@ -1,14 +1,3 @@
 #!/usr/bin/env bash
-# Table A7: fewer training videos and fewer classes of LLP. Arguments, such as --seeds and --preset: see `python -m experiments --help`.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-
-DATA_ROOT=${DATA_ROOT:-data} # holds LLP/, UnAV/ and AVE/
-ANNOTATIONS_ROOT=${ANNOTATIONS_ROOT:-$DATA_ROOT}
-RUNS_DIR=${RUNS_DIR:-temp_train_logs/paper} # finished runs in it are not repeated
-RESULTS_DIR=${RESULTS_DIR:-}                # empty: results, or results/<preset>
-
-# shellcheck source=scripts/python.sh
-source scripts/python.sh
-"$PYTHON" -m experiments tableA7 --data_root "$DATA_ROOT" --annotations_root "$ANNOTATIONS_ROOT" --runs_dir "$RUNS_DIR" \
-    ${RESULTS_DIR:+--results_dir "$RESULTS_DIR"} "$@"
+# Table A7: fewer training videos and fewer classes of LLP.
+exec bash "$(dirname "${BASH_SOURCE[0]}")/experiment.sh" tableA7 "$@"
