@@ -44,9 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder of LLP/, UnAV/ and AVE/")
     parser.add_argument("--annotations_root", type=Path, help="the same of annotation files (default: data_root)")
     parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs/paper"), help="folder of all runs")
-    parser.add_argument(
-        "--results_dir", type=Path, help="where tables and figures go (default: results, or results/<preset>)"
-    )
+    parser.add_argument("--results_dir", type=Path, help="where tables and figures go (default: results[/<preset>])")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--list", action="store_true", help="say which runs are to do, and stop")
@@ -55,23 +53,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    pipeline = Pipeline(
-        preset_name=args.preset,
-        preset=load_preset(args.preset),
-        data_root=args.data_root,
-        annotations_root=args.annotations_root or args.data_root,
-        precision=args.precision,
-    )
+    annotations_root = args.annotations_root or args.data_root
+    pipeline = Pipeline(args.preset, load_preset(args.preset), args.data_root, annotations_root, args.precision)
     study = Study(pipeline, tuple(dict.fromkeys(args.seeds)))
-    experiments = [EXPERIMENTS[name](study) for name in dict.fromkeys(args.experiments)]
+    experiments = {name: EXPERIMENTS[name](study) for name in args.experiments}
     runner = Runner(args.runs_dir, args.device)
     results_dir = args.results_dir or Path("results") / ("" if args.preset == "paper" else Path(args.preset).stem)
 
-    wanted = list(dict.fromkeys(job for experiment in experiments for job in experiment.jobs))
+    wanted = dict.fromkeys(job for experiment in experiments.values() for job in experiment.jobs)
     missing = runner.missing(wanted)
     finished = sum(runner.output(job) is not None for job in wanted)
-    print(f"{', '.join(e.name for e in experiments)}: {finished} of {len(wanted)} results there, ", end="")
-    print(f"{len(missing)} runs to do", flush=True)
+    found = f"{finished} of {len(wanted)} results there, {len(missing)} runs to do"
+    print(f"{', '.join(experiments)}: {found}", flush=True)
     if args.list:
         print(*(job.key for job in missing), sep="\n")
         return
@@ -79,14 +72,12 @@ def main(argv: list[str] | None = None) -> None:
         print(f"\n== run {number} of {len(missing)}: {job.key}", flush=True)
         runner.run(job)
 
-    for experiment in experiments:
+    for experiment in experiments.values():
         written = []
         for stem, table in experiment.tables(runner).items():
             print("\n" + format_text(table))
             written += [write_table(results_dir / f"{stem}{suffix}", table) for suffix in SUFFIXES]
-        if experiment.draw is not None:
-            written += experiment.draw(runner, results_dir)
-        print("written:", *written)
+        print("written:", *written, *experiment.draw(runner, results_dir))
 
 
 if __name__ == "__main__":

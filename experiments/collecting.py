@@ -11,18 +11,6 @@ from utils.evaluation.predictions import load_predictions
 from utils.method.metrics import LevelScores, ParsingScores, scores_by_level
 from utils.reporting.tables import LEVELS, Cell, Column, ParsingRow, Row, Table, parsing_table
 
-Scores = ParsingScores | LevelScores
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A table or figure of the paper."""
-
-    name: str  # of its script and its result files
-    jobs: tuple[Job, ...]
-    tables: Callable[[Runner], dict[str, Table]]  # from finished jobs, by the stem of the result files
-    draw: Callable[[Runner, Path], list[Path]] | None = None  # writes figures into a folder
-
 
 @dataclass(frozen=True)
 class Study:
@@ -31,16 +19,16 @@ class Study:
     pipeline: Pipeline
     seeds: tuple[int, ...]
 
-    def over_seeds(self, training: Callable[[int], Job]) -> tuple[Job, ...]:
-        """Evaluations of a training, one a seed."""
-        return tuple(self.pipeline.evaluation(training(seed)) for seed in self.seeds)
+    def over_seeds(self, training: Callable[..., Job], *arguments: object, **settings: object) -> tuple[Job, ...]:
+        """Return evaluations of a training, one a seed; `training` takes the seed first."""
+        return tuple(self.pipeline.evaluation(training(seed, *arguments, **settings)) for seed in self.seeds)
 
     def note(self, *datasets: str) -> str:
-        """The mark of our rows."""
+        """Return the mark of our rows."""
         return ", ".join(dict.fromkeys(filter(None, map(self.pipeline.note, datasets))))
 
     def footnotes(self, *datasets: str) -> tuple[str, ...]:
-        """What a reader has to know of our rows."""
+        """Return what a reader has to know of our rows."""
         seeds = f"Sizes of the preset {self.pipeline.preset_name}; seeds {', '.join(map(str, self.seeds))}."
         note = self.note(*datasets)
         if not note:
@@ -48,87 +36,116 @@ class Study:
         return (seeds, f"Not real data ({note}): the numbers do not compare with the published ones, their order may.")
 
 
-def scores_of(summary: Mapping[str, Mapping[str, float]], split: str = "test", segments_only: bool = False) -> Scores:
-    """The scores in a summary of stage 2 or 4."""
-    scores = scores_by_level(summary[split])
-    return scores.segment if segments_only else scores
+@dataclass(frozen=True)
+class Experiment:
+    """A table or figure of the paper."""
+
+    study: Study
+    name: str  # of its result files
+    title: str
+    ours: Mapping[str, Sequence[Job]]  # by row, the jobs that hold its scores, one a seed
+
+    datasets = ("UnAV", "LLP")  # whose features the scores depend on
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(job for jobs in self.ours.values() for job in jobs)
+
+    @property
+    def mark(self) -> str:
+        """The note of our rows."""
+        return self.study.note(*self.datasets) or "ours"
+
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        return self.study.footnotes(*self.datasets)
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        """Collect tables from finished jobs, by the stem of their files."""
+        return {}
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        """Write figures into a folder: their paths."""
+        return []
 
 
-def comparison(
-    study: Study,
-    runner: Runner,
-    title: str,
-    ours: Mapping[str, Sequence[Job]],
-    published: Mapping[str, Scores],
-    notes: Sequence[str] = (),
-) -> Table:
-    """A table of F-scores on LLP test: under each published row ours of the same name, then ours that have none.
+@dataclass(frozen=True)
+class ParsingExperiment(Experiment):
+    """F-scores on LLP's test split: under each published row ours of the same name, then ours that have none."""
 
-    Args:
-        ours: by name, the jobs whose summaries hold the scores, one a seed.
-        published: by name, in the paper's order. When all are of the segment level only, ours are too.
-    """
-    segments_only = all(isinstance(scores, LevelScores) for scores in published.values())
-    rows = []
-    for name in dict.fromkeys([*published, *ours]):
-        if name in published:
-            rows.append(ParsingRow(name, "test", published[name], "published"))
-        if name in ours:
-            scores = [scores_of(runner.summary(job), segments_only=segments_only) for job in ours[name]]
-            rows.append(ParsingRow(name, "test", scores, study.note("UnAV", "LLP") or "ours"))
-    return parsing_table(title, rows, [*notes, *study.footnotes("UnAV", "LLP")])
+    published: Mapping[str, ParsingScores | LevelScores]  # in the paper's order
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        """When all published rows are of the segment level only, ours are too."""
+        segments_only = all(isinstance(scores, LevelScores) for scores in self.published.values())
+        rows = []
+        for name in dict.fromkeys([*self.published, *self.ours]):
+            if name in self.published:
+                rows.append(ParsingRow(name, "test", self.published[name], "published"))
+            if name in self.ours:
+                scores = [scores_by_level(runner.test_scores(job)) for job in self.ours[name]]
+                scores = [of_run.segment for of_run in scores] if segments_only else scores
+                rows.append(ParsingRow(name, "test", scores, self.mark))
+        return {self.name: parsing_table(self.title, rows, self.footnotes)}
 
 
-def against(study: Study, runner: Runner, reference: str, ours: Mapping[str, Sequence[Job]]) -> Table:
-    """Each of our rows against one of them by a paired bootstrap over LLP's test videos; seeds are averaged first.
+@dataclass(frozen=True)
+class ScoreExperiment(Experiment):
+    """One number a row: under each published one ours."""
 
-    Args:
-        reference: the name that the others are compared with.
-        ours: by name, the evaluations, one a seed.
-    """
-    predictions = {
-        name: [load_predictions(runner.finished_output(job), "test") for job in jobs] for name, jobs in ours.items()
-    }
-    chosen = tuple((level, "Type") for level in LEVELS)
-    rows = []
-    for name, runs in predictions.items():
-        if name == reference:
-            continue
-        compared = {(c.level, c.metric): c for c in compare_runs(runs, predictions[reference])}
-        cells = [Cell(v) for c in map(compared.get, chosen) for v in (c.difference, c.low, c.high, c.p_value)]
-        rows.append(Row((name,), tuple(cells), study.note("UnAV", "LLP") or "ours"))
-    columns = [
-        Column(column, level, 4 if column == "p" else 1)
-        for level in LEVELS
-        for column in ("difference", "2.5 %", "97.5 %", "p")
-    ]
-    notes = (
-        f"Type@AV of the method less that of {reference}; 95 % percentile interval and two-sided p of a paired "
-        "bootstrap over videos, 10,000 resamples. It says nothing about other seeds.",
-        *study.footnotes("UnAV", "LLP"),
-    )
-    return Table(f"Methods against {reference} on LLP", ("Method",), tuple(columns), tuple(rows), notes)
+    published: Mapping[str, float]
+    metric: str = "segment_Type"  # in the summary of stage 4
+    column: Column = Column("Type", "Segment-level")
+    label: str = "Method"
+    remark: str = "F-scores in percent."
+
+    def cell(self, runner: Runner, row: str) -> Cell:
+        """Return our score of a row, over the seeds."""
+        return Cell.over_runs([runner.test_scores(job)[self.metric] for job in self.ours[row]])
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        rows = []
+        for name in self.ours:
+            if name in self.published:
+                rows.append(Row((name,), (Cell(self.published[name]),), "published"))
+            rows.append(Row((name,), (self.cell(runner, name),), self.mark))
+        notes = (self.remark, *self.footnotes)
+        return {self.name: Table(self.title, (self.label,), (self.column,), tuple(rows), notes)}
 
 
-def paired_values(
-    study: Study,
-    title: str,
-    label_column: str,
-    columns: Sequence[Column],
-    rows: Mapping[str, tuple[Sequence[float | None], Sequence[Sequence[float]]]],
-    datasets: Sequence[str],
-    notes: Sequence[str] = (),
-) -> Table:
-    """A table of other numbers: under each published row ours.
+@dataclass(frozen=True)
+class AVEExperiment(ScoreExperiment):
+    """Accuracy on AVE's test split."""
 
-    Args:
-        rows: by name, the published values (None where the paper has none) and ours of each run, a value a column.
-    """
-    lines = []
-    for name, (published, runs) in rows.items():
-        if any(value is not None for value in published):
-            cells = tuple(None if value is None else Cell(value) for value in published)
-            lines.append(Row((name,), cells, "published"))
-        cells = tuple(Cell.over_runs(values) for values in zip(*runs, strict=True))
-        lines.append(Row((name,), cells, study.note(*datasets) or "ours"))
-    return Table(title, (label_column,), tuple(columns), tuple(lines), (*notes, *study.footnotes(*datasets)))
+    metric: str = "accuracy"
+    column: Column = Column("Accuracy")
+    remark: str = "Percent of segments whose label is right."
+
+    datasets = ("UnAV", "AVE")
+
+
+@dataclass(frozen=True)
+class SignificanceExperiment(Experiment):
+    """Each of our rows against one of them by a paired bootstrap over LLP's test videos; seeds are averaged first."""
+
+    reference: str  # the row that the others are compared with
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        predictions = {
+            name: [load_predictions(runner.finished_output(job), "test") for job in jobs]
+            for name, jobs in self.ours.items()
+        }
+        reference = predictions.pop(self.reference)
+        rows = []
+        for name, runs in predictions.items():
+            compared = [c for c in compare_runs(runs, reference) if c.metric == "Type"]  # of both levels
+            cells = [Cell(value) for c in compared for value in (c.difference, c.low, c.high, c.p_value)]
+            rows.append(Row((name,), tuple(cells), self.mark))
+        names = {"difference": 1, "2.5 %": 1, "97.5 %": 1, "p": 4}  # decimals of each
+        columns = tuple(Column(name, level, decimals) for level in LEVELS for name, decimals in names.items())
+        notes = (
+            f"Type@AV of the method less that of {self.reference}; 95 % percentile interval and two-sided p of a "
+            "paired bootstrap over videos, 10,000 resamples. It says nothing about other seeds.",
+            *self.footnotes,
+        )
+        return {self.name: Table(self.title, ("Method",), columns, tuple(rows), notes)}

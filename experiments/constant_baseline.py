@@ -20,32 +20,29 @@ from utils.reporting.tables import ParsingRow, format_text, parsing_table
 
 
 def most_frequent_events(annotations: SplitAnnotations, count: int) -> Tensor:
-    """The classes of most segments, heard and seen together: (C,) bool with `count` of them True."""
+    """Choose the classes of most segments, heard and seen together: (C,) bool with `count` of them True."""
     frequency = annotations.labels.audio.sum(0) + annotations.labels.visual.sum(0)  # (C,)
     chosen = torch.zeros(len(frequency), dtype=torch.bool)
     chosen[frequency.argsort(descending=True)[:count]] = True
     return chosen
 
 
-def constant_events(events: Tensor, truth: Events) -> Events:
-    """A prediction of the same events (C,) in every segment, of the shape of `truth`."""
+def score_everywhere(events: Tensor, annotations: SplitAnnotations) -> dict[str, float]:
+    """Score the prediction of the same events (C,) in every segment of a split: the F-scores by name."""
+    truth = true_events(annotations, torch.device("cpu"))
     everywhere = events.expand_as(truth.audio)
-    return Events(everywhere, everywhere)
+    return named_scores(parsing_scores(Events(everywhere, everywhere), truth))
 
 
 def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int, dict[str, float]]:
-    """How many of the most frequent events score best on `val`, by segment-level Type@AV, and what they score on
+    """Return how many of the most frequent events score best on `val`, by segment-level Type@AV, and their scores on
     `test`."""
-    cpu = torch.device("cpu")
-    truth = true_events(val, cpu)
-
-    def score(count: int) -> float:
-        prediction = constant_events(most_frequent_events(val, count), truth)
-        return named_scores(parsing_scores(prediction, truth))["segment_Type"]
-
-    best = max(range(1, len(val.classes) + 1), key=score)
-    truth = true_events(test, cpu)
-    return best, named_scores(parsing_scores(constant_events(most_frequent_events(val, best), truth), truth))
+    type_scores = [
+        score_everywhere(most_frequent_events(val, count), val)["segment_Type"]
+        for count in range(1, len(val.classes) + 1)
+    ]
+    best = 1 + type_scores.index(max(type_scores))
+    return best, score_everywhere(most_frequent_events(val, best), test)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,16 +1,18 @@
 """The paper's figures: curves over a hyper-parameter, and timelines of several methods under one truth."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.collecting import Experiment, Study, paired_values
-from experiments.jobs import Job, Runner
+from experiments.collecting import Experiment, ScoreExperiment, Study
+from experiments.jobs import Runner
 from experiments.paper_tables import without_defaults
+from utils.audio_visual import AudioVisual
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
 from utils.reporting.published import published_value
-from utils.reporting.tables import Cell, Column, Table
 
 # The paper gives the range of alpha, and the best value of each; the values between are ours.
 ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
@@ -18,49 +20,91 @@ POSITIVE_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 NUM_TIMELINES = 8
 
 
+@dataclass(frozen=True)
+class Curve(ScoreExperiment):
+    """Segment-level Type@AV over one setting, as a table and a curve; rows are the setting's values."""
+
+    points: Sequence[PublishedPoint] = ()
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        cells = [self.cell(runner, value) for value in self.ours]
+        values, means, deviations = (
+            [float(value) for value in self.ours],
+            [c.mean for c in cells],
+            [c.std for c in cells],
+        )
+        path = folder / f"{self.name}.png"
+        series = [Series(self.mark, values, means, deviations)]
+        curve_figure(path, series, self.points, self.label, "Segment-level Type@AV (%)", self.title)
+        return [path]
+
+
 def figure_a4(study: Study) -> Experiment:
     """Mixup's alpha, without re-weighting."""
-    best, low = published_value("figure_a4_alpha", "best_alpha"), published_value("figure_a4_alpha", "lowest_type")
-    jobs = {alpha: _variants(study, reweight=False, mixup_alpha=alpha) for alpha in ALPHAS}
-    published = [
-        PublishedPoint("best", best, published_value("figure_a4_alpha", "best_type")),
-        PublishedPoint("lowest", None, low),
-    ]
-    return _curve(study, "figureA4", "α", "Mixup's α on LLP, without re-weighting (paper Figure A4)", jobs, published)
+    best, best_type, lowest = (
+        published_value("figure_a4_alpha", name) for name in ("best_alpha", "best_type", "lowest_type")
+    )
+    points = (PublishedPoint("best", best, best_type), PublishedPoint("lowest", None, lowest))
+    title = "Mixup's α on LLP, without re-weighting (paper Figure A4)"
+    return _curve(study, "figureA4", title, "α", points, "mixup_alpha", ALPHAS, reweight=False)
 
 
 def figure_a5(study: Study) -> Experiment:
     """Re-weighting's W, without mixup."""
-    best = published_value("figure_a5_pos_weight", "best_W")
-    jobs = {weight: _variants(study, mixup=False, positive_weight=weight) for weight in POSITIVE_WEIGHTS}
-    published = [PublishedPoint("best", best, published_value("figure_a5_pos_weight", "best_type"))]
-    return _curve(study, "figureA5", "W", "Re-weighting's W on LLP, without mixup (paper Figure A5)", jobs, published)
+    best, best_type = (published_value("figure_a5_pos_weight", name) for name in ("best_W", "best_type"))
+    points = (PublishedPoint("best", best, best_type),)
+    title = "Re-weighting's W on LLP, without mixup (paper Figure A5)"
+    return _curve(study, "figureA5", title, "W", points, "positive_weight", POSITIVE_WEIGHTS, mixup=False)
 
 
-def qualitative(study: Study) -> Experiment:
-    """Timelines in the manner of Figure 3: the truth, and under it each method's events."""
-    pipeline, seed = study.pipeline, study.seeds[0]
-    methods = {"HAN": pipeline.han, "MA": pipeline.ma, "VALOR": pipeline.valor, "UWAV": pipeline.uwav}
-    jobs = {name: pipeline.evaluation(method(seed)) for name, method in methods.items()}
+def _curve(
+    study: Study,
+    name: str,
+    title: str,
+    symbol: str,
+    points: Sequence[PublishedPoint],
+    setting: str,
+    values: Sequence[float],
+    **others: object,
+) -> Curve:
+    """UWAV with every value of one setting, and with the others that are given."""
+    ours = {}
+    for value in values:
+        settings = without_defaults(**others, **{setting: value})
+        ours[f"{value:g}"] = study.over_seeds(study.pipeline.uwav, **settings)
+    published = {f"{point.x:g}": point.y for point in points if point.x is not None}
+    return Curve(study, name, title, ours, published, label=symbol, points=points)
 
-    def draw(runner: Runner, folder: Path) -> list[Path]:
-        predictions = {name: load_predictions(runner.finished_output(job), "test") for name, job in jobs.items()}
+
+class Timelines(Experiment):
+    """The truth, and under it each method's events, in the manner of Figure 3."""
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        predictions = {
+            name: load_predictions(runner.finished_output(job), "test") for name, (job,) in self.ours.items()
+        }
         truth = next(iter(predictions.values()))
-        note = study.note("UnAV", "LLP")
+        note = self.study.note(*self.datasets)
         paths = []
         for n in varied_videos(truth, NUM_TIMELINES):
             video = truth.sample_ids[n]
+            of_truth = Timeline("Truth", AudioVisual(truth.truth.audio[n], truth.truth.visual[n]))
+            of_methods = []
+            for name, of_method in predictions.items():
+                place, events = of_method.sample_ids.index(video), of_method.events
+                of_methods.append(Timeline(name, AudioVisual(events.audio[place], events.visual[place])))
             paths.append(folder / "qualitative" / f"{video}.png")
-            timeline_figure(
-                paths[-1],
-                f"{video} ({note})" if note else video,
-                truth.classes,
-                Timeline("Truth", truth.truth.map(lambda events, n=n: events[n])),
-                [_timeline(name, of_method, video) for name, of_method in predictions.items()],
-            )
+            title = f"{video} ({note})" if note else video
+            timeline_figure(paths[-1], title, truth.classes, of_truth, of_methods)
         return paths
 
-    return Experiment("qualitative", tuple(jobs.values()), lambda runner: {}, draw)
+
+def qualitative(study: Study) -> Experiment:
+    """Timelines of four methods, of the first seed."""
+    pipeline = study.pipeline
+    methods = {"HAN": pipeline.han, "MA": pipeline.ma, "VALOR": pipeline.valor, "UWAV": pipeline.uwav}
+    ours = {name: (pipeline.evaluation(method(study.seeds[0])),) for name, method in methods.items()}
+    return Timelines(study, "qualitative", "Timelines", ours)
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
@@ -75,42 +119,3 @@ def varied_videos(predictions: Predictions, number: int) -> list[int]:
         videos = np.arange(len(predictions.sample_ids))
     places = np.linspace(0, len(videos) - 1, min(number, len(videos))).astype(int)
     return videos[places].tolist()
-
-
-def _timeline(name: str, predictions: Predictions, video: str) -> Timeline:
-    n = predictions.sample_ids.index(video)
-    return Timeline(name, predictions.events.map(lambda events: events[n]))
-
-
-def _variants(study: Study, **settings: object) -> tuple[Job, ...]:
-    return study.over_seeds(lambda seed: study.pipeline.uwav(seed, **without_defaults(**settings)))
-
-
-def _curve(
-    study: Study,
-    name: str,
-    symbol: str,
-    title: str,
-    jobs: dict[float, tuple[Job, ...]],
-    published: list[PublishedPoint],
-) -> Experiment:
-    """Segment-level Type@AV over one setting, as a table and a curve."""
-    at = {point.x: point.y for point in published}
-
-    def runs(runner: Runner, value: float) -> list[float]:
-        return [runner.summary(job)["test"]["segment_Type"] for job in jobs[value]]
-
-    def tables(runner: Runner) -> dict[str, Table]:
-        rows = {f"{value:g}": ([at.get(value)], [[score] for score in runs(runner, value)]) for value in jobs}
-        columns = [Column("Type", "Segment-level")]
-        return {name: paired_values(study, title, symbol, columns, rows, ("UnAV", "LLP"), ("F-scores in percent.",))}
-
-    def draw(runner: Runner, folder: Path) -> list[Path]:
-        cells = [Cell.over_runs(runs(runner, value)) for value in jobs]
-        note = study.note("UnAV", "LLP")
-        ours = Series(note or "ours", tuple(jobs), [cell.mean for cell in cells], [cell.std for cell in cells])
-        path = folder / f"{name}.png"
-        curve_figure(path, [ours], published, symbol, "Segment-level Type@AV (%)", title)
-        return [path]
-
-    return Experiment(name, tuple(job for of_value in jobs.values() for job in of_value), tables, draw)

@@ -51,24 +51,25 @@ ORDERS = (
 
 
 def orders_table(results_dir: Path) -> Table:
-    """Each order with both scores, their difference and whether it holds; orders of absent tables are left out."""
+    """Each order with both scores, their difference and whether it holds; orders of absent tables are left out.
+
+    Raises:
+        InputError: when a table has no row of ours of such a name.
+    """
     rows = []
     for order in ORDERS:
         path = results_dir / f"{order.table}.json"
-        if path.exists():
-            better, worse = (_score(path, label, order.column) for label in (order.better, order.worse))
-            cells = (Cell(better), Cell(worse), Cell(better - worse))
-            rows.append(Row((order.claim, order.table, "yes" if better >= worse else "NO"), cells))
+        if not path.exists():
+            continue
+        ours = [row for row in json.loads(path.read_text())["rows"] if row["note"] != "published"]
+        scores = {row["labels"]["Method"]: row["values"][order.column]["mean"] for row in ours}
+        if absent := {order.better, order.worse} - scores.keys():
+            raise InputError(path, f"no row of ours named {absent.pop()}", "one", "Run the table's script again.")
+        better, worse = scores[order.better], scores[order.worse]
+        cells = (Cell(better), Cell(worse), Cell(better - worse))
+        rows.append(Row((order.claim, order.table, "yes" if better >= worse else "NO"), cells))
     columns = (Column("first"), Column("second"), Column("difference"))
     return Table("Orders", ("Claim", "Table", "Holds"), columns, tuple(rows))
-
-
-def _score(path: Path, label: str, column: str) -> float:
-    """Our mean in the row of that label."""
-    for row in json.loads(path.read_text())["rows"]:
-        if row["labels"]["Method"] == label and row["note"] != "published":
-            return row["values"][column]["mean"]
-    raise InputError(path, f"no row of ours named {label}", "one", "Run the table's script again.")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """The jobs that the tables are made of: the four stages with the sizes of a preset, on given data folders."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from dataloaders.provenance import MARKERS, feature_note
-from experiments.jobs import Job, make_job
+from experiments.jobs import Job
 from utils.errors import InputError
 
 PRESETS_DIR = Path(__file__).resolve().parent / "presets"
@@ -17,20 +18,18 @@ SECTIONS = ("transformer", "uwav", "valor", "han", "ma", "jomold", "cmpae", "lsl
 
 
 def load_preset(name: str) -> dict[str, dict]:
-    """Settings of each section: a name in `PRESETS`, or the path of a YAML file.
+    """Return the settings of each section: a name in `PRESETS`, or the path of a YAML file.
 
     Raises:
         InputError: when there is no such file, or its sections are others.
     """
     path = PRESETS_DIR / f"{name}.yaml" if name in PRESETS else Path(name)
-    try:
+    preset = None
+    with suppress(OSError, ValueError, yaml.YAMLError):
         preset = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        expected = f"{', '.join(PRESETS)}, or a file like theirs"
-        raise InputError(path, "no readable YAML file", expected, "Check the name.") from error
     if not isinstance(preset, dict) or preset.keys() != set(SECTIONS):
-        found = sorted(preset) if isinstance(preset, dict) else type(preset).__name__
-        raise InputError(path, f"sections {found}", ", ".join(SECTIONS), "See experiments/presets/small.yaml.")
+        expected = f"{', '.join(PRESETS)}, or a YAML file with the sections {', '.join(SECTIONS)}"
+        raise InputError(path, "no file with these sections", expected, "See experiments/presets/small.yaml.")
     return {section: settings or {} for section, settings in preset.items()}
 
 
@@ -92,7 +91,7 @@ class Pipeline:
         exchange = self._job("find_exchange", f"exchange_LLP_seed{seed}", "LLP", settings, {"checkpoint_dir": base})
         return self._han("ma", "LLP", seed, {}, {"cleaned_label_dir": exchange})
 
-    def denoised(self, method: str, seed: int, **settings: object) -> Job:
+    def denoised(self, seed: int, method: str, **settings: object) -> Job:
         """JoMoLD, or CMPAE and CoLeaF, which clean labels by the noise ratios of JoMoLD's estimator."""
         estimator = self._han("jomold_base", "LLP", seed, {}, {})
         inputs = {"checkpoint_dir": estimator}
@@ -106,27 +105,23 @@ class Pipeline:
 
     def leap(self, seed: int) -> Job:
         """LEAP on VALOR's labels."""
-        return self._han("leap", "LLP", seed, {}, {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")})
+        inputs = {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")}
+        return self._han("leap", "LLP", seed, {}, inputs)
 
-    def evaluation(self, training: Job) -> Job:
+    def evaluation(self, training: Job, **settings: object) -> Job:
         """Stage 4 of a stage-3 job."""
-        return self._test(training, {"num_figures": 0})
-
-    def timed_evaluation(self, training: Job) -> Job:
-        """Stage 4 on the test split alone, for its running time."""
-        return self._test(training, {"num_figures": 0, "splits": ("test",)})
+        settings = {"num_figures": 0, "precision": self.precision, **settings}
+        return Job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
 
     def _han(
         self, method: str, dataset: str, seed: int, changes: Mapping[str, object], inputs: Mapping[str, Job]
     ) -> Job:
         sizes = self.preset[method.removesuffix("_base")]
         settings = {"dataset": dataset, "method": method, "seed": seed, **sizes, **changes}
-        changed = "".join(f"_{name}={_in_name(value)}" for name, value in changes.items())
+        changed = ""
+        for name, value in changes.items():
+            changed += f"_{name}=" + ("+".join(value) if isinstance(value, tuple) else str(value))
         return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
-
-    def _test(self, training: Job, settings: Mapping[str, object]) -> Job:
-        settings = {**settings, "precision": self.precision}
-        return make_job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
 
     def _job(
         self,
@@ -138,10 +133,6 @@ class Pipeline:
     ) -> Job:
         data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
         where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
-        markers = [data_dir / name for name in MARKERS if (data_dir / name).exists()]
-        data = sha256(b"".join(path.read_bytes() for path in markers)).hexdigest() if markers else ""
-        return make_job(entry_point, name, {**where, **settings}, inputs, data)
-
-
-def _in_name(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        markers = b"".join((data_dir / name).read_bytes() for name in MARKERS if (data_dir / name).exists())
+        data = sha256(markers).hexdigest() if markers else ""
+        return Job(entry_point, name, where | settings, inputs or {}, data)

@@ -187,7 +187,9 @@ def check_training(path: Path, run_dir: Path, name: str, num_epochs: int) -> Non
     flags = ["--method", name, "--num_epochs", str(num_epochs), "--batch_size", str(BATCH_SIZE)]
     with opened(path) as case:
         videos = VideosInOrder(case, Case(path.with_name("training_inputs.npz")))
-        ratios = AudioVisual(case["audio"].float(), case["visual"].float()) if "audio" in case else None  # of JoMoLD's estimator, too
+        ratios = None  # JoMoLD's estimator has no use for them, but its case holds them
+        if "audio" in case:
+            ratios = AudioVisual(case["audio"].float(), case["visual"].float())
         if name in ("jomold", "cmpae", "coleaf"):
             save_noise_ratios(NoiseRatios("LLP", videos.annotations.classes, ratios), run_dir / "ratios")
             flags += ["--noise_ratio_dir", str(run_dir / "ratios")]
