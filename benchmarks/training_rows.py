@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from utils.method.objectives import Losses, temporal_transformer_losses
 
 import train_han
 import train_transformer
@@ -25,7 +26,6 @@ from tests.naive import naive_stages
 from tests.naive.made_up_data import random_pseudo_labels
 from tests.naive.naive_networks import naive_twin
 from utils.audio_visual import AudioVisual
-from utils.method.objectives import Losses, temporal_transformer_losses
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from experiments import drawings
 from experiments import paper_tables as tables
-from experiments.collecting import Experiment, Study
+from experiments.collecting import Experiment
 from experiments.jobs import Runner
-from experiments.stage_runs import PRESETS, Pipeline, load_preset
+from experiments.stage_runs import PRESETS, Study
 from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
@@ -53,9 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    annotations_root = args.annotations_root or args.data_root
-    pipeline = Pipeline(args.preset, load_preset(args.preset), args.data_root, annotations_root, args.precision)
-    study = Study(pipeline, tuple(dict.fromkeys(args.seeds)))
+    seeds = tuple(dict.fromkeys(args.seeds))
+    study = Study(args.preset, args.data_root, args.annotations_root or args.data_root, seeds, args.precision)
     experiments = {name: EXPERIMENTS[name](study) for name in args.experiments}
     runner = Runner(args.runs_dir, args.device)
     results_dir = args.results_dir or Path("results") / ("" if args.preset == "paper" else Path(args.preset).stem)

@@ -1,39 +1,15 @@
 """From finished jobs to tables: ours, mean and deviation over seeds, beside the published numbers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.jobs import Job, Runner
-from experiments.stage_runs import Pipeline
+from experiments.stage_runs import Study
 from utils.evaluation.compare import compare_runs
 from utils.evaluation.predictions import load_predictions
 from utils.method.metrics import LevelScores, ParsingScores, scores_by_level
 from utils.reporting.tables import LEVELS, Cell, Column, ParsingRow, Row, Table, parsing_table
-
-
-@dataclass(frozen=True)
-class Study:
-    """What all experiments of one call have in common."""
-
-    pipeline: Pipeline
-    seeds: tuple[int, ...]
-
-    def over_seeds(self, training: Callable[..., Job], *arguments: object, **settings: object) -> tuple[Job, ...]:
-        """Return evaluations of a training, one a seed; `training` takes the seed first."""
-        return tuple(self.pipeline.evaluation(training(seed, *arguments, **settings)) for seed in self.seeds)
-
-    def note(self, *datasets: str) -> str:
-        """Return the mark of our rows."""
-        return ", ".join(dict.fromkeys(filter(None, map(self.pipeline.note, datasets))))
-
-    def footnotes(self, *datasets: str) -> tuple[str, ...]:
-        """Return what a reader has to know of our rows."""
-        seeds = f"Sizes of the preset {self.pipeline.preset_name}; seeds {', '.join(map(str, self.seeds))}."
-        note = self.note(*datasets)
-        if not note:
-            return (seeds,)
-        return (seeds, f"Not real data ({note}): the numbers do not compare with the published ones, their order may.")
 
 
 @dataclass(frozen=True)
@@ -57,8 +33,14 @@ class Experiment:
         return self.study.note(*self.datasets) or "ours"
 
     @property
-    def footnotes(self) -> tuple[str, ...]:
-        return self.study.footnotes(*self.datasets)
+    def footnotes(self) -> list[str]:
+        """What a reader has to know of our rows."""
+        study = self.study
+        notes = [f"Sizes of the preset {study.preset_name}; seeds {', '.join(map(str, study.seeds))}."]
+        if note := study.note(*self.datasets):
+            order = "the numbers do not compare with the published ones, their order may."
+            notes.append(f"Not real data ({note}): {order}")
+        return notes
 
     def tables(self, runner: Runner) -> dict[str, Table]:
         """Collect tables from finished jobs, by the stem of their files."""

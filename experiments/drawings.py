@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.collecting import Experiment, ScoreExperiment, Study
+from experiments.collecting import Experiment, ScoreExperiment
 from experiments.jobs import Runner
 from experiments.paper_tables import without_defaults
+from experiments.stage_runs import Study
 from utils.audio_visual import AudioVisual
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
@@ -71,7 +72,7 @@ def _curve(
     ours = {}
     for value in values:
         settings = without_defaults(**others, **{setting: value})
-        ours[f"{value:g}"] = study.over_seeds(study.pipeline.uwav, **settings)
+        ours[f"{value:g}"] = study.over_seeds(study.uwav, **settings)
     published = {f"{point.x:g}": point.y for point in points if point.x is not None}
     return Curve(study, name, title, ours, published, label=symbol, points=points)
 
@@ -101,9 +102,8 @@ class Timelines(Experiment):
 
 def qualitative(study: Study) -> Experiment:
     """Timelines of four methods, of the first seed."""
-    pipeline = study.pipeline
-    methods = {"HAN": pipeline.han, "MA": pipeline.ma, "VALOR": pipeline.valor, "UWAV": pipeline.uwav}
-    ours = {name: (pipeline.evaluation(method(study.seeds[0])),) for name, method in methods.items()}
+    methods = {"HAN": study.han, "MA": study.ma, "VALOR": study.valor, "UWAV": study.uwav}
+    ours = {name: (study.evaluation(method(study.seeds[0])),) for name, method in methods.items()}
     return Timelines(study, "qualitative", "Timelines", ours)
 
 

@@ -10,9 +10,9 @@ from experiments.collecting import (
     ParsingExperiment,
     ScoreExperiment,
     SignificanceExperiment,
-    Study,
 )
 from experiments.jobs import Job, Runner
+from experiments.stage_runs import Study
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
 from utils.reporting.tables import Cell, Column, Row, Table
 from utils.settings import flat
@@ -53,32 +53,29 @@ def significance(study: Study) -> Experiment:
 
 def _methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
     """Our rows of Table 1."""
-    pipeline = study.pipeline
-    coleaf_by_type = study.over_seeds(pipeline.denoised, "coleaf", select_on="segment_Type")
     return {
-        "HAN": study.over_seeds(pipeline.han),
-        "MA": study.over_seeds(pipeline.ma),
-        "JoMoLD": study.over_seeds(pipeline.denoised, "jomold"),
-        "CMPAE": study.over_seeds(pipeline.denoised, "cmpae"),
-        "VALOR": study.over_seeds(pipeline.valor),
-        "LSLD": study.over_seeds(pipeline.lsld),
-        "CoLeaf": study.over_seeds(pipeline.denoised, "coleaf"),
-        "CoLeaf, best epoch by Type@AV": coleaf_by_type,
-        "LEAP": study.over_seeds(pipeline.leap),
-        "UWAV": study.over_seeds(pipeline.uwav),
-        "VALOR's labels, UWAV's network": study.over_seeds(pipeline.valor_with_uwav_network),
-        "Video labels only, UWAV's network": study.over_seeds(pipeline.video_labels_only),
+        "HAN": study.over_seeds(study.han),
+        "MA": study.over_seeds(study.ma),
+        "JoMoLD": study.over_seeds(study.denoised, "jomold"),
+        "CMPAE": study.over_seeds(study.denoised, "cmpae"),
+        "VALOR": study.over_seeds(study.valor),
+        "LSLD": study.over_seeds(study.lsld),
+        "CoLeaf": study.over_seeds(study.denoised, "coleaf"),
+        "CoLeaf, best epoch by Type@AV": study.over_seeds(study.denoised, "coleaf", select_on="segment_Type"),
+        "LEAP": study.over_seeds(study.leap),
+        "UWAV": study.over_seeds(study.uwav),
+        "VALOR's labels, UWAV's network": study.over_seeds(study.valor_with_uwav_network),
+        "Video labels only, UWAV's network": study.over_seeds(study.video_labels_only),
     }
 
 
 def table2(study: Study) -> Experiment:
     """Methods on AVE."""
-    pipeline = study.pipeline
     ours = {
-        "HAN": study.over_seeds(pipeline.han, "AVE"),
-        "VALOR": study.over_seeds(pipeline.valor, "AVE"),
-        "UWAV": study.over_seeds(pipeline.uwav, "AVE"),
-        "Video labels only, UWAV's network": study.over_seeds(pipeline.video_labels_only, "AVE"),
+        "HAN": study.over_seeds(study.han, "AVE"),
+        "VALOR": study.over_seeds(study.valor, "AVE"),
+        "UWAV": study.over_seeds(study.uwav, "AVE"),
+        "Video labels only, UWAV's network": study.over_seeds(study.video_labels_only, "AVE"),
     }
     published = {name: published_value("table2_ave_accuracy", name) for name in ("HAN", "VALOR", "UWAV")}
     return AVEExperiment(study, "table2", "Audio-visual event localisation on AVE (paper Table 2)", ours, published)
@@ -86,25 +83,21 @@ def table2(study: Study) -> Experiment:
 
 def table3(study: Study) -> Experiment:
     """Quality of the pseudo-labels. Stages 1 and 2 have one seed."""
-    pipeline, paper = study.pipeline, "table3_pseudo_label_quality_segment"
-    ours = {"VALOR": (pipeline.pseudo_labels("LLP", "framewise"),), "UWAV": (pipeline.pseudo_labels("LLP"),)}
+    paper = "table3_pseudo_label_quality_segment"
+    ours = {"VALOR": (study.pseudo_labels("LLP", "framewise"),), "UWAV": (study.pseudo_labels("LLP"),)}
     published = {name: published_segment_row(paper, name) for name in published_methods(paper)}
     return ParsingExperiment(study, "table3", "Quality of the pseudo-labels on LLP (paper Table 3)", ours, published)
 
 
 def table4(study: Study) -> Experiment:
     """Ablation of soft labels, re-weighting and mixup."""
-    ours = {name: study.over_seeds(study.pipeline.uwav, **settings) for name, settings in ABLATION.items()}
+    ours = {name: study.over_seeds(study.uwav, **settings) for name, settings in ABLATION.items()}
     published = {name: published_row("table4_a8_ablation", name) for name in ABLATION}
     return ParsingExperiment(study, "table4", "Ablation on LLP (paper Tables 4 and A8)", ours, published)
 
 
-@dataclass(frozen=True)
 class ComputingTime(Experiment):
     """The median epoch of stage 3, and stage 4 on the test split, on this machine."""
-
-    training: Job
-    evaluation: Job
 
     datasets = ("LLP",)
 
@@ -112,9 +105,11 @@ class ComputingTime(Experiment):
         paper = "table_a5_compute_rtx3090"
         names = ("train_seconds_per_epoch", "inference_seconds_test_split")
         published = tuple(Cell(published_value(paper, name)) for name in names)
-        history = load_checkpoint(runner.finished_output(self.training) / LAST_STATE)["progress"]["history"]
+        (evaluation,) = self.jobs
+        training = runner.finished_output(evaluation.inputs["checkpoint_dir"])
+        history = load_checkpoint(training / LAST_STATE)["progress"]["history"]
         epoch = statistics.median(scores["train_seconds"] for scores in history)
-        record = runner.record(self.evaluation)
+        record = runner.record(evaluation)
         rows = (
             Row(("UWAV", "NVIDIA GeForce RTX 3090"), published, "published"),
             Row(("UWAV", record["machine"]), (Cell(epoch), Cell(record["seconds"])), self.mark),
@@ -126,16 +121,16 @@ class ComputingTime(Experiment):
 
 def table_a5(study: Study) -> Experiment:
     """Computing time on this machine."""
-    training = study.pipeline.uwav(study.seeds[0])
-    evaluation = study.pipeline.evaluation(training, splits=("test",))  # alone, for its running time
-    title = "Computing time on LLP (paper Table A5)"
-    return ComputingTime(study, "tableA5", title, {"UWAV": (evaluation,)}, training, evaluation)
+    evaluation = study.evaluation(study.uwav(study.seeds[0]), splits=("test",))  # alone, for its running time
+    return ComputingTime(study, "tableA5", "Computing time on LLP (paper Table A5)", {"UWAV": (evaluation,)})
 
 
 def table_a6(study: Study) -> Experiment:
     """CLIP and CLAP as HAN's features."""
-    methods = {"VALOR": study.pipeline.valor, "UWAV": study.pipeline.uwav}
-    ours = {name: study.over_seeds(method, **CLIP_AND_CLAP) for name, method in methods.items()}
+    ours = {
+        "VALOR": study.over_seeds(study.valor, **CLIP_AND_CLAP),
+        "UWAV": study.over_seeds(study.uwav, **CLIP_AND_CLAP),
+    }
     published = {name: published_row("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
     return ParsingExperiment(study, "tableA6", title, ours, published)
@@ -157,30 +152,33 @@ def table_a7(study: Study) -> Experiment:
     shares, published_shares = {}, {}
     for share in TRAINING_SHARES:
         name = f"UWAV, {share} % of the training videos"
-        shares[name] = study.over_seeds(study.pipeline.uwav, **without_defaults(train_fraction=share / 100))
+        shares[name] = study.over_seeds(study.uwav, **without_defaults(train_fraction=share / 100))
         published_shares[name] = published_segment_row("table_a7_training_data_segment", share)
     classes, published_classes = {}, {}
-    for method, training in {"VALOR": study.pipeline.valor, "UWAV": study.pipeline.uwav}.items():
+    for method, training in {"VALOR": study.valor, "UWAV": study.uwav}.items():
         for number in NUM_CLASSES:
             name = f"{method}, {number} classes"
             settings = {} if number == max(NUM_CLASSES) else {"num_classes": number}
             classes[name] = study.over_seeds(training, **settings)
             published_classes[name] = published_value("table_a7_num_classes_segment_type", method, number)
-    title = "Fewer {} of LLP (paper Table A7)"
     first = "F-scores in percent. The first classes in index order, and the videos that have one of them."
     return FewerData(
         study,
         "tableA7",
-        "",
+        "Fewer data (paper Table A7)",
         shares | classes,
-        ParsingExperiment(study, "tableA7_training_videos", title.format("training videos"), shares, published_shares),
-        ScoreExperiment(study, "tableA7_classes", title.format("classes"), classes, published_classes, remark=first),
+        ParsingExperiment(
+            study, "tableA7_training_videos", "Fewer training videos of LLP (paper Table A7)", shares, published_shares
+        ),
+        ScoreExperiment(
+            study, "tableA7_classes", "Fewer classes of LLP (paper Table A7)", classes, published_classes, remark=first
+        ),
     )
 
 
 def table_a9(study: Study) -> Experiment:
     """Labels of the mixup loss on AVE."""
-    uwav = study.pipeline.uwav
+    uwav = study.uwav
     ours = {"soft": study.over_seeds(uwav, "AVE", mixup_labels="soft"), "ceiling": study.over_seeds(uwav, "AVE")}
     published = {name: published_value("table_a9_ave_mixup_accuracy", name) for name in ours}
     return AVEExperiment(study, "tableA9", "Labels of the mixup loss on AVE (paper Table A9)", ours, published)

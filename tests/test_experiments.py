@@ -21,11 +21,10 @@ from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER
 from experiments import jobs as jobs_module
 from experiments.__main__ import EXPERIMENTS
 from experiments.__main__ import main as run_experiments
-from experiments.collecting import Study
 from experiments.drawings import varied_videos
 from experiments.jobs import ENTRY_POINTS, Job, Runner, to_flags
 from experiments.orders import ORDERS, orders_table
-from experiments.stage_runs import PRESETS, Pipeline, load_preset
+from experiments.stage_runs import PRESETS, Study, load_preset
 from tests.tiny_runs import assert_same_weights
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -51,7 +50,7 @@ NAMES = [f"{level}_{name}" for level in ("segment", "event") for name in ("A", "
 
 
 def study(data_root: Path, *seeds: int, preset: str = "tiny") -> Study:
-    return Study(Pipeline(preset, load_preset(preset), data_root, data_root), seeds or (1,))
+    return Study(preset, data_root, data_root, seeds or (1,))
 
 
 def finish(runner: Runner, job: Job, **test_scores: float) -> None:
@@ -110,7 +109,7 @@ def test_finished_runs_are_not_repeated_and_tables_share_them(
 def test_a_killed_training_goes_on_and_ends_like_one_that_was_not_killed(
     tmp_path: Path, llp_dir: Path, unav_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    job = study(tmp_path / "data").pipeline.uwav(1)
+    job = study(tmp_path / "data").uwav(1)
     whole = Runner(tmp_path / "whole", "cpu").run(job)
 
     runner = Runner(tmp_path / "killed", "cpu")
@@ -142,7 +141,7 @@ def test_a_killed_training_goes_on_and_ends_like_one_that_was_not_killed(
 
 
 def test_runs_keep_their_settings_machine_and_time(tmp_path: Path, llp_dir: Path, unav_dir: Path):
-    runner, job = Runner(tmp_path / "runs", "cpu"), study(tmp_path / "data").pipeline.pseudo_labels("LLP")
+    runner, job = Runner(tmp_path / "runs", "cpu"), study(tmp_path / "data").pseudo_labels("LLP")
     runner.run(job)
     record = runner.record(job)
     assert record["settings"]["dataset"] == "LLP"
@@ -152,7 +151,7 @@ def test_runs_keep_their_settings_machine_and_time(tmp_path: Path, llp_dir: Path
 
 
 def test_the_jobs_inputs_need_not_be_there_any_more_once_it_is_finished(tmp_path: Path):
-    runner, job = Runner(tmp_path), study(tmp_path).pipeline
+    runner, job = Runner(tmp_path), study(tmp_path)
     evaluation = job.evaluation(job.uwav(1))
     finish(runner, evaluation, segment_A=1.0)
     assert runner.missing([evaluation]) == []
@@ -166,22 +165,22 @@ def test_missing_data_end_the_run_with_a_message(tmp_path: Path):
 
 def test_results_of_an_unfinished_job_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no finished run"):
-        Runner(tmp_path).test_scores(study(tmp_path).pipeline.uwav(1))
+        Runner(tmp_path).test_scores(study(tmp_path).uwav(1))
 
 
 # ---- identity of runs
 
 
 def test_equal_settings_make_the_same_folder_and_any_other_setting_another(tmp_path: Path):
-    pipeline = study(tmp_path).pipeline
-    assert pipeline.uwav(1).key == pipeline.uwav(1).key
+    jobs = study(tmp_path)
+    assert jobs.uwav(1).key == jobs.uwav(1).key
     others = [
-        pipeline.uwav(1),
-        pipeline.uwav(2),
-        pipeline.uwav(1, mixup=False),
-        pipeline.valor(1),
-        study(tmp_path, preset="small").pipeline.uwav(1),
-        study(tmp_path / "elsewhere").pipeline.uwav(1),
+        jobs.uwav(1),
+        jobs.uwav(2),
+        jobs.uwav(1, mixup=False),
+        jobs.valor(1),
+        study(tmp_path, preset="small").uwav(1),
+        study(tmp_path / "elsewhere").uwav(1),
     ]
     assert len({job.key for job in others}) == len(others)
 
@@ -192,25 +191,25 @@ def test_the_order_of_settings_does_not_matter():
 
 
 def test_other_simulated_data_in_the_same_folder_make_other_runs(tmp_path: Path, llp_dir: Path):
-    pipeline = study(tmp_path / "data").pipeline
-    keys = [pipeline.han(1).key]
+    jobs = study(tmp_path / "data")
+    keys = [jobs.han(1).key]
     for seed in (0, 1):
         (llp_dir / "simulation.yaml").write_text(f"seed: {seed}\n")
-        keys.append(pipeline.han(1).key)
+        keys.append(jobs.han(1).key)
     assert len(set(keys)) == 3
 
 
 def test_extracted_features_and_generated_videos_are_told_apart_as_simulated_ones_are(tmp_path: Path, llp_dir: Path):
-    pipeline = study(tmp_path / "data").pipeline
-    keys = [pipeline.han(1).key]
+    jobs = study(tmp_path / "data")
+    keys = [jobs.han(1).key]
     for marker in (EXTRACTION_MARKER, VIDEOS_MARKER):
         drawn = {"features": {"clip": {"weights": "drawn from seed 0", "drawn_weights": "real"}}}
         (llp_dir / marker).write_text(yaml.safe_dump(drawn))
-        keys.append(pipeline.han(1).key)
+        keys.append(jobs.han(1).key)
     assert len(set(keys)) == 3
     of_one = study(tmp_path / "data")
     assert of_one.note("UnAV", "LLP") == "generated videos, features of random weights"
-    assert "generated videos, features of random weights" in of_one.footnotes("LLP")[1]
+    assert "generated videos, features of random weights" in EXPERIMENTS["table1"](of_one).footnotes[1]
 
 
 def test_settings_become_flags():
