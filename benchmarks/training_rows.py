@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from utils.method.objectives import Losses, temporal_transformer_losses
 
 import train_han
 import train_transformer
@@ -26,6 +25,8 @@ from tests.naive import naive_stages
 from tests.naive.made_up_data import random_pseudo_labels
 from tests.naive.naive_networks import naive_twin
 from utils.audio_visual import AudioVisual
+from utils.method.losses import Losses, Moment, audio_visual_loss
+from utils.method.uwav_objective import make_step
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 
@@ -115,9 +116,9 @@ def repeated(annotations: SplitAnnotations, num_videos: int) -> SplitAnnotations
 
 def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
     """The losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
-    how, objective = Precision(precision, split.device), train_han.make_objective(STAGE_3.losses, split)
-    forward = compile_network(network, split.device) if compiled else network
-    return lambda batch: objective(how.run(forward, *batch.features), batch, network.fc_prob)
+    how, forward = Precision(precision, split.device), compile_network(network, split.device) if compiled else network
+    step = make_step(STAGE_3.losses, split, lambda _, *inputs: how.run(forward, *inputs))
+    return lambda batch: step(network, batch, Moment())
 
 
 def transformer_losses(
@@ -128,7 +129,8 @@ def transformer_losses(
 
     def losses(batch: Batch) -> Losses:
         output = how.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
-        return temporal_transformer_losses(output, batch, STAGE_1.losses)
+        occurring_weight = STAGE_1.losses.occurring_weight
+        return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, occurring_weight)}
 
     return losses
 
@@ -158,7 +160,7 @@ def seconds_of_steps(
         fit(
             network,
             steps,
-            lambda batch, moment: iter((losses(batch),)),
+            lambda network, batch, moment: losses(batch),
             lambda: {"none": float("nan")},  # no validation, and so no best checkpoint
             replace(recipe, num_epochs=2, batch_size=batch_size),
             "none",

@@ -27,8 +27,8 @@ from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.evaluation.teachers import hard_events, make_pseudo_labels
+from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
-from utils.method.objectives import Losses
 from utils.method.thresholds import classwise_thresholds
 from utils.training.device import Precision
 from utils.training.loop import Recipe
