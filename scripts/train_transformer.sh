@@ -3,10 +3,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+CONFIG=${CONFIG:-configs/transformer_unav.yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/UnAV}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" train_transformer.py --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" --output_dir "$OUTPUT_DIR" "$@"
+"$PYTHON" train_transformer.py --config "$CONFIG" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+    --output_dir "$OUTPUT_DIR" "$@"

@@ -11,16 +11,6 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 ROW_OF_A_FEATURE = '        Feature("wavlm", "audio", 64, "feats/wavlm"),\n'
-LOSS = '''
-
-def entropy_loss(video_probs: Tensor) -> Tensor:
-    """Mean entropy of the video's probabilities, (B, C)."""
-    return F.binary_cross_entropy(video_probs.clamp(1e-7, 1 - 1e-7), video_probs.clamp(1e-7, 1 - 1e-7))
-'''
-SETTING = '    entropy_weight: float = setting(0.0, "weight of the entropy; 0: none", least=0)\n'
-LINE = """        if settings.entropy_weight:
-            weighted.append(("entropy", settings.entropy_weight, entropy_loss(output.video_probs)))
-"""
 NETWORK = """from dataclasses import replace
 
 from models.han import HAN, HANOutput
@@ -31,9 +21,40 @@ class Averaging(HAN):
         output = super().forward(*inputs)
         return replace(output, video_probs=sum(output.modality_probs) / 2)
 """
-ROW_OF_A_METHOD = """    "sharp": Method(
-        "UWAV", {"network": "averaging", "segment_labels": "none", "entropy_weight": 0.5, "lr": 2e-3}
-    ),
+ROOM = """from dataclasses import dataclass
+
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+
+from baselines.sharp.averaging import Averaging
+from utils.method.label_folders import LabelFolder
+from utils.method.losses import Losses, Run, video_loss
+from utils.recipes import Method
+from utils.settings import settings_group
+
+
+@settings_group
+class SharpLosses(LabelFolder):
+    entropy_weight: NonNegativeFloat = 0.0
+    \"\"\"weight of the entropy\"\"\"
+
+
+@dataclass(frozen=True)
+class SharpStep:
+    settings: SharpLosses
+    run: Run
+
+    def __call__(self, network, batch, moment) -> Losses:
+        probs = self.run(network, *batch.features).video_probs
+        video, entropy = video_loss(probs, batch.video_labels), video_loss(probs, probs)
+        return {"video": video, "entropy": entropy, "total": video + self.settings.entropy_weight * entropy}
+
+
+def make_step(settings, train, run) -> SharpStep:
+    return SharpStep(settings, run)
+
+
+METHODS = {"sharp": Method("UWAV", losses=SharpLosses, make_step=make_step, network=Averaging)}
 """
 
 
@@ -43,26 +64,28 @@ def insert(file: Path, before: str, text: str) -> None:
     file.write_text(content.replace(before, text + before, 1))
 
 
+def recipe() -> str:
+    """HAN's recipe with the losses of the new method."""
+    lines = (ROOT / "configs/han_llp.yaml").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("video_weight", "audio_", "visual_guided", "visual_smooth"))]
+    values = {"method": "sharp", "lr": "2.0e-3"}
+    changed = [f"{n}: {values[n]}" if (n := line.split(":")[0]) in values else line for line in kept]
+    return "\n".join([*changed, "entropy_weight: 0.5", "audio_features: [wavlm]"]) + "\n"
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
     """A copy of this repository with a feature, a loss, a network and a method of its own."""
     copy = tmp_path_factory.mktemp("extended")
-    for name in ("baselines", "dataloaders", "models", "simulation", "utils", "video", "data"):
+    for name in ("baselines", "configs", "data", "dataloaders", "models", "simulation", "utils", "video"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "benchmark", "*.npy"))
     for name in ("train_han.py", "test_han.py"):
         shutil.copy(ROOT / name, copy / name)
     insert(copy / "dataloaders/features.py", '        Feature("res152"', ROW_OF_A_FEATURE)
-    losses, objectives = copy / "utils/method/losses.py", copy / "utils/method/objectives.py"
-    losses.write_text(losses.read_text() + LOSS)
-    insert(objectives, "    soft_pseudo_labels,\n", "    entropy_loss,\n")
-    insert(objectives, "    similarity_weight: float", SETTING)
-    insert(objectives, "        if settings.mutual_weight:\n", LINE)
-    (copy / "models/averaging.py").write_text(NETWORK)
-    insert(
-        copy / "models/__init__.py", "from baselines.cmpae.cmpae_network", "from models.averaging import Averaging\n"
-    )
-    insert(copy / "models/__init__.py", '"cmpae": CMPAE', '"averaging": Averaging, ')
-    insert(copy / "utils/methods.py", '    "han": Method(', ROW_OF_A_METHOD)
+    (copy / "baselines/sharp").mkdir()
+    (copy / "baselines/sharp/averaging.py").write_text(NETWORK)
+    (copy / "baselines/sharp/__init__.py").write_text(ROOM)
+    (copy / "configs/sharp_llp.yaml").write_text(recipe())
     run(copy, "-m", "simulation", "--dataset", "LLP", "--output", "simulated", *sizes(), *features())
     return copy
 
@@ -86,11 +109,11 @@ def run(folder: Path, *command: str) -> str:
 
 def test_a_method_with_a_new_loss_and_network_trains_on_a_new_feature_and_is_evaluated(repository: Path):
     network = ["--dim", "16", "--num_heads", "2", "--ffn_dim", "16", "--num_layers", "1", "--device", "cpu"]
-    chosen = ["--audio_features", "wavlm", "--visual_features", "r2plus1d_18", "--num_epochs", "2"]
+    chosen = ["--visual_features", "r2plus1d_18", "--num_epochs", "2"]
     run(repository, "train_han.py", "--method", "sharp", "--data_dir", "simulated/LLP", *network, *chosen)
     (folder,) = (repository / "temp_train_logs").glob("HAN_sharp_LLP_*")
     settings = yaml.safe_load((folder / "args.yaml").read_text())
-    assert (settings["entropy_weight"], settings["lr"], settings["network"]) == (0.5, 2e-3, "averaging")
+    assert (settings["entropy_weight"], settings["lr"], settings["audio_features"]) == (0.5, 2e-3, ["wavlm"])
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))
@@ -99,9 +122,10 @@ def test_a_method_with_a_new_loss_and_network_trains_on_a_new_feature_and_is_eva
     assert "UWAV (published)" in run(repository, "test_han.py", "--num_figures", "0")
 
 
-def test_the_new_loss_is_a_flag_with_its_meaning_and_range(repository: Path):
-    assert "weight of the entropy" in run(repository, "train_han.py", "--help")
-    done = subprocess.run(
-        [sys.executable, "train_han.py", "--entropy_weight", "-1"], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 2 and "--entropy_weight: found '-1'; expected a number at least 0" in done.stderr
+def test_the_new_loss_is_a_flag_with_its_meaning_and_range_for_its_method_alone(repository: Path):
+    assert "weight of the entropy" in run(repository, "train_han.py", "--method", "sharp", "--help")
+    assert "weight of the entropy" not in run(repository, "train_han.py", "--help")
+    command = [sys.executable, "train_han.py", "--method", "sharp", "--entropy_weight", "-1"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: --entropy_weight: found -1.0; expected greater than or equal to 0" in done.stderr

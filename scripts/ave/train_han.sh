@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+export CONFIG=${CONFIG:-configs/uwav_ave.yaml} # the recipe: edit it, or name another
 export PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest one
 export DATA_DIR=${DATA_DIR:-data/AVE}
 export ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+CONFIG=${CONFIG:-configs/leap_llp.yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
@@ -18,6 +19,6 @@ if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
     "$PYTHON" pseudo_label_generation.py --teacher framewise "${data[@]}" --runs_dir "$OUTPUT_DIR" \
         ${THRESHOLDS:+--thresholds "$THRESHOLDS"}
 fi
-"$PYTHON" train_han.py --method leap "${data[@]}" --output_dir "$OUTPUT_DIR" ${GLOVE:+--glove "$GLOVE"} \
+"$PYTHON" train_han.py --config "$CONFIG" "${data[@]}" --output_dir "$OUTPUT_DIR" ${GLOVE:+--glove "$GLOVE"} \
     ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"
 "$PYTHON" test_han.py --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+CONFIG=${CONFIG:-configs/lsld_llp.yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
@@ -15,6 +16,6 @@ data=(--data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR")
 if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
     "$PYTHON" -m baselines.lsld.refine_labels "${data[@]}" --runs_dir "$OUTPUT_DIR"
 fi
-"$PYTHON" train_han.py --method lsld "${data[@]}" --output_dir "$OUTPUT_DIR" \
+"$PYTHON" train_han.py --config "$CONFIG" "${data[@]}" --output_dir "$OUTPUT_DIR" \
     ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"
 "$PYTHON" test_han.py --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

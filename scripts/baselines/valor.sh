@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-LLP} # or AVE
+CONFIG=${CONFIG:-configs/valor_$(tr A-Z a-z <<< "$DATASET").yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
@@ -18,6 +19,6 @@ if [[ -z "$PSEUDO_LABEL_DIR" ]]; then
     "$PYTHON" pseudo_label_generation.py --teacher framewise "${data[@]}" --runs_dir "$OUTPUT_DIR" \
         ${THRESHOLDS:+--thresholds "$THRESHOLDS"}
 fi
-"$PYTHON" train_han.py --method valor "${data[@]}" --output_dir "$OUTPUT_DIR" \
+"$PYTHON" train_han.py --config "$CONFIG" "${data[@]}" --output_dir "$OUTPUT_DIR" \
     ${PSEUDO_LABEL_DIR:+--pseudo_label_dir "$PSEUDO_LABEL_DIR"} "$@"
 "$PYTHON" test_han.py --dataset "$DATASET" --runs_dir "$OUTPUT_DIR" --logs_dir "$LOGS_DIR"

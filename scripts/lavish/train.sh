@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-AVE} # or UCF101
+CONFIG=${CONFIG:-} # a recipe; empty: configs/<model>_<dataset>.yaml, or else LAVISH's on the data set
 DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
 PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
@@ -12,5 +13,5 @@ OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" -m lavish.train_classifier --dataset "$DATASET" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
-    --packed_dir "$PACKED_DIR" --backbone_weights "$BACKBONE_WEIGHTS" --output_dir "$OUTPUT_DIR" "$@"
+"$PYTHON" -m lavish.train_classifier --dataset "$DATASET" ${CONFIG:+--config "$CONFIG"} --data_dir "$DATA_DIR" \
+    --annotations_dir "$ANNOTATIONS_DIR" --packed_dir "$PACKED_DIR" --backbone_weights "$BACKBONE_WEIGHTS" --output_dir "$OUTPUT_DIR" "$@"
