@@ -221,7 +221,7 @@ def test_training_never_reads_the_segments_of_training_videos(ave_dir, pseudo_la
 
 def test_pseudo_labels_of_another_data_set_are_refused(ave_dir, llp_dir, pretrained, tmp_path):
     of_llp = label(llp_dir, pretrained)
-    with pytest.raises(InputError, match="pseudo-labels of LLP with 25 classes"):
+    with pytest.raises(InputError, match="a record of LLP with 25 classes"):
         train_ave(ave_dir, tmp_path / "runs", of_llp)
 
 
