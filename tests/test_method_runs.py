@@ -91,8 +91,8 @@ def test_noise_ratios_and_labels_are_found_in_the_newest_runs(tiny: Tiny):
 def test_methods_without_their_labels_say_what_to_run(tiny: Tiny, tmp_path: Path):
     flags = ["--data_dir", str(tiny.data), "--output_dir", str(tmp_path), *CPU]
     for method, script in (
-        ("jomold", "baselines/jomold/find_noise_ratios.py"),
-        ("lsld", "baselines/lsld/refine_labels.py"),
+        ("jomold", "baselines.jomold.find_noise_ratios"),
+        ("lsld", "baselines.lsld.refine_labels"),
     ):
         with pytest.raises(InputError, match=script):
             train_han.main(["--method", method, *flags])
