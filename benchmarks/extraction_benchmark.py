@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, resident_bytes, timed
-from benchmarks.setup import measure_machine
+from benchmarks.setup import count_operations, measure_machine
 from dataloaders.features import FEATURES, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
@@ -43,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(args.device)
     videos = videos_of_paths(args.videos, SEGMENTS)[: args.num_videos]
     few = videos[: args.num_naive]
-    machine, counter = measure_machine(1.0), FlopCounterMode(display=False)
+    machine = measure_machine(1.0)
     plain = {name: draw_network(name, "real", 0) for name in FEATURES}
     batch_size = 64 if device.type == "cuda" else 4
     naive: dict[str, dict[str, np.ndarray]] = {}
@@ -59,9 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             outputs[precision] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
             return timed(extract, videos, outputs[precision], networks, "valor", batch_size, default_num_decoders())
 
-        with counter:
-            run_naively()  # to warm up
-        operations = counter.get_total_flops() / len(few)
+        operations = count_operations(run_naively) / len(few)  # and warmed up
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
         for precision, rate in machine.matrix_rates.items():
             networks = {

@@ -49,7 +49,8 @@ def evaluation(setup: Setup) -> list[Measurement]:
             task.score(prediction, true_events(annotations, CPU))
 
     num_videos = sum(annotations.num_videos for annotations in splits)
-    operations = NUM_EVALUATED * count_operations(model, False, splits[0].lengths[:1], opened.widths)
+    video = next(opened.in_order(1))
+    operations = NUM_EVALUATED * count_operations(lambda: model(*video.features))
     ways = {NAIVE: Way(partial(timed, naive_stages.evaluate, naive_twin(model), files), few.num_videos)}
     for precision in ("float32", "bf16"):
         floor = setup.machine.floor(precision, operations)
@@ -124,7 +125,8 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
 
     naive = partial(timed, naive_stages.write_pseudo_labels, naive_twin(model), files, texts, thresholds, folder)
     ways = {NAIVE: Way(naive, few.num_videos)}
-    operations = NUM_LABELLED * count_operations(model, False, annotations.lengths[:1], opened.widths, texts)
+    video = next(opened.in_order(1))
+    operations = NUM_LABELLED * count_operations(lambda: model(*video.features, *texts))
     for precision in ("float32", "bf16"):
         floor = setup.machine.floor(precision, operations)
         ways[precision] = Way(partial(timed, generate, precision), annotations.num_videos, "20x", floor)

@@ -4,7 +4,7 @@ The floor of a job is the least time it could take: its operations and bytes ove
 do.
 """
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.harness import timed
 from models import HANConfig, TemporalTransformerConfig
 from simulation.simulate import simulate
-from utils.audio_visual import AudioVisual
 from utils.training.loop import Recipe
 
 LLP_VIDEOS = {"train": 10_000, "val": 649, "test": 1_200}
@@ -114,23 +113,9 @@ def _shortest(run, arguments: tuple[Tensor, ...], seconds: float) -> float:
     return min(timed(run, *arguments).wall for _ in range(max(2, int(seconds / first))))
 
 
-def count_operations(
-    network: nn.Module, training: bool, lengths: Tensor, widths: AudioVisual[int], texts: tuple[Tensor, ...] = ()
-) -> float:
-    """Matrix operations of a network on videos of these lengths (N,), none for padding, backwards too when training.
-
-    They are a·T + b·T² for a video of T segments; two counts give a and b.
-    """
-    network = copy.deepcopy(network).to("meta").train(training)
-    counts = {}
-    for length in (20, 40):
-        streams = (torch.empty(1, length, width, device="meta") for width in widths)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.set_grad_enabled(training):
-            logits = network(*streams, *(text.to("meta") for text in texts)).logits
-            if training:
-                (logits.audio.sum() + logits.visual.sum()).backward()
-        counts[length] = counter.get_total_flops()
-    squared = (counts[40] - 2 * counts[20]) / (40**2 - 2 * 20**2)
-    linear = (counts[20] - 20**2 * squared) / 20
-    return float((linear * lengths.double() + squared * lengths.double() ** 2).sum())
+def count_operations(run: Callable[[], object]) -> int:
+    """Operations of all matrix products that a function computes."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run()
+    return counter.get_total_flops()

@@ -35,6 +35,7 @@ STAGE_1 = train_transformer.Settings()
 STAGE_3 = train_han.Settings()
 PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
+COUNTED_VIDEOS = 8  # whose step's operations are counted
 GOALS = {"float32": "2x", "bf16": "5x"}
 BatchLosses = Callable[[Batch], Losses]
 
@@ -50,10 +51,9 @@ def han_epoch(setup: Setup) -> list[Measurement]:
     split = open_batches(annotations, settings, CPU, pseudo_dir)
     files = naive_stages.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir / "npy")
     network = HAN(len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
-    operations = LLP_VIDEOS["train"] * count_operations(network, True, annotations.lengths[:1], split.widths)
     losses, size = partial(han_losses, split=split), (effort.han_steps, effort.batch_size)
     what = f"HAN epoch of {LLP_VIDEOS['train']:,} videos"
-    return epoch_rows(setup, what, LLP_VIDEOS["train"], network, losses, split, files, STAGE_3.recipe, size, operations)
+    return epoch_rows(setup, what, LLP_VIDEOS["train"], network, losses, split, files, STAGE_3.recipe, size)
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
@@ -69,12 +69,10 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
     split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
     files = naive_stages.VideoFiles(offered, settings, num_segments=LONGEST_UNAV)
     network = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], effort.transformer)
-    operations = count_operations(network, True, annotations.lengths, split.widths, texts)
-    operations *= UNAV_TRAIN_VIDEOS / annotations.num_videos
     losses = partial(transformer_losses, texts=texts)
     seconds = annotations.lengths.double().mean()
     what = f"temporal transformer epoch of {UNAV_TRAIN_VIDEOS:,} videos of {seconds:.0f} s"
-    return epoch_rows(setup, what, UNAV_TRAIN_VIDEOS, network, losses, split, files, STAGE_1.recipe, size, operations)
+    return epoch_rows(setup, what, UNAV_TRAIN_VIDEOS, network, losses, split, files, STAGE_1.recipe, size)
 
 
 def epoch_rows(
@@ -87,7 +85,6 @@ def epoch_rows(
     files: naive_stages.VideoFiles,
     recipe: Recipe,
     size: tuple[int, int],
-    operations: float,
 ) -> list[Measurement]:
     """Some steps of both networks, scaled to an epoch.
 
@@ -95,9 +92,12 @@ def epoch_rows(
         num_videos: of the epoch.
         losses_of: makes the losses of a network, from the network, its precision, and whether it is compiled.
         size: number of steps that are measured, and videos of a batch.
-        operations: of an epoch.
     """
     slow, amount = naive_twin(network), size[0] * size[1]
+    few = next(split.in_order(COUNTED_VIDEOS))
+    operations = count_operations(lambda: losses_of(network, "float32")(few)["total"].backward())
+    lengths = split.annotations.lengths.double()
+    operations *= num_videos * float(lengths.mean() / lengths[few.videos].sum())
     num_bytes = PARAMETER_PASSES * sum(4 * p.numel() for p in network.parameters()) * num_videos / size[1]
     ways = {NAIVE: Way(partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, *size), amount)}
     for compiled in (False, True)[: 1 + setup.effort.compiled]:
