@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.effort import count_operations, measure_machine
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, resident_bytes, timed
-from benchmarks.setup import count_operations, measure_machine
 from dataloaders.features import FEATURES, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.effort import LLP_VIDEOS, Setup, count_operations
 from benchmarks.harness import NAIVE, Measurement, Way, compare, timed
-from benchmarks.setup import LLP_VIDEOS, Setup, count_operations
 from benchmarks.training_rows import CPU, STAGE_1, STAGE_3
 from dataloaders.batches import SplitBatches, open_batches, open_split, open_texts
 from dataloaders.datasets import load_annotations

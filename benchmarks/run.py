@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import inference_rows, scale, training_rows
+from benchmarks.effort import QUICK, Effort, Setup, prepare
 from benchmarks.harness import Measurement, report
-from benchmarks.setup import QUICK, Effort, Setup, prepare
 from benchmarks.whole_stages import bf16_difference, gpu_rows
 from simulation.simulate import simulate
 from utils.reporting.tables import format_text, write_tables

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.effort import LLP_VIDEOS, Setup
 from benchmarks.harness import Measurement, resident_bytes
 from benchmarks.inference_rows import predicted_events
-from benchmarks.setup import LLP_VIDEOS, Setup
 from benchmarks.training_rows import CPU, STAGE_3, han_losses, seconds_of_steps
 from models import HAN, HANConfig
 from tests.naive.made_up_data import zero_split

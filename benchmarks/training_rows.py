@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import train_han
 import train_transformer
+from benchmarks.effort import LLP_VIDEOS, PARAMETER_PASSES, UNAV_TRAIN_VIDEOS, Setup, count_operations
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, start_clock, timed
-from benchmarks.setup import LLP_VIDEOS, PARAMETER_PASSES, UNAV_TRAIN_VIDEOS, Setup, count_operations
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from benchmarks import layers_benchmark as layers
 from benchmarks import run
+from benchmarks.effort import QUICK, Machine, count_operations, prepare
 from benchmarks.harness import report
 from benchmarks.inference_rows import predicted_events
-from benchmarks.setup import QUICK, Machine, count_operations, prepare
 from benchmarks.training_rows import STAGE_1, STAGE_3, han_losses, transformer_losses
 from benchmarks.whole_stages import bf16_difference, gpu_rows
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
