@@ -237,7 +237,6 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
         save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
-    events.close()
     return scores
 
 

@@ -14,7 +14,7 @@ from utils.evaluation.tasks import true_events
 from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.metrics import segment_counts, video_f_scores
 from utils.run_folders import TrainingRun, begin_run, finish_run
-from utils.settings import FromFile, parse_training, settings_group
+from utils.settings import FromFile, parse_settings, settings_group
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
@@ -58,7 +58,7 @@ def validate(
 
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
-    settings = parse_training(Settings(), __doc__, argv, RESUMABLE)
+    settings = parse_settings(Settings(), __doc__, argv, RESUMABLE)
     device, precision = settings.device.select()
     torch.manual_seed(settings.recipe.seed)
 

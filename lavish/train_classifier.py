@@ -29,7 +29,7 @@ from lavish.lavish_network import count_parameters
 from utils.errors import InputError
 from utils.method.losses import Losses, Moment
 from utils.run_folders import TrainingRun, begin_run, finish_run
-from utils.settings import first_flags, parse_training, settings_group
+from utils.settings import first_flags, parse_settings, settings_group
 from utils.training.checkpoints import save_checkpoint
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = Settings()
     if first_flags(argv, "resume")["resume"] is None:
         settings = clip_recipe(settings, argv)
-    settings = parse_training(settings, __doc__, argv, RESUMABLE)
+    settings = parse_settings(settings, __doc__, argv, RESUMABLE)
     check_settings(settings)
     device, precision = settings.device.select()
     torch.manual_seed(settings.recipe.seed)

@@ -37,7 +37,7 @@ from utils.method.losses import (
 )
 from utils.method.metrics import parsing_scores, per_video_f_scores, segment_accuracy
 from utils.method.thresholds import ThresholdSearch, class_agnostic_threshold, classwise_thresholds
-from utils.training.schedule import cosine_learning_rate
+from utils.training.loop import cosine_learning_rate
 
 ROOT = Path(__file__).parents[1]
 OWN_FOLDER = ROOT / "tests" / "reference_cases"

@@ -15,7 +15,7 @@ from utils.evaluation.inference import SplitOutput, run_han
 from utils.method import uwav_objective
 from utils.method.decoding import DecodingSettings
 from utils.method.losses import Losses
-from utils.settings import ARGS_FILE, first_flags, parse_training, read_args, with_file, with_groups
+from utils.settings import ARGS_FILE, first_flags, parse_settings, read_args, with_file, with_groups
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 Settings = TypeVar("Settings")
@@ -99,11 +99,11 @@ def parse_recipe(
     start = with_groups(kind, losses=method.losses, model=method.config, decoding=method.decoding)(method=name)
     if given["resume"] is not None:
         check_former(chosen, method, Path(path))
-        return method, parse_training(start, description, argv, resumable)
+        return method, parse_settings(start, description, argv, resumable)
     dataset = given["dataset"] or chosen.get("dataset") or "LLP"
     if path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
         start = with_file(start, recipe_file(name, dataset))
-    return method, parse_training(start, description, argv, resumable)
+    return method, parse_settings(start, description, argv, resumable)
 
 
 def check_former(values: dict[str, Any], method: Method, path: Path) -> None:

@@ -63,49 +63,40 @@ class FromFile:
 
 
 def parse_settings(
-    start: Settings, description: str, argv: Sequence[str] | None = None, others: bool = False
+    start: Settings,
+    description: str,
+    argv: Sequence[str] | None = None,
+    resumable: Sequence[str] = (),
+    others: bool = False,
 ) -> Settings:
-    """Return settings from flags, over those of `--config FILE`, over those to start from.
-
-    Args:
-        others: as of `with_file`.
-
-    Raises:
-        InputError: for an unusable file, an unknown setting, and values of the wrong type or out of range.
-    """
-    import tyro
-
-    if config := first_flags(argv, "config")["config"]:
-        start = with_file(start, Path(config), others)
-    flat_names = (tyro.conf.OmitArgPrefixes,)
-    return tyro.cli(
-        type(start), args=argv, default=start, description=description, use_underscores=True, config=flat_names
-    )
-
-
-def parse_training(start: Settings, description: str, argv: Sequence[str] | None, resumable: Sequence[str]) -> Settings:
-    """As `parse_settings`, or the settings of the run that `--resume` continues.
+    """Return settings from flags, over those of `--config FILE` or of the run that `--resume` continues, over `start`.
 
     Args:
         resumable: settings that cannot change a run's result, so that flags may change them; `num_epochs` may grow.
+        others: as of `with_file`.
 
     Raises:
-        InputError: for a flag that contradicts the run, and as `parse_settings`.
+        InputError: for an unusable file, an unknown setting, values of the wrong type or out of range, and a flag that
+            contradicts the run that is continued.
     """
-    run_dir = first_flags(argv, "resume")["resume"]
-    if run_dir is None:
-        return parse_settings(start, description, argv)
-    path = Path(run_dir) / ARGS_FILE
-    of_run = with_file(start, path)
-    settings = parse_settings(of_run, description, argv)
-    before, now = flat(of_run), flat(settings)
-    for name in now.keys() - {*NOT_WRITTEN, *resumable}:
-        if now[name] != before[name]:
-            expected, way_out = f"{before[name]!r} as in {path}", "Leave out the flag, or start a new run."
-            raise InputError(f"--{name}", repr(now[name]), expected, way_out)
-    if now["num_epochs"] < before["num_epochs"]:
-        found, expected = str(now["num_epochs"]), f"at least {before['num_epochs']} as in {path}"
-        raise InputError("--num_epochs", found, expected, "A run that is continued can only become longer.")
+    import tyro
+
+    given = first_flags(argv, "config", "resume")
+    path = given["config"] if given["resume"] is None else Path(given["resume"]) / ARGS_FILE
+    if path is not None:
+        start = with_file(start, Path(path), others)
+    flags = {"default": start, "use_underscores": True, "config": (tyro.conf.OmitArgPrefixes,)}
+    settings = tyro.cli(type(start), args=argv, description=description, **flags)
+    if given["resume"] is not None:
+        before, now = flat(start), flat(settings)
+        expected = "{} as in " + str(path)
+        for name in now.keys() - {*NOT_WRITTEN, *resumable}:
+            if now[name] != before[name]:
+                way_out = "Leave out the flag, or start a new run."
+                raise InputError(f"--{name}", repr(now[name]), expected.format(repr(before[name])), way_out)
+        if now["num_epochs"] < before["num_epochs"]:
+            expected = "at least " + expected.format(before["num_epochs"])
+            raise InputError("--num_epochs", str(now["num_epochs"]), expected, "A run can only become longer.")
     return settings
 
 
@@ -181,10 +172,11 @@ class _Loader(yaml.SafeLoader):
     """YAML without repeated keys, where 1e-3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := sorted({str(key) for key in keys if keys.count(key) > 1}):
-            raise yaml.YAMLError(f"{', '.join(repeated)} more than once")
-        return super().construct_mapping(node, deep)
+        values = super().construct_mapping(node, deep)
+        if len(values) < len(node.value):
+            names = [key.value for key, _ in node.value]
+            raise yaml.YAMLError(f"{max(names, key=names.count)} more than once")
+        return values
 
 
 FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")

@@ -35,7 +35,7 @@ from utils.method.losses import Moment
 from utils.recipes import parse_recipe
 from utils.settings import read_args
 from utils.training.checkpoints import load_network
-from utils.training.schedule import step_learning_rate
+from utils.training.loop import step_learning_rate
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--num_epochs", "2", "--batch_size", "4", "--device", "cpu"]
 VISUAL_THRESHOLDS = "20 15 18 14 15 18 18 15 15 15 15 18 15 15 15 15 15 15 15 16 14 15 15 15 18"

@@ -1,50 +1,42 @@
 """TensorBoard events of a run."""
 
-import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from utils.files import write_error
 
 
 class EventLog:
-    """Writes scalars for TensorBoard.
+    """Writes scalars for TensorBoard, at once and without a thread of its own, so that a full disk is noticed.
 
     Args:
         folder: takes the file of events.
         first_step: events of an earlier run from here on are no longer shown.
 
     Raises:
-        InputError: by every method, when the disk is full or not writable.
+        InputError: by both methods, when the disk is full or not writable.
     """
 
     def __init__(self, folder: Path, first_step: int | None = None):
-        self._folder = folder
-        threading.excepthook = _leave_to_the_main_thread
-        try:
-            self._writer = SummaryWriter(str(folder), purge_step=first_step)
-        except OSError as error:
-            raise write_error(folder, error) from error
+        self._path = folder / f"events.out.tfevents.{time.time_ns()}"
+        self._write(Event(file_version="brain.Event:2"))
+        if first_step is not None:
+            self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, scalars: Mapping[str, float], step: int | None = None) -> None:
-        """Scalars by name, on the disk when this returns."""
+        """Write scalars by name; they are on the disk when this returns."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
         try:
-            for name, value in scalars.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+            with open(self._path, "ab") as file:
+                RecordWriter(file).write(event.SerializeToString())
         except OSError as error:
-            raise write_error(self._folder, error) from error
-
-    def close(self) -> None:
-        try:
-            self._writer.close()
-        except OSError as error:
-            raise write_error(self._folder, error) from error
-
-
-def _leave_to_the_main_thread(arguments: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread hands what the system says on to the next call, which reports it."""
-    if not isinstance(arguments.exc_value, OSError):
-        threading.__excepthook__(arguments)
+            raise write_error(self._path, error) from error

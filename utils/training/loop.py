@@ -19,13 +19,35 @@ from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
 from utils.training.events import EventLog
-from utils.training.schedule import cosine_learning_rate, step_learning_rate
 
 Batch = TypeVar("Batch", covariant=True)  # what the losses of one step are computed from
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
 # Settings that cannot change the result of a run, so that they may differ when it is continued; epochs may be more.
 RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
+
+
+def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr_min: float) -> float:
+    """Learning rate of one epoch: linear warm-up, then a cosine from `lr` down to `lr_min`.
+
+    Args:
+        epoch: counted from 1 to `num_epochs`.
+        warmup_epochs: epoch at which `lr` is reached.
+
+    Raises:
+        ValueError: when `epoch` lies outside 1..num_epochs.
+    """
+    if not 1 <= epoch <= num_epochs:
+        raise ValueError(f"epoch {epoch} lies outside 1..{num_epochs}")
+    if epoch < warmup_epochs:
+        return lr * epoch / warmup_epochs
+    progress = (epoch - warmup_epochs) / max(1, num_epochs - warmup_epochs)
+    return lr_min + (lr - lr_min) / 2 * (1 + math.cos(math.pi * progress))
+
+
+def step_learning_rate(epoch: int, lr: float, decay: float, decay_every: int) -> float:
+    """Learning rate of one epoch, counted from 1: `lr`, multiplied by `decay` after every `decay_every` epochs."""
+    return lr * decay ** ((epoch - 1) // decay_every)
 
 
 @settings_group
@@ -197,7 +219,6 @@ def fit(
             _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
         events.write(_scalars(progress, means, scores), epoch)
         log.info(_epoch_line(progress, best_metric, time.perf_counter() - started - train_seconds))
-    events.close()
     return progress
 
 

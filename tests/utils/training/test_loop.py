@@ -11,8 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from utils.method.losses import Losses, Moment
-from utils.training.loop import Recipe, Saving, fit
-from utils.training.schedule import cosine_learning_rate
+from utils.training.loop import Recipe, Saving, cosine_learning_rate, fit
 
 RECIPE = Recipe(num_epochs=3, batch_size=4, lr=0.1, lr_min=0.02, warmup_epochs=2, weight_decay=0.1, clip_norm=0.05)
 
