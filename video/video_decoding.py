@@ -98,22 +98,26 @@ def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longe
     declared = _declared_duration(container, video, audio)
     _check_length(path, declared, longest)
     picture = None if video is None else _Picture(video, frame_rate, keep, start, declared)
-    sound = None if audio is None else _Sound(sample_rates, start)
+    sounds = {} if audio is None else {rate: _Sound(rate, start) for rate in sample_rates}
     for frame in _decoded_frames(container, [stream for stream in (video, audio) if stream is not None]):
-        (picture if isinstance(frame, av.VideoFrame) else sound).add(frame)
-    sounds = {} if sound is None else sound.finish()
-    if picture is None:
-        frames, times, duration = [], [], sound.end
-    else:
-        frames, times, duration = picture.finish()
-        if not frames:
-            raise InputError(path, "no frame that can be decoded", "a video of a second or more", "Download it again.")
-    reached = max(duration, 0.0 if sound is None else sound.end)
+        if isinstance(frame, av.VideoFrame):
+            picture.add(frame)
+            continue
+        # The frame's own rate comes last: where nothing is to be converted, FFmpeg gives a frame whose channels have no
+        # names the layout "mono", and another resampler would refuse it.
+        for rate in sorted(sounds, key=lambda rate: rate == frame.sample_rate):
+            sounds[rate].add(frame)
+    sound_end = max((sound.end for sound in sounds.values()), default=0.0)
+    frames, times, duration = ([], [], sound_end) if picture is None else picture.finish()
+    if picture is not None and not frames:
+        raise InputError(path, "no frame that can be decoded", "a video of a second or more", "Download it again.")
+    reached = max(duration, sound_end)
     if reached < declared - lost_seconds:
         found = f"a damaged file: {reached:.1f} of {declared:.1f} seconds can be decoded"
         raise InputError(path, found, "a whole file", "Download the video again.")
     _check_length(path, duration, longest)
-    return DecodedVideo(frames, np.array(times, np.float64), sounds, duration)
+    waveforms = {rate: sound.finish() for rate, sound in sounds.items() if sound.first is not None}
+    return DecodedVideo(frames, np.array(times, np.float64), waveforms, duration)
 
 
 def _check_length(path: Path, seconds: float, longest: float) -> None:
@@ -212,12 +216,12 @@ class _Picture(Generic[Kept]):
 
 
 class _Sound:
-    """Turns a track into mono waveforms that begin with the file."""
+    """Turns a track into a mono waveform that begins with the file."""
 
-    def __init__(self, rates: Sequence[int], start: float):
-        self.resamplers = {rate: _to_mono(rate) for rate in rates}
-        self.pieces: dict[int, list[np.ndarray]] = {rate: [] for rate in rates}
-        self.start = start
+    def __init__(self, rate: int, start: float):
+        self.rate, self.start = rate, start
+        self.resampler = _to_mono(rate)
+        self.pieces: list[np.ndarray] = []
         self.first: float | None = None  # when the track begins, in seconds
         self.end = 0.0
 
@@ -225,34 +229,23 @@ class _Sound:
         time = self.end if frame.time is None else frame.time - self.start
         if self.first is None:
             self.first = time
-        elif time - self.end > GAP_SECONDS:
-            self._fill(time)
+        elif time - self.end > GAP_SECONDS:  # packets may be missing, or damaged: silence up to this one
+            self._resample(None)
+            missing = round((time - self.first) * self.rate) - sum(map(len, self.pieces))
+            self.pieces.append(np.zeros(max(0, missing), np.int16))
+            self.resampler = _to_mono(self.rate)
         self.end = time + frame.samples / frame.sample_rate
-        # The frame's own rate comes last: where nothing is to be converted, FFmpeg gives a frame whose channels have no
-        # names the layout "mono", and another resampler would refuse it.
-        for rate in sorted(self.resamplers, key=lambda rate: rate == frame.sample_rate):
-            self.pieces[rate] += [piece.to_ndarray()[0] for piece in self.resamplers[rate].resample(frame)]
+        self._resample(frame)
 
-    def _fill(self, time: float) -> None:
-        """Silence from what there is to a time: packets may be missing, or damaged."""
-        for rate, resampler in self.resamplers.items():
-            pieces = self.pieces[rate]
-            pieces += [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-            missing = round((time - self.first) * rate) - sum(map(len, pieces))
-            pieces.append(np.zeros(max(0, missing), np.int16))
-            self.resamplers[rate] = _to_mono(rate)
+    def _resample(self, frame: av.AudioFrame | None) -> None:
+        """Add a frame's samples; None: those that the resampler still holds."""
+        self.pieces += [piece.to_ndarray()[0] for piece in self.resampler.resample(frame)]
 
-    def finish(self) -> dict[int, np.ndarray]:
-        """The waveforms: silence before a track that begins late, nothing of what is before the start."""
-        if self.first is None:
-            return {}
-        waveforms = {}
-        for rate, resampler in self.resamplers.items():
-            rest = [piece.to_ndarray()[0] for piece in resampler.resample(None)]
-            silence = np.zeros(max(0, round(self.first * rate)), np.int16)
-            waveform = np.concatenate([silence, *self.pieces[rate], *rest])
-            waveforms[rate] = waveform[max(0, -round(self.first * rate)) :]
-        return waveforms
+    def finish(self) -> np.ndarray:
+        """Return the waveform: silence before a track that begins late, nothing of what is before the start."""
+        self._resample(None)
+        before = round(self.first * self.rate)
+        return np.concatenate([np.zeros(max(0, before), np.int16), *self.pieces])[max(0, -before) :]
 
 
 def _to_mono(rate: int) -> av.AudioResampler:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import ascii_uppercase
 
 import numpy as np
 
@@ -16,9 +15,7 @@ from utils.evaluation.predictions import Predictions
 from utils.evaluation.tasks import find_task
 from video.pages.html import write_page
 
-LETTERS = "".join(
-    letter for letter in ascii_uppercase if letter not in "TP"
-)  # of the runs: truth, pseudo-labels are T, P
+LETTERS = "ABCDEFGHIJKLMNOQRSUVWXYZ"  # of the runs; truth and pseudo-labels are T and P
 
 
 def timelines_path(folder: Path, split: str) -> Path:
@@ -93,9 +90,9 @@ def pseudo_labels_of(folder: Path, annotations: SplitAnnotations) -> AudioVisual
 
 def names_of(folders: Sequence[Path]) -> list[str]:
     """A name for each of several run folders: its own, with those above it where two have the same."""
-    depth = 1
-    while True:
-        names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]
-        if len(set(names)) == len(names) or depth > max(len(folder.resolve().parts) for folder in folders):
-            return names
-        depth += 1
+    parts = [folder.resolve().parts for folder in folders]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
