@@ -76,13 +76,12 @@ def main(argv: list[str] | None = None) -> None:
     if events:
         settings |= text_settings_of(with_text, source, args.prompts, args.precision)
     record_extraction(output, settings)
-    networks = build_networks(with_text, source, device, args.precision)
+    extracted_here = videos is not None and not args.ray
+    networks = build_networks(args.features if extracted_here else with_text, source, device, args.precision)
     if events:
         write_event_features(output, networks, source, events, None if args.events else args.dataset, args.prompts)
     if videos is None:
         return
-    for network in networks.values():
-        network.forget_texts()
     batch_size = args.batch_size or (64 if device.type == "cuda" else 4)
     silence = args.no_sound == "silence"
     if args.ray:
@@ -91,9 +90,6 @@ def main(argv: list[str] | None = None) -> None:
         how = (recipe, args.precision, batch_size, args.num_decoders, silence, args.device)
         outcome = extract_on_ray(videos, Job(args.features, source, output.resolve(), *how), args.ray, args.num_workers)
     else:
-        others = [name for name in args.features if name not in networks]
-        networks |= build_networks(others, source, device, args.precision)
-        networks = {name: networks[name] for name in args.features}
         outcome = extract(videos, output, networks, recipe, batch_size, args.num_decoders, silence)
 
     suffix = "" if args.shard == "1/1" else "_" + args.shard.replace("/", "_of_")

@@ -28,24 +28,16 @@ class FeatureNetwork:
             from torch.fx.experimental.optimization import fuse
 
             network = fuse(network)  # folds batch norms into convolutions
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.device, self.dtype = device, torch.bfloat16 if precision == "bf16" else torch.float32
         self.network = network.to(device, self.dtype)
-        if name == "res152":
-            self.network = self.network.to(memory_format=torch.channels_last)
-        elif name == "r2plus1d_18":
-            self.network = self.network.to(memory_format=torch.channels_last_3d)
-        self.device = device
+        if name in ("res152", "r2plus1d_18"):
+            last = torch.channels_last if name == "res152" else torch.channels_last_3d
+            self.network = self.network.to(memory_format=last)
         self.scale = self.shift = None
         if name in NORMALIZATIONS:
             mean = torch.tensor(NORMALIZATIONS[name].mean, device=device)
             deviation = torch.tensor(NORMALIZATIONS[name].deviation, device=device)
             self.scale, self.shift = 1 / deviation, -mean / deviation
-
-    def forget_texts(self) -> None:
-        """Free the memory of a text encoder that is not needed any more."""
-        inner = getattr(self.network, "network", None)  # of CLIP and CLAP
-        if hasattr(inner, "text_model"):
-            inner.text_model = None
 
     @torch.inference_mode()
     def __call__(self, rows: np.ndarray) -> Tensor:
