@@ -65,14 +65,6 @@ def overview(path: Path) -> Overview:
     )
 
 
-@dataclass(frozen=True)
-class OwnFeatures:
-    """What a network is given of one video: T segments, C events."""
-
-    segments: AudioVisual[Tensor]  # (T, D), the chosen features of a modality concatenated
-    texts: AudioVisual[Tensor] | None  # text features (C, D), where events were named
-
-
 def own_features(
     video: Path,
     num_segments: int,
@@ -83,7 +75,7 @@ def own_features(
     recipe: Recipe,
     precision: str = "float32",
     batch_size: int = 8,
-) -> OwnFeatures:
+) -> tuple[AudioVisual[Tensor], AudioVisual[Tensor] | None]:
     """Read one video's features from a folder of feature files; those that are not there are extracted into it first.
 
     A video without audio track is taken as silent.
@@ -94,6 +86,9 @@ def own_features(
         events: names to make text features of with the features' own text encoders; None: none.
         source: where the networks come from.
         batch_size: segments that a network is given at a time.
+
+    Returns:
+        features (T, D), those of a modality concatenated; and text features (C, D), where events were named
 
     Raises:
         InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, they
@@ -119,12 +114,12 @@ def own_features(
         raise InputError(video, f"features of widths {widths}", f"{expected}, as the model was trained", way_out)
     segments = AudioVisual(audio.to(device), visual.to(device))
     if events is None:
-        return OwnFeatures(segments, None)
+        return segments, None
     with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
         write_event_features(Path(own), networks, source, tuple(events))
         audio_texts = _read_texts(Path(own), audio_names, len(events)).to(device)
         visual_texts = _read_texts(Path(own), visual_names, len(events)).to(device)
-    return OwnFeatures(segments, AudioVisual(audio_texts, visual_texts))
+    return segments, AudioVisual(audio_texts, visual_texts)
 
 
 def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:

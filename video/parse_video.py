@@ -13,6 +13,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from torch import Tensor
+
 from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from models.pretrained import Description
@@ -25,7 +27,7 @@ from utils.trained import newest_han, open_trained, thresholds_of
 from utils.training.device import select_device
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.extraction_networks import add_network_flags, source_of
-from video.own_video import SOUND_RATE, Overview, OwnFeatures, overview, own_features
+from video.own_video import SOUND_RATE, Overview, overview, own_features
 from video.pages.exports import write_exports
 from video.pages.media import peaks_of, strip_of, video_source
 from video.pages.tracks import ParsedVideo, Track
@@ -70,11 +72,11 @@ def main(argv: list[str] | None = None) -> None:
     shown = overview(args.video)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.features_dir or Path(temporary)
-        texts = events if isinstance(model, TemporalTransformer) else None
+        named = events if isinstance(model, TemporalTransformer) else None
         made_by = (source_of(args), args.recipe, args.precision)
-        features = own_features(args.video, shown.num_segments, folder, model, texts, *made_by)
+        features, texts = own_features(args.video, shown.num_segments, folder, model, named, *made_by)
         note = feature_note(folder)
-    probs = parse(model, features, args.events is not None, window, stride)
+    probs = parse(model, features, texts, args.events is not None, window, stride)
     warning = f"This video has {note}." if note else ""
     if model.description.note:
         warning = f"{warning} The model was trained on {model.description.note}.".lstrip()
@@ -110,12 +112,19 @@ def windows_of(args: argparse.Namespace, model: Model) -> tuple[int, int]:
     return window, stride
 
 
-def parse(model: Model, features: OwnFeatures, any_events: bool, window: int, stride: int) -> SegmentProbs:
+def parse(
+    model: Model,
+    features: AudioVisual[Tensor],
+    texts: AudioVisual[Tensor] | None,
+    any_events: bool,
+    window: int,
+    stride: int,
+) -> SegmentProbs:
     """The model's probabilities; of any events without thresholds, which were searched for its own classes."""
     if isinstance(model, HAN):
-        return han_probs(model, features.segments, window, stride, model.description.decoding)
+        return han_probs(model, features, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
-    return transformer_probs(model, features.segments, features.texts, thresholds, window, stride)
+    return transformer_probs(model, features, texts, thresholds, window, stride)
 
 
 def write_results(

@@ -24,7 +24,6 @@ from utils.errors import InputError
 from utils.evaluation.windows import han_probs
 from utils.trained import export, open_run
 from video import parse_video
-from video.own_video import OwnFeatures
 from video.video_encoding import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,11 +139,10 @@ def test_named_events_are_asked_for_without_the_thresholds_of_the_models_own_cla
     features = AudioVisual(torch.randn(5, 6), torch.randn(5, 7))
     texts = AudioVisual(torch.randn(3, 4), torch.randn(3, 5))
     audio, visual = (z[0].detach() for z in model(features.audio[None], features.visual[None], *texts).logits)
-    given = OwnFeatures(features, texts)
-    of_any = parse_video.parse(model, given, True, 60, 30).probs
+    of_any = parse_video.parse(model, features, texts, True, 60, 30).probs
     torch.testing.assert_close(of_any.audio, audio.sigmoid())
     torch.testing.assert_close(of_any.visual, visual.sigmoid())
-    of_classes = parse_video.parse(model, given, False, 60, 30).probs
+    of_classes = parse_video.parse(model, features, texts, False, 60, 30).probs
     infinite = torch.inf
     torch.testing.assert_close(of_classes.audio, (audio - torch.tensor([0.25, -0.5, -infinite])).sigmoid())
     torch.testing.assert_close(of_classes.visual, (visual - torch.tensor([1.0, -infinite, 2.0])).sigmoid())

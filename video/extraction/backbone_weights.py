@@ -28,39 +28,22 @@ class Weights:
 
     file: str
     source: str
-    hub: tuple[str, str] | None = None  # repository and file on the Hugging Face hub, whose cache is looked into
     sha256: str = ""  # the beginning of its hash, as far as the publisher names it
+    hub_file: str = ""  # of a source on the Hugging Face hub, whose cache is looked into
     group: str = "weights"  # of data/downloads.yaml
 
 
+HUB = "https://huggingface.co/"
 OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+OPENAI = f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt"
 WEIGHTS = {
-    "vggish": Weights(
-        "vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", sha256="10086976"
-    ),
-    "res152": Weights("resnet152-394f9c45.pth", "torchvision, ResNet152_Weights.IMAGENET1K_V1", sha256="394f9c45"),
-    "r2plus1d_18": Weights(
-        "r2plus1d_18-91a641e6.pth", "torchvision, R2Plus1D_18_Weights.KINETICS400_V1", sha256="91a641e6"
-    ),
-    "clip": Weights(
-        "clip-vit-large-patch14",
-        "https://huggingface.co/openai/clip-vit-large-patch14",
-        ("openai/clip-vit-large-patch14", "config.json"),
-    ),
-    "clap": Weights(
-        "630k-fusion-best.pt",
-        "https://huggingface.co/lukewys/laion_clap",
-        ("lukewys/laion_clap", "630k-fusion-best.pt"),
-    ),
-    "open_clip": Weights(
-        "ViT-L-14.pt",
-        f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt",
-        sha256=OPENAI_SHA256,
-        group="open_clip",
-    ),
-    "clap tokenizer": Weights(
-        "roberta-base", "https://huggingface.co/FacebookAI/roberta-base", ("FacebookAI/roberta-base", "config.json")
-    ),
+    "vggish": Weights("vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", "10086976"),
+    "res152": Weights("resnet152-394f9c45.pth", "torchvision, ResNet152_Weights.IMAGENET1K_V1", "394f9c45"),
+    "r2plus1d_18": Weights("r2plus1d_18-91a641e6.pth", "torchvision, R2Plus1D_18_Weights.KINETICS400_V1", "91a641e6"),
+    "clip": Weights("clip-vit-large-patch14", f"{HUB}openai/clip-vit-large-patch14", hub_file="config.json"),
+    "clap": Weights("630k-fusion-best.pt", f"{HUB}lukewys/laion_clap", hub_file="630k-fusion-best.pt"),
+    "open_clip": Weights("ViT-L-14.pt", OPENAI, OPENAI_SHA256, group="open_clip"),
+    "clap tokenizer": Weights("roberta-base", f"{HUB}FacebookAI/roberta-base", hub_file="config.json"),
 }
 
 
@@ -74,8 +57,10 @@ def find_weights(name: str, weights_dir: Path) -> Path:
 
     weights = WEIGHTS[name]
     places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
-    if weights.hub is not None and isinstance(cached := try_to_load_from_cache(*weights.hub), str):
-        places.append(Path(cached) if weights.hub[1] == weights.file else Path(cached).parent)
+    if weights.hub_file:
+        cached = try_to_load_from_cache(weights.source.removeprefix(HUB), weights.hub_file)
+        if isinstance(cached, str):
+            places.append(Path(cached) if weights.hub_file == weights.file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise InputError(
