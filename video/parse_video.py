@@ -29,9 +29,8 @@ from video.extraction.extraction_inputs import RECIPES
 from video.extraction.extraction_networks import add_network_flags, source_of
 from video.own_video import SOUND_RATE, Overview, overview, own_features
 from video.pages.exports import write_exports
-from video.pages.media import peaks_of, strip_of, video_source
 from video.pages.tracks import ParsedVideo, Track
-from video.pages.video_page import Media, write_video_page
+from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 Model = HAN | TemporalTransformer
 

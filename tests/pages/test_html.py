@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from video.pages.html import embedded_json, packed, write_page
-from video.pages.media import MAX_STRIP_WIDTH, peaks_of, strip_of, video_source
+from video.pages.video_page import MAX_STRIP_WIDTH, peaks_of, strip_of, video_source
 
 
 def test_embedded_json_cannot_end_its_script_element():
