@@ -62,8 +62,8 @@ class BatchQueue:
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
         self.waiting: deque[tuple[str, np.ndarray]] = deque()  # a row with its video
-        self.num_rows: dict[str, int] = {}  # of the videos that are not complete yet
-        self.features: dict[str, list[Tensor]] = {}  # their rows so far
+        self.num_rows: dict[str, int] = {}  # of each video that is not complete yet
+        self.features: dict[str, list[Tensor]] = {}  # its rows so far
 
     def put(self, video: str, rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """Add a video's rows. Returns the videos that are now complete, with their features (rows, D)."""
@@ -86,5 +86,6 @@ class BatchQueue:
             for (video, _), feature in zip(taken, self.network(batch), strict=False):
                 self.features[video].append(feature)
                 if len(self.features[video]) == self.num_rows[video]:
+                    del self.num_rows[video]
                     finished.append((video, torch.stack(self.features.pop(video)).cpu().numpy()))
         return finished

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import http.client
 import os
+import shutil
 import sys
 import time
 import urllib.error
@@ -30,7 +31,6 @@ from utils.errors import InputError
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
 WAITS = (0, 2, 4, 8, None)  # seconds after each attempt
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,9 @@ def _fetch_rest(address: str, part: Path) -> None:
         raise
     start = have if response.status == 206 else 0  # a server without ranges sends all of it again
     whole = start + int(response.headers.get("Content-Length", 0))
-    bar = tqdm(total=whole or None, initial=start, desc=part.stem, unit="B", unit_scale=True)
-    with response, bar, open(part, "ab" if start else "wb") as file:
-        while block := response.read(BLOCK):
-            file.write(block)
-            bar.update(len(block))
+    shown = tqdm.wrapattr(response, "read", total=whole or None, initial=start, desc=part.stem)
+    with response, shown as stream, open(part, "ab" if start else "wb") as file:
+        shutil.copyfileobj(stream, file, 1 << 20)
     if part.stat().st_size < whole:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
 
