@@ -88,14 +88,19 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     mean_x, mean_y = np.concatenate(xs).mean(0), np.concatenate(ys).mean(0)
     centred_xs, centred_ys = [x - mean_x for x in xs], [y - mean_y for y in ys]
 
-    cosines = pd.DataFrame(map(_cosines, centred_xs, centred_ys), columns=OFFSETS)
-    videos = pd.DataFrame({"video": names})
-    videos["own_shape"] = [rows.shape for rows in own_rows]
-    videos["published_shape"] = [rows.shape for rows in published_rows]
-    videos["cosine"] = cosines[0]
-    videos["scale"] = list(map(_scale, xs, ys))
-    videos["offset"] = cosines.fillna(-1).idxmax(axis=1)  # the smallest of those that fit best
-    videos["cosine_at_offset"] = cosines.max(axis=1)
+    cosines = [[_cosine(x, y, k) for k in OFFSETS] for x, y in zip(centred_xs, centred_ys, strict=True)]
+    cosines = pd.DataFrame(cosines, columns=OFFSETS)
+    videos = pd.DataFrame(
+        {
+            "video": names,
+            "own_shape": [rows.shape for rows in own_rows],
+            "published_shape": [rows.shape for rows in published_rows],
+            "cosine": cosines[0],
+            "scale": map(_scale, xs, ys),
+            "offset": cosines.fillna(-1).idxmax(axis=1),  # the smallest of those that fit best
+            "cosine_at_offset": cosines.max(axis=1),
+        }
+    )
     offset = multimode(sorted(videos.offset, key=abs))[0]  # the smallest of the most frequent ones
     return Comparison(
         videos=videos,
@@ -134,22 +139,17 @@ def _whole_numbers(rows: Rows) -> bool:
     return all((x == np.round(x)).all() and x.min() >= 0 and 1 < x.max() <= 255 for x in rows)
 
 
-def _cosine(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the mean over rows, without those of length 0; NaN where there is none, or the widths differ."""
-    if x.shape[1] != y.shape[1]:
+def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
+    """Return the mean over rows of x and those of y that come `offset` later; rows of length 0 do not count.
+
+    It is NaN where no row counts, the widths differ, or the offset leaves less than half of the rows.
+    """
+    if x.shape[1] != y.shape[1] or 2 * abs(offset) > len(x):
         return np.nan
+    x, y = x[max(0, -offset) : len(x) - max(0, offset)], y[max(0, offset) : len(y) + min(0, offset)]
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     valid = lengths > 0
     return float(((x * y).sum(1)[valid] / lengths[valid]).mean()) if valid.any() else np.nan
-
-
-def _cosines(x: np.ndarray, y: np.ndarray) -> dict[int, float]:
-    """Return one video's cosine by offset of y, for offsets that leave half of the rows."""
-    return {
-        k: _cosine(x[max(0, -k) : len(x) - max(0, k)], y[max(0, k) : len(y) + min(0, k)])
-        for k in OFFSETS
-        if abs(k) <= len(x) // 2
-    }
 
 
 def _scale(x: np.ndarray, y: np.ndarray) -> float:
