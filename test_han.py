@@ -210,24 +210,20 @@ def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int
 
 
 def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> RunScores:
-    """Scores of one run on each split, with its per-class tables, predictions and figures in `output_dir`."""
+    """Return the scores of one run on each split; per-class tables, predictions and figures go to `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
-    first = splits[settings.splits[0]]
-    method = find_method(settings.method)
-    model = settings.trained.load(settings.checkpoint, first, method.network, method.config)
+    outputs = {name: parse_split(settings, settings.checkpoint, split, precision) for name, split in splits.items()}
     log = begin_output(folder, settings, FILES)
     gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
-        trained = settings.trained
-        told = f"encoder_order {trained.encoder_order}, pre_norm {trained.pre_norm}"
+        told = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
         told += f", decoding {settings.decoding.decoding}"
         log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
     scores: RunScores = {}
     events = EventLog(folder)
     for name, split in splits.items():
         annotations = split.annotations
-        output = method.predict(model, split, settings.device.eval_batch_size, precision, settings.decoding)
-        prediction = task.decode(output, settings.decoding, gates)
+        prediction = task.decode(outputs[name], settings.decoding, gates)
         truth = true_events(annotations, split.device)
         scores[name] = task.score(prediction, truth)
         if settings.unimodal_scores:
