@@ -13,10 +13,9 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from baselines.valor.framewise import FramewiseSettings, framewise_teacher, has_valor_prompts, valor_thresholds
+from baselines.valor.framewise import FramewiseSettings, framewise_settings, framewise_teacher, valor_thresholds
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
-from dataloaders.datasets import DATASETS, PARSED_DATASETS
-from dataloaders.prompts import load_prompts
+from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from utils.audio_visual import AudioVisual
@@ -50,7 +49,7 @@ METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
 class Settings(FromFile):
     """What stage 2 can be told."""
 
-    dataset: Literal[tuple(PARSED_DATASETS)] = "LLP"
+    dataset: Literal[PARSED_DATASETS] = "LLP"
     """data set"""
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
     """which network scores the segments; framewise: CLIP and CLAP"""
@@ -59,7 +58,7 @@ class Settings(FromFile):
     runs_dir: Path = DEFAULT_RUNS_DIR
     """where runs are looked for"""
     checkpoint: Path | None = None
-    """its weights (default: {BEST_CHECKPOINT} of the run)"""
+    """its weights (default: checkpoints/checkpoint_best.pt of the run)"""
     num_heads: PositiveInt | None = None
     """attention heads (default: as the stage-1 run says; needed for a checkpoint without a run)"""
     thresholds: Literal["search", "fixed"] | None = None
@@ -79,38 +78,16 @@ class Settings(FromFile):
 
 def find_settings(settings: Settings) -> Settings:
     """Fill in what the flags leave to the teacher: its run, thresholds, prompts and where the output goes."""
-    found = settings_of_framewise(settings) if settings.teacher == "framewise" else settings_of_run(settings)
-    if settings.output_dir is None:
-        run_dir = found.pop("run_dir") or create_run_dir(settings.runs_dir, f"Framewise_{settings.dataset}")
-        found["output_dir"] = run_dir / f"{settings.dataset}_Dataset"
-    found.pop("run_dir", None)
-    return with_settings(settings, **found)
+    if settings.teacher == "framewise":
+        settings = framewise_settings(settings)
+        run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Framewise_{settings.dataset}")
+    else:
+        settings, run_dir = settings_of_transformer(settings)
+    return with_settings(settings, output_dir=settings.output_dir or run_dir / f"{settings.dataset}_Dataset")
 
 
-def settings_of_framewise(settings: Settings) -> dict[str, object]:
-    """Thresholds and prompts of the framewise teacher. Raises InputError for what it would ignore."""
-    for flag, given in (
-        ("--transformer_dir", settings.transformer_dir),
-        ("--checkpoint", settings.checkpoint),
-        ("--num_heads", settings.num_heads),
-    ):
-        if given is not None:
-            expected = "none with --teacher framewise, which has no network of ours"
-            raise InputError(flag, str(given), expected, "Leave out the flag, or the teacher.")
-    prompts = settings.framewise.prompts
-    if prompts == "auto":
-        prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
-    if prompts == "valor":
-        load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
-    thresholds = settings.thresholds or ("fixed" if DATASETS[settings.dataset].fixed_thresholds else "search")
-    if thresholds == "fixed" and settings.threshold_type != Settings.threshold_type:
-        found, expected = settings.threshold_type, "none with fixed thresholds"
-        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
-    return {"prompts": prompts, "thresholds": thresholds, "run_dir": None}
-
-
-def settings_of_run(settings: Settings) -> dict[str, object]:
-    """The stage-1 run of the temporal transformer, with its weights and heads."""
+def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
+    """Return the settings with weights and heads of the temporal transformer, and its run folder."""
     # What args.yaml records of the other teacher is no contradiction.
     allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
     if settings.thresholds == "fixed" or settings.framewise not in allowed:
@@ -137,14 +114,15 @@ def settings_of_run(settings: Settings) -> dict[str, object]:
             "the number that it was trained with, which the weights do not tell",
             "Give --num_heads; the released recipe has 16.",
         )
-    return {
-        "run_dir": run_dir,
-        "transformer_dir": run_dir if settings.transformer_dir or not settings.checkpoint else None,
-        "checkpoint": settings.checkpoint or run_dir / BEST_CHECKPOINT,
-        "num_heads": num_heads,
-        "thresholds": "search",
-        "prompts": "event_names",
-    }
+    found = with_settings(
+        settings,
+        transformer_dir=run_dir if settings.transformer_dir or not settings.checkpoint else None,
+        checkpoint=settings.checkpoint or run_dir / BEST_CHECKPOINT,
+        num_heads=num_heads,
+        thresholds="search",
+        prompts="event_names",
+    )
+    return found, run_dir
 
 
 def make_teacher(

@@ -37,7 +37,7 @@ class Settings(FromFile):
     runs_dir: Path = DEFAULT_RUNS_DIR
     """folder in which runs are looked for"""
     checkpoint: Path | None = None
-    """weights (default: {BEST_CHECKPOINT} of the run)"""
+    """weights (default: checkpoints/checkpoint_best.pt of the run)"""
     output_dir: Path | None = None
     """folder of the ratios (default: <checkpoint_dir>/<dataset>_Noise)"""
     mean_batch_size: PositiveInt = 128

@@ -35,7 +35,7 @@ class Settings(FromFile):
     runs_dir: Path = DEFAULT_RUNS_DIR
     """folder of the new run folder"""
     output_dir: Path | None = None
-    """folder of the labels (default: {DATASET}_Dataset in a new run folder)"""
+    """folder of the labels (default: LLP_Dataset in a new run folder)"""
     names_file: Path = NAMES_FILE
     """how the texts name the classes"""
     soften: bool = True

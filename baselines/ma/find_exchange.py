@@ -37,7 +37,7 @@ class Settings(FromFile):
     runs_dir: Path = DEFAULT_RUNS_DIR
     """where runs are looked for"""
     checkpoint: Path | None = None
-    """weights (default: {BEST_CHECKPOINT} of the run)"""
+    """weights (default: checkpoints/checkpoint_best.pt of the run)"""
     output_dir: Path | None = None
     """(default: <checkpoint_dir>/<dataset>_Exchange)"""
     keep_one_modality: bool = False

@@ -1,7 +1,7 @@
 """VALOR's teacher: CLIP and CLAP themselves, each segment by itself (Lai, Chen and Wang, NeurIPS 2023)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,12 +11,12 @@ from torch import Tensor
 from dataloaders.batches import Batch, DataSettings, SplitBatches, features_with_text
 from dataloaders.datasets import DATASETS
 from dataloaders.features import text_features_path
-from dataloaders.prompts import PROMPTS_FILE
+from dataloaders.prompts import PROMPTS_FILE, load_prompts
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import segment_logits
 from utils.evaluation.teachers import Teacher
-from utils.settings import settings_group
+from utils.settings import settings_group, with_settings
 
 
 @settings_group
@@ -65,6 +65,28 @@ def framewise_teacher(
             )
     scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
     return lambda split: framewise_logits(split, texts, scales, batch_size)
+
+
+def framewise_settings(settings: Any) -> Any:
+    """Return the settings of stage 2 with thresholds and prompts. Raises InputError for what VALOR would ignore."""
+    for flag, given in (
+        ("--transformer_dir", settings.transformer_dir),
+        ("--checkpoint", settings.checkpoint),
+        ("--num_heads", settings.num_heads),
+    ):
+        if given is not None:
+            expected = "none with --teacher framewise, which has no network of ours"
+            raise InputError(flag, str(given), expected, "Leave out the flag, or the teacher.")
+    prompts = settings.framewise.prompts
+    if prompts == "auto":
+        prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
+    if prompts == "valor":
+        load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
+    thresholds = settings.thresholds or ("fixed" if DATASETS[settings.dataset].fixed_thresholds else "search")
+    if thresholds == "fixed" and settings.threshold_type != "class_wise":
+        found, expected = settings.threshold_type, "none with fixed thresholds"
+        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
+    return with_settings(settings, prompts=prompts, thresholds=thresholds)
 
 
 def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
