@@ -92,16 +92,18 @@ def parse_recipe(
     given = first_flags(argv, "config", "resume", "method", "dataset")
     path = given["config"] if given["resume"] is None else Path(given["resume"]) / ARGS_FILE
     chosen = read_args(Path(path)) if path else {}
-    name = chosen.get("method") or given["method"] or "uwav"
-    if given["method"] not in (None, name):
-        raise InputError("--method", given["method"], f"{name} as in {path}", "Leave out the flag, or the file.")
+    for name in ("method", "dataset"):
+        if name in chosen and given[name] not in (None, chosen[name]):
+            expected = f"{chosen[name]} as in {path}, which is made for it"
+            raise InputError(f"--{name}", given[name], expected, "Leave out the flag, or the file.")
+    name, dataset = (
+        chosen.get(key) or given[key] or default for key, default in (("method", "uwav"), ("dataset", "LLP"))
+    )
     method = find_method(name)
     start = with_groups(kind, losses=method.losses, model=method.config, decoding=method.decoding)(method=name)
     if given["resume"] is not None:
         check_former(chosen, method, Path(path))
-        return method, parse_settings(start, description, argv, resumable)
-    dataset = given["dataset"] or chosen.get("dataset") or "LLP"
-    if path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
+    elif path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
         start = with_file(start, recipe_file(name, dataset))
     return method, parse_settings(start, description, argv, resumable)
 

@@ -134,6 +134,8 @@ def flat(settings: object) -> dict[str, Any]:
 
 def with_settings(settings: Settings, **changes: object) -> Settings:
     """Return the same settings but for those named, by flat names; lists may stand for tuples, texts for paths."""
+    if unknown := changes.keys() - flat(settings).keys():
+        raise TypeError(f"{type(settings).__name__} has no {', '.join(unknown)}")
     own: dict[str, object] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)

@@ -156,6 +156,12 @@ def test_a_run_of_an_earlier_version_that_mixed_methods_is_not_continued(tmp_pat
         parse_recipe(train_han.Settings, "", ["--resume", str(tmp_path)], ())
 
 
+@pytest.mark.parametrize("flag", [["--dataset", "AVE"], ["--method", "han"]])
+def test_a_recipe_of_one_method_and_data_set_is_not_trained_for_another(flag: list[str]):
+    with pytest.raises(InputError, match=rf"{flag[0]}: found {flag[1]}; .* as in .*uwav_llp.yaml"):
+        parse_recipe(train_han.Settings, "", ["--config", str(CONFIGS / "uwav_llp.yaml"), *flag], ())
+
+
 def test_a_method_without_a_room_or_recipe_is_refused():
     with pytest.raises(InputError, match="'nothing'; expected one of uwav, "):
         parse_recipe(train_han.Settings, "", ["--method", "nothing"], ())
