@@ -26,7 +26,7 @@ from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, peak_b
 from lavish.classification import binary_cross_entropy_of_softmax
 from lavish.clip_batches import ClipBatches
 from lavish.clip_splits import ClipSource, ClipSplit
-from lavish.image_transformers import RANDOM, make_backbone
+from lavish.image_transformers import make_backbone
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import ClipFormat, open_pack
 from simulation.generated_clips import draw, play, save_clip
@@ -45,7 +45,7 @@ SIZES = {
 def make_network(size: str, temporal: str, device: torch.device, checkpointed: bool = False) -> LavishNetwork:
     image_size, _, _, sizes = SIZES[size]
     torch.manual_seed(0)
-    backbone = make_backbone("vit_tiny_patch16_224", RANDOM, image_size, sizes)
+    backbone = make_backbone("vit_tiny_patch16_224", image_size, sizes)
     return LavishNetwork(backbone, 29, temporal=temporal, checkpoint_blocks=checkpointed).to(device).train()
 
 
@@ -82,7 +82,7 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
     pack = open_pack(folder / f"packed_{size}", sources, form)
     packing = time.perf_counter() - started
     names = tuple(source.name for source in sources)
-    split = ClipSplit("AVE", "train", ("a",), names, names, torch.zeros(num_clips, 10, dtype=torch.int64))
+    split = ClipSplit(("a",), names, names, torch.zeros(num_clips, 10, dtype=torch.int64))
     packed = ClipBatches(split, pack, device, image_size)
 
     def batches_of(batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:

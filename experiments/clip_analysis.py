@@ -8,130 +8,167 @@ python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (t
 from utils.entry_point import run_entry_point
 
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from lavish.classification import label_confusion
-from lavish.clip_figures import reliance_figure, scatter_figure
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_settings import clip_batches
-from lavish.clip_tasks import ClipPredictions, predict_clips
+from utils.command_settings import parse_settings
 from utils.errors import InputError
 from utils.files import atomic_write
+from utils.reporting.figures import COLOURS, DPI
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
 from utils.settings import FromFile, parse_settings, settings_group
 
 WORST = 24  # mistakes of a sheet
 THUMBNAIL = 112  # pixels
 LARGEST_MAP = 5_000  # rows of t-SNE, drawn at random beyond
-
-
-def predict(run: ClipRun, split: str, without: str | None = None) -> ClipPredictions:
-    """What the run says of a split, with or without a modality."""
-    batches = clip_batches(run.settings, run.data, run.pack, split, run.network, run.device)
-    return predict_clips(run.network, batches, run.settings.device.eval_batch_size, run.precision, without)
+LEGEND_CLASSES = 28  # more do not fit beside the map
+LEAST_FALL = 10.0  # percent of accuracy; less counts as none
 
 
 def features(run: ClipRun, split: str, folder: Path) -> None:
-    """PCA and t-SNE of the head's input, one point a clip (AVE: a second)."""
-    predictions = predict(run, split)
+    """Map the head's input by PCA and t-SNE, one point a clip (AVE: a second)."""
+    predictions = run.predict(split)
     points = predictions.features.flatten(0, -2).numpy().astype(np.float64)  # (R, D)
     labels = predictions.labels.flatten().numpy()
-    correct = (predictions.logits.argmax(-1).flatten() == predictions.labels.flatten()).numpy()
+    correct = predictions.logits.argmax(-1).flatten().numpy() == labels
     if len(points) < 4:
         raise InputError(f"--split {split}", f"{len(points)} points", "4 or more", "Choose another split.")
     if len(points) > LARGEST_MAP:
         chosen = np.sort(np.random.default_rng(0).choice(len(points), LARGEST_MAP, replace=False))
         points, labels, correct = points[chosen], labels[chosen], correct[chosen]
     perplexity = min(30.0, (len(points) - 1) / 3)
-    pca = PCA(2).fit(points)
-    maps = {
-        "PCA": pca.transform(points),
-        "t-SNE": TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(points),
-    }
+    pca, tsne = PCA(2).fit(points), TSNE(2, perplexity=perplexity, init="pca", random_state=0)
+    maps = {"PCA": pca.transform(points), "t-SNE": tsne.fit_transform(points)}
     classes = run.data.splits[split].classes
     shares = " + ".join(f"{100 * share:.0f} %" for share in pca.explained_variance_ratio_)
     title = f"{run.title(split)}; PCA: {shares} of the variance, t-SNE: perplexity {perplexity:g}"
     scatter_figure(folder / f"features_{split}.png", maps, labels, classes, title)
-    columns = [Column(f"{name} {axis}", decimals=3) for name in maps for axis in "xy"]
+    columns = tuple(Column(f"{name} {axis}", decimals=3) for name in maps for axis in "xy")
     rows = []
-    for n, label in enumerate(labels.tolist()):
-        cells = [Cell(float(value)) for of_map in maps.values() for value in of_map[n]]
-        rows.append(Row((classes[label], "right" if correct[n] else "wrong"), tuple(cells), run.note))
-    table = Table(title, ("Class", "Prediction"), tuple(columns), tuple(rows))
-    write_table(folder / f"features_{split}.csv", table)
+    for label, right, places in zip(labels, correct, np.hstack([*maps.values()]).tolist(), strict=True):
+        rows.append(Row((classes[label], "right" if right else "wrong"), tuple(map(Cell, places)), run.note))
+    write_table(folder / f"features_{split}.csv", Table(title, ("Class", "Prediction"), columns, tuple(rows)))
+
+
+def scatter_figure(
+    path: Path, maps: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], title: str
+) -> None:
+    """Draw points of two-dimensional maps, coloured by class.
+
+    Args:
+        maps: (R, 2) by name, drawn side by side.
+        labels: (R,) int, of the points.
+    """
+    figure = Figure(figsize=(4.2 * len(maps) + 1.5, 4.4), dpi=DPI)
+    panels = figure.subplots(1, len(maps))
+    palette = matplotlib.colormaps["hsv"].resampled(len(classes) + 1)
+    for axes, (name, points) in zip(panels, maps.items(), strict=True):
+        for c in np.unique(labels):
+            axes.scatter(*points[labels == c].T, s=9, color=palette(c), label=classes[c], linewidths=0)
+        axes.set_title(name)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    if len(np.unique(labels)) <= LEGEND_CLASSES:
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
+    figure.suptitle(title, fontsize=8)
+    save_figure(figure, path)
 
 
 def reliance(run: ClipRun, split: str, folder: Path) -> None:
-    """Accuracy of each class with both modalities, without sound and without the picture."""
+    """Compare the accuracy of each class with both modalities, without sound and without the picture."""
     if not (run.network.sees and run.network.hears):
         raise InputError(run.folder, "a model of one modality", "one that sees and hears", "Name another run.")
     classes = run.data.splits[split].classes
-    accuracy = {}
-    for name, without in {"both": None, "without sound": "audio", "without picture": "visual"}.items():
-        predictions = predict(run, split, without)
+    accuracies = []
+    for without in (None, "audio", "visual"):
+        predictions = run.predict(split, without)
         matrix = label_confusion(predictions.logits.argmax(-1), predictions.labels, len(classes)).double()
-        accuracy[name] = (100 * matrix.diag() / matrix.sum(dim=1)).tolist()  # NaN for classes that never occur
-    columns = [Column(name, "Accuracy") for name in accuracy]
-    columns += [Column("sound", "Falls without"), Column("picture", "Falls without")]
-    rows = []
-    for c, name in enumerate(classes):
-        both, no_sound, no_picture = (accuracy[key][c] for key in accuracy)
+        accuracies.append((100 * matrix.diag() / matrix.sum(dim=1)).tolist())  # NaN for classes that never occur
+    rows, falls = [], []
+    for name, both, no_sound, no_picture in zip(classes, *accuracies, strict=True):
         if not np.isnan(both):
+            falls.append((name, both - no_sound, both - no_picture))
             values = (both, no_sound, no_picture, both - no_sound, both - no_picture)
-            rows.append(Row((name, _relied_on(both - no_sound, both - no_picture)), tuple(map(Cell, values)), run.note))
-    title = run.title(split)
+            rows.append(Row((name, _relied_on(*falls[-1][1:])), tuple(map(Cell, values)), run.note))
+    columns = [Column(name, "Accuracy") for name in ("both", "without sound", "without picture")]
+    columns += [Column(name, "Falls without") for name in ("sound", "picture")]
     notes = ("Accuracy in percent. A modality is left out by putting its mean, 0, in its place.",)
-    table = Table(title, ("Class", "Relies on"), tuple(columns), tuple(rows), notes)
+    table = Table(run.title(split), ("Class", "Relies on"), tuple(columns), tuple(rows), notes)
     write_table(folder / f"reliance_{split}.csv", table)
-    falls = [(row.labels[0], row.cells[3].mean, row.cells[4].mean) for row in rows]
-    reliance_figure(folder / f"reliance_{split}.png", falls, title)
+    reliance_figure(folder / f"reliance_{split}.png", falls, run.title(split))
 
 
-def _relied_on(without_sound: float, without_picture: float, least: float = 10.0) -> str:
-    """In words; a fall of less than `least` percent counts as none."""
-    relied = [name for name, fall in (("sound", without_sound), ("picture", without_picture)) if fall >= least]
-    return " and ".join(relied) or "neither alone"
+def _relied_on(without_sound: float, without_picture: float) -> str:
+    """Say in words which falls of accuracy count."""
+    falls = {"sound": without_sound, "picture": without_picture}
+    return " and ".join(name for name, fall in falls.items() if fall >= LEAST_FALL) or "neither alone"
+
+
+def reliance_figure(path: Path, falls: Sequence[tuple[str, float, float]], title: str) -> None:
+    """Draw two bars a class: how far its accuracy falls without sound and without the picture, in percent."""
+    figure = Figure(figsize=(6.0, 1.2 + 0.28 * len(falls)), dpi=DPI)
+    axes = figure.subplots()
+    names, without_sound, without_picture = zip(*falls, strict=True)
+    places = np.arange(len(falls))
+    axes.barh(places - 0.18, without_sound, 0.34, color=COLOURS[1], label="without sound")
+    axes.barh(places + 0.18, without_picture, 0.34, color=COLOURS[0], label="without picture")
+    axes.set_yticks(places, [name.replace("_", " ") for name in names])
+    axes.invert_yaxis()
+    axes.axvline(0, color="#333333", linewidth=0.6)
+    axes.set_xlabel("Fall of accuracy (percent)")
+    axes.set_title(title, fontsize=7)
+    axes.legend(frameon=False, loc="lower right")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that depends on what is drawn alone."""
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
 
 
 def mistakes(run: ClipRun, split: str, folder: Path) -> None:
-    """The samples whose wrong class was the most probable compared with the true one: frames, truth and prediction."""
-    clips = run.data.splits[split]
-    predictions = predict(run, split)
-    probs = predictions.logits.softmax(-1)
+    """Show the samples whose wrong class was most probable compared with the true one: frames, truth, prediction."""
+    clips, predictions = run.data.splits[split], run.predict(split)
+    labels = predictions.labels.flatten()  # (R,)
+    probs = predictions.logits.softmax(-1).flatten(0, -2)  # (R, C)
     best, predicted = probs.max(dim=-1)
-    true = probs.gather(-1, predictions.labels.unsqueeze(-1)).squeeze(-1)
-    margin = (best - true).flatten()  # (R,)
-    wrong = (predicted != predictions.labels).flatten()
-    order = [r for r in margin.argsort(descending=True, stable=True).tolist() if wrong[r]][:WORST]
-    per_clip = 1 if predictions.labels.dim() == 1 else predictions.labels.shape[1]
+    true = probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    order = (best - true).argsort(descending=True, stable=True)
+    order = order[(predicted != labels)[order]][:WORST].tolist()
+    seconds = len(labels) // clips.num_clips  # that are labelled in a clip
     sheet, rows = [], []
     for row in order:
-        n, second = divmod(row, per_clip)
-        where = clips.sample_ids[n] + (f", second {second}" if per_clip > 1 else "")
-        truth = clips.classes[predictions.labels.flatten()[row]]
-        guess = clips.classes[predicted.flatten()[row]]
-        cells = (Cell(100 * best.flatten()[row].item()), Cell(100 * true.flatten()[row].item()))
+        n, second = divmod(row, seconds)
+        where = clips.sample_ids[n] + (f", second {second}" if seconds > 1 else "")
+        truth, guess = clips.classes[labels[row]], clips.classes[predicted[row]]
+        cells = (Cell(100 * best[row].item()), Cell(100 * true[row].item()))
         rows.append(Row((where, truth, guess), cells, run.note))
         frames = run.pack.frames[run.pack.row_of[clips.sources[n]]]  # (T, S, S, 3)
-        shown = frames[second : second + 1] if per_clip > 1 else frames[:: max(1, len(frames) // 4)][:4]
+        shown = frames[second : second + 1] if seconds > 1 else frames[:: max(1, len(frames) // 4)][:4]
         sheet.append((shown, f"{where}\n{truth} -> {guess} ({cells[0].mean:.0f} %)"))
     columns = (Column("of the prediction", "Probability"), Column("of the truth", "Probability"))
     labels = ("Sample", "Truth", "Prediction")
     table = Table(run.title(split), labels, columns, tuple(rows), ("Probabilities in percent.",))
     write_table(folder / f"mistakes_{split}.csv", table)
     with atomic_write(folder / f"mistakes_{split}.png") as file:
-        file.write(contact_sheet(sheet, run.title(split)))
+        contact_sheet(sheet, run.title(split)).save(file, "PNG")
 
 
-def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: int = 3) -> bytes:
-    """A PNG: for each entry up to four frames (T, S, S, 3) uint8 side by side above two lines of text."""
+def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: int = 3) -> Image.Image:
+    """Draw for each entry up to four frames (T, S, S, 3) uint8 side by side above two lines of text."""
     font = ImageFont.load_default(11)
     width, height = 4 * THUMBNAIL + 8, THUMBNAIL + 40
     rows = max(1, -(-len(entries) // columns))
@@ -143,9 +180,7 @@ def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: in
         for k, frame in enumerate(frames):
             page.paste(Image.fromarray(frame).resize((THUMBNAIL, THUMBNAIL)), (left + k * THUMBNAIL, top))
         draw.multiline_text((left, top + THUMBNAIL + 2), text, fill="black", font=font)
-    png = io.BytesIO()
-    page.save(png, "PNG")
-    return png.getvalue()
+    return page
 
 
 ANALYSES = {"features": features, "reliance": reliance, "mistakes": mistakes}

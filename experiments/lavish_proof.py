@@ -13,13 +13,15 @@ import argparse
 import io
 import json
 from contextlib import redirect_stdout
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from dataloaders.provenance import VIDEOS_MARKER
 from lavish import test_classifier, train_classifier
-from lavish.classification_tables import ClassifierRow, classifier_table
+from lavish.clip_runs import CLIP_RUN_PREFIX, read_summary
+from lavish.clip_tasks import classifier_table
 from simulation.generated_clips import check_settings, write_data
 from utils.errors import InputError
 from utils.reporting.tables import Table, format_text, write_tables
@@ -27,37 +29,34 @@ from utils.run_folders import SUMMARY_FILE, newest_finished_run
 from utils.settings import read_args
 from utils.training.loop import BEST_CHECKPOINT
 
-BACKBONE = ["--backbone", "vit_tiny_patch16_224", "--backbone_sizes"]
-BACKBONE += ["patch_size=8", "embed_dim=96", "depth=3", "num_heads=3"]
-SIZES = ["--image_size", "32", "--packed_size", "36", "--packed_frames", "2", "--num_frames", "1", "--frame_rate", "10"]
-SIZES += ["--sound", "small", "--head_dim", "64"]
-RECIPE = ["--lr", "3e-3", "--head_lr", "3e-3", "--schedule", "cosine", "--num_epochs", "25", "--batch_size", "32"]
-RECIPE += ["--eval_batch_size", "64", "--device", "cpu"]
+FLAGS = (
+    "--dataset UCF101 --backbone vit_tiny_patch16_224 --backbone_sizes patch_size=8 embed_dim=96 depth=3 num_heads=3 "
+    "--image_size 32 --packed_size 36 --packed_frames 2 --num_frames 1 --frame_rate 10 --sound small --head_dim 64 "
+    "--lr 3e-3 --head_lr 3e-3 --schedule cosine --num_epochs 25 --batch_size 32 --eval_batch_size 64 --device cpu"
+)
 MODELS = {
-    "picture alone": ["--model", "vit_visual"],
-    "sound alone": ["--model", "vit_audio"],
-    "late fusion": ["--model", "late_fusion"],
-    "late fusion, all trained": ["--model", "late_fusion", "--train_backbone", "--lr", "5e-4"],
-    "plain adapters": ["--model", "lavish", "--no-cross_modal"],
-    "LAVISH": ["--model", "lavish"],
+    "picture alone": "--model vit_visual",
+    "sound alone": "--model vit_audio",
+    "late fusion": "--model late_fusion",
+    "late fusion, all trained": "--model late_fusion --train_backbone --lr 5e-4",
+    "plain adapters": "--model lavish --no-cross_modal",
+    "LAVISH": "--model lavish",
 }
-FROM_SCRATCH = ["--model", "vit_visual", "--train_backbone", "--lr", "5e-4", "--backbone_weights", "random"]
+FROM_SCRATCH = "--model vit_visual --train_backbone --lr 5e-4"
 
 
-def train(folder: Path, data_dir: Path, flags: list[str]) -> Path:
+def train(folder: Path, data_dir: Path, flags: str, weights: str, seed: int = 0) -> Path:
     """Train one run, unless it is finished: the run's folder."""
-    try:
-        return newest_finished_run(folder, "Clips_", "")
-    except InputError:
-        where = ["--dataset", "UCF101", "--data_dir", data_dir, "--annotations_dir", data_dir / "lists"]
-        where += ["--output_dir", folder]
+    if not any(folder.glob(f"{CLIP_RUN_PREFIX}*/{SUMMARY_FILE}")):
+        where = ["--data_dir", data_dir, "--annotations_dir", data_dir / "lists", "--output_dir", folder]
+        argv = [*FLAGS.split(), *flags.split(), *where, "--backbone_weights", weights, "--seed", seed]
         with redirect_stdout(io.StringIO()):  # the run's log has it
-            train_classifier.main([str(flag) for flag in (*where, *BACKBONE, *SIZES, *RECIPE, *flags)])
-        return newest_finished_run(folder, "Clips_", "The training did not finish.")
+            train_classifier.main([str(argument) for argument in argv])
+    return newest_finished_run(folder, CLIP_RUN_PREFIX, "The training did not finish.")
 
 
 def test_scores(run: Path, logs_dir: Path) -> dict[str, float]:
-    """Scores on the test split, percent by name."""
+    """Return scores on the test split, percent by name, after evaluating the run, unless that is done."""
     summary = logs_dir / run.name / SUMMARY_FILE
     if not summary.is_file():
         with redirect_stdout(io.StringIO()):
@@ -67,22 +66,17 @@ def test_scores(run: Path, logs_dir: Path) -> dict[str, float]:
 
 def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
     """Train and evaluate every model on both backbones with every seed."""
-    scratch = train(folder / "backbone", data_dir, [*FROM_SCRATCH, "--seed", "0"]) / BEST_CHECKPOINT
+    scratch = train(folder / "backbone", data_dir, FROM_SCRATCH, "random") / BEST_CHECKPOINT
     backbones = {"random": "random", "trained on pictures": str(scratch)}
     rows = []
-    jobs = tqdm(total=len(backbones) * len(MODELS) * num_seeds, unit="run")
-    for backbone, weights in backbones.items():
-        for model, flags in MODELS.items():
-            scores = []
-            for seed in range(num_seeds):
-                place = folder / f"{backbone} {model} {seed}".replace(",", "").replace(" ", "_")
-                run = train(place, data_dir, [*flags, "--backbone_weights", weights, "--seed", str(seed)])
-                scores.append(test_scores(run, place / "test_logs"))
-                summary = json.loads((run / SUMMARY_FILE).read_text())
-                jobs.update()
-            counts = summary["trained_parameters"], summary["parameters"]
-            rows.append(ClassifierRow(f"{model}, backbone {backbone}", "test", scores, *counts, "generated videos"))
-    jobs.close()
+    for (backbone, weights), (model, flags) in tqdm([*product(backbones.items(), MODELS.items())], unit="model"):
+        scores = []
+        for seed in range(num_seeds):
+            place = folder / f"{backbone} {model} {seed}".replace(",", "").replace(" ", "_")
+            run = train(place, data_dir, flags, weights, seed)
+            scores.append(test_scores(run, place / "test_logs"))
+        parameters, _ = read_summary(run)
+        rows.append((f"{model}, backbone {backbone}", "test", scores, parameters, "generated videos"))
     return classifier_table("Classes that need sound, the picture, or both (generated videos)", {"top1": "top-1"}, rows)
 
 

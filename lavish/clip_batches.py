@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lavish.clip_splits import ClipSplit
 from lavish.packing import PackedClips
+from utils.errors import InputError
 from video.frames import IMAGENET, Normalization
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "half": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
@@ -50,7 +51,7 @@ class ClipBatches:
         augmentation: of shuffled batches.
 
     Raises:
-        ValueError: when images are larger or frames more than packed.
+        InputError: when images are larger or frames more than packed.
     """
 
     def __init__(
@@ -63,103 +64,93 @@ class ClipBatches:
         normalization: Normalization = IMAGENET,
         frames: bool = True,
         sound: bool = True,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = Augmentation(),
     ):
         packed_frames, packed_size = pack.frames.shape[1:3]
         num_frames = num_frames or packed_frames
         if image_size > packed_size or num_frames > packed_frames:
-            raise ValueError(
-                f"{num_frames} frames of {image_size} pixels from {packed_frames} packed ones of {packed_size} pixels"
-            )
+            found = f"{num_frames} frames of {image_size} pixels"
+            expected = f"at most the {packed_frames} frames of {packed_size} pixels that were packed"
+            raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.")
         self.split = split
         self.device = device
         self.features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
+        self.num_videos = split.num_clips
+        self.augmented = augmentation != Augmentation()  # whether shuffled batches are changed at random
         self._pack = pack
         self._rows = np.array([pack.row_of[source] for source in split.sources])
         self._image_size = image_size
         self._chosen = ((np.arange(num_frames) + 0.5) * packed_frames / num_frames).astype(np.int64)
-        self._mean, self._deviation = (
-            torch.tensor(values, device=device).view(3, 1, 1)
-            for values in (normalization.mean, normalization.deviation)
-        )
-        self._wants = frames, sound
-        self._augmentation = augmentation or Augmentation()
-
-    @property
-    def num_videos(self) -> int:
-        return self.split.num_clips
-
-    @property
-    def augmented(self) -> bool:
-        """Whether shuffled batches are changed at random."""
-        return self._augmentation != Augmentation()
+        self._mean = torch.tensor(normalization.mean, device=device).view(3, 1, 1)
+        self._deviation = torch.tensor(normalization.deviation, device=device).view(3, 1, 1)
+        self._wants_frames, self._wants_sound = frames, sound
+        self._augmentation = augmentation
 
     def check_features(self) -> None:
         """Packed clips are whole numbers and filter banks of them: always finite."""
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[ClipBatch]:
-        """All samples in an order, and with random changes, that depend on seed and epoch alone."""
+        """Yield all samples in an order, and with random changes, that depend on seed and epoch alone."""
         number = seed * 1_000_003 + epoch
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(number))
         return self._batches(order.split(batch_size), self._augmentation, np.random.default_rng(number))
 
     def in_order(self, batch_size: int) -> Iterator[ClipBatch]:
-        """All samples as the split lists them, unchanged."""
+        """Yield all samples as the split lists them, unchanged."""
         return self._batches(torch.arange(self.num_videos).split(batch_size), Augmentation(), np.random.default_rng(0))
 
     def _batches(
         self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: np.random.Generator
     ) -> Iterator[ClipBatch]:
-        """One batch is read while the one before is computed on."""
+        """Yield batches of these groups of samples; one is read while the one before is computed on."""
         if self.features is not None:
             for group in groups:
-                labels = self.split.labels[group].to(self.device)
+                labels = self._to_device(self.split.labels[group])
                 yield ClipBatch(group, None, None, labels, self.features[group.to(self.device)])
             return
         with ThreadPoolExecutor(1) as reader:  # one: the random numbers are drawn in order
             ahead = reader.submit(self._read, groups[0], augmentation, rng)
-            for group, following in zip(groups, (*groups[1:], None), strict=True):
-                frames, sound = ahead.result()
+            for following in (*groups[1:], None):
+                batch = ahead.result()
                 if following is not None:
                     ahead = reader.submit(self._read, following, augmentation, rng)
-                yield self._on_device(group, frames, sound)
+                yield self._on_device(batch)
 
-    def _read(
-        self, group: Tensor, augmentation: Augmentation, rng: np.random.Generator
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Frames (B, T, H, W, 3) uint8 and sound as they are packed, changed at random."""
-        wants_frames, wants_sound = self._wants
+    def _read(self, group: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> ClipBatch:
+        """Read frames (B, T, H, W, 3) uint8 and sound as they are packed, changed at random."""
         frames = sound = None
         rows = self._rows[group.numpy()]
-        if wants_frames:
+        if self._wants_frames:
             frames = torch.from_numpy(np.stack([self._crop(row, augmentation, rng) for row in rows]))
-        if wants_sound:
+        if self._wants_sound:
             packed = self._pack.sound[rows]
             if self._pack.format.sound != "waveform":
                 packed = packed[:, self._chosen]
                 _mask(packed, augmentation, rng)
             sound = torch.from_numpy(packed)
-        return frames, sound
+        return ClipBatch(group, frames, sound, self.split.labels[group])
 
     def _crop(self, row: int, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
-        """The same crop of every frame of a clip: (T, H, W, 3) uint8."""
+        """Cut the same crop of every frame of a clip: (T, H, W, 3) uint8."""
         size, room = self._image_size, self._pack.frames.shape[2] - self._image_size
         top, left = rng.integers(0, room + 1, 2) if augmentation.random_crop else (room // 2, room // 2)
         cropped = self._pack.frames[row, :, top : top + size, left : left + size][self._chosen]
         return cropped[:, :, ::-1] if augmentation.flip and rng.random() < 0.5 else cropped
 
-    def _on_device(self, group: Tensor, frames: Tensor | None, sound: Tensor | None) -> ClipBatch:
-        def moved(tensor: Tensor) -> Tensor:
-            pinned = tensor.pin_memory() if self.device.type == "cuda" else tensor
-            return pinned.to(self.device, non_blocking=True)
-
+    def _on_device(self, batch: ClipBatch) -> ClipBatch:
+        """Move a batch to the device; normalise pixels, and samples of 16 bits to [-1, 1]."""
+        frames, sound = batch.frames, batch.sound
         if frames is not None:
-            pixels = moved(frames).permute(0, 1, 4, 2, 3).float() / 255  # (B, T, 3, H, W)
+            pixels = self._to_device(frames).permute(0, 1, 4, 2, 3).float() / 255  # (B, T, 3, H, W)
             frames = (pixels - self._mean) / self._deviation
         if sound is not None:
             scale = 2**15 if sound.dtype == torch.int16 else 1
-            sound = moved(sound).float() / scale
-        return ClipBatch(group, frames, sound, moved(self.split.labels[group]))
+            sound = self._to_device(sound).float() / scale
+        return ClipBatch(batch.clips, frames, sound, self._to_device(batch.labels))
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        pinned = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return pinned.to(self.device, non_blocking=True)
 
 
 def _mask(spectrograms: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> None:
@@ -167,9 +158,8 @@ def _mask(spectrograms: np.ndarray, augmentation: Augmentation, rng: np.random.G
     for widest, axis in ((augmentation.max_masked_bands, -1), (augmentation.max_masked_frames, -2)):
         if widest:
             length = spectrograms.shape[axis]
-            shape = (*spectrograms.shape[:2], 1)
-            widths = rng.integers(0, min(widest, length) + 1, shape)
+            widths = rng.integers(0, min(widest, length) + 1, (*spectrograms.shape[:2], 1))
             starts = rng.integers(0, length - widths + 1)
             places = np.arange(length)
             kept = (places < starts) | (places >= starts + widths)  # (B, T, length)
-            spectrograms *= kept[:, :, None, :] if axis == -1 else kept[..., None]
+            spectrograms *= np.expand_dims(kept, -3 - axis)  # the other of the last two axes

@@ -1,7 +1,6 @@
 """Trained classifiers of clips: from a run folder back to its network, its data and the mark of its results."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from pydantic import PositiveInt
 from torch import nn
 
 from dataloaders.provenance import video_note
-from lavish.clip_settings import CLIP_DATASETS, ClassifierSettings, learned_from, make_clip_network, open_clips
+from lavish.clip_networks import HUB, RANDOM, load_strictly, make_clip_network, read_weights
+from lavish.clip_settings import CLIP_DATASETS, ClassifierSettings, clip_batches, learned_from, open_clips
 from lavish.clip_splits import ClipData
-from lavish.clip_tasks import ClipTask
-from lavish.clip_weights import load_strictly, read_weights
-from lavish.image_transformers import HUB, RANDOM
+from lavish.clip_tasks import ClipPredictions, ClipTask, predict_clips
 from lavish.packing import PackedClips
 from utils.errors import InputError
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
@@ -45,13 +43,6 @@ class TrainedClassifier:
     """cpu, cuda, cuda:N or mps; auto: the fastest there is"""
     eval_batch_size: PositiveInt = 16
     """clips of a batch"""
-
-    @property
-    def of_run(self) -> Mapping[str, object]:
-        """Settings of the run that are others now."""
-        folders = {name: getattr(self, name) for name in ("data_dir", "annotations_dir", "packed_dir")}
-        given = {name: folder for name, folder in folders.items() if folder is not None}
-        return {**given, "device": self.device, "eval_batch_size": self.eval_batch_size}
 
 
 @dataclass(frozen=True)
@@ -87,14 +78,19 @@ class ClipRun:
         return ", ".join(filter(None, notes))
 
     def title(self, split: str) -> str:
-        """Of a table or figure of one split, with the note."""
+        """Name a table or figure of one split, with the note."""
         return f"{self.name}, {split}" + (f" ({self.note})" if self.note else "")
+
+    def predict(self, split: str, without: str | None = None) -> ClipPredictions:
+        """Run the network over a split, with both modalities or without one, see `predict_clips`."""
+        batches = clip_batches(self.settings, self.data, self.pack, split, self.network, self.device)
+        return predict_clips(self.network, batches, self.settings.device.eval_batch_size, self.precision, without)
 
 
 def has_random_backbone(settings: ClassifierSettings) -> bool:
-    """Whether the frozen part of a network has never learned anything, which every report has to say.
+    """Say whether the frozen part of a network has never learned anything, which every report has to mention.
 
-    A checkpoint in a run's folder, `<run>/checkpoints/<file>`, says what that run says of itself.
+    A checkpoint in a run's folder, `<run>/checkpoints/<file>`, is what that run says of itself.
     """
     network = settings.network
     if network.train_backbone:
@@ -102,34 +98,32 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
     if network.network_weights is None and network.backbone_weights in (RANDOM, HUB):
         return network.backbone_weights == RANDOM
     folder = Path(network.network_weights or network.backbone_weights).resolve().parent
-    if folder.name != BEST_CHECKPOINT.parent.name or not (folder.parent / ARGS_FILE).is_file():
+    run_dir = folder.parent
+    if folder.name != BEST_CHECKPOINT.parent.name or not (run_dir / ARGS_FILE).is_file():
         return False
-    if (folder.parent / SUMMARY_FILE).is_file():
-        return read_summary(folder.parent)["random_backbone"]
-    return has_random_backbone(with_file(ClassifierSettings(), folder.parent / ARGS_FILE, others=True))
+    if (run_dir / SUMMARY_FILE).is_file():
+        return read_summary(run_dir)[1]
+    return has_random_backbone(with_file(ClassifierSettings(), run_dir / ARGS_FILE, others=True))
 
 
-def read_summary(run_dir: Path) -> dict[str, int | bool]:
-    """Trained parameters, all parameters, and whether the backbone is random. Raises InputError when it is damaged."""
+def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
+    """Return a run's trained and all parameters, and whether its backbone is random.
+
+    Raises:
+        InputError: when the summary is absent or damaged.
+    """
     path = run_dir / SUMMARY_FILE
-    kinds = {"trained_parameters": int, "parameters": int, "random_backbone": bool}
     try:
         summary = json.loads(path.read_text())
-        wanted = {name: summary[name] for name in kinds}
+        parameters = int(summary["trained_parameters"]), int(summary["parameters"])
+        return parameters, bool(summary["random_backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        found, way_out = (
-            f"no summary of a finished run ({error})",
-            "Finish it: python -m lavish.train_classifier --resume RUN.",
-        )
+        found, way_out = f"no summary ({error})", "Finish the run: python -m lavish.train_classifier --resume RUN."
         raise InputError(path, found, "what training writes last", way_out) from error
-    if wrong := [name for name, kind in kinds.items() if type(wanted[name]) is not kind]:
-        way_out = "Finish the run again: python -m lavish.train_classifier --resume RUN."
-        raise InputError(path, f"no number or mark: {', '.join(wrong)}", "what training writes last", way_out)
-    return wanted
 
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
-    """Network and data of the run that is named, or of the newest finished one.
+    """Load network and data of the run that is named, or of the newest finished one.
 
     Raises:
         InputError: when there is none, the folder is no finished run, its weights do not fit, or its data are not
@@ -140,13 +134,18 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
         raise InputError(folder, "no run of lavish.train_classifier", "one", "Name another --checkpoint_dir.")
     of_run = with_file(ClassifierSettings(), folder / ARGS_FILE, others=True)
-    settings = with_settings(of_run, **which.of_run)
-    facts, state = read_summary(folder), read_weights(folder / BEST_CHECKPOINT)  # before anything takes time
+    now = {"data_dir": which.data_dir, "annotations_dir": which.annotations_dir, "packed_dir": which.packed_dir}
+    now = {name: place for name, place in now.items() if place is not None}
+    now |= {"device": which.device, "eval_batch_size": which.eval_batch_size}
+    settings = with_settings(of_run, **now)
+
+    parameters, is_random = read_summary(folder)  # with the weights, before anything takes time
+    state = read_weights(folder / BEST_CHECKPOINT)
     device, precision = settings.device.select()
     data, pack = open_clips(settings)
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights
     network = make_clip_network(replace(settings, network=blank), len(data.splits["train"].classes))
     load_strictly(network, state, folder / BEST_CHECKPOINT)
     network = network.to(device).eval()
-    data, parameters = learned_from(settings, data), (facts["trained_parameters"], facts["parameters"])
-    return ClipRun(folder, settings, network, data, pack, parameters, facts["random_backbone"], device, precision)
+    data = learned_from(settings, data)
+    return ClipRun(folder, settings, network, data, pack, parameters, is_random, device, precision)

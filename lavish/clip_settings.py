@@ -1,7 +1,6 @@
-"""Settings of the classifiers of clips, and what they open and make."""
+"""Settings of the classifiers of clips, and the data that they open."""
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,13 +14,10 @@ from lavish.ave_clips import load_ave_clips
 from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import ClipTask, SecondsOfClips, WholeClips
-from lavish.clip_weights import load_backbone, load_i3d_soundnet, load_strictly, read_weights
-from lavish.i3d_soundnet import FUSIONS, I3DSoundNet
-from lavish.image_transformers import HUB, RANDOM, make_backbone
-from lavish.lavish_network import LavishNetwork, from_released_state
+from lavish.i3d_soundnet import FUSIONS
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
 from lavish.temporal_pooling import POOLINGS
-from lavish.ucf101 import FOLDS, PIECE_FRAMES, PIECE_RATE, load_ucf101
+from lavish.ucf101 import FOLDS, PIECE_FRAMES, PIECE_RATE, PIECE_SECONDS, load_ucf101
 from utils.errors import InputError
 from utils.recipes import CONFIGS, recipe_file
 from utils.settings import FromFile, first_flags, read_args, settings_group, with_file, with_settings
@@ -71,7 +67,7 @@ class ClipDataSettings:
     def format(self) -> ClipFormat:
         """What is packed."""
         size = self.packed_size or (self.image_size * 8 // 7 if self.random_crop else self.image_size)
-        seconds = self.waveform_seconds or (PIECE_FRAMES / PIECE_RATE if self.pieces else WAVEFORM_SECONDS)
+        seconds = self.waveform_seconds or (PIECE_SECONDS if self.pieces else WAVEFORM_SECONDS)
         return ClipFormat(self.packed_frames, size, self.frame_rate, self.sound, self.choice, seconds)
 
 
@@ -153,40 +149,18 @@ class ClassifierSettings(ClipSettings):
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)
 
 
-def _open_ave(settings: ClipDataSettings, data_dir: Path, packed_dir: Path) -> tuple[ClipData, Path]:
-    if settings.packed_frames != NUM_SEGMENTS:
-        found, expected = str(settings.packed_frames), f"{NUM_SEGMENTS} for AVE, one a second"
-        raise InputError("--packed_frames", found, expected, "Leave out the flag.")
-    return load_ave_clips(data_dir, settings.annotations_dir or data_dir, settings.allow_missing), packed_dir / "AVE"
-
-
-def _open_ucf101(settings: ClipDataSettings, data_dir: Path, packed_dir: Path) -> tuple[ClipData, Path]:
-    data = load_ucf101(
-        data_dir,
-        settings.annotations_dir or data_dir,
-        settings.fold,
-        packed_dir,
-        sound_only=settings.sound_only,
-        pieces=settings.pieces,
-        allow_missing=settings.allow_missing,
-    )
-    name = "pieces" if settings.pieces else "clips"  # of all folds, which list the same clips
-    return data, packed_dir / f"{name}{'' if settings.sound_only else '_with_silent'}"
-
-
 @dataclass(frozen=True)
 class ClipDataset:
     """A data set of clips: one row each."""
 
-    open: Callable[[ClipDataSettings, Path, Path], tuple[ClipData, Path]]  # its splits, and the folder of its pack
     task: ClipTask
     holds_out: bool  # whether its validation split is a part of the official training list
     chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
 
 
 CLIP_DATASETS = {
-    "AVE": ClipDataset(_open_ave, SecondsOfClips(), holds_out=False, chooses_sound=False),
-    "UCF101": ClipDataset(_open_ucf101, WholeClips(), holds_out=True, chooses_sound=True),
+    "AVE": ClipDataset(SecondsOfClips(), holds_out=False, chooses_sound=False),
+    "UCF101": ClipDataset(WholeClips(), holds_out=True, chooses_sound=True),
 }
 
 
@@ -208,10 +182,24 @@ def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings
     return with_settings(with_file(start, path, others=True), model=model)
 
 
+def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
+    """Load the splits of the data set: them, and the folder of their packs. Raises InputError as the loaders."""
+    of_data, data_dir = settings.data, settings.data_dir
+    lists_dir, packed_dir = of_data.annotations_dir or data_dir, of_data.packed_dir or data_dir / "packed_clips"
+    if settings.dataset == "AVE":
+        if of_data.packed_frames != NUM_SEGMENTS:
+            found, expected = str(of_data.packed_frames), f"{NUM_SEGMENTS} for AVE, one a second"
+            raise InputError("--packed_frames", found, expected, "Leave out the flag.")
+        return load_ave_clips(data_dir, lists_dir, of_data.allow_missing), packed_dir / "AVE"
+    choice = (of_data.sound_only, of_data.pieces, of_data.allow_missing)
+    data = load_ucf101(data_dir, lists_dir, of_data.fold, packed_dir, *choice)
+    name = ("pieces" if of_data.pieces else "clips") + ("" if of_data.sound_only else "_with_silent")
+    return data, packed_dir / name  # of all folds, which list the same clips
+
+
 def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
-    """The data set and its pack, made where it is not there yet. Raises InputError as the loaders and `open_pack`."""
-    packed_dir = settings.data.packed_dir or settings.data_dir / "packed_clips"
-    data, packed_dir = CLIP_DATASETS[settings.dataset].open(settings.data, settings.data_dir, packed_dir)
+    """Open the data set and its pack, made where it is absent. Raises InputError as the loaders and `open_pack`."""
+    data, packed_dir = load_clips(settings)
     of_data, chooses_sound = settings.data, CLIP_DATASETS[settings.dataset].chooses_sound
     silent = ("left out" if of_data.allow_missing or chooses_sound else "refused") if of_data.sound_only else "kept"
     pack = open_pack(packed_dir, data.sources, of_data.format, of_data.allow_missing, silent)
@@ -220,7 +208,7 @@ def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
 
 
 def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
-    """The splits as a run uses them: nothing is held out of training where the best epoch is chosen on the test split.
+    """Return the splits as a run uses them: choosing the best epoch on the test split holds nothing out of training.
 
     UCF-101 has no validation split then; AVE's is official and stays.
     """
@@ -238,110 +226,36 @@ def clip_batches(
     network: nn.Module,
     device: torch.device,
 ) -> ClipBatches:
-    """Batches of a split, with what the network sees and hears.
+    """Make batches of a split, with what the network sees and hears.
 
     Raises:
         InputError: for sizes that do not fit, and a split that is empty or that the run has learned from.
     """
     of_data, of_input = settings.data, settings.input
-    if split not in data.splits:
-        found = f"no clips of {split}: the best epoch was chosen on test, and they were trained on"
-        raise InputError(f"{settings.dataset}, split {split}", found, "a split of this run", "Choose another split.")
-    if not data.splits[split].num_clips:
-        way_out = "Look at the lists, and at what was left out of them above."
-        raise InputError(f"{settings.dataset}, split {split}", "no clips", "one or more", way_out)
-    sides = pack.format.sound_shape[1:]
-    if network.hears and not network.any_size and sides != (of_data.image_size, of_data.image_size):
-        found = f"{of_data.sound}: {sides[0]} x {sides[1]} spectrograms"
-        takes_one_size = f"{settings.network.backbone}, which takes images of one size"
-        expected = f"{of_data.image_size} x {of_data.image_size} for {takes_one_size}"
-        raise InputError("--sound", found, expected, "Choose --sound swin with 192 pixels, small with 32, or a ViT.")
-    images = (of_data.image_size, of_data.image_size)
-    for flag, lengths, wanted in (("--image_size", images, network.sees), ("--sound", sides, network.hears)):
-        if wanted and any(length < patch for length, patch in zip(lengths, network.patch_size, strict=False)):
-            found, least = (" x ".join(map(str, of)) for of in (lengths, network.patch_size))
-            raise InputError(flag, f"{found} pixels", f"a patch of {least} or more", "Choose larger ones.")
-    augmentation = None
+    if split not in data.splits or not data.splits[split].num_clips:
+        found = "no clips: all were left out, or (--select_on test) they were trained on"
+        raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Look at the lists and files.")
+    image, spectrogram = (of_data.image_size, of_data.image_size), pack.format.sound_shape[1:]
+    for flag, pixels, wanted in (("--image_size", image, network.sees), ("--sound", spectrogram, network.hears)):
+        found, least = " x ".join(map(str, pixels)), network.patch_size
+        if wanted and any(length < patch for length, patch in zip(pixels, least, strict=False)):
+            raise InputError(flag, f"{found} pixels", f"a patch of {least[0]} x {least[1]} or more", "Choose others.")
+        if wanted and not network.any_size and pixels != image:
+            expected = f"{image[0]} x {image[1]} for {settings.network.backbone}, which takes images of one size"
+            way_out = "Choose --sound swin with 192 pixels, small with 32, or a ViT."
+            raise InputError(flag, f"{of_data.sound}: {found} spectrograms", expected, way_out)
+    augmentation = Augmentation()
     if split == "train":
-        augmentation = Augmentation(
-            of_data.random_crop, of_input.flip, of_input.max_masked_bands, of_input.max_masked_frames
-        )
-    try:
-        return ClipBatches(
-            data.splits[split],
-            pack,
-            device,
-            of_data.image_size,
-            of_input.num_frames,
-            NORMALIZATIONS[of_input.normalization],
-            network.sees,
-            network.hears,
-            augmentation,
-        )
-    except ValueError as error:
-        found, expected = f"{error}", "images and frames that were packed"
-        raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.") from error
-
-
-def make_clip_network(settings: ClassifierSettings, num_classes: int) -> nn.Module:
-    """The network of the settings, with the weights that they name. Raises InputError when it cannot be made."""
-    network = _make_network(settings.model, settings.network, settings.data.image_size, num_classes)
-    path = settings.network.network_weights
-    if path is not None:
-        try:
-            state = from_released_state(read_weights(path))
-        except ValueError as error:
-            raise InputError(path, str(error), "weights of LAVISH as it was released", "Name other weights.") from error
-        load_strictly(network, state, path)
-    return network
-
-
-def _make_network(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> nn.Module:
-    """The network of the settings; only its backbone has weights."""
-    weights = settings.backbone_weights
-    if model == "i3d_soundnet":
-        network = I3DSoundNet(num_classes, settings.fusion, settings.train_backbone)
-        if weights != RANDOM:
-            if not Path(weights).is_dir():
-                expected = "random, or a folder with i3d.pt and soundnet.pt"
-                raise InputError("--backbone_weights", weights, expected, "docs/lavish.md names the ports.")
-            load_i3d_soundnet(network.backbone, Path(weights))
-        return network
-    sizes = _sizes(settings.backbone_sizes or ())
-    try:
-        backbone = make_backbone(settings.backbone, HUB if weights == HUB else RANDOM, image_size, sizes)
-        if weights not in (RANDOM, HUB):
-            load_backbone(backbone, Path(weights))
-        single = model.startswith("vit_")
-        adapters = "cross_modal" if settings.cross_modal else "plain"
-        return LavishNetwork(
-            backbone,
-            num_classes,
-            adapters=adapters if model == "lavish" else "none",
-            modalities=model.removeprefix("vit_") if single else "both",
-            reduction=settings.reduction,
-            num_tokens=settings.num_tokens,
-            groups=settings.groups,
-            head_dim=None if single else settings.head_dim,
-            temporal=settings.temporal,
-            train_backbone=settings.train_backbone,
-            train_norms=settings.train_norms,
-            checkpoint_blocks=settings.checkpoint_blocks,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
-        expected = "a ViT or SwinV2 of timm, with sizes and weights that fit it"
-        way_out = "Without a hub, name a file of weights, or train on --backbone_weights random (which is marked)."
-        raise InputError("--backbone", found, expected, way_out) from error
-
-
-def _sizes(pairs: Iterable[str]) -> dict[str, int | float]:
-    """Arguments of a network from `name=number`. Raises InputError for anything else, and for numbers out of range."""
-    sizes: dict[str, int | float] = {}
-    for pair in pairs:
-        match = re.fullmatch(r"(\w+)=(\d{1,9}(?:\.\d+)?)", pair)
-        if match is None or not 0 < float(match[2]) <= LARGEST_SIZE:
-            expected = f"<name>=<number above 0, at most {LARGEST_SIZE}>, such as depth=3"
-            raise InputError("--backbone_sizes", pair, expected, "Correct the pair.")
-        sizes[match[1]] = float(match[2]) if "." in match[2] else int(match[2])
-    return sizes
+        masked = (of_input.max_masked_bands, of_input.max_masked_frames)
+        augmentation = Augmentation(of_data.random_crop, of_input.flip, *masked)
+    return ClipBatches(
+        data.splits[split],
+        pack,
+        device,
+        of_data.image_size,
+        of_input.num_frames,
+        NORMALIZATIONS[of_input.normalization],
+        network.sees,
+        network.hears,
+        augmentation,
+    )

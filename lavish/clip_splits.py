@@ -1,5 +1,6 @@
 """What a data set of clips is: where its items come from, and which of them each split holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,6 @@ class ClipSource:
 class ClipSplit:
     """The samples of one split. N samples, T segments, C classes."""
 
-    dataset: str
-    split: str
     classes: tuple[str, ...]  # (C,)
     sample_ids: tuple[str, ...]  # (N,) unique
     sources: tuple[str, ...]  # (N,) names of the items that they are of; two samples may share one
@@ -38,27 +37,15 @@ class ClipSplit:
         return len(self.sample_ids)
 
     def without(self, absent: set[str]) -> "ClipSplit":
-        """The samples whose items are not among the absent ones."""
+        """Return the samples whose items are not among the absent ones."""
         keep = [n for n, source in enumerate(self.sources) if source not in absent]
-        return ClipSplit(
-            self.dataset,
-            self.split,
-            self.classes,
-            tuple(self.sample_ids[n] for n in keep),
-            tuple(self.sources[n] for n in keep),
-            self.labels[torch.tensor(keep, dtype=torch.int64)],
-        )
+        ids, sources = tuple(self.sample_ids[n] for n in keep), tuple(self.sources[n] for n in keep)
+        return ClipSplit(self.classes, ids, sources, self.labels[keep])
 
     def joined(self, other: "ClipSplit") -> "ClipSplit":
-        """The samples of both, under this split's name."""
-        return ClipSplit(
-            self.dataset,
-            self.split,
-            self.classes,
-            self.sample_ids + other.sample_ids,
-            self.sources + other.sources,
-            torch.cat([self.labels, other.labels]),
-        )
+        """Return the samples of both."""
+        ids, sources = self.sample_ids + other.sample_ids, self.sources + other.sources
+        return ClipSplit(self.classes, ids, sources, torch.cat([self.labels, other.labels]))
 
 
 @dataclass(frozen=True)
@@ -69,16 +56,28 @@ class ClipData:
     splits: dict[str, ClipSplit]  # "train", "val" and "test"
 
 
-def find_video(folder: Path, stem: str) -> Path | None:
-    """The file of a clip, whichever container it is in; None when there is none."""
-    return next((path for suffix in VIDEO_SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()), None)
+def find_videos(stems: Mapping[str, Path], what: str, allow_missing: bool) -> dict[str, Path]:
+    """Find the files of clips, whichever container they are in, and report the clips without a file.
 
+    Args:
+        stems: by name, the path without its suffix.
+        what: the clips belong to, for the report.
+        allow_missing: leave out the clips without a file instead of raising.
 
-def report_absent(folder: Path, what: str, absent: list[str], total: int, allow_missing: bool) -> None:
-    """Say which listed clips have no file. Raises InputError unless they may be left out and others are there."""
-    shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-    found = f"{len(absent)} of {total} listed clips without a file ({shown})"
-    if not allow_missing or len(absent) == total:
-        way_out = "Download them, or go on without them with --allow_missing."
-        raise InputError(f"{folder}, {what}", found, "a file for every listed clip", way_out)
-    tqdm.write(f"{folder}, {what}: leaving out {found}")
+    Raises:
+        InputError: for clips without a file that may not be left out, and when no clip has one.
+    """
+    found = {}
+    for name, stem in stems.items():
+        paths = [path for suffix in VIDEO_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
+        if paths:
+            found[name] = paths[0]
+    absent = sorted(stems.keys() - found.keys())
+    if absent:
+        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        without = f"{len(absent)} of {len(stems)} listed clips without a file ({shown})"
+        if not allow_missing or not found:
+            way_out = "Download them, or go on without them with --allow_missing."
+            raise InputError(what, without, "a file for every listed clip", way_out)
+        tqdm.write(f"{what}: leaving out {without}")
+    return found

@@ -1,17 +1,16 @@
 """The tasks of networks that classify clips, and what such a network says of a split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lavish.classification import top_k_accuracy
-from lavish.classification_tables import ClassifierRow, classifier_table
 from lavish.clip_batches import ClipBatch, ClipBatches
 from lavish.lavish_network import ClipOutput
 from utils.reporting.published import published_methods, published_value
-from utils.reporting.tables import Table, accuracy_table
+from utils.reporting.tables import Cell, Column, Row, Table, accuracy_table
 from utils.training.device import Precision
 
 LAVISH_ON_AVE = 81.1  # percent, as the paper of LAVISH prints it; users of the released code report 78.8
@@ -47,13 +46,24 @@ def predict_clips(
     logits, features = [], []
     for batch in batches.in_order(batch_size):
         if without == "audio":
-            batch.sound = None if batch.sound is None else torch.zeros_like(batch.sound)
+            batch.sound = torch.zeros_like(batch.sound)
         if without == "visual":
-            batch.frames = None if batch.frames is None else torch.zeros_like(batch.frames)
+            batch.frames = torch.zeros_like(batch.frames)
         output = classify(network, batch, precision)
         logits.append(output.logits.cpu())
         features.append(output.features.cpu())
     return ClipPredictions(torch.cat(logits), torch.cat(features), batches.split.labels)
+
+
+@torch.inference_mode()
+def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
+    """Let a network that is frozen below its head encode a split once; the batches then hold what it made."""
+    network.eval()
+    features = []
+    for batch in batches.in_order(batch_size):
+        with precision.context():
+            features.append(network.encode(batch.frames, batch.sound).float())
+    batches.features = torch.cat(features).clone()
 
 
 class WholeClips:
@@ -67,7 +77,7 @@ class WholeClips:
 
     def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
         """The scores of a run beside its trained and all parameters."""
-        rows = [ClassifierRow(name, split, [of_split], *parameters, note) for split, of_split in scores.items()]
+        rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
 
 
@@ -96,12 +106,22 @@ class SecondsOfClips:
 ClipTask = WholeClips | SecondsOfClips
 
 
-@torch.inference_mode()
-def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
-    """Let a network that is frozen below its head encode a split once; the batches then hold what it made."""
-    network.eval()
-    features = []
-    for batch in batches.in_order(batch_size):
-        with precision.context():
-            features.append(network.encode(batch.frames, batch.sound).float())
-    batches.features = torch.cat(features).clone()
+def classifier_table(
+    title: str,
+    scores: Mapping[str, str],
+    rows: Sequence[tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]],
+) -> Table:
+    """Lay out scores beside trained and all parameters, as LAVISH's tables have them.
+
+    Args:
+        scores: the heading of each score, by name.
+        rows: model, split, the scores of each run in percent by name, trained and all parameters, note.
+    """
+    lines = []
+    for model, split, runs, parameters, note in rows:
+        cells = [Cell.over_runs([run[name] for run in runs]) for name in scores]
+        cells += [Cell(number / 1e6) for number in parameters]
+        lines.append(Row((model, split), tuple(cells), note))
+    columns = [Column(heading) for heading in scores.values()]
+    columns += [Column(name, "M parameters", 2) for name in ("trained", "all")]
+    return Table(title, ("Model", "Split"), tuple(columns), tuple(lines), ("Scores in percent.",))

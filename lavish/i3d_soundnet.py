@@ -4,8 +4,6 @@ Parameter names are those of the common PyTorch ports: I3D's `Conv3d_1a_7x7.conv
 clips, T frames, L samples.
 """
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -131,11 +129,6 @@ class SoundNet(nn.ModuleDict):
         return x.mean(dim=(2, 3))
 
 
-def without_unused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without SoundNet's two classifiers on top of conv7, which the ports have and nobody needs here."""
-    return {key: value for key, value in state.items() if not key.startswith("conv8_")}
-
-
 def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
     """Band-limited resampling of a whole clip by its spectrum: (B, L) -> (B, L · new / old)."""
     length = round(samples.shape[-1] * new_rate / old_rate)
@@ -154,10 +147,11 @@ class I3DSoundNet(nn.Module):
         train_backbone: fine-tune I3D and SoundNet, too.
     """
 
+    any_size = True  # sound is a waveform
+    patch_size = (1, 1)
+
     def __init__(self, num_classes: int, fusion: str = "attention", train_backbone: bool = False):
         super().__init__()
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion is {fusion!r}; expected one of {FUSIONS}")
         self.fusion = fusion
         self.sees, self.hears = True, fusion != "i3d"
         self.frozen = not train_backbone
@@ -173,9 +167,6 @@ class I3DSoundNet(nn.Module):
             )
         self.dropout = nn.Dropout(0.5)
         self.classifier = nn.Linear(2 * JOINT_DIM if fusion == "concatenation" else JOINT_DIM, num_classes)
-
-    any_size = True  # sound is a waveform
-    patch_size = (1, 1)
 
     def train(self, mode: bool = True) -> "I3DSoundNet":
         """Frozen networks stay in evaluation mode."""

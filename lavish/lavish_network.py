@@ -126,31 +126,19 @@ class LavishNetwork(nn.Module):
         self.backbone = backbone
         self._steps = steps_of(backbone)
         set_trained(backbone, train_backbone, train_norms)
-
-        def adapters_if(wanted: bool) -> nn.ModuleList:
-            if adapters == "none" or not wanted:
-                return nn.ModuleList()
-            tokens = num_tokens if adapters == "cross_modal" else 0
-            return nn.ModuleList(LavishAdapter(dim, reduction, tokens, groups) for dim in self._steps.dims)
-
-        self.audio_adapter_blocks_p1 = adapters_if(self.hears)
-        self.vis_adapter_blocks_p1 = adapters_if(self.sees)
-        self.audio_adapter_blocks_p2 = adapters_if(self.hears)
-        self.vis_adapter_blocks_p2 = adapters_if(self.sees)
-        self.temporal = TemporalPooling(self._steps.feature_dim * (self.hears + self.sees), temporal)
+        audio_dims = self._steps.dims if self.hears and adapters != "none" else []
+        visual_dims = self._steps.dims if self.sees and adapters != "none" else []
+        sizes = (reduction, num_tokens if adapters == "cross_modal" else 0, groups)
+        self.audio_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
+        self.vis_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
+        self.audio_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
+        self.vis_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
+        self.temporal = TemporalPooling(backbone.num_features * (self.hears + self.sees), temporal)
         dim = self.temporal.out_dim
         self.mlp_class = nn.Linear(dim, head_dim or num_classes)
         self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
-
-    @property
-    def any_size(self) -> bool:
-        """Whether spectrograms may be of another size than frames."""
-        return self._steps.any_size
-
-    @property
-    def patch_size(self) -> tuple[int, int]:
-        """Pixels of a patch; images and spectrograms have at least one."""
-        return self._steps.network.patch_embed.patch_size
+        self.any_size = self._steps.any_size  # whether spectrograms may be of another size than frames
+        self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch
 
     def train(self, mode: bool = True) -> "LavishNetwork":
         """A frozen backbone stays in evaluation mode: nothing in it is dropped."""
@@ -173,7 +161,7 @@ class LavishNetwork(nn.Module):
         return ClipOutput(self.mlp_class_2(self.mlp_class(features)), features)
 
     def encode(self, frames: Tensor | None, spectrograms: Tensor | None) -> Tensor:
-        """Features of each frame and its sound, one beside the other: (B, T, D) or (B, T, 2D)."""
+        """Compute features of each frame and its sound, one beside the other: (B, T, D) or (B, T, 2D)."""
         audio = visual = None
         if self.hears:
             images = spectrograms.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)  # (B·T, 3, L, F)
@@ -183,26 +171,24 @@ class LavishNetwork(nn.Module):
         for index in range(len(self._steps.dims)):
             if self.checkpoint_blocks and self.training:
                 audio, visual = checkpoint(
-                    self._block, index, audio, visual, use_reentrant=False, context_fn=self._recomputing
+                    self._block, index, audio, visual, use_reentrant=False, context_fn=self._contexts_of_passes
                 )
             else:
                 audio, visual = self._block(index, audio, visual)
         streams = (audio, visual) if self._steps.audio_first else (visual, audio)
-        features = torch.cat([self._steps.read_out(x) for x in streams if x is not None], dim=-1)  # (B·T, D)
+        norm, head = self.backbone.norm, self.backbone.forward_head  # class token (ViT), or mean over tokens (SwinV2)
+        features = torch.cat([head(norm(x), pre_logits=True) for x in streams if x is not None], dim=-1)  # (B·T, D)
         return features.unflatten(0, (frames if self.sees else spectrograms).shape[:2])
 
     def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Block `index` of both streams; both adapters of a pair see the tokens before either was updated."""
-        audio, visual = (None if x is None else self._steps.enter(index, x) for x in (audio, visual))
-        for step, audio_adapters, visual_adapters in (
-            (self._steps.attention, self.audio_adapter_blocks_p1, self.vis_adapter_blocks_p1),
-            (self._steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2),
-        ):
-            heard, seen = audio, visual
-            if self.hears:
-                audio = self._updated(index, step, audio_adapters, heard, seen)
-            if self.sees:
-                visual = self._updated(index, step, visual_adapters, seen, heard)
+        """Compute block `index` of both streams; both adapters of a pair see the tokens before either was updated."""
+        steps = self._steps
+        a, v = (None if x is None else steps.enter(index, x) for x in (audio, visual))
+        audio = self._updated(index, steps.attention, self.audio_adapter_blocks_p1, a, v)
+        visual = self._updated(index, steps.attention, self.vis_adapter_blocks_p1, v, a)
+        a, v = audio, visual
+        audio = self._updated(index, steps.feed_forward, self.audio_adapter_blocks_p2, a, v)
+        visual = self._updated(index, steps.feed_forward, self.vis_adapter_blocks_p2, v, a)
         return audio, visual
 
     @staticmethod
@@ -210,18 +196,20 @@ class LavishNetwork(nn.Module):
         index: int,
         step: Callable[[int, Tensor], Tensor],
         adapters: nn.ModuleList,
-        tokens: Tensor,
+        tokens: Tensor | None,
         other: Tensor | None,
-    ) -> Tensor:
-        """One stream after a part of a block and its adapter: tokens are (B, ..., D)."""
+    ) -> Tensor | None:
+        """Add a part of a block and its adapter to one stream, if there is one: tokens are (B, ..., D)."""
+        if tokens is None:
+            return None
         updated = tokens + step(index, tokens)
         if not adapters:
             return updated
         rows, other_rows = (None if x is None else x.flatten(1, -2) for x in (tokens, other))
         return updated + adapters[index](rows, other_rows).view_as(tokens)
 
-    def _recomputing(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Contexts of a checkpointed block's first and second pass; the second must not count for batch norm again."""
+    def _contexts_of_passes(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """Return the contexts of a checkpointed block's two passes; batch norm must not count the second one."""
         return nullcontext(), self._statistics_kept()
 
     @contextmanager
@@ -245,7 +233,7 @@ def count_parameters(network: nn.Module) -> tuple[int, int]:
 
 
 def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of the released LAVISH under the names of `LavishNetwork` with today's timm.
+    """Rename a state dict of the released LAVISH for `LavishNetwork` with today's timm.
 
     The backbone lies below one name whichever it is. SwinV2's down-sampling stood at the end of a stage in timm 0.6 and
     stands at the start of the next today. Left out: attention masks, which are computed today; the backbone's own
@@ -257,16 +245,13 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed = {}
     for key, value in state.items():
-        if key.endswith(".gate_tk"):
-            if not torch.all(value == 1):
-                raise ValueError(f"{key} of {value.flatten()[0].item():g}; adapters here are as if it were 1")
+        if key.endswith(".gate_tk") and not torch.all(value == 1):
+            raise ValueError(f"{key} of {value.flatten()[0].item():g}; adapters here are as if it were 1")
+        if key.endswith((".gate_tk", ".attn_mask")):
             continue
-        if key.endswith(".attn_mask") or key.startswith(("adapter_token_downsampler.", "ViT.v.head.", "swin.head.")):
+        if key.startswith(("adapter_token_downsampler.", "ViT.v.head.", "swin.head.")):
             continue
         if match := re.fullmatch(r"swin\.layers\.(\d+)\.(downsample\..*)", key):
             key = f"swin.layers.{int(match[1]) + 1}.{match[2]}"
-        for prefix in ("ViT.v.", "swin."):
-            if key.startswith(prefix):
-                key = "backbone." + key.removeprefix(prefix)
-        renamed[key] = value
+        renamed[re.sub(r"^(ViT\.v|swin)\.", "backbone.", key)] = value
     return renamed

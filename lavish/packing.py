@@ -9,6 +9,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,7 @@ from tqdm import tqdm
 from lavish.clip_splits import ClipSource
 from utils.errors import InputError
 from utils.files import exclusive, write_text
-from video.filter_banks import (
-    FILTER_BANKS,
-    SAMPLE_RATE,
-    centred_starts,
-    clip_filter_banks,
-    window_starts,
-)
+from video.filter_banks import FILTER_BANKS, SAMPLE_RATE, centred_starts, clip_filter_banks, window_starts
 from video.frames import lavish_frames, lavish_pixels
 from video.video_decoding import decode_video
 
@@ -64,8 +59,13 @@ class ClipFormat:
         return (self.num_frames, bank.num_frames, bank.num_bands)
 
     @property
-    def sound_type(self) -> type:
-        return np.int16 if self.sound == "waveform" else np.float16
+    def arrays(self) -> dict[str, np.dtype]:
+        """Type and shape of an item in each file of a pack."""
+        return {
+            "frames": np.dtype((np.uint8, (self.num_frames, self.size, self.size, 3))),
+            "sound": np.dtype((np.int16 if self.sound == "waveform" else np.float16, self.sound_shape)),
+            "done": np.dtype(np.uint8),
+        }
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,14 @@ class PackedClips:
 
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Frames (T, S, S, 3) uint8 and sound of one item, and whether there is any; if not, the sound is silence.
+    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether there is any; if not, it is silence.
 
     Raises:
         InputError: when the file cannot be decoded, or ends before the item starts.
     """
     end = None if source.seconds is None else source.start + source.seconds
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
-    first, last = (round(t * form.frame_rate) if t else None for t in (source.start, end))
-    images = video.frames[first:last]
+    images = video.frames[_part(source.start, end, form.frame_rate)]
     if not images:
         found = f"{video.duration:.1f} s, which end before the item {source.name} starts"
         raise InputError(source.path, found, f"more than {source.start:.1f} s", "Download it again, or survey anew.")
@@ -95,19 +94,21 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
         chosen = lavish_frames(len(images), form.num_frames)
     else:
         chosen = ((np.arange(form.num_frames) + 0.5) * len(images) / form.num_frames).astype(np.int64)
-    pixels = {index: _as_bytes(lavish_pixels(images[index], form.size)) for index in sorted({*chosen.tolist()})}
-    frames = np.stack([pixels[index] for index in chosen.tolist()])
-    first, last = (round(t * SAMPLE_RATE) if t else None for t in (source.start, end))
-    samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[first:last]
+    resized = {}  # each image once, however often it is chosen
+    for index in set(chosen.tolist()):
+        resized[index] = np.rint(lavish_pixels(images[index], form.size) * 255).clip(0, 255).astype(np.uint8)
+    frames = np.stack([resized[index] for index in chosen.tolist()])
+    samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[_part(source.start, end, SAMPLE_RATE)]
     return frames, _packed_sound(samples, form), len(samples) > 0
 
 
-def _as_bytes(pixels: np.ndarray) -> np.ndarray:
-    return np.rint(pixels * 255).clip(0, 255).astype(np.uint8)
+def _part(start: float, end: float | None, rate: float) -> slice:
+    """The frames or samples between two moments; without an end, all that follow."""
+    return slice(round(start * rate), None if end is None else round(end * rate))
 
 
 def _packed_sound(samples: np.ndarray, form: ClipFormat) -> np.ndarray:
-    """int16 samples -> what is packed of them."""
+    """Make of int16 samples what is packed of them."""
     if form.sound == "waveform":
         samples = samples[: form.sound_shape[0]]
         return np.pad(samples, (0, form.sound_shape[0] - len(samples)))
@@ -138,14 +139,12 @@ def open_pack(
     """
     folder = packed_dir / form.folder_name
     manifest = _manifest(sources, form)
-    shapes = _shapes(len(sources), form)
-    arrays = _open_whole(folder, manifest, shapes)
+    arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
     if arrays is None:
         with exclusive(folder, "Free some space, or name another --packed_dir."):
-            arrays = _open_whole(folder, manifest, shapes)  # another process may have packed it meanwhile
-            if arrays is None:
-                _pack(folder, sources, form, manifest, shapes, allow_missing)
-                arrays = _open_arrays(folder, shapes, "r")
+            if _open_arrays(folder / "pack.json", manifest, form, "r") is None:  # not even by another process meanwhile
+                _pack(folder, sources, form, manifest, allow_missing)
+        arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
     done = np.array(arrays["done"])
     _report(folder, sources, done == PENDING, "that could not be decoded", "left out" if allow_missing else "refused")
     _report(folder, sources, done == SILENT, "without sound", silent)
@@ -158,11 +157,10 @@ def open_pack(
 
 def _report(folder: Path, sources: tuple[ClipSource, ...], chosen: np.ndarray, kind: str, fate: str) -> None:
     """Say how many items are of a kind, which, and what happens to them. Raises InputError when they are refused."""
-    names = [source.name for source, one in zip(sources, chosen, strict=True) if one]
+    names = [sources[row].name for row in np.flatnonzero(chosen)]
     if not names:
         return
-    shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    found = f"{len(names)} of {len(sources)} items {kind}: {shown}"
+    found = f"{len(names)} of {len(sources)} items {kind}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
     if fate == "refused":
         way_out = "Replace their files, or leave them out with --allow_missing."
         way_out += " --no-sound_only keeps them as silence." if kind == "without sound" else ""
@@ -170,96 +168,64 @@ def _report(folder: Path, sources: tuple[ClipSource, ...], chosen: np.ndarray, k
     tqdm.write(f"{folder}: {fate}{', as silence' if fate == 'kept' else ''}: {found}")
 
 
-_Shapes = dict[str, tuple[tuple[int, ...], type]]
-
-
-def _shapes(num_items: int, form: ClipFormat) -> _Shapes:
-    """Shape and type of each file of a pack."""
-    return {
-        "frames": ((num_items, form.num_frames, form.size, form.size, 3), np.uint8),
-        "sound": ((num_items, *form.sound_shape), form.sound_type),
-        "done": ((num_items,), np.uint8),
-    }
-
-
-def _open_whole(folder: Path, manifest: dict, shapes: _Shapes) -> dict[str, np.ndarray] | None:
-    """The arrays of a finished pack of these items; None where there is none, or it is damaged."""
-    return _open_arrays(folder, shapes, "r") if _read_json(folder / "pack.json") == manifest else None
-
-
-def _open_arrays(folder: Path, shapes: _Shapes, mode: str) -> dict[str, np.ndarray] | None:
-    """The memory-mapped files of a pack; None where one is absent, damaged or of another shape."""
-    try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in shapes}
-    except (OSError, ValueError, EOFError):
-        return None
-    fits = all(
-        isinstance(array, np.memmap) and (array.shape, array.dtype) == (shapes[name][0], np.dtype(shapes[name][1]))
-        for name, array in arrays.items()
-    )
-    return arrays if fits else None
-
-
 def _manifest(sources: tuple[ClipSource, ...], form: ClipFormat) -> dict:
-    stats = [source.path.stat() for source in sources]
-    items = [
-        [source.name, source.start, source.seconds, stat.st_size, stat.st_mtime_ns]
-        for source, stat in zip(sources, stats, strict=True)
-    ]
+    """What a pack is made of, as `pack.json` has it."""
+    items = []
+    for source in sources:
+        file = source.path.stat()
+        items.append([source.name, source.start, source.seconds, file.st_size, file.st_mtime_ns])
     return {"version": VERSION, "format": asdict(form), "items": items}
 
 
-def _read_json(path: Path) -> dict | None:
-    """None when there is no such file, or it is damaged."""
+def _open_arrays(path: Path, manifest: dict, form: ClipFormat, mode: str) -> dict[str, np.ndarray] | None:
+    """Open the memory-mapped files of a pack; None where it is of other items, or a file is absent or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        if json.loads(path.read_text()) != manifest:
+            return None
+        arrays = {name: np.load(path.with_name(f"{name}.npy"), mmap_mode=mode) for name in form.arrays}
+    except (OSError, ValueError, EOFError):
         return None
+    num_items = len(manifest["items"])
+    for name, kind in form.arrays.items():
+        if arrays[name].dtype != kind.base or arrays[name].shape != (num_items, *kind.shape):
+            return None
+    return arrays
 
 
-def _pack(
-    folder: Path,
-    sources: tuple[ClipSource, ...],
-    form: ClipFormat,
-    manifest: dict,
-    shapes: _Shapes,
-    allow_missing: bool,
-) -> None:
+def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manifest: dict, allow_missing: bool) -> None:
     """Decode in many threads, write in one. What a killed run has finished is kept."""
-    arrays = _open_arrays(folder, shapes, "r+") if _read_json(folder / "packing.json") == manifest else None
+    arrays = _open_arrays(folder / "packing.json", manifest, form, "r+")
     if arrays is None:
         for name in ("pack.json", "packing.json"):
             (folder / name).unlink(missing_ok=True)
-        _need_room(folder, sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values()))
+        needed = len(sources) * sum(kind.itemsize for kind in form.arrays.values())
+        free = shutil.disk_usage(folder).free
+        if needed > free:  # writing to a memory map would end in a bus error
+            expected = f"{needed / 1e9:.1f} GB for the pack"
+            raise InputError(folder, f"{free / 1e9:.1f} GB free", expected, "Name another --packed_dir.")
         arrays = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
-            for name, (shape, kind) in shapes.items()
+            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind.base, (len(sources), *kind.shape))
+            for name, kind in form.arrays.items()
         }
         write_text(folder / "packing.json", json.dumps(manifest))
     todo = np.flatnonzero(arrays["done"] == PENDING).tolist()
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
     broken: list[InputError] = []
-
-    def decode(row: int) -> tuple[np.ndarray, np.ndarray, bool] | InputError:
-        try:
-            return decode_clip(sources[row], form)
-        except InputError as error:
-            return error
-
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
         for first in range(0, len(todo), FLUSH_EVERY):
             rows = todo[first : first + FLUSH_EVERY]
-            decoded_rows: dict[int, int] = {}
-            for row, decoded in zip(rows, pool.map(decode, rows), strict=True):
+            marks: dict[int, int] = {}
+            items = pool.map(_try_to_decode, [sources[row] for row in rows], repeat(form))
+            for row, decoded in zip(rows, items, strict=True):
                 if isinstance(decoded, InputError):
                     broken.append(decoded)
                 else:
                     arrays["frames"][row], arrays["sound"][row], has_sound = decoded
-                    decoded_rows[row] = WHOLE if has_sound else SILENT
+                    marks[row] = WHOLE if has_sound else SILENT
                 progress.update()
-            for name in ("frames", "sound"):
-                arrays[name].flush()
-            arrays["done"][list(decoded_rows)] = list(decoded_rows.values())  # once they are on the disk
+            arrays["frames"].flush()
+            arrays["sound"].flush()
+            arrays["done"][list(marks)] = list(marks.values())  # once they are on the disk
             arrays["done"].flush()
     if broken and (not allow_missing or len(broken) == len(sources)):
         listed = "\n  ".join(str(error) for error in broken[:10])
@@ -269,9 +235,8 @@ def _pack(
     (folder / "packing.json").rename(folder / "pack.json")
 
 
-def _need_room(folder: Path, num_bytes: int) -> None:
-    """Raise InputError when a disk has no room for a pack: writing to a memory map would end in a bus error."""
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        found = f"{free / 1e9:.1f} GB free"
-        raise InputError(folder, found, f"{num_bytes / 1e9:.1f} GB for the pack", "Name another --packed_dir.")
+def _try_to_decode(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool] | InputError:
+    try:
+        return decode_clip(source, form)
+    except InputError as error:
+        return error

@@ -9,8 +9,8 @@ import torch
 
 from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_settings import clip_batches
-from lavish.clip_tasks import ClipPredictions, predict_clips
+from lavish.clip_tasks import ClipPredictions
+from utils.command_settings import parse_settings
 from utils.files import atomic_write
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
@@ -57,8 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     if left_out := set(settings.splits) - set(splits):
         log.info(f"{', '.join(left_out)}: not evaluated, since the run has trained on it")
     for split in splits:
-        batches = clip_batches(run.settings, run.data, run.pack, split, run.network, run.device)
-        predictions = predict_clips(run.network, batches, run.settings.device.eval_batch_size, run.precision)
+        predictions = run.predict(split)
         scores[split] = run.task.score(predictions)
         report_split(folder, run, split, predictions)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.classification import LOSSES
 from lavish.clip_batches import ClipBatch, ClipBatches
+from lavish.clip_networks import make_clip_network
 from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
 from lavish.clip_settings import (
     CLIP_DATASETS,
@@ -21,7 +22,6 @@ from lavish.clip_settings import (
     clip_batches,
     clip_recipe,
     learned_from,
-    make_clip_network,
     open_clips,
 )
 from lavish.clip_tasks import classify, keep_features, predict_clips

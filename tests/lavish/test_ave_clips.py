@@ -59,6 +59,6 @@ def test_a_video_without_a_file_is_named_or_left_out_with_its_samples(folder: Pa
     assert len(data.sources) == 3
 
 
-def test_a_folder_without_videos_is_an_error(tmp_path: Path):
-    with pytest.raises(InputError, match="no such folder"):
-        load_ave_clips(tmp_path, tmp_path)
+def test_a_folder_without_videos_is_an_error(folder: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="2 of 2 listed clips without a file"):
+        load_ave_clips(tmp_path / "elsewhere", folder, allow_missing=True)

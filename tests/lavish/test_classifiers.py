@@ -13,7 +13,8 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 from dataloaders.ave import AVE_CLASSES
 from lavish import clip_tasks as evaluation
 from lavish import prepare_clips, test_classifier, train_classifier
-from lavish.clip_settings import clip_recipe, make_clip_network
+from lavish.clip_networks import make_clip_network
+from lavish.clip_settings import clip_recipe
 from simulation import generated_clips
 from simulation.generated_clips import draw, play, save_clip
 from tests.tiny_clips import tiny_flags, write_tiny_ucf

@@ -3,8 +3,10 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 pytest.importorskip("av", reason="clips are decoded by PyAV")
@@ -67,6 +69,25 @@ def test_a_modality_that_relies_on_nothing_is_called_so():
     assert clip_analysis._relied_on(50.0, 0.0) == "sound"
     assert clip_analysis._relied_on(50.0, 20.0) == "sound and picture"
     assert clip_analysis._relied_on(0.0, 5.0) == "neither alone"
+
+
+def test_reliance_has_a_bar_for_each_modality_that_is_left_out(tmp_path: Path, written_figures: list[Figure]):
+    clip_analysis.reliance_figure(tmp_path / "r.png", [("Playing_Cello", 30.0, 5.0), ("Archery", 0.0, 60.0)], "title")
+    (axes,) = written_figures[0].axes
+    bars = {group.get_label(): [bar.get_width() for bar in group] for group in axes.containers}
+    assert bars == {"without sound": [30.0, 0.0], "without picture": [5.0, 60.0]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Playing Cello", "Archery"]
+
+
+def test_maps_show_the_points_of_each_class(tmp_path: Path, written_figures: list[Figure]):
+    points = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    clip_analysis.scatter_figure(
+        tmp_path / "s.png", {"PCA": points, "t-SNE": -points}, np.array([1, 0, 1]), ["a", "b", "c"], "title"
+    )
+    for axes, name, sign in zip(written_figures[0].axes, ("PCA", "t-SNE"), (1, -1), strict=True):
+        shown = {of_class.get_label(): of_class.get_offsets().tolist() for of_class in axes.collections}
+        assert axes.get_title() == name
+        assert shown == {"a": (sign * points[[1]]).tolist(), "b": (sign * points[[0, 2]]).tolist()}
 
 
 def test_the_proof_asks_for_seeds_and_for_its_own_videos(tmp_path: Path, monkeypatch):

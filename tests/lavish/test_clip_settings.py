@@ -10,14 +10,8 @@ pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 
 from lavish.clip_batches import ClipBatches
-from lavish.clip_settings import (
-    CLIP_DATASETS,
-    clip_batches,
-    clip_recipe,
-    learned_from,
-    make_clip_network,
-    open_clips,
-)
+from lavish.clip_networks import make_clip_network
+from lavish.clip_settings import clip_batches, clip_recipe, learned_from, load_clips, open_clips
 from lavish.clip_splits import ClipData, ClipSplit
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import PackedClips
@@ -96,13 +90,10 @@ def data_of(settings: Settings, num_clips: int = 12) -> tuple[ClipData, PackedCl
     rng = np.random.default_rng(0)
     form = settings.data.format
     frames = rng.integers(0, 256, (num_clips, form.num_frames, form.size, form.size, 3), np.uint8)
-    sound = rng.uniform(1, 2, (num_clips, *form.sound_shape)).astype(form.sound_type)
+    sound = rng.uniform(1, 2, (num_clips, *form.sound_shape)).astype(form.arrays["sound"].base)
     names = tuple(f"v{n}" for n in range(num_clips))
     places = {"train": names[:6], "val": names[6:9], "test": names[9:]}
-    splits = {
-        name: ClipSplit(settings.dataset, name, ("Clap", "Drum"), of, of, torch.arange(len(of)) % 2)
-        for name, of in places.items()
-    }
+    splits = {name: ClipSplit(("Clap", "Drum"), of, of, torch.arange(len(of)) % 2) for name, of in places.items()}
     return ClipData((), splits), PackedClips(form, {name: n for n, name in enumerate(names)}, frames, sound)
 
 
@@ -279,8 +270,8 @@ def test_pieces_and_folds_of_ucf101_are_those_of_the_settings(tmp_path: Path):
     (folder / "lists/testlist03.txt").write_text("Clap/v_Clap_g01_c01.avi\n")
 
     def opened(**changes: object) -> tuple[ClipData, Path]:
-        data = settings_with(annotations_dir=folder / "lists", **changes).data
-        return CLIP_DATASETS["UCF101"].open(data, folder, tmp_path)
+        where = {"data_dir": folder, "annotations_dir": folder / "lists", "packed_dir": tmp_path}
+        return load_clips(settings_with(**where, **changes))
 
     clips, pieces = opened(fold=3), opened(fold=3, pieces=True)
     assert [source.name for source in clips[0].sources] == ["Clap/v_Clap_g01_c01", "Clap/v_Clap_g02_c01"]
@@ -299,6 +290,6 @@ def test_annotations_of_ave_may_lie_elsewhere_than_its_videos(tmp_path: Path):
         (tmp_path / f"lists/{name}.txt").write_text(line + "\n")
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/AAAAAAAAAAA.mp4").touch()
-    settings = settings_with("AVE", annotations_dir=tmp_path / "lists").data
-    data, packed_dir = CLIP_DATASETS["AVE"].open(settings, tmp_path, tmp_path / "packed")
-    assert data.splits["test"].num_clips == 1 and packed_dir == tmp_path / "packed/AVE"
+    settings = settings_with("AVE", data_dir=tmp_path, annotations_dir=tmp_path / "lists")
+    data, packed_dir = load_clips(settings)
+    assert data.splits["test"].num_clips == 1 and packed_dir == tmp_path / "packed_clips/AVE"

@@ -7,9 +7,18 @@ from torch import Tensor, nn
 
 from lavish.clip_batches import Augmentation, ClipBatches
 from lavish.clip_splits import ClipSplit
-from lavish.clip_tasks import ClipPredictions, SecondsOfClips, WholeClips, classify, keep_features, predict_clips
+from lavish.clip_tasks import (
+    ClipPredictions,
+    SecondsOfClips,
+    WholeClips,
+    classifier_table,
+    classify,
+    keep_features,
+    predict_clips,
+)
 from lavish.lavish_network import ClipOutput
 from lavish.packing import ClipFormat, PackedClips
+from utils.reporting.tables import format_text
 from utils.training.device import Precision
 
 CPU = torch.device("cpu")
@@ -39,7 +48,7 @@ def batches() -> ClipBatches:
     sound = (numbers[..., 0] + 1) * np.ones((N, 2, 32, 32), np.float16)
     pack = PackedClips(ClipFormat(2, 4, sound="small"), {f"v{n}": n for n in range(N)}, frames, sound)
     names = tuple(f"v{n}" for n in range(N))
-    split = ClipSplit("UCF101", "val", ("Clap", "Drum"), names, names, torch.tensor([0, 1, 1, 0, 1]))
+    split = ClipSplit(("Clap", "Drum"), names, names, torch.tensor([0, 1, 1, 0, 1]))
     return ClipBatches(split, pack, CPU, 4, augmentation=Augmentation(max_masked_bands=32))
 
 
@@ -104,3 +113,15 @@ def test_each_task_names_what_selects_its_best_epoch_and_whether_frames_are_pool
     whole, seconds = WholeClips(), SecondsOfClips()
     assert (whole.best_metric, whole.pools_time) == ("top1", True)
     assert (seconds.best_metric, seconds.pools_time) == ("accuracy", False)
+
+
+def test_classifiers_stand_with_scores_over_runs_and_millions_of_trained_and_of_all_parameters():
+    scores, parameters = [{"top1": 50.0, "top5": 80.0}, {"top1": 54.0, "top5": 82.0}], (10_700_000, 238_800_000)
+    rows = [("LAVISH", "test", scores, parameters, ""), ("ViT", "test", scores[:1], (0, 5_000_000), "generated")]
+    table = classifier_table("UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
+    assert format_text(table).splitlines()[3:7] == [
+        "Model            Split        top-1       top-5   trained     all",
+        "-----------------------------------------------------------------",
+        "LAVISH (2 runs)  test    52.0 ± 2.8  81.0 ± 1.4     10.70  238.80",
+        "ViT (generated)  test    50.0        80.0            0.00    5.00",
+    ]

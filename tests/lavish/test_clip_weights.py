@@ -14,9 +14,9 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 import timm
 
 from lavish import test_classifier, train_classifier
+from lavish.clip_networks import load_backbone, load_i3d_soundnet, make_clip_network
 from lavish.clip_runs import has_random_backbone
-from lavish.clip_settings import ClassifierSettings, make_clip_network
-from lavish.clip_weights import load_backbone, load_i3d_soundnet
+from lavish.clip_settings import ClassifierSettings
 from lavish.i3d_soundnet import SoundNet
 from lavish.image_transformers import make_backbone
 from lavish.lavish_network import from_released_state
@@ -29,7 +29,7 @@ SIZES = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
 
 def backbone(image_size: int = 16, num_classes: int = 0) -> torch.nn.Module:
     if num_classes == 0:
-        return make_backbone("vit_tiny_patch16_224", "random", image_size, SIZES)
+        return make_backbone("vit_tiny_patch16_224", image_size, SIZES)
     return timm.create_model("vit_tiny_patch16_224", num_classes=num_classes, img_size=image_size, **SIZES)
 
 
@@ -90,9 +90,7 @@ def test_files_without_weights_are_refused(tmp_path: Path):
 
 def test_the_hubs_weights_are_not_loaded_in_part_into_other_sizes():
     with pytest.raises(ValueError, match="depth"):
-        make_backbone("vit_tiny_patch16_224", "hub", 16, {"depth": 2})
-    with pytest.raises(ValueError, match=r"some\.pth"):
-        make_backbone("vit_tiny_patch16_224", "some.pth", 16, {})
+        make_backbone("vit_tiny_patch16_224", 16, {"depth": 2}, pretrained=True)
 
 
 def test_soundnets_unused_classifiers_are_passed_over(tmp_path: Path):

@@ -264,11 +264,6 @@ def test_i3d_alone_hears_nothing():
         assert network(random(1, 4, 3, 20, 20), None).logits.shape == (1, 7)
 
 
-def test_an_unknown_fusion_is_refused():
-    with pytest.raises(ValueError, match="fusion is 'sum'"):
-        I3DSoundNet(7, "sum")
-
-
 @pytest.mark.parametrize("train_backbone", [False, True])
 def test_i3d_and_soundnet_are_trained_only_when_they_are_fine_tuned(train_backbone: bool):
     network = I3DSoundNet(7, train_backbone=train_backbone).train()

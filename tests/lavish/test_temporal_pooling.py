@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 import torch
 from torch import nn
 
@@ -37,8 +36,3 @@ def test_the_pooling_transformer_normalises_before_its_sublayers_and_at_its_end(
     x = x + layer.self_attn(query, query, query)[0]
     x = x + layer.linear2(layer.linear1(layer.norm2(x)).relu())
     torch.testing.assert_close(pooling(frames()), pooling.encoder.norm(x).mean(dim=1))
-
-
-def test_another_pooling_is_refused():
-    with pytest.raises(ValueError, match="max"):
-        TemporalPooling(6, "max")

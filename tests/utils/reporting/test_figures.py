@@ -11,7 +11,6 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lavish.clip_figures import reliance_figure, scatter_figure
 from utils.audio_visual import AudioVisual
 from utils.reporting.figures import (
     COLOURS,
@@ -181,23 +180,6 @@ def test_curves_have_bands_of_one_standard_deviation_and_the_published_values(
     corners = {(x, round(y, 6)) for x, y in band.get_paths()[0].vertices.tolist()}
     assert corners == {(0.1, 59.5), (0.1, 60.5), (1.0, 61.8), (1.0, 62.2), (2.0, 61.0)}
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("α", "Type@AV (%)", "title")
-
-
-def test_reliance_has_a_bar_for_each_modality_that_is_left_out(tmp_path: Path, written_figures: list[Figure]):
-    reliance_figure(tmp_path / "r.png", [("Playing_Cello", 30.0, 5.0), ("Archery", 0.0, 60.0)], "title")
-    (axes,) = written_figures[0].axes
-    bars = {group.get_label(): [bar.get_width() for bar in group] for group in axes.containers}
-    assert bars == {"without sound": [30.0, 0.0], "without picture": [5.0, 60.0]}
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["Playing Cello", "Archery"]
-
-
-def test_maps_show_the_points_of_each_class(tmp_path: Path, written_figures: list[Figure]):
-    points = np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
-    scatter_figure(tmp_path / "s.png", {"PCA": points, "t-SNE": -points}, np.array([1, 0, 1]), ["a", "b", "c"], "title")
-    for axes, name, sign in zip(written_figures[0].axes, ("PCA", "t-SNE"), (1, -1), strict=True):
-        shown = {of_class.get_label(): of_class.get_offsets().tolist() for of_class in axes.collections}
-        assert axes.get_title() == name
-        assert shown == {"a": (sign * points[[1]]).tolist(), "b": (sign * points[[0, 2]]).tolist()}
 
 
 def test_curves_show_runs_and_published_values(tmp_path: Path):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from lavish.classification_tables import ClassifierRow, classifier_table
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -338,18 +337,6 @@ def test_the_confusion_table_has_the_truth_in_rows():
         "y": [0, 3, 0],
         "background": [4, 0, 5],
     }
-
-
-def test_classifiers_stand_with_scores_and_millions_of_trained_and_of_all_parameters():
-    scores = [{"top1": 50.0, "top5": 80.0}, {"top1": 54.0, "top5": 82.0}]
-    row = ClassifierRow("LAVISH", "test", scores, trained=10_700_000, total=238_800_000)
-    table = classifier_table("UCF-101", {"top1": "top-1", "top5": "top-5"}, [row, ClassifierRow("ViT", "test", scores)])
-    assert reports.format_text(table).splitlines()[3:7] == [
-        "Model            Split        top-1       top-5   trained     all",
-        "-----------------------------------------------------------------",
-        "LAVISH (2 runs)  test    52.0 ± 2.8  81.0 ± 1.4     10.70  238.80",
-        "ViT (2 runs)     test    52.0 ± 2.8  81.0 ± 1.4",
-    ]
 
 
 def test_the_accuracy_table_sets_runs_beside_the_published_value():
