@@ -42,8 +42,6 @@ def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishN
 def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> LavishNetwork:
     """Make LAVISH, or what it is compared with; only its backbone has weights."""
     weights, sizes = settings.backbone_weights, _sizes(settings.backbone_sizes or ())
-    single = model.startswith("vit_")
-    adapters = "cross_modal" if settings.cross_modal else "plain"
     try:
         backbone = make_backbone(settings.backbone, image_size, sizes, pretrained=weights == HUB)
         if weights not in (RANDOM, HUB):
@@ -51,12 +49,13 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
         return LavishNetwork(
             backbone,
             num_classes,
-            adapters=adapters if model == "lavish" else "none",
-            modalities=model.removeprefix("vit_") if single else "both",
+            adapters=model == "lavish",
+            sees=model != "vit_audio",
+            hears=model != "vit_visual",
             reduction=settings.reduction,
-            num_tokens=settings.num_tokens,
+            num_tokens=settings.num_tokens if settings.cross_modal else 0,
             groups=settings.groups,
-            head_dim=None if single else settings.head_dim,
+            head_dim=None if model.startswith("vit_") else settings.head_dim,
             temporal=settings.temporal,
             train_backbone=settings.train_backbone,
             train_norms=settings.train_norms,

@@ -13,9 +13,6 @@ from torch.utils.checkpoint import checkpoint
 from lavish.image_transformers import set_trained, steps_of
 from lavish.temporal_pooling import TemporalPooling
 
-ADAPTERS = ("cross_modal", "plain", "none")
-MODALITIES = ("both", "audio", "visual")
-
 
 class LavishAdapter(nn.Module):
     """What one modality's tokens gain from the other's and from a bottleneck (paper Eq. 5 to 7).
@@ -89,9 +86,9 @@ class LavishNetwork(nn.Module):
     Args:
         backbone: a ViT or SwinV2 of timm.
         num_classes: C, with background where the data set has it.
-        adapters: in every block: "cross_modal" (LAVISH), "plain" (without the other modality) or "none".
-        modalities: "both", "audio" or "visual".
-        reduction, num_tokens, groups: of the adapters, see `LavishAdapter`.
+        adapters: whether there are any, in every block.
+        sees, hears: whether the network takes frames and spectrograms.
+        reduction, num_tokens, groups: of the adapters, see `LavishAdapter`; without tokens they see one modality alone.
         head_dim: width between the two linear layers of the released head; None: one linear layer.
         temporal: how the T frames of a clip become one, see `TemporalPooling`.
         train_backbone: fine-tune everything.
@@ -103,8 +100,9 @@ class LavishNetwork(nn.Module):
         self,
         backbone: nn.Module,
         num_classes: int,
-        adapters: str = "cross_modal",
-        modalities: str = "both",
+        adapters: bool = True,
+        sees: bool = True,
+        hears: bool = True,
         reduction: int = 8,
         num_tokens: int = 2,
         groups: int = 2,
@@ -115,25 +113,23 @@ class LavishNetwork(nn.Module):
         checkpoint_blocks: bool = False,
     ):
         super().__init__()
-        if adapters not in ADAPTERS or modalities not in MODALITIES:
-            raise ValueError(f"adapters are one of {ADAPTERS} and modalities one of {MODALITIES}")
-        if adapters == "cross_modal" and modalities != "both":
+        if adapters and num_tokens and not (sees and hears):
             raise ValueError("cross-modal adapters need both modalities")
-        self.hears, self.sees = modalities != "visual", modalities != "audio"
-        self.frozen = adapters == "none" and not train_backbone and not train_norms  # all that is below the head
+        self.sees, self.hears = sees, hears
+        self.frozen = not (adapters or train_backbone or train_norms)  # all that is below the head
         self.train_backbone = train_backbone
         self.checkpoint_blocks = checkpoint_blocks
         self.backbone = backbone
         self._steps = steps_of(backbone)
         set_trained(backbone, train_backbone, train_norms)
-        audio_dims = self._steps.dims if self.hears and adapters != "none" else []
-        visual_dims = self._steps.dims if self.sees and adapters != "none" else []
-        sizes = (reduction, num_tokens if adapters == "cross_modal" else 0, groups)
+        audio_dims = self._steps.dims if adapters and hears else []
+        visual_dims = self._steps.dims if adapters and sees else []
+        sizes = (reduction, num_tokens, groups)
         self.audio_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
         self.vis_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
         self.audio_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
         self.vis_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
-        self.temporal = TemporalPooling(backbone.num_features * (self.hears + self.sees), temporal)
+        self.temporal = TemporalPooling(backbone.num_features * (sees + hears), temporal)
         dim = self.temporal.out_dim
         self.mlp_class = nn.Linear(dim, head_dim or num_classes)
         self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
