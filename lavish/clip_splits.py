@@ -1,6 +1,6 @@
 """What a data set of clips is: where its items come from, and which of them each split holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,28 +56,29 @@ class ClipData:
     splits: dict[str, ClipSplit]  # "train", "val" and "test"
 
 
-def find_videos(stems: Mapping[str, Path], what: str, allow_missing: bool) -> dict[str, Path]:
-    """Find the files of clips, whichever container they are in, and report the clips without a file.
+def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> dict[str, Path]:
+    """Find the files of listed clips, whichever container they are in.
 
     Args:
-        stems: by name, the path without its suffix.
-        what: the clips belong to, for the report.
-        allow_missing: leave out the clips without a file instead of raising.
+        stems: by the clip's name, the path without its suffix.
 
     Raises:
-        InputError: for clips without a file that may not be left out, and when no clip has one.
+        InputError: as `leave_out`, for clips without a file.
     """
     found = {}
     for name, stem in stems.items():
         paths = [path for suffix in VIDEO_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
         if paths:
             found[name] = paths[0]
-    absent = sorted(stems.keys() - found.keys())
-    if absent:
-        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        without = f"{len(absent)} of {len(stems)} listed clips without a file ({shown})"
-        if not allow_missing or not found:
-            way_out = "Download them, or go on without them with --allow_missing."
-            raise InputError(what, without, "a file for every listed clip", way_out)
-        tqdm.write(f"{what}: leaving out {without}")
+    leave_out(sorted(stems.keys() - found.keys()), len(stems), "listed clips without a file", where, allow_missing)
     return found
+
+
+def leave_out(names: Sequence[str], total: int, what: str, where: object, allowed: bool) -> None:
+    """Say which clips of a total are left out. Raises InputError unless that is allowed and others remain."""
+    if not names:
+        return
+    found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+    if not allowed or len(names) == total:
+        raise InputError(where, found, "none", "Replace the files, or go on without them with --allow_missing.")
+    tqdm.write(f"{where}: leaving out {found}")

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lavish.clip_splits import ClipSource
+from lavish.clip_splits import ClipSource, leave_out
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 from video.filter_banks import FILTER_BANKS, SAMPLE_RATE, centred_starts, clip_filter_banks, window_starts
@@ -134,47 +134,31 @@ def open_pack(
             and the first of them, is said in any case.
 
     Raises:
-        InputError: when files cannot be decoded (all others are packed first, and all that failed are named), when
-            items are refused, nothing is left, or the disk is full.
+        InputError: when files cannot be decoded (all others are packed first), when items are refused, nothing is left,
+            or the disk is full.
     """
     folder = packed_dir / form.folder_name
-    manifest = _manifest(sources, form)
-    arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
-    if arrays is None:
-        with exclusive(folder, "Free some space, or name another --packed_dir."):
-            if _open_arrays(folder / "pack.json", manifest, form, "r") is None:  # not even by another process meanwhile
-                _pack(folder, sources, form, manifest, allow_missing)
-        arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
-    done = np.array(arrays["done"])
-    _report(folder, sources, done == PENDING, "that could not be decoded", "left out" if allow_missing else "refused")
-    _report(folder, sources, done == SILENT, "without sound", silent)
-    kept = done > PENDING if silent == "kept" else done == WHOLE
-    if not kept.any():
-        raise InputError(folder, "no item that can be used", "one or more", "Look at the files named above.")
-    rows = {source.name: row for row, source in enumerate(sources) if kept[row]}
-    return PackedClips(form, rows, arrays["frames"], arrays["sound"])
-
-
-def _report(folder: Path, sources: tuple[ClipSource, ...], chosen: np.ndarray, kind: str, fate: str) -> None:
-    """Say how many items are of a kind, which, and what happens to them. Raises InputError when they are refused."""
-    names = [sources[row].name for row in np.flatnonzero(chosen)]
-    if not names:
-        return
-    found = f"{len(names)} of {len(sources)} items {kind}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
-    if fate == "refused":
-        way_out = "Replace their files, or leave them out with --allow_missing."
-        way_out += " --no-sound_only keeps them as silence." if kind == "without sound" else ""
-        raise InputError(folder, found, "none", way_out)
-    tqdm.write(f"{folder}: {fate}{', as silence' if fate == 'kept' else ''}: {found}")
-
-
-def _manifest(sources: tuple[ClipSource, ...], form: ClipFormat) -> dict:
-    """What a pack is made of, as `pack.json` has it."""
     items = []
     for source in sources:
         file = source.path.stat()
         items.append([source.name, source.start, source.seconds, file.st_size, file.st_mtime_ns])
-    return {"version": VERSION, "format": asdict(form), "items": items}
+    manifest = {"version": VERSION, "format": asdict(form), "items": items}
+    arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
+    if arrays is None:
+        with exclusive(folder, "Free some space, or name another --packed_dir."):
+            arrays = _open_arrays(folder / "pack.json", manifest, form, "r")  # packed by another process meanwhile?
+            arrays = arrays or _pack(folder, sources, manifest, form, allow_missing)
+    done = np.array(arrays["done"])
+    broken, without_sound = ([sources[row].name for row in np.flatnonzero(done == mark)] for mark in (PENDING, SILENT))
+    leave_out(broken, len(sources), "items that cannot be decoded", folder, allow_missing)
+    if silent != "kept":
+        what = "items without sound (--no-sound_only keeps them)"
+        leave_out(without_sound, len(sources), what, folder, silent == "left out")
+    elif without_sound:
+        tqdm.write(f"{folder}: kept, as silence: {len(without_sound)} of {len(sources)} items without sound")
+    kept = done > PENDING if silent == "kept" else done == WHOLE
+    rows = {source.name: row for row, source in enumerate(sources) if kept[row]}
+    return PackedClips(form, rows, arrays["frames"], arrays["sound"])
 
 
 def _open_arrays(path: Path, manifest: dict, form: ClipFormat, mode: str) -> dict[str, np.ndarray] | None:
@@ -185,15 +169,16 @@ def _open_arrays(path: Path, manifest: dict, form: ClipFormat, mode: str) -> dic
         arrays = {name: np.load(path.with_name(f"{name}.npy"), mmap_mode=mode) for name in form.arrays}
     except (OSError, ValueError, EOFError):
         return None
-    num_items = len(manifest["items"])
     for name, kind in form.arrays.items():
-        if arrays[name].dtype != kind.base or arrays[name].shape != (num_items, *kind.shape):
+        if arrays[name].dtype != kind.base or arrays[name].shape != (len(manifest["items"]), *kind.shape):
             return None
     return arrays
 
 
-def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manifest: dict, allow_missing: bool) -> None:
-    """Decode in many threads, write in one. What a killed run has finished is kept."""
+def _pack(
+    folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: ClipFormat, allow_missing: bool
+) -> dict[str, np.ndarray]:
+    """Decode in many threads, write in one. What a killed run has finished is kept; what cannot be decoded is said."""
     arrays = _open_arrays(folder / "packing.json", manifest, form, "r+")
     if arrays is None:
         for name in ("pack.json", "packing.json"):
@@ -210,33 +195,28 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], form: ClipFormat, manif
         write_text(folder / "packing.json", json.dumps(manifest))
     todo = np.flatnonzero(arrays["done"] == PENDING).tolist()
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
-    broken: list[InputError] = []
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
         for first in range(0, len(todo), FLUSH_EVERY):
             rows = todo[first : first + FLUSH_EVERY]
             marks: dict[int, int] = {}
             items = pool.map(_try_to_decode, [sources[row] for row in rows], repeat(form))
-            for row, decoded in zip(rows, items, strict=True):
-                if isinstance(decoded, InputError):
-                    broken.append(decoded)
-                else:
-                    arrays["frames"][row], arrays["sound"][row], has_sound = decoded
+            for row, item in zip(rows, items, strict=True):
+                if item is not None:
+                    arrays["frames"][row], arrays["sound"][row], has_sound = item
                     marks[row] = WHOLE if has_sound else SILENT
                 progress.update()
             arrays["frames"].flush()
             arrays["sound"].flush()
             arrays["done"][list(marks)] = list(marks.values())  # once they are on the disk
             arrays["done"].flush()
-    if broken and (not allow_missing or len(broken) == len(sources)):
-        listed = "\n  ".join(str(error) for error in broken[:10])
-        found = f"{len(broken)} items that cannot be decoded:\n  {listed}\n"
-        way_out = "Replace the files, or go on without them with --allow_missing; the others are packed."
-        raise InputError(folder, found, "whole videos", way_out)
-    (folder / "packing.json").rename(folder / "pack.json")
+    if allow_missing or (arrays["done"] > PENDING).all():
+        (folder / "packing.json").rename(folder / "pack.json")
+    return arrays
 
 
-def _try_to_decode(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool] | InputError:
+def _try_to_decode(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool] | None:
     try:
         return decode_clip(source, form)
     except InputError as error:
-        return error
+        tqdm.write(f"{error}")
+        return None

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.annotation_files import read_text
-from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos
+from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
 from utils.errors import InputError
 from utils.files import write_text
 
@@ -162,12 +162,7 @@ def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False
     files = pd.DataFrame(rows, columns=list(SURVEY_COLUMNS)).astype(SURVEY_COLUMNS).set_index("clip")
     if missing:
         write_text(table, files.assign(sound=np.where(files.sound, "yes", "no")).to_csv())
-    if broken:
-        found = f"{len(broken)} of {len(paths)} files that cannot be opened: {'; '.join([*broken.values()][:5])}"
-        if not allow_missing or len(broken) == len(paths):
-            way_out = "Download them again, or go on without them with --allow_missing."
-            raise InputError(survey_dir, found, "whole video files", way_out)
-        tqdm.write(f"UCF-101: leaving out {found}")
+    leave_out([*broken.values()], len(paths), "files that cannot be opened", survey_dir, allow_missing)
     return files.loc[[clip for clip in paths if clip not in broken]]
 
 

@@ -62,7 +62,7 @@ def test_a_folder_is_no_video(tmp_path: Path):
 
 def test_absent_clips_may_be_left_out_unless_all_are_absent(tmp_path: Path, capsys):
     assert find(tmp_path, "b", "other", "a").keys() == {"other"}
-    assert "fold 1: leaving out 2 of 3 listed clips without a file (a, b)" in capsys.readouterr().out
+    assert "fold 1: leaving out 2 of 3 listed clips without a file: a, b" in capsys.readouterr().out
     for names, allow_missing in ((("a", "other"), False), (("a", "b"), True)):
         with pytest.raises(InputError, match=r"fold 1: found .* of 2 listed clips without a file"):
             find(tmp_path, *names, allow_missing=allow_missing)

@@ -87,12 +87,13 @@ def test_a_changed_file_is_packed_again(tmp_path: Path):
 def test_a_truncated_avi_is_named_and_the_others_are_packed(data: ClipData, tmp_path: Path, capsys):
     path = data.sources[2].path
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
-    with pytest.raises(InputError, match=r"1 items that cannot be decoded") as error:
+    with pytest.raises(InputError, match=r"1 of 16 items that cannot be decoded") as error:
         open_pack(tmp_path, data.sources, FORM)
-    assert path.name in str(error.value) and "--allow_missing" in str(error.value)
+    assert path.stem in str(error.value) and "--allow_missing" in str(error.value)
+    assert path.name in capsys.readouterr().out  # with the reason
     pack = open_pack(tmp_path, data.sources, FORM, allow_missing=True)
     assert data.sources[2].name not in pack.row_of and len(pack.row_of) == len(data.sources) - 1
-    with pytest.raises(InputError, match="could not be decoded"):
+    with pytest.raises(InputError, match="cannot be decoded"):
         open_pack(tmp_path, data.sources, FORM)
 
 
@@ -280,17 +281,17 @@ def silent_sources(folder: Path) -> tuple[ClipSource, ...]:
 
 def test_items_without_sound_are_counted_named_and_kept_left_out_or_refused(tmp_path: Path, capsys):
     sources = silent_sources(tmp_path)
-    with pytest.raises(InputError, match=r"2 of 3 items without sound: mute, late.*--allow_missing.*--no-sound_only"):
+    with pytest.raises(InputError, match=r"2 of 3 items without sound .*--no-sound_only.*: mute, late.*--allow"):
         open_pack(tmp_path, sources, FORM, silent="refused")
     assert open_pack(tmp_path, sources, FORM, silent="left out").row_of == {"heard": 0}
-    assert "left out: 2 of 3 items without sound: mute, late" in capsys.readouterr().out
+    assert "leaving out 2 of 3 items without sound (--no-sound_only keeps them): mute, late" in capsys.readouterr().out
     kept = open_pack(tmp_path, sources, FORM)
     assert set(kept.row_of) == {"heard", "mute", "late"} and np.ptp(kept.sound[1][0, :5]) == 0
     assert "kept, as silence: 2 of 3 items" in capsys.readouterr().out
 
 
 def test_a_pack_of_which_nothing_is_left_is_an_error(tmp_path: Path):
-    with pytest.raises(InputError, match="no item that can be used"):
+    with pytest.raises(InputError, match="2 of 2 items without sound"):
         open_pack(tmp_path, silent_sources(tmp_path)[1:], FORM, silent="left out")
 
 
