@@ -53,12 +53,14 @@ class Experiment:
 
 @dataclass(frozen=True)
 class ParsingExperiment(Experiment):
-    """F-scores on LLP's test split: under each published row ours of the same name, then ours that have none."""
+    """F-scores on LLP's test split: under each published row ours of the same name, then ours that have none.
+
+    When all published rows are of the segment level only, ours are too.
+    """
 
     published: Mapping[str, ParsingScores | LevelScores]  # in the paper's order
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        """When all published rows are of the segment level only, ours are too."""
         segments_only = all(isinstance(scores, LevelScores) for scores in self.published.values())
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):

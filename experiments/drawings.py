@@ -68,7 +68,7 @@ def _curve(
     values: Sequence[float],
     **others: object,
 ) -> Curve:
-    """UWAV with every value of one setting, and with the others that are given."""
+    """Run UWAV with every value of one setting, and with the others that are given."""
     ours = {}
     for value in values:
         settings = without_defaults(**others, **{setting: value})
@@ -108,7 +108,7 @@ def qualitative(study: Study) -> Experiment:
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
-    """Videos with two classes or more whose audible and visible events differ, evenly spread over the split.
+    """Choose videos with two classes or more whose audible and visible events differ, evenly spread over the split.
 
     Whatever the methods say of them: nothing is chosen by result.
     """

@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over all labels: a scalar."""
+    """Compute the mean cross-entropy over all labels: a scalar."""
     return F.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy between softmax probabilities and one-hot labels, mean over classes: a scalar.
+    """Compute the binary cross-entropy of softmax probabilities and one-hot labels, mean over classes: a scalar.
 
     The released LAVISH trains so. -log(1 - p) is computed from the probabilities that are not the class's, so that it
     does not round to infinity.
@@ -31,12 +31,12 @@ LOSSES = {"cross_entropy": cross_entropy, "binary": binary_cross_entropy_of_soft
 
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Percent of labels that are among the k most probable classes."""
+    """Return the percent of labels that are among the k most probable classes."""
     best = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
     return 100 * (best == labels.unsqueeze(-1)).any(dim=-1).double().mean().item()
 
 
 def label_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """How many labels of each class were predicted as each: (C, C) int64, rows are the truth."""
+    """Count how many labels of each class were predicted as each: (C, C) int64, rows are the truth."""
     cells = torch.bincount((labels * num_classes + predicted).flatten(), minlength=num_classes**2)
     return cells.view(num_classes, num_classes)

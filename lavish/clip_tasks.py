@@ -27,7 +27,7 @@ class ClipPredictions:
 
 
 def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> ClipOutput:
-    """The output for a batch, from features where a frozen network has made them before."""
+    """Compute the output for a batch, from features where a frozen network has made them before."""
     if batch.features is not None:
         return precision.run(network.classify, batch.features)
     return precision.run(network, batch.frames, batch.sound)
@@ -72,11 +72,11 @@ class WholeClips:
     best_metric, unit, pools_time = "top1", "clips", True
 
     def score(self, predictions: ClipPredictions) -> dict[str, float]:
-        """Percent by name: top-1 and top-5 of clips."""
+        """Return top-1 and top-5 of clips, percent by name."""
         return {f"top{k}": top_k_accuracy(predictions.logits, predictions.labels, k) for k in (1, 5)}
 
     def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-        """The scores of a run beside its trained and all parameters."""
+        """Lay out the scores of a run beside its trained and all parameters."""
         rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
 
@@ -87,11 +87,11 @@ class SecondsOfClips:
     best_metric, unit, pools_time = "accuracy", "seconds", False
 
     def score(self, predictions: ClipPredictions) -> dict[str, float]:
-        """Percent by name: the accuracy of seconds."""
+        """Return the accuracy of seconds, percent by name."""
         return {"accuracy": top_k_accuracy(predictions.logits, predictions.labels, 1)}
 
     def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-        """The scores of a run in UWAV's Table 2, marked as supervised."""
+        """Lay out the scores of a run in UWAV's Table 2, marked as supervised."""
         of_run = ", ".join(filter(None, ("supervised", note)))
         rows = [(name, split, [of_split["accuracy"]], of_run) for split, of_split in scores.items()]
         for method in published_methods("table2_ave_accuracy"):

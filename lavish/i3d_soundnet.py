@@ -40,7 +40,7 @@ class SameMaxPool3d(nn.MaxPool3d):
 
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Zeros around (B, C, T, H, W), the odd one at the end, so that ceil(length / stride) positions come out."""
+    """Put zeros around (B, C, T, H, W), the odd one at the end, so that ceil(length / stride) positions come out."""
     pads = []
     for length, size, step in zip(x.shape[2:], kernel, stride, strict=True):
         total = max(0, size - (length % step or step))
@@ -130,7 +130,7 @@ class SoundNet(nn.ModuleDict):
 
 
 def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Band-limited resampling of a whole clip by its spectrum: (B, L) -> (B, L · new / old)."""
+    """Resample a whole clip by its spectrum, band-limited: (B, L) -> (B, L · new / old)."""
     length = round(samples.shape[-1] * new_rate / old_rate)
     spectrum = torch.fft.rfft(samples.float())
     return torch.fft.irfft(spectrum, n=length) * (length / samples.shape[-1])
@@ -169,7 +169,7 @@ class I3DSoundNet(nn.Module):
         self.classifier = nn.Linear(2 * JOINT_DIM if fusion == "concatenation" else JOINT_DIM, num_classes)
 
     def train(self, mode: bool = True) -> "I3DSoundNet":
-        """Frozen networks stay in evaluation mode."""
+        """Keep frozen networks in evaluation mode."""
         super().train(mode)
         self.backbone.train(mode and not self.frozen)
         return self
@@ -179,14 +179,14 @@ class I3DSoundNet(nn.Module):
         return self.classify(self.encode(frames, samples))
 
     def encode(self, frames: Tensor, samples: Tensor | None) -> Tensor:
-        """I3D's 400 numbers of a clip and SoundNet's 1024 beside them: (B, 1, 400) or (B, 1, 1424)."""
+        """Put SoundNet's 1024 numbers of a clip beside I3D's 400: (B, 1, 400) or (B, 1, 1424)."""
         parts = [self.backbone["i3d"](frames)]
         if self.hears:
             parts.append(self.backbone["soundnet"](samples))
         return torch.cat(parts, dim=-1).unsqueeze(1)
 
     def classify(self, features: Tensor) -> ClipOutput:
-        """(B, 1, 400) or (B, 1, 1424) -> logits and the fused features."""
+        """Classify: (B, 1, 400) or (B, 1, 1424) -> logits and the fused features."""
         seen, heard = features.squeeze(1).split([I3D_DIM, features.shape[-1] - I3D_DIM], dim=-1)
         fused = self.visual_proj(seen)
         if self.hears:

@@ -58,13 +58,13 @@ class LavishAdapter(nn.Module):
         return self.gate * self.ln_post(rows).view_as(x)
 
     def _from_other(self, x: Tensor, other: Tensor) -> Tensor:
-        """Latent tokens read the other modality, and x reads them; no scaling, no projections."""
+        """Let latent tokens attend to the other modality, and x to them; no scaling, no projections."""
         tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
         tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
         return torch.softmax(x @ tokens.transpose(1, 2), dim=-1) @ tokens  # (B, N, D)
 
     def _grouped(self, rows: Tensor, convolution: nn.Conv2d) -> Tensor:
-        """A grouped 1x1 convolution on rows: (R, D_in) -> (R, D_out)."""
+        """Compute a grouped 1x1 convolution on rows: (R, D_in) -> (R, D_out)."""
         weights = convolution.weight.flatten(1).unflatten(0, (self.groups, -1))  # (G, D_out / G, D_in / G)
         parts = [part @ weight.T for part, weight in zip(rows.chunk(self.groups, dim=-1), weights, strict=True)]
         return torch.cat(parts, dim=-1)
@@ -137,7 +137,7 @@ class LavishNetwork(nn.Module):
         self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch
 
     def train(self, mode: bool = True) -> "LavishNetwork":
-        """A frozen backbone stays in evaluation mode: nothing in it is dropped."""
+        """Keep a frozen backbone in evaluation mode: nothing in it is dropped."""
         super().train(mode)
         self.backbone.train(mode and self.train_backbone)
         return self
@@ -223,7 +223,7 @@ class LavishNetwork(nn.Module):
 
 
 def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Trained parameters and all parameters, as LAVISH's tables count them."""
+    """Count trained parameters and all parameters, as LAVISH's tables do."""
     parameters = list(network.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 

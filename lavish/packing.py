@@ -103,7 +103,7 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
 
 
 def _part(start: float, end: float | None, rate: float) -> slice:
-    """The frames or samples between two moments; without an end, all that follow."""
+    """Return the frames or samples between two moments; without an end, all that follow."""
     return slice(round(start * rate), None if end is None else round(end * rate))
 
 

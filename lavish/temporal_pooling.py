@@ -38,7 +38,7 @@ class TemporalPooling(nn.Module):
 
 
 def sinusoids(length: int, dim: int) -> Tensor:
-    """Sine and cosine positions of the Transformer: (T, D) float32, D even."""
+    """Return sine and cosine positions of the Transformer: (T, D) float32, D even."""
     rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     angles = torch.arange(length).unsqueeze(1) * rates  # (T, D / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)

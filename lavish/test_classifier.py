@@ -31,7 +31,7 @@ class Settings(FromFile):
 
 
 def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredictions) -> None:
-    """Accuracy of each class, the confusion matrix, and all probabilities of one split."""
+    """Write the accuracy of each class, the confusion matrix, and all probabilities of one split."""
     classes, unit = run.data.splits[split].classes, run.task.unit
     matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(classes))
     title = run.title(split)

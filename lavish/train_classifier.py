@@ -106,7 +106,7 @@ class InParts:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises InputError for settings that do not go together."""
+    """Raise InputError for settings that do not go together."""
     recipe, pooling = settings.recipe, settings.network.temporal
     older = settings.model == "i3d_soundnet"
     pools_time = CLIP_DATASETS[settings.dataset].task.pools_time
@@ -128,7 +128,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def variant(settings: Settings) -> str:
-    """Name of the model that the settings make, for the run folder and the tables."""
+    """Name the model that the settings make, for the run folder and the tables."""
     name, network = settings.model, settings.network
     if name == "lavish" and not network.cross_modal:
         name = "lavish_plain"
