@@ -80,5 +80,5 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
         return
     found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
     if not allowed or len(names) == total:
-        raise InputError(where, found, "none", "Replace the files, or go on without them with --allow_missing.")
+        raise InputError(where, found, "none", "Get these files anew, or go on without them with --allow_missing.")
     tqdm.write(f"{where}: leaving out {found}")
