@@ -7,9 +7,7 @@ python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (t
 
 from utils.entry_point import run_entry_point
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +21,6 @@ from sklearn.manifold import TSNE
 
 from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from utils.command_settings import parse_settings
 from utils.errors import InputError
 from utils.files import atomic_write
 from utils.reporting.figures import COLOURS, DPI

@@ -17,7 +17,7 @@ from lavish.clip_tasks import ClipTask, SecondsOfClips, WholeClips
 from lavish.i3d_soundnet import FUSIONS
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
 from lavish.temporal_pooling import POOLINGS
-from lavish.ucf101 import FOLDS, PIECE_FRAMES, PIECE_RATE, PIECE_SECONDS, load_ucf101
+from lavish.ucf101 import FOLDS, PIECE_SECONDS, load_ucf101
 from utils.errors import InputError
 from utils.recipes import CONFIGS, recipe_file
 from utils.settings import FromFile, first_flags, read_args, settings_group, with_file, with_settings
