@@ -27,7 +27,7 @@ from lavish.classification import binary_cross_entropy_of_softmax
 from lavish.clip_batches import ClipBatches
 from lavish.clip_splits import ClipSource, ClipSplit
 from lavish.image_transformers import make_backbone
-from lavish.lavish_network import LavishNetwork
+from lavish.lavish_network import ClipNetworkSettings, LavishNetwork
 from lavish.packing import ClipFormat, open_pack
 from simulation.generated_clips import draw, play, save_clip
 from tests.naive.naive_clips import ClipFiles
@@ -45,8 +45,9 @@ SIZES = {
 def make_network(size: str, temporal: str, device: torch.device, checkpointed: bool = False) -> LavishNetwork:
     image_size, _, _, sizes = SIZES[size]
     torch.manual_seed(0)
+    settings = ClipNetworkSettings(temporal=temporal, checkpoint_blocks=checkpointed)
     backbone = make_backbone("vit_tiny_patch16_224", image_size, sizes)
-    return LavishNetwork(backbone, 29, temporal=temporal, checkpoint_blocks=checkpointed).to(device).train()
+    return LavishNetwork(backbone, 29, "lavish", settings).to(device).train()
 
 
 def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:

@@ -8,10 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lavish.clip_settings import LARGEST_SIZE, ClassifierSettings, ClipNetworkSettings
+from lavish.clip_settings import ClassifierSettings
 from lavish.i3d_soundnet import I3DSoundNet
 from lavish.image_transformers import as_of_today, make_backbone
-from lavish.lavish_network import LavishNetwork, from_released_state
+from lavish.lavish_network import LARGEST_SIZE, ClipNetworkSettings, LavishNetwork, from_released_state
 from utils.errors import InputError
 from utils.training.checkpoints import load_checkpoint
 
@@ -46,21 +46,7 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
         backbone = make_backbone(settings.backbone, image_size, sizes, pretrained=weights == HUB)
         if weights not in (RANDOM, HUB):
             load_backbone(backbone, Path(weights))
-        return LavishNetwork(
-            backbone,
-            num_classes,
-            adapters=model == "lavish",
-            sees=model != "vit_audio",
-            hears=model != "vit_visual",
-            reduction=settings.reduction,
-            num_tokens=settings.num_tokens if settings.cross_modal else 0,
-            groups=settings.groups,
-            head_dim=None if model.startswith("vit_") else settings.head_dim,
-            temporal=settings.temporal,
-            train_backbone=settings.train_backbone,
-            train_norms=settings.train_norms,
-            checkpoint_blocks=settings.checkpoint_blocks,
-        )
+        return LavishNetwork(backbone, num_classes, model, settings)
     except (ValueError, RuntimeError, OSError) as error:
         found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
         expected = "a ViT or SwinV2 of timm, with sizes and weights that fit it"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 from torch import nn
 
 from dataloaders.ave import NUM_SEGMENTS
@@ -14,9 +14,8 @@ from lavish.ave_clips import load_ave_clips
 from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import ClipTask, SecondsOfClips, WholeClips
-from lavish.i3d_soundnet import FUSIONS
+from lavish.lavish_network import ClipNetworkSettings
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
-from lavish.temporal_pooling import POOLINGS
 from lavish.ucf101 import FOLDS, PIECE_SECONDS, load_ucf101
 from utils.errors import InputError
 from utils.recipes import CONFIGS, recipe_file
@@ -25,7 +24,6 @@ from utils.training.device import DeviceSettings
 
 MODELS = ("vit_visual", "vit_audio", "late_fusion", "lavish", "i3d_soundnet")
 WAVEFORM_SECONDS = 10.0  # of a clip; AVE's videos are so long
-LARGEST_SIZE = 65_536  # of anything in a backbone
 
 
 @settings_group
@@ -85,41 +83,6 @@ class ClipInputSettings:
     """SpecAugment: widest band that is blanked"""
     max_masked_frames: NonNegativeInt = 0
     """SpecAugment: longest stretch that is blanked"""
-
-
-@settings_group
-class ClipNetworkSettings:
-    """How the network is made; defaults are LAVISH's on AVE."""
-
-    backbone: str = "swinv2_large_window12_192.ms_in22k"
-    """a ViT or SwinV2 of timm"""
-    backbone_sizes: tuple[str, ...] | None = None
-    """its sizes where they are others: depth=3 embed_dim=96"""
-    backbone_weights: str = "hub"
-    """hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours;
-    i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
-    network_weights: Path | None = None
-    """file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"""
-    train_backbone: bool = False
-    """fine-tune the backbone"""
-    train_norms: bool = False
-    """fine-tune its normalisation layers"""
-    cross_modal: bool = True
-    """lavish: adapters see the other modality; without: plain adapters"""
-    fusion: Literal[tuple(FUSIONS)] = "attention"
-    """of i3d_soundnet"""
-    reduction: PositiveInt = 8
-    """of the width of tokens within an adapter"""
-    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2
-    """latent tokens of an adapter"""
-    groups: PositiveInt = 2
-    """groups of an adapter's products"""
-    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
-    """between the head's two layers; a network of one modality has one layer"""
-    temporal: Literal[tuple(POOLINGS)] = "none"
-    """how frames become a clip"""
-    checkpoint_blocks: bool = False
-    """compute blocks again in the backward pass: less memory, more time"""
 
 
 @settings_group

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lavish.lavish_network import ClipOutput
 
-FUSIONS = ("attention", "concatenation", "i3d")
 I3D_DIM, SOUNDNET_DIM, JOINT_DIM = 400, 1024, 256  # Kinetics logits, features of conv7, width of the fusion
 CLIP_RATE, SOUNDNET_RATE = 16_000, 22_050  # samples a second: as clips are packed, and as SoundNet was trained
 
@@ -143,7 +142,7 @@ class I3DSoundNet(nn.Module):
 
     Args:
         num_classes: C.
-        fusion: one of `FUSIONS`.
+        fusion: "attention", "concatenation", or "i3d" alone.
         train_backbone: fine-tune I3D and SoundNet, too.
     """
 

@@ -4,14 +4,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lavish.image_transformers import set_trained, steps_of
 from lavish.temporal_pooling import TemporalPooling
+from utils.settings import settings_group
+
+LARGEST_SIZE = 65_536  # of anything in a backbone
 
 
 class LavishAdapter(nn.Module):
@@ -70,6 +76,41 @@ class LavishAdapter(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
+@settings_group
+class ClipNetworkSettings:
+    """How the network is made; defaults are LAVISH's on AVE."""
+
+    backbone: str = "swinv2_large_window12_192.ms_in22k"
+    """a ViT or SwinV2 of timm"""
+    backbone_sizes: tuple[str, ...] | None = None
+    """its sizes where they are others: depth=3 embed_dim=96"""
+    backbone_weights: str = "hub"
+    """hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours;
+    i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
+    network_weights: Path | None = None
+    """file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"""
+    train_backbone: bool = False
+    """fine-tune the backbone"""
+    train_norms: bool = False
+    """fine-tune its normalisation layers"""
+    cross_modal: bool = True
+    """lavish: adapters see the other modality; without: plain adapters"""
+    fusion: Literal["attention", "concatenation", "i3d"] = "attention"
+    """of i3d_soundnet"""
+    reduction: PositiveInt = 8
+    """of the width of tokens within an adapter"""
+    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2
+    """latent tokens of an adapter"""
+    groups: PositiveInt = 2
+    """groups of an adapter's products"""
+    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
+    """between the head's two layers; a network of one modality has one layer"""
+    temporal: Literal["none", "mean", "transformer"] = "none"
+    """how frames become a clip"""
+    checkpoint_blocks: bool = False
+    """compute blocks again in the backward pass: less memory, more time"""
+
+
 @dataclass
 class ClipOutput:
     """What a classifier of clips returns. B clips, T frames, C classes."""
@@ -86,52 +127,29 @@ class LavishNetwork(nn.Module):
     Args:
         backbone: a ViT or SwinV2 of timm.
         num_classes: C, with background where the data set has it.
-        adapters: whether there are any, in every block.
-        sees, hears: whether the network takes frames and spectrograms.
-        reduction, num_tokens, groups: of the adapters, see `LavishAdapter`; without tokens they see one modality alone.
-        head_dim: width between the two linear layers of the released head; None: one linear layer.
-        temporal: how the T frames of a clip become one, see `TemporalPooling`.
-        train_backbone: fine-tune everything.
-        train_norms: fine-tune the backbone's normalisation layers.
-        checkpoint_blocks: compute each block again in the backward pass instead of keeping what it needs.
+        model: "lavish" has adapters in every block, "late_fusion" none; "vit_visual" only sees, "vit_audio" only hears.
+        settings: sizes, and what is trained; without `cross_modal` adapters never see the other modality. A network of
+            one modality has one linear layer on top, the released head has two.
     """
 
-    def __init__(
-        self,
-        backbone: nn.Module,
-        num_classes: int,
-        adapters: bool = True,
-        sees: bool = True,
-        hears: bool = True,
-        reduction: int = 8,
-        num_tokens: int = 2,
-        groups: int = 2,
-        head_dim: int | None = 512,
-        temporal: str = "none",
-        train_backbone: bool = False,
-        train_norms: bool = False,
-        checkpoint_blocks: bool = False,
-    ):
+    def __init__(self, backbone: nn.Module, num_classes: int, model: str, settings: ClipNetworkSettings):
         super().__init__()
-        if adapters and num_tokens and not (sees and hears):
-            raise ValueError("cross-modal adapters need both modalities")
-        self.sees, self.hears = sees, hears
-        self.frozen = not (adapters or train_backbone or train_norms)  # all that is below the head
-        self.train_backbone = train_backbone
-        self.checkpoint_blocks = checkpoint_blocks
+        self.sees, self.hears = model != "vit_audio", model != "vit_visual"
+        self.train_backbone = settings.train_backbone
+        self.frozen = not (model == "lavish" or settings.train_backbone or settings.train_norms)  # below the head
+        self.checkpoint_blocks = settings.checkpoint_blocks
         self.backbone = backbone
         self._steps = steps_of(backbone)
-        set_trained(backbone, train_backbone, train_norms)
-        audio_dims = self._steps.dims if adapters and hears else []
-        visual_dims = self._steps.dims if adapters and sees else []
-        sizes = (reduction, num_tokens, groups)
-        self.audio_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
-        self.vis_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
-        self.audio_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in audio_dims)
-        self.vis_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in visual_dims)
-        self.temporal = TemporalPooling(backbone.num_features * (sees + hears), temporal)
-        dim = self.temporal.out_dim
-        self.mlp_class = nn.Linear(dim, head_dim or num_classes)
+        set_trained(backbone, settings.train_backbone, settings.train_norms)
+        dims = self._steps.dims if model == "lavish" else []
+        sizes = (settings.reduction, settings.num_tokens if settings.cross_modal else 0, settings.groups)
+        self.audio_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
+        self.vis_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
+        self.audio_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
+        self.vis_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
+        self.temporal = TemporalPooling(backbone.num_features * (self.sees + self.hears), settings.temporal)
+        head_dim = settings.head_dim if self.sees and self.hears else None
+        self.mlp_class = nn.Linear(self.temporal.out_dim, head_dim or num_classes)
         self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
         self.any_size = self._steps.any_size  # whether spectrograms may be of another size than frames
         self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch

@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-POOLINGS = ("none", "mean", "transformer")
-
 
 class TemporalPooling(nn.Module):
     """Pools frames that were encoded apart.

@@ -12,7 +12,7 @@ pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 
-from lavish.lavish_network import LavishAdapter, LavishNetwork, from_released_state
+from lavish.lavish_network import ClipNetworkSettings, LavishAdapter, LavishNetwork, from_released_state
 from tests.test_reference_cases import Case, assert_identical, every_case_of, opened
 from video.filter_banks import (
     SWIN_FILTER_BANK,
@@ -54,11 +54,14 @@ def assert_same_probabilities(case: Case, backbone: torch.nn.Module, state: dict
     num_tokens, dim = state["audio_adapter_blocks_p1.0.my_tokens"].shape
     network = LavishNetwork(
         backbone,
-        num_classes=state["mlp_class_2.bias"].numel(),
-        reduction=dim // bottleneck,
-        num_tokens=num_tokens,
-        groups=dim // state["audio_adapter_blocks_p1.0.down_sampler.weight"].shape[1],
-        head_dim=state["mlp_class.bias"].numel(),
+        state["mlp_class_2.bias"].numel(),
+        "lavish",
+        ClipNetworkSettings(
+            reduction=dim // bottleneck,
+            num_tokens=num_tokens,
+            groups=dim // state["audio_adapter_blocks_p1.0.down_sampler.weight"].shape[1],
+            head_dim=state["mlp_class.bias"].numel(),
+        ),
     )
     network.load_state_dict(from_released_state(state))
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from lavish.image_transformers import ViTSteps, set_trained, steps_of
-from lavish.lavish_network import LavishAdapter, LavishNetwork, count_parameters
+from lavish.lavish_network import ClipNetworkSettings, LavishAdapter, LavishNetwork, count_parameters
 from lavish.temporal_pooling import TemporalPooling
 from video.backbones.drawn_weights import draw_weights_of
 
@@ -31,6 +31,10 @@ def swin(**settings) -> SwinTransformerV2:
     for parameter in network.parameters():  # its norms start at 0, which would hide every block
         torch.nn.init.normal_(parameter, std=0.2)
     return network
+
+
+def network_of(backbone: torch.nn.Module, model: str = "lavish", **settings) -> LavishNetwork:
+    return LavishNetwork(backbone, 4, model, ClipNetworkSettings(**settings))
 
 
 def inputs(batch: int = 2, num_frames: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +79,7 @@ def open_gates(network: LavishNetwork) -> None:
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 def test_adapters_with_closed_gates_leave_the_output_of_the_backbone_bitwise_as_it_was(make, mode):
     backbone = make()
-    network = LavishNetwork(backbone, num_classes=4, groups=2).train(mode == "training")
+    network = network_of(backbone, groups=2).train(mode == "training")
     frames, spectrograms = inputs()
     with torch.no_grad():
         features = network.encode(frames, spectrograms)
@@ -140,7 +144,7 @@ def test_an_adapter_starts_with_closed_gates_and_tokens_between_zero_and_one():
 
 
 def test_the_sizes_of_the_release_are_the_defaults():
-    network = LavishNetwork(vit(embed_dim=64), num_classes=4)
+    network = network_of(vit(embed_dim=64))
     adapter = network.vis_adapter_blocks_p1[0]
     assert adapter.my_tokens.shape == (2, 64)
     assert adapter.down_sampler.weight.shape[:2] == (64 // 8, 64 // 2)  # reduction 8, 2 groups
@@ -160,32 +164,25 @@ def test_widths_that_cannot_be_divided_are_refused(sizes: dict[str, int]):
         LavishAdapter(**{"num_tokens": 2, "groups": 2, **sizes})
 
 
-@pytest.mark.parametrize("modality", ["sees", "hears"])
-def test_cross_modal_adapters_need_both_modalities(modality: str):
-    with pytest.raises(ValueError, match="need both"):
-        LavishNetwork(vit(), num_classes=4, **{modality: False})
-    LavishNetwork(vit(), num_classes=4, num_tokens=0, **{modality: False})
-
-
 @pytest.mark.parametrize(
     ("settings", "frozen"),
     [
-        ({"adapters": False}, True),
-        ({"adapters": False, "train_backbone": True}, False),
-        ({"adapters": False, "train_norms": True}, False),
-        ({"num_tokens": 0}, False),
+        ({"model": "late_fusion"}, True),
+        ({"model": "late_fusion", "train_backbone": True}, False),
+        ({"model": "late_fusion", "train_norms": True}, False),
+        ({"cross_modal": False}, False),
         ({}, False),
     ],
 )
 def test_a_network_is_frozen_when_nothing_below_its_head_is_trained(settings: dict[str, object], frozen: bool):
-    network = LavishNetwork(vit(), num_classes=4, **settings)
+    network = network_of(vit(), **settings)
     below = [p for name, p in network.named_parameters() if not name.startswith("mlp_class")]
     assert network.frozen == frozen == (not any(p.requires_grad for p in below))
 
 
 @pytest.mark.parametrize("train_backbone", [False, True])
 def test_the_backbone_is_in_training_mode_and_trained_only_when_it_is_fine_tuned(train_backbone: bool):
-    network = LavishNetwork(vit(), num_classes=4, train_backbone=train_backbone).train()
+    network = network_of(vit(), train_backbone=train_backbone).train()
     assert {module.training for module in network.backbone.modules()} == {train_backbone}
     assert {p.requires_grad for p in network.backbone.parameters()} == {train_backbone}
     assert network.vis_adapter_blocks_p1[0].bn1.training
@@ -203,7 +200,7 @@ def test_normalisation_layers_of_every_kind_are_trained_alone():
 def test_blocks_are_computed_again_in_the_backward_pass_where_they_are_checkpointed():
     calls = []
     for checkpointed in (False, True):
-        network = LavishNetwork(vit(), num_classes=4, checkpoint_blocks=checkpointed).train()
+        network = network_of(vit(), checkpoint_blocks=checkpointed).train()
         counted = []
         network.backbone.blocks[1].attn.register_forward_hook(lambda *_, counted=counted: counted.append(1))
         network(*inputs()).logits.sum().backward()
@@ -212,7 +209,7 @@ def test_blocks_are_computed_again_in_the_backward_pass_where_they_are_checkpoin
 
 
 def test_a_checkpointed_network_counts_each_batch_once_and_in_full():
-    network = LavishNetwork(vit(), num_classes=4, checkpoint_blocks=True).train()
+    network = network_of(vit(), checkpoint_blocks=True).train()
     norm = network.vis_adapter_blocks_p1[0].bn1
     for step in (1, 2):
         network(*inputs()).logits.sum().backward()
@@ -242,7 +239,7 @@ def drawn_vit(**settings) -> VisionTransformer:
 def test_every_kind_of_vit_gives_timms_own_features(settings: dict[str, object]):
     network = drawn_vit(**settings)
     frames, _ = inputs()
-    ours = LavishNetwork(network, num_classes=4, adapters=False, hears=False).eval()
+    ours = network_of(network, model="vit_visual").eval()
     with torch.no_grad():
         expected = network.forward_head(network.forward_features(frames.flatten(0, 1)), pre_logits=True)
         assert torch.equal(ours.encode(frames, None).flatten(0, 1), expected)
@@ -287,7 +284,7 @@ def test_positions_are_resized_linearly_along_the_sequence_with_the_class_token_
 )
 def test_a_backbone_that_is_fine_tuned_drops_what_timm_drops(make):
     network = make()
-    ours = LavishNetwork(network, 4, adapters=False, hears=False, train_backbone=True).train()
+    ours = network_of(network, model="vit_visual", train_backbone=True).train()
     frames, _ = inputs()
     with torch.no_grad():
         torch.manual_seed(3)
@@ -298,24 +295,24 @@ def test_a_backbone_that_is_fine_tuned_drops_what_timm_drops(make):
 
 
 def test_a_vit_takes_spectrograms_of_any_size_a_patch_divides():
-    network = LavishNetwork(vit(), num_classes=4)
+    network = network_of(vit())
     frames, _ = inputs()
     assert network(frames, torch.randn(2, 3, 16, 40)).logits.shape == (2, 3, 4)
     assert network(frames, torch.randn(2, 3, 21, 40)).logits.shape == (2, 3, 4)  # the rest of a patch is cut off
 
 
 def test_only_adapters_and_head_are_trained_unless_norms_are_asked_for():
-    network = LavishNetwork(vit(), num_classes=4)
+    network = network_of(vit())
     assert not any(p.requires_grad for p in network.backbone.parameters())
     trained, total = count_parameters(network)
     assert trained == total - sum(p.numel() for p in network.backbone.parameters())
-    with_norms = LavishNetwork(vit(), num_classes=4, train_norms=True)
+    with_norms = network_of(vit(), train_norms=True)
     names = {name for name, p in with_norms.backbone.named_parameters() if p.requires_grad}
     assert names and all("norm" in name for name in names)
 
 
 def test_trained_parameters_are_those_of_adapters_and_head():
-    trained, total = count_parameters(LavishNetwork(vit(), num_classes=4, head_dim=9, reduction=4, num_tokens=3))
+    trained, total = count_parameters(network_of(vit(), head_dim=9, reduction=4, num_tokens=3))
     norms, products = 4 * 32 + 2 * 8 + 2 * 32, 2 * 32 * 8 // 2  # of one adapter of width 32 with 2 groups
     adapter = 3 * 32 + 2 + norms + products
     head = (64 * 9 + 9) + (9 * 4 + 4)
@@ -324,7 +321,7 @@ def test_trained_parameters_are_those_of_adapters_and_head():
 
 
 def test_every_adapter_gets_a_gradient_once_the_gates_are_open():
-    network = LavishNetwork(vit(), num_classes=4, temporal="mean")
+    network = network_of(vit(), temporal="mean")
     open_gates(network)
     network(*inputs()).logits.square().sum().backward()
     without = [name for name, p in network.named_parameters() if p.requires_grad and not p.grad.abs().sum() > 0]
@@ -335,7 +332,7 @@ def test_every_adapter_gets_a_gradient_once_the_gates_are_open():
 def test_checkpointed_blocks_give_the_same_gradients_and_running_statistics(make):
     results = []
     for checkpointed in (False, True):
-        network = LavishNetwork(make(), num_classes=4, checkpoint_blocks=checkpointed).train()
+        network = network_of(make(), checkpoint_blocks=checkpointed).train()
         torch.manual_seed(2)
         for parameter in network.parameters():
             if parameter.requires_grad:
@@ -349,7 +346,7 @@ def test_checkpointed_blocks_give_the_same_gradients_and_running_statistics(make
 
 
 def test_plain_adapters_never_see_the_other_modality():
-    network = LavishNetwork(vit(), num_classes=4, num_tokens=0).eval()
+    network = network_of(vit(), cross_modal=False).eval()
     open_gates(network)
     frames, spectrograms = inputs()
     with torch.no_grad():
@@ -359,7 +356,7 @@ def test_plain_adapters_never_see_the_other_modality():
 
 
 def test_cross_modal_adapters_let_what_is_heard_change_what_is_seen():
-    network = LavishNetwork(vit(), num_classes=4).eval()
+    network = network_of(vit()).eval()
     open_gates(network)
     frames, spectrograms = inputs()
     with torch.no_grad():
@@ -370,9 +367,9 @@ def test_cross_modal_adapters_let_what_is_heard_change_what_is_seen():
 
 def test_frames_are_encoded_apart_and_pooled():
     frames, spectrograms = inputs()
-    mean = LavishNetwork(vit(), num_classes=4, temporal="mean").eval()
+    mean = network_of(vit(), temporal="mean").eval()
     torch.testing.assert_close(mean(frames, spectrograms).features, mean(frames.flip(1), spectrograms.flip(1)).features)
-    ordered = LavishNetwork(vit(), num_classes=4, temporal="transformer").eval()
+    ordered = network_of(vit(), temporal="transformer").eval()
     output = ordered(frames, spectrograms)
     assert output.logits.shape == (2, 4) and output.features.shape == (2, 256)
     assert not torch.allclose(output.logits, ordered(frames.flip(1), spectrograms.flip(1)).logits)
@@ -393,8 +390,7 @@ def test_frames_are_averaged_with_the_transformers_positions_where_a_transformer
 
 @pytest.mark.parametrize("modality", ["audio", "visual"])
 def test_a_network_of_one_modality_needs_no_other(modality):
-    taken = {"sees": modality == "visual", "hears": modality == "audio"}
-    network = LavishNetwork(vit(), num_classes=4, adapters=False, **taken, head_dim=None, temporal="mean")
+    network = network_of(vit(), model=f"vit_{modality}", temporal="mean")
     frames, spectrograms = inputs()
     output = network(frames, None) if modality == "visual" else network(None, spectrograms)
     assert output.logits.shape == (2, 4)
@@ -402,6 +398,6 @@ def test_a_network_of_one_modality_needs_no_other(modality):
 
 def test_a_backbone_that_adapters_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="VisionTransformer or SwinV2"):
-        LavishNetwork(torch.nn.Linear(2, 2), num_classes=4)
+        network_of(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="normalise first"):
-        LavishNetwork(vit(block_fn=ResPostBlock), num_classes=4)
+        network_of(vit(block_fn=ResPostBlock))
