@@ -87,7 +87,7 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
     packed = ClipBatches(split, pack, device, image_size)
 
     def batches_of(batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return ((batch.frames, batch.sound) for batch in packed.shuffled(batch_size, 0, 1))
+        return ((batch.frames, batch.sound) for (batch,) in packed.shuffled(batch_size, 0, 1))
 
     released = DataLoader(ClipFiles(sources, form), batch_size=2, shuffle=True, num_workers=1)
     sides = {NAIVE: lambda: released}

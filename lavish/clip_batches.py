@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -73,6 +74,7 @@ class ClipBatches:
             expected = f"at most the {packed_frames} frames of {packed_size} pixels that were packed"
             raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.")
         self.split = split
+        self.accumulate = 1
         self.device = device
         self.features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
         self.num_videos = split.num_clips
@@ -89,11 +91,17 @@ class ClipBatches:
     def check_features(self) -> None:
         """Packed clips are whole numbers and filter banks of them: always finite."""
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[ClipBatch]:
-        """Yield all samples in an order, and with random changes, that depend on seed and epoch alone."""
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
+        """Yield all samples in an order, and with random changes, that depend on seed and epoch alone.
+
+        Each batch comes in `accumulate` parts, for gradients that are summed over them.
+        """
         number = seed * 1_000_003 + epoch
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(number))
-        return self._batches(order.split(batch_size), self._augmentation, np.random.default_rng(number))
+        groups = order.split(batch_size // self.accumulate)
+        parts = self._batches(groups, self._augmentation, np.random.default_rng(number))
+        while batch := list(islice(parts, self.accumulate)):
+            yield batch
 
     def in_order(self, batch_size: int) -> Iterator[ClipBatch]:
         """Yield all samples as the split lists them, unchanged."""

@@ -10,9 +10,9 @@ from torch import nn
 
 from dataloaders.provenance import video_note
 from lavish.clip_networks import HUB, RANDOM, load_strictly, make_clip_network, read_weights
-from lavish.clip_settings import CLIP_DATASETS, ClassifierSettings, clip_batches, learned_from, open_clips
+from lavish.clip_settings import ClassifierSettings, clip_batches, learned_from, open_clips
 from lavish.clip_splits import ClipData
-from lavish.clip_tasks import ClipPredictions, ClipTask, predict_clips
+from lavish.clip_tasks import TASKS, ClipPredictions, ClipTask, predict_clips
 from lavish.packing import PackedClips
 from utils.errors import InputError
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
@@ -65,7 +65,7 @@ class ClipRun:
 
     @property
     def task(self) -> ClipTask:
-        return CLIP_DATASETS[self.settings.dataset].task
+        return TASKS[self.settings.dataset]
 
     @property
     def note(self) -> str:

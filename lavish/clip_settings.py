@@ -1,7 +1,6 @@
 """Settings of the classifiers of clips, and the data that they open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ from dataloaders.ave import NUM_SEGMENTS
 from lavish.ave_clips import load_ave_clips
 from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
 from lavish.clip_splits import ClipData
-from lavish.clip_tasks import ClipTask, SecondsOfClips, WholeClips
+from lavish.clip_tasks import TASKS
 from lavish.lavish_network import ClipNetworkSettings
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
 from lavish.ucf101 import FOLDS, PIECE_SECONDS, load_ucf101
@@ -112,21 +111,6 @@ class ClassifierSettings(ClipSettings):
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)
 
 
-@dataclass(frozen=True)
-class ClipDataset:
-    """A data set of clips: one row each."""
-
-    task: ClipTask
-    holds_out: bool  # whether its validation split is a part of the official training list
-    chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
-
-
-CLIP_DATASETS = {
-    "AVE": ClipDataset(SecondsOfClips(), holds_out=False, chooses_sound=False),
-    "UCF101": ClipDataset(WholeClips(), holds_out=True, chooses_sound=True),
-}
-
-
 def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings:
     """Return settings with those of the recipe that `--model` and `--dataset` name, by flags or in `--config FILE`.
 
@@ -163,7 +147,7 @@ def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
 def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
     """Open the data set and its pack, made where it is absent. Raises InputError as the loaders and `open_pack`."""
     data, packed_dir = load_clips(settings)
-    of_data, chooses_sound = settings.data, CLIP_DATASETS[settings.dataset].chooses_sound
+    of_data, chooses_sound = settings.data, TASKS[settings.dataset].chooses_sound
     silent = ("left out" if of_data.allow_missing or chooses_sound else "refused") if of_data.sound_only else "kept"
     pack = open_pack(packed_dir, data.sources, of_data.format, of_data.allow_missing, silent)
     absent = {source.name for source in data.sources} - pack.row_of.keys()
@@ -175,7 +159,7 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
 
     UCF-101 has no validation split then; AVE's is official and stays.
     """
-    if settings.select_on == "val" or not CLIP_DATASETS[settings.dataset].holds_out:
+    if settings.select_on == "val" or not TASKS[settings.dataset].holds_out:
         return data
     splits = {"train": data.splits["train"].joined(data.splits["val"]), "test": data.splits["test"]}
     return ClipData(data.sources, splits)

@@ -66,44 +66,46 @@ def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, pre
     batches.features = torch.cat(features).clone()
 
 
-class WholeClips:
-    """One class a clip (UCF-101)."""
+@dataclass(frozen=True)
+class ClipTask:
+    """What is asked of the clips of a data set, and how its splits are made: one row each."""
 
-    best_metric, unit, pools_time = "top1", "clips", True
+    accuracies: Mapping[str, int]  # k of each top-k accuracy; the first chooses the best epoch
+    unit: str  # what is classified
+    pools_time: bool  # whether the frames of a clip become one
+    holds_out: bool  # whether its validation split is a part of the official training list
+    chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
+
+    @property
+    def best_metric(self) -> str:
+        return next(iter(self.accuracies))
 
     def score(self, predictions: ClipPredictions) -> dict[str, float]:
-        """Return top-1 and top-5 of clips, percent by name."""
-        return {f"top{k}": top_k_accuracy(predictions.logits, predictions.labels, k) for k in (1, 5)}
+        """Return the accuracies by name, in percent."""
+        labels = predictions.labels
+        return {name: top_k_accuracy(predictions.logits, labels, k) for name, k in self.accuracies.items()}
 
-    def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-        """Lay out the scores of a run beside its trained and all parameters."""
+
+TASKS = {
+    "AVE": ClipTask({"accuracy": 1}, "seconds", pools_time=False, holds_out=False, chooses_sound=False),
+    "UCF101": ClipTask({"top1": 1, "top5": 5}, "clips", pools_time=True, holds_out=True, chooses_sound=True),
+}
+
+
+def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
+    """Lay out the scores of a run beside its parameters; those of AVE in UWAV's Table 2, marked as supervised."""
+    if dataset == "UCF101":
         rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
-
-
-class SecondsOfClips:
-    """A class or background for every second (AVE)."""
-
-    best_metric, unit, pools_time = "accuracy", "seconds", False
-
-    def score(self, predictions: ClipPredictions) -> dict[str, float]:
-        """Return the accuracy of seconds, percent by name."""
-        return {"accuracy": top_k_accuracy(predictions.logits, predictions.labels, 1)}
-
-    def score_table(self, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-        """Lay out the scores of a run in UWAV's Table 2, marked as supervised."""
-        of_run = ", ".join(filter(None, ("supervised", note)))
-        rows = [(name, split, [of_split["accuracy"]], of_run) for split, of_split in scores.items()]
-        for method in published_methods("table2_ave_accuracy"):
-            value = published_value("table2_ave_accuracy", method)
-            rows.append((str(method), "test", [value], "published, weakly supervised"))
-        rows.append(("LAVISH", "test", [LAVISH_ON_AVE], "published, supervised"))
-        trained, total = (number / 1e6 for number in parameters)
-        notes = [f"{name}: {trained:.2f} M of {total:.2f} M parameters are trained."]
-        return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows, notes)
-
-
-ClipTask = WholeClips | SecondsOfClips
+    of_run = f"supervised, {note}" if note else "supervised"
+    rows = [(name, split, [of_split["accuracy"]], of_run) for split, of_split in scores.items()]
+    for method in published_methods("table2_ave_accuracy"):
+        value = published_value("table2_ave_accuracy", method)
+        rows.append((str(method), "test", [value], "published, weakly supervised"))
+    rows.append(("LAVISH", "test", [LAVISH_ON_AVE], "published, supervised"))
+    trained, total = (number / 1e6 for number in parameters)
+    notes = [f"{name}: {trained:.2f} M of {total:.2f} M parameters are trained."]
+    return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows, notes)
 
 
 def classifier_table(

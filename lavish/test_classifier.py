@@ -9,7 +9,7 @@ import torch
 
 from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_tasks import ClipPredictions
+from lavish.clip_tasks import ClipPredictions, score_table
 from utils.files import atomic_write
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         report_split(folder, run, split, predictions)
 
     # 4 Report
-    table = run.task.score_table(run.name, scores, run.parameters, run.note)
+    table = score_table(run.settings.dataset, run.name, scores, run.parameters, run.note)
     write_tables(folder / "scores", table)
     finish_run(folder, scores)
     log.info("\n" + format_text(table))

@@ -2,29 +2,27 @@
 
 from utils.entry_point import run_entry_point
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import Annotated, Literal
+import math
+from collections.abc import Callable
+from typing import Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.classification import LOSSES
-from lavish.clip_batches import ClipBatch, ClipBatches
+from lavish.clip_batches import ClipBatch
 from lavish.clip_networks import make_clip_network
 from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
 from lavish.clip_settings import (
-    CLIP_DATASETS,
     ClassifierSettings,
     clip_batches,
     clip_recipe,
     learned_from,
     open_clips,
 )
-from lavish.clip_tasks import classify, keep_features, predict_clips
+from lavish.clip_tasks import TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
 from utils.errors import InputError
 from utils.method.losses import Losses, Moment
@@ -38,36 +36,30 @@ HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gat
 
 @settings_group
 class ClipRecipe(Recipe):
-    """How to train a classifier; the defaults are the released recipe of LAVISH on AVE."""
+    """How to train a classifier."""
 
     num_epochs: NonNegativeInt = 50
     """number of epochs; 0: keep the weights that are given, to evaluate them"""
-    batch_size: PositiveInt = 2
-    """clips of a batch"""
-    optimizer: Literal["adamw", "adam"] = "adam"
-    """optimiser"""
-    lr: PositiveFloat = 5e-5
-    """highest learning rate"""
     head_lr: PositiveFloat = 4e-6
     """that of the head, on the same schedule"""
-    schedule: Literal["cosine", "step"] = "step"
-    """cosine has a warm-up, step has none"""
-    lr_min: NonNegativeFloat = 0.0
-    """learning rate at the end of the cosine"""
-    warmup_epochs: NonNegativeInt = 1
-    """epoch in which the cosine schedule reaches lr"""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """factor of each step of the step schedule"""
-    weight_decay: NonNegativeFloat = 0.0
-    """weight decay of the optimiser"""
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = float("inf")
-    """largest gradient norm; inf: no clipping"""
-    seed: Annotated[int, Field(ge=0, lt=2**43)] = 0
-    """seed of first weights, dropout, changes at random and order of clips"""
     accumulate: PositiveInt = 1
     """parts of a batch that are computed one after the other"""
     patience: PositiveInt | None = 5
     """epochs without a better score before training stops"""
+
+
+RELEASED_ON_AVE = ClipRecipe(
+    batch_size=2,
+    optimizer="adam",
+    lr=5e-5,
+    schedule="step",
+    lr_min=0.0,
+    warmup_epochs=1,
+    lr_decay=1.0,
+    weight_decay=0.0,
+    clip_norm=math.inf,
+    seed=0,
+)  # as it was released
 
 
 @settings_group
@@ -76,40 +68,16 @@ class Settings(ClassifierSettings):
 
     loss: Literal[tuple(LOSSES)] = "binary"
     """binary: binary cross-entropy of softmax outputs, as released"""
-    recipe: ClipRecipe = ClipRecipe()
+    recipe: ClipRecipe = RELEASED_ON_AVE
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()
-
-
-@dataclass(frozen=True)
-class InParts:
-    """Batches of a split as lists of smaller ones, for gradients that are summed over them."""
-
-    clips: ClipBatches
-    number: int  # of parts
-
-    @property
-    def device(self) -> torch.device:
-        return self.clips.device
-
-    @property
-    def num_videos(self) -> int:
-        return self.clips.num_videos
-
-    def check_features(self) -> None:
-        self.clips.check_features()
-
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
-        parts = self.clips.shuffled(batch_size // self.number, seed, epoch)
-        while batch := list(islice(parts, self.number)):
-            yield batch
 
 
 def check_settings(settings: Settings) -> None:
     """Raise InputError for settings that do not go together."""
     recipe, pooling = settings.recipe, settings.network.temporal
     older = settings.model == "i3d_soundnet"
-    pools_time = CLIP_DATASETS[settings.dataset].task.pools_time
+    pools_time = TASKS[settings.dataset].pools_time
     if recipe.batch_size % recipe.accumulate:
         raise InputError("--accumulate", str(recipe.accumulate), "a divisor of --batch_size", "Change either flag.")
     if older and not pools_time:
@@ -148,13 +116,14 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(settings.recipe.seed)
 
     # 2 Data
-    dataset = CLIP_DATASETS[settings.dataset]
+    task = TASKS[settings.dataset]
     data, pack = open_clips(settings)
     data = learned_from(settings, data)
 
     # 3 Model
     network = make_clip_network(settings, len(data.splits["train"].classes)).to(device)
     train, val = (clip_batches(settings, data, pack, split, network, device) for split in ("train", settings.select_on))
+    train.accumulate = settings.recipe.accumulate
     is_random = has_random_backbone(settings)
     trained, total = count_parameters(network)
 
@@ -183,11 +152,11 @@ def main(argv: list[str] | None = None) -> None:
 
     progress = fit(
         network,
-        InParts(train, settings.recipe.accumulate),
+        train,
         step,
-        lambda: dataset.task.score(predict_clips(network, val, batch_size, precision)),
+        lambda: task.score(predict_clips(network, val, batch_size, precision)),
         settings.recipe,
-        dataset.task.best_metric,
+        task.best_metric,
         run_dir,
         log,
         settings.saving,
@@ -200,10 +169,10 @@ def main(argv: list[str] | None = None) -> None:
         save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
 
     # 5 Report
-    best = {dataset.task.best_metric: progress.best_score if progress.best_epoch else None}
+    best = {task.best_metric: progress.best_score if progress.best_epoch else None}
     facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
     finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts})
-    line = f"best {dataset.task.best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}"
+    line = f"best {task.best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}"
     log.info(f"{line if progress.best_epoch else 'nothing was trained'}: {run_dir / BEST_CHECKPOINT}")
 
 

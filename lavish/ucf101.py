@@ -64,33 +64,42 @@ def load_ucf101(
         raise InputError(videos_dir, found, f"the classes of {lists_dir / 'classInd.txt'}", "Move them elsewhere.")
     stems = {clip: videos_dir / clip for clip in (*lists["train"], *lists["test"])}
     paths = find_videos(stems, f"{videos_dir}, fold {fold}", allow_missing)
-    files = survey(paths, survey_dir, allow_missing)
-    _report_sound(lists, set(files.index[files.sound]), fold)
+    clips = survey(paths, survey_dir, allow_missing)
+    clips["split"] = np.where(clips.index.isin(lists["train"]), "train", "test")
+    clips[["class", "group"]] = clips.index.str.extract(r"(\w+)/v_\w+_g(\d+)_c\d+$").to_numpy()
+    for name in ("train", "test"):
+        listed = clips[clips.split == name]
+        heard = listed[listed.sound]
+        classes = f"{heard['class'].nunique()} of {listed['class'].nunique()} classes have such clips"
+        tqdm.write(f"UCF-101 fold {fold}, {name}: {len(heard)} of {len(listed)} clips carry sound, {classes}")
 
-    kept = files[files.sound] if sound_only else files
-    items = {clip: _items(clip, paths[clip], kept.seconds[clip], pieces) for clip in sorted(kept.index)}
-    if short := sum(not of_clip for of_clip in items.values()):
-        tqdm.write(f"UCF-101: leaving out {short} clips shorter than {PIECE_FRAMES} frames")
-    clips = {name: [clip for clip in listed if items.get(clip)] for name, listed in lists.items()}
-    trained = {_class_of(clip) for clip in clips["train"]}
-    if not trained:
+    if sound_only:
+        clips = clips[clips.sound]
+    clips = clips.assign(items=[_items(clip, paths[clip], clips.seconds[clip], pieces) for clip in clips.index])
+    short = clips["items"].str.len() == 0
+    if short.any():
+        tqdm.write(f"UCF-101: leaving out {short.sum()} clips shorter than {PIECE_FRAMES} frames")
+    clips = clips[~short]
+    train = clips[clips.split == "train"]
+    if train.empty:
         found = f"no training clip of fold {fold} that carries sound and is long enough"
         raise InputError(videos_dir, found, "clips with an audio track", "Use --no-sound_only, or other files.")
-    classes = tuple(name for name in class_names if name in trained)
-    held_out = _validation_groups(clips["train"])
-    clips["val"] = [clip for clip in clips["train"] if _group_of(clip) in held_out]
-    clips["train"] = [clip for clip in clips["train"] if _group_of(clip) not in held_out]
+    classes = tuple(name for name in class_names if (train["class"] == name).any())
+    groups = sorted(train.group.astype(int).unique())
+    held_out = groups[-VALIDATION_GROUPS:] if len(groups) > VALIDATION_GROUPS else groups[1:][-1:]
+    clips.loc[(clips.split == "train") & clips.group.astype(int).isin(held_out), "split"] = "val"
 
     splits = {}
     for name in ("train", "val", "test"):
-        if unknown := sorted({_class_of(clip) for clip in clips[name]} - trained):
+        of_split = clips[clips.split == name]
+        known = of_split["class"].isin(classes)
+        if unknown := sorted(set(of_split["class"][~known])):
             tqdm.write(f"UCF-101 {name}: leaving out classes that no training clip has: {', '.join(unknown)}")
-        samples = [(item.name, _class_of(clip)) for clip in clips[name] for item in items[clip]]
-        samples = [(item, classes.index(of_class)) for item, of_class in samples if of_class in trained]
-        names = tuple(item for item, _ in samples)
-        labels = torch.tensor([label for _, label in samples], dtype=torch.int64)
+        samples = of_split[known].explode("items")
+        names = tuple(item.name for item in samples["items"])
+        labels = torch.tensor([classes.index(of_class) for of_class in samples["class"]], dtype=torch.int64)
         splits[name] = ClipSplit(classes, names, names, labels)
-    return ClipData(tuple(item for of_clip in items.values() for item in of_clip), splits)
+    return ClipData(tuple(clips.sort_index()["items"].explode()), splits)
 
 
 def read_classes(lists_dir: Path) -> tuple[str, ...]:
@@ -198,31 +207,8 @@ def _look(path: Path) -> tuple[float, bool] | str:
         return str(error)
 
 
-def _report_sound(lists: dict[str, list[str]], heard: set[str], fold: int) -> None:
-    """Say how many clips and classes of a fold's two lists carry sound."""
-    for name, listed in lists.items():
-        with_sound = [clip for clip in listed if clip in heard]
-        clips = f"{len(with_sound)} of {len(listed)} clips carry sound"
-        classes = f"{len(set(map(_class_of, with_sound)))} of {len(set(map(_class_of, listed)))} classes"
-        tqdm.write(f"UCF-101 fold {fold}, {name}: {clips}, {classes} have such clips")
-
-
-def _class_of(clip: str) -> str:
-    return clip.partition("/")[0]
-
-
-def _group_of(clip: str) -> int:
-    return int(re.search(r"_g(\d+)_c\d+$", clip)[1])
-
-
 def _items(clip: str, path: Path, seconds: float, pieces: bool) -> list[ClipSource]:
     if not pieces:
         return [ClipSource(clip, path)]
     count = int((seconds + 0.5 / PIECE_RATE) / PIECE_SECONDS)  # half a frame for the rounding of containers
     return [ClipSource(f"{clip}_{i}", path, i * PIECE_SECONDS, PIECE_SECONDS) for i in range(count)]
-
-
-def _validation_groups(train: list[str]) -> set[int]:
-    """Choose the last groups of a training list; none of a list too small to spare them."""
-    groups = sorted(set(map(_group_of, train)))
-    return set(groups[-VALIDATION_GROUPS:]) if len(groups) > VALIDATION_GROUPS else set(groups[1:][-1:])

@@ -1,12 +1,13 @@
 """Batches of packed clips, on packs of generated arrays."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
+from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatch, ClipBatches
 from lavish.clip_splits import ClipSplit
 from lavish.packing import ClipFormat, PackedClips
 from utils.errors import InputError
@@ -32,6 +33,10 @@ def split_of(sources: list[str]) -> ClipSplit:
 
 def batches_of(pack: PackedClips, *, image_size: int = SIZE, sources: list[str] | None = None, **settings):
     return ClipBatches(split_of(sources or list(pack.row_of)), pack, torch.device("cpu"), image_size, **settings)
+
+
+def shuffled(batches: ClipBatches, batch_size: int, seed: int = 0, epoch: int = 1) -> Iterator[ClipBatch]:
+    return (batch for (batch,) in batches.shuffled(batch_size, seed, epoch))
 
 
 def as_bytes(frames: torch.Tensor) -> np.ndarray:
@@ -65,7 +70,7 @@ def test_filter_banks_are_batched_as_they_are_packed():
 def test_waveforms_are_scaled_to_minus_one_to_one():
     samples = np.array([[-32768, -16384, 0, 8192, 32767]], np.int16)
     pack = replace(pack_of(1, sound="waveform"), sound=samples)
-    (batch,) = batches_of(pack, augmentation=Augmentation(max_masked_bands=4)).shuffled(1, 0, 0)
+    ((batch,),) = batches_of(pack, augmentation=Augmentation(max_masked_bands=4)).shuffled(1, 0, 0)
     assert batch.sound.tolist() == [[-1.0, -0.5, 0.0, 0.25, 32767 / 32768]]
 
 
@@ -74,7 +79,7 @@ def test_every_sample_comes_once_with_its_own_item_and_label(way: str):
     pack = pack_of(5)
     sources = ["item3", "item0", "item3", "item4", "item1"]  # not in the order of the pack; two samples share one
     split = batches_of(pack, sources=sources)
-    drawn = list(split.in_order(2) if way == "in_order" else split.shuffled(2, 0, 1))
+    drawn = list(split.in_order(2) if way == "in_order" else shuffled(split, 2))
     clips = torch.cat([batch.clips for batch in drawn])
     assert [len(batch.clips) for batch in drawn] == [2, 2, 1]
     assert (clips.tolist() if way == "in_order" else sorted(clips.tolist())) == [0, 1, 2, 3, 4]
@@ -113,7 +118,7 @@ def test_shuffled_batches_depend_on_seed_and_epoch_alone():
     split = batches_of(pack_of(1), image_size=16, sources=["item0"] * 12, augmentation=AUGMENTATION)  # all alike
 
     def epoch(seed: int, number: int) -> list[torch.Tensor]:
-        drawn = list(split.shuffled(5, seed, number))
+        drawn = list(shuffled(split, 5, seed, number))
         return [torch.cat([getattr(batch, name) for batch in drawn]) for name in ("clips", "frames", "sound")]
 
     first = epoch(7, 1)
@@ -141,7 +146,7 @@ def test_half_of_the_clips_are_flipped_from_right_to_left_all_frames_alike():
     pack = pack_of(400)
     split = batches_of(pack, augmentation=Augmentation(flip=True))
     flipped = []
-    for batch in split.shuffled(100, 0, 1):
+    for batch in shuffled(split, 100):
         for clip, pixels in zip(batch.clips.tolist(), as_bytes(batch.frames), strict=True):
             turned = np.array_equal(pixels, pack.frames[clip, :, :, ::-1])
             assert turned or np.array_equal(pixels, pack.frames[clip])
@@ -153,7 +158,7 @@ def test_random_crops_reach_every_place_and_are_the_same_for_all_frames_of_a_cli
     pack = pack_of(400)
     size = SIZE - 3
     places = np.zeros((4, 4), int)
-    for batch in batches_of(pack, image_size=size, augmentation=Augmentation(random_crop=True)).shuffled(100, 0, 1):
+    for batch in shuffled(batches_of(pack, image_size=size, augmentation=Augmentation(random_crop=True)), 100):
         for clip, pixels in zip(batch.clips.tolist(), as_bytes(batch.frames), strict=True):
             found = [
                 (top, left)
@@ -169,7 +174,7 @@ def test_random_crops_reach_every_place_and_are_the_same_for_all_frames_of_a_cli
 @pytest.mark.parametrize(("setting", "axis"), [("max_masked_bands", -1), ("max_masked_frames", -2)])
 def test_spec_augment_blanks_one_stretch_of_random_width_and_place_in_each_spectrogram(setting: str, axis: int):
     split = batches_of(pack_of(400), frames=False, augmentation=Augmentation(**{setting: 4}))
-    sound = torch.cat([batch.sound for batch in split.shuffled(100, 0, 1)]).flatten(0, 1)  # (400 T, L, F)
+    sound = torch.cat([batch.sound for batch in shuffled(split, 100)]).flatten(0, 1)  # (400 T, L, F)
     blanked = (sound == 0).transpose(axis, -1)  # along the last axis
     assert torch.equal(blanked, blanked[:, :1].expand_as(blanked))  # whole bands, or whole frames
     blanked = blanked[:, 0].int()  # (400 T, 32)
@@ -183,14 +188,14 @@ def test_spec_augment_blanks_one_stretch_of_random_width_and_place_in_each_spect
 
 def test_spec_augment_may_blank_at_most_the_whole_spectrogram():
     split = batches_of(pack_of(40), frames=False, augmentation=Augmentation(max_masked_bands=1000))
-    widths = (next(split.shuffled(40, 0, 1)).sound == 0)[..., 0, :].sum(dim=-1)
+    widths = (next(shuffled(split, 40)).sound == 0)[..., 0, :].sum(dim=-1)
     assert widths.max() <= BANDS and widths.min() < BANDS / 4 and widths.max() > BANDS * 3 / 4
 
 
 def test_kept_features_stand_in_for_frames_and_sound():
     split = batches_of(pack_of(5))
     split.features = torch.arange(5.0).view(5, 1, 1)
-    for batch in split.shuffled(2, 0, 1):
+    for batch in shuffled(split, 2):
         assert batch.frames is None and batch.sound is None
         assert batch.features.flatten().tolist() == batch.clips.tolist()
         assert batch.labels.tolist() == [clip % 2 for clip in batch.clips.tolist()]

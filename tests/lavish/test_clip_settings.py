@@ -117,7 +117,7 @@ def test_only_training_clips_are_changed_at_random(change: dict[str, object], ch
     for split in ("train", "val", "test"):
         batches = batches_of(settings, split)
         assert batches.augmented == (split == "train")
-        drawn, plain = next(batches.shuffled(6, 0, 1)), next(batches.in_order(6))
+        (drawn,), plain = next(batches.shuffled(6, 0, 1)), next(batches.in_order(6))
         order = drawn.clips.argsort()
         for name in ("frames", "sound"):
             same = torch.equal(getattr(drawn, name)[order], getattr(plain, name))
@@ -126,8 +126,8 @@ def test_only_training_clips_are_changed_at_random(change: dict[str, object], ch
 
 def test_max_masked_bands_are_columns_and_max_masked_frames_rows_of_spectrograms():
     for change, axis in (({"max_masked_bands": 9}, -2), ({"max_masked_frames": 9}, -1)):
-        sound = next(batches_of(settings_with(**TINY, **change), "train").shuffled(6, 0, 1)).sound
-        blanked = sound == 0
+        (batch,) = next(batches_of(settings_with(**TINY, **change), "train").shuffled(6, 0, 1))
+        blanked = batch.sound == 0
         assert blanked.any() and torch.equal(blanked.all(dim=axis).sum(), blanked.any(dim=axis).sum())
 
 

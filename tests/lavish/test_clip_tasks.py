@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from lavish.clip_batches import Augmentation, ClipBatches
 from lavish.clip_splits import ClipSplit
 from lavish.clip_tasks import (
+    TASKS,
     ClipPredictions,
-    SecondsOfClips,
-    WholeClips,
     classifier_table,
     classify,
     keep_features,
     predict_clips,
+    score_table,
 )
 from lavish.lavish_network import ClipOutput
 from lavish.packing import ClipFormat, PackedClips
@@ -72,7 +72,7 @@ def test_kept_features_are_those_of_evaluation_and_stand_in_for_what_they_are_ma
     network = Brightness().train()
     keep_features(network, batches, 2, FLOAT32)
     torch.testing.assert_close(batches.features, means(), rtol=0, atol=1e-4)
-    batch = next(batches.shuffled(3, 0, 1))
+    (batch,) = next(batches.shuffled(3, 0, 1))
     output = classify(network, batch, FLOAT32)
     torch.testing.assert_close(output.logits, 2 * means()[batch.clips], rtol=0, atol=1e-4)
 
@@ -83,17 +83,17 @@ def predictions_of(logits: list, labels: list) -> ClipPredictions:
 
 def test_clips_are_scored_by_the_best_class_and_the_best_five():
     logits = [[6.0, 5.0, 4.0, 3.0, 2.0, 1.0]] * 4
-    assert WholeClips().score(predictions_of(logits, [0, 1, 4, 5])) == {"top1": 25.0, "top5": 75.0}
+    assert TASKS["UCF101"].score(predictions_of(logits, [0, 1, 4, 5])) == {"top1": 25.0, "top5": 75.0}
 
 
 def test_seconds_are_scored_by_the_best_class_of_each():
     logits = [[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]]  # two clips of two seconds
-    assert SecondsOfClips().score(predictions_of(logits, [[0, 1], [1, 1]])) == {"accuracy": 75.0}
+    assert TASKS["AVE"].score(predictions_of(logits, [[0, 1], [1, 1]])) == {"accuracy": 75.0}
 
 
 def test_the_table_of_clips_has_scores_and_millions_of_parameters():
     scores = {"val": {"top1": 40.0, "top5": 80.0}, "test": {"top1": 30.0, "top5": 70.0}}
-    table = WholeClips().score_table("run", scores, (1_250_000, 86_000_000), "generated")
+    table = score_table("UCF101", "run", scores, (1_250_000, 86_000_000), "generated")
     assert [row.labels for row in table.rows] == [("run", "val"), ("run", "test")]
     assert [[cell.mean for cell in row.cells] for row in table.rows] == [[40, 80, 1.25, 86], [30, 70, 1.25, 86]]
     assert [column.name for column in table.columns] == ["top-1", "top-5", "trained", "all"]
@@ -101,7 +101,7 @@ def test_the_table_of_clips_has_scores_and_millions_of_parameters():
 
 
 def test_the_table_of_seconds_stands_beside_what_was_published_and_says_who_was_supervised():
-    table = SecondsOfClips().score_table("run", {"test": {"accuracy": 61.0}}, (1_000_000, 2_000_000), "generated")
+    table = score_table("AVE", "run", {"test": {"accuracy": 61.0}}, (1_000_000, 2_000_000), "generated")
     rows = {row.labels[0]: row for row in table.rows}
     assert rows["run"].cells[0].mean == 61.0 and rows["run"].note == "supervised, generated"
     assert rows["LAVISH"].cells[0].mean == 81.1 and rows["LAVISH"].note == "published, supervised"
@@ -110,7 +110,7 @@ def test_the_table_of_seconds_stands_beside_what_was_published_and_says_who_was_
 
 
 def test_each_task_names_what_selects_its_best_epoch_and_whether_frames_are_pooled():
-    whole, seconds = WholeClips(), SecondsOfClips()
+    whole, seconds = TASKS["UCF101"], TASKS["AVE"]
     assert (whole.best_metric, whole.pools_time) == ("top1", True)
     assert (seconds.best_metric, seconds.pools_time) == ("accuracy", False)
 
