@@ -6,10 +6,8 @@ from pathlib import Path
 
 from experiments.jobs import Job, Runner
 from experiments.stage_runs import Study
-from utils.evaluation.compare import compare_runs
-from utils.evaluation.predictions import load_predictions
 from utils.method.metrics import LevelScores, ParsingScores, scores_by_level
-from utils.reporting.tables import LEVELS, Cell, Column, ParsingRow, Row, Table, parsing_table
+from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table, parsing_table
 
 
 @dataclass(frozen=True)
@@ -52,47 +50,52 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class ParsingExperiment(Experiment):
-    """F-scores on LLP's test split: under each published row ours of the same name, then ours that have none.
+class ComparedExperiment(Experiment):
+    """A table with ours under each published row of the same name, then ours that have none."""
 
-    When all published rows are of the segment level only, ours are too.
-    """
+    published: Mapping[str, ParsingScores | LevelScores | float | None]  # in the paper's order; None: not published
 
-    published: Mapping[str, ParsingScores | LevelScores]  # in the paper's order
+    def scores(self, runner: Runner, job: Job) -> ParsingScores | LevelScores | float:
+        """Return what the table shows of one of our runs."""
+        raise NotImplementedError
 
-    def tables(self, runner: Runner) -> dict[str, Table]:
-        segments_only = all(isinstance(scores, LevelScores) for scores in self.published.values())
+    def rows(self, runner: Runner) -> list[tuple[str, list[ParsingScores | LevelScores | float], str]]:
+        """Return name, scores of all runs, and note of each row."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
-            if name in self.published:
-                rows.append(ParsingRow(name, "test", self.published[name], "published"))
+            if self.published.get(name) is not None:
+                rows.append((name, [self.published[name]], "published"))
             if name in self.ours:
-                scores = [scores_by_level(runner.test_scores(job)) for job in self.ours[name]]
-                scores = [of_run.segment for of_run in scores] if segments_only else scores
-                rows.append(ParsingRow(name, "test", scores, self.mark))
+                rows.append((name, [self.scores(runner, job) for job in self.ours[name]], self.mark))
+        return rows
+
+
+class ParsingExperiment(ComparedExperiment):
+    """F-scores on LLP's test split; of segments only where the published ones are."""
+
+    def scores(self, runner: Runner, job: Job) -> ParsingScores | LevelScores:
+        scores = scores_by_level(runner.test_scores(job))
+        return scores if any(isinstance(row, ParsingScores) for row in self.published.values()) else scores.segment
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        rows = [ParsingRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]
         return {self.name: parsing_table(self.title, rows, self.footnotes)}
 
 
 @dataclass(frozen=True)
-class ScoreExperiment(Experiment):
-    """One number a row: under each published one ours."""
+class ScoreExperiment(ComparedExperiment):
+    """One number a row."""
 
-    published: Mapping[str, float]
     metric: str = "segment_Type"  # in the summary of stage 4
     column: Column = Column("Type", "Segment-level")
     label: str = "Method"
     remark: str = "F-scores in percent."
 
-    def cell(self, runner: Runner, row: str) -> Cell:
-        """Return our score of a row, over the seeds."""
-        return Cell.over_runs([runner.test_scores(job)[self.metric] for job in self.ours[row]])
+    def scores(self, runner: Runner, job: Job) -> float:
+        return runner.test_scores(job)[self.metric]
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        rows = []
-        for name in self.ours:
-            if name in self.published:
-                rows.append(Row((name,), (Cell(self.published[name]),), "published"))
-            rows.append(Row((name,), (self.cell(runner, name),), self.mark))
+        rows = [Row((name,), (Cell.over_runs(scores),), note) for name, scores, note in self.rows(runner)]
         notes = (self.remark, *self.footnotes)
         return {self.name: Table(self.title, (self.label,), (self.column,), tuple(rows), notes)}
 
@@ -106,30 +109,3 @@ class AVEExperiment(ScoreExperiment):
     remark: str = "Percent of segments whose label is right."
 
     datasets = ("UnAV", "AVE")
-
-
-@dataclass(frozen=True)
-class SignificanceExperiment(Experiment):
-    """Each of our rows against one of them by a paired bootstrap over LLP's test videos; seeds are averaged first."""
-
-    reference: str  # the row that the others are compared with
-
-    def tables(self, runner: Runner) -> dict[str, Table]:
-        predictions = {
-            name: [load_predictions(runner.finished_output(job), "test") for job in jobs]
-            for name, jobs in self.ours.items()
-        }
-        reference = predictions.pop(self.reference)
-        rows = []
-        for name, runs in predictions.items():
-            compared = [c for c in compare_runs(runs, reference) if c.metric == "Type"]  # of both levels
-            cells = [Cell(value) for c in compared for value in (c.difference, c.low, c.high, c.p_value)]
-            rows.append(Row((name,), tuple(cells), self.mark))
-        names = {"difference": 1, "2.5 %": 1, "97.5 %": 1, "p": 4}  # decimals of each
-        columns = tuple(Column(name, level, decimals) for level in LEVELS for name, decimals in names.items())
-        notes = (
-            f"Type@AV of the method less that of {self.reference}; 95 % percentile interval and two-sided p of a "
-            "paired bootstrap over videos, 10,000 resamples. It says nothing about other seeds.",
-            *self.footnotes,
-        )
-        return {self.name: Table(self.title, ("Method",), columns, tuple(rows), notes)}

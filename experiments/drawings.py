@@ -14,6 +14,7 @@ from utils.audio_visual import AudioVisual
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
 from utils.reporting.published import published_value
+from utils.reporting.tables import Cell
 
 # The paper gives the range of alpha, and the best value of each; the values between are ours.
 ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
@@ -28,62 +29,46 @@ class Curve(ScoreExperiment):
     points: Sequence[PublishedPoint] = ()
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
-        cells = [self.cell(runner, value) for value in self.ours]
-        values, means, deviations = (
-            [float(value) for value in self.ours],
-            [c.mean for c in cells],
-            [c.std for c in cells],
-        )
+        cells = [Cell.over_runs([self.scores(runner, job) for job in jobs]) for jobs in self.ours.values()]
+        curve = Series(self.mark, [*map(float, self.ours)], [cell.mean for cell in cells], [cell.std for cell in cells])
         path = folder / f"{self.name}.png"
-        series = [Series(self.mark, values, means, deviations)]
-        curve_figure(path, series, self.points, self.label, "Segment-level Type@AV (%)", self.title)
+        curve_figure(path, [curve], self.points, self.label, "Segment-level Type@AV (%)", self.title)
         return [path]
 
 
 def figure_a4(study: Study) -> Experiment:
-    """Mixup's alpha, without re-weighting."""
+    """Vary mixup's alpha, without re-weighting."""
+    ours = {}
+    for alpha in ALPHAS:
+        ours[f"{alpha:g}"] = study.over_seeds("uwav", **without_defaults(reweight=False, mixup_alpha=alpha))
     best, best_type, lowest = (
         published_value("figure_a4_alpha", name) for name in ("best_alpha", "best_type", "lowest_type")
     )
     points = (PublishedPoint("best", best, best_type), PublishedPoint("lowest", None, lowest))
+    published = dict.fromkeys(ours) | {f"{best:g}": best_type}
     title = "Mixup's α on LLP, without re-weighting (paper Figure A4)"
-    return _curve(study, "figureA4", title, "α", points, "mixup_alpha", ALPHAS, reweight=False)
+    return Curve(study, "figureA4", title, ours, published, label="α", points=points)
 
 
 def figure_a5(study: Study) -> Experiment:
-    """Re-weighting's W, without mixup."""
-    best, best_type = (published_value("figure_a5_pos_weight", name) for name in ("best_W", "best_type"))
-    points = (PublishedPoint("best", best, best_type),)
-    title = "Re-weighting's W on LLP, without mixup (paper Figure A5)"
-    return _curve(study, "figureA5", title, "W", points, "positive_weight", POSITIVE_WEIGHTS, mixup=False)
-
-
-def _curve(
-    study: Study,
-    name: str,
-    title: str,
-    symbol: str,
-    points: Sequence[PublishedPoint],
-    setting: str,
-    values: Sequence[float],
-    **others: object,
-) -> Curve:
-    """Run UWAV with every value of one setting, and with the others that are given."""
+    """Vary re-weighting's W, without mixup."""
     ours = {}
-    for value in values:
-        settings = without_defaults(**others, **{setting: value})
-        ours[f"{value:g}"] = study.over_seeds(study.uwav, **settings)
-    published = {f"{point.x:g}": point.y for point in points if point.x is not None}
-    return Curve(study, name, title, ours, published, label=symbol, points=points)
+    for weight in POSITIVE_WEIGHTS:
+        ours[f"{weight:g}"] = study.over_seeds("uwav", **without_defaults(mixup=False, positive_weight=weight))
+    best, best_type = (published_value("figure_a5_pos_weight", name) for name in ("best_W", "best_type"))
+    published = dict.fromkeys(ours) | {f"{best:g}": best_type}
+    title = "Re-weighting's W on LLP, without mixup (paper Figure A5)"
+    points = (PublishedPoint("best", best, best_type),)
+    return Curve(study, "figureA5", title, ours, published, label="W", points=points)
 
 
 class Timelines(Experiment):
     """The truth, and under it each method's events, in the manner of Figure 3."""
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
-        predictions = {
-            name: load_predictions(runner.finished_output(job), "test") for name, (job,) in self.ours.items()
-        }
+        predictions = {}
+        for name, (job,) in self.ours.items():
+            predictions[name] = load_predictions(runner.finished_output(job), "test")
         truth = next(iter(predictions.values()))
         note = self.study.note(*self.datasets)
         paths = []
@@ -101,9 +86,10 @@ class Timelines(Experiment):
 
 
 def qualitative(study: Study) -> Experiment:
-    """Timelines of four methods, of the first seed."""
-    methods = {"HAN": study.han, "MA": study.ma, "VALOR": study.valor, "UWAV": study.uwav}
-    ours = {name: (study.evaluation(method(study.seeds[0])),) for name, method in methods.items()}
+    """Draw timelines of four methods, of the first seed."""
+    ours = {}
+    for name in ("HAN", "MA", "VALOR", "UWAV"):
+        ours[name] = (study.evaluation(study.training(name.lower(), study.seeds[0])),)
     return Timelines(study, "qualitative", "Timelines", ours)
 
 

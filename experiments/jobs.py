@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,14 +25,14 @@ from utils.run_folders import SUMMARY_FILE
 from utils.settings import ARGS_FILE
 from utils.training.device import select_device
 
-ENTRY_POINTS: dict[str, Callable[[list[str]], None]] = {
-    "train_transformer": train_transformer.main,
-    "pseudo_label_generation": pseudo_label_generation.main,
-    "train_han": train_han.main,
-    "find_exchange": find_exchange.main,
-    "find_noise_ratios": find_noise_ratios.main,
-    "refine_labels": refine_labels.main,
-    "test_han": test_han.main,
+ENTRY_POINTS = {
+    "train_transformer": train_transformer,
+    "pseudo_label_generation": pseudo_label_generation,
+    "train_han": train_han,
+    "find_exchange": find_exchange,
+    "find_noise_ratios": find_noise_ratios,
+    "refine_labels": refine_labels,
+    "test_han": test_han,
 }
 TRAINING = ("train_transformer", "train_han")  # make a run folder of their own and can --resume it
 JOB_FILE = "job.yaml"
@@ -107,7 +107,7 @@ class Runner:
         }
         write_text(folder / JOB_FILE, yaml.safe_dump(record, sort_keys=False))
         started = time.perf_counter()
-        ENTRY_POINTS[job.entry_point](flags)
+        ENTRY_POINTS[job.entry_point].main(flags)
         # Of the last start: a training that was killed before keeps the times of its epochs itself.
         record["seconds"] = round(time.perf_counter() - started, 2)
         write_text(folder / JOB_FILE, yaml.safe_dump(record, sort_keys=False))

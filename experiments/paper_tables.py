@@ -4,17 +4,13 @@ import statistics
 from dataclasses import dataclass
 
 import train_han
-from experiments.collecting import (
-    AVEExperiment,
-    Experiment,
-    ParsingExperiment,
-    ScoreExperiment,
-    SignificanceExperiment,
-)
+from experiments.collecting import AVEExperiment, Experiment, ParsingExperiment, ScoreExperiment
 from experiments.jobs import Job, Runner
 from experiments.stage_runs import Study
+from utils.evaluation.compare import compare_runs
+from utils.evaluation.predictions import load_predictions
 from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
-from utils.reporting.tables import Cell, Column, Row, Table
+from utils.reporting.tables import LEVELS, Cell, Column, Row, Table
 from utils.settings import flat
 from utils.training.checkpoints import load_checkpoint
 from utils.training.loop import LAST_STATE
@@ -31,6 +27,7 @@ ABLATION: dict[str, dict[str, object]] = {
 CLIP_AND_CLAP = {"audio_features": ("clap",), "visual_features": ("clip", "r2plus1d_18")}
 TRAINING_SHARES = (100, 80, 60)  # percent
 NUM_CLASSES = (25, 20, 15)
+LABELS_ONLY = "Video labels only, UWAV's network"  # UWAV's network and recipe without pseudo-labels
 
 
 def without_defaults(**settings: object) -> dict[str, object]:
@@ -39,50 +36,69 @@ def without_defaults(**settings: object) -> dict[str, object]:
     return {name: value for name, value in settings.items() if value != defaults[name]}
 
 
+def methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
+    """Return our rows of Table 1."""
+    return {
+        "HAN": study.over_seeds("han"),
+        "MA": study.over_seeds("ma"),
+        "JoMoLD": study.over_seeds("jomold"),
+        "CMPAE": study.over_seeds("cmpae"),
+        "VALOR": study.over_seeds("valor"),
+        "LSLD": study.over_seeds("lsld"),
+        "CoLeaf": study.over_seeds("coleaf"),
+        "CoLeaf, best epoch by Type@AV": study.over_seeds("coleaf", select_on="segment_Type"),
+        "LEAP": study.over_seeds("leap"),
+        "UWAV": study.over_seeds("uwav"),
+        # Only the labels differ from the "hard" row of Table 4.
+        "VALOR's labels, UWAV's network": study.over_seeds("uwav", teacher="framewise", **ABLATION["hard"]),
+        LABELS_ONLY: study.over_seeds("uwav", segment_labels="none"),
+    }
+
+
 def table1(study: Study) -> Experiment:
-    """Methods on LLP."""
+    """Compare methods on LLP."""
     title = "Audio-visual video parsing on LLP (paper Table 1)"
     published = {name: published_row("table1_llp", name) for name in published_methods("table1_llp")}
-    return ParsingExperiment(study, "table1", title, _methods_on_llp(study), published)
+    return ParsingExperiment(study, "table1", title, methods_on_llp(study), published)
+
+
+class Significance(Experiment):
+    """Each of our rows against UWAV by a paired bootstrap over LLP's test videos; seeds are averaged first."""
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        predictions = {}
+        for name, jobs in self.ours.items():
+            predictions[name] = [load_predictions(runner.finished_output(job), "test") for job in jobs]
+        uwav = predictions.pop("UWAV")
+        rows = []
+        for name, runs in predictions.items():
+            compared = [c for c in compare_runs(runs, uwav) if c.metric == "Type"]  # of both levels
+            cells = [Cell(value) for c in compared for value in (c.difference, c.low, c.high, c.p_value)]
+            rows.append(Row((name,), tuple(cells), self.mark))
+        decimals = {"difference": 1, "2.5 %": 1, "97.5 %": 1, "p": 4}
+        columns = tuple(Column(name, level, decimals[name]) for level in LEVELS for name in decimals)
+        note = (
+            "Type@AV of the method less that of UWAV; 95 % percentile interval and two-sided p of a paired bootstrap "
+            "over videos, 10,000 resamples. It says nothing about other seeds."
+        )
+        return {self.name: Table(self.title, ("Method",), columns, tuple(rows), (note, *self.footnotes))}
 
 
 def significance(study: Study) -> Experiment:
-    """Each of our rows of Table 1 against UWAV."""
-    return SignificanceExperiment(study, "significance", "Methods against UWAV on LLP", _methods_on_llp(study), "UWAV")
-
-
-def _methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
-    """Our rows of Table 1."""
-    return {
-        "HAN": study.over_seeds(study.han),
-        "MA": study.over_seeds(study.ma),
-        "JoMoLD": study.over_seeds(study.denoised, "jomold"),
-        "CMPAE": study.over_seeds(study.denoised, "cmpae"),
-        "VALOR": study.over_seeds(study.valor),
-        "LSLD": study.over_seeds(study.lsld),
-        "CoLeaf": study.over_seeds(study.denoised, "coleaf"),
-        "CoLeaf, best epoch by Type@AV": study.over_seeds(study.denoised, "coleaf", select_on="segment_Type"),
-        "LEAP": study.over_seeds(study.leap),
-        "UWAV": study.over_seeds(study.uwav),
-        "VALOR's labels, UWAV's network": study.over_seeds(study.valor_with_uwav_network),
-        "Video labels only, UWAV's network": study.over_seeds(study.video_labels_only),
-    }
+    """Compare each of our rows of Table 1 with UWAV."""
+    return Significance(study, "significance", "Methods against UWAV on LLP", methods_on_llp(study))
 
 
 def table2(study: Study) -> Experiment:
-    """Methods on AVE."""
-    ours = {
-        "HAN": study.over_seeds(study.han, "AVE"),
-        "VALOR": study.over_seeds(study.valor, "AVE"),
-        "UWAV": study.over_seeds(study.uwav, "AVE"),
-        "Video labels only, UWAV's network": study.over_seeds(study.video_labels_only, "AVE"),
-    }
-    published = {name: published_value("table2_ave_accuracy", name) for name in ("HAN", "VALOR", "UWAV")}
+    """Compare methods on AVE."""
+    ours = {name: study.over_seeds(name.lower(), "AVE") for name in ("HAN", "VALOR", "UWAV")}
+    published = {name: published_value("table2_ave_accuracy", name) for name in ours}
+    ours[LABELS_ONLY] = study.over_seeds("uwav", "AVE", segment_labels="none")
     return AVEExperiment(study, "table2", "Audio-visual event localisation on AVE (paper Table 2)", ours, published)
 
 
 def table3(study: Study) -> Experiment:
-    """Quality of the pseudo-labels. Stages 1 and 2 have one seed."""
+    """Compare the quality of pseudo-labels. Stages 1 and 2 have one seed."""
     paper = "table3_pseudo_label_quality_segment"
     ours = {"VALOR": (study.pseudo_labels("LLP", "framewise"),), "UWAV": (study.pseudo_labels("LLP"),)}
     published = {name: published_segment_row(paper, name) for name in published_methods(paper)}
@@ -90,8 +106,8 @@ def table3(study: Study) -> Experiment:
 
 
 def table4(study: Study) -> Experiment:
-    """Ablation of soft labels, re-weighting and mixup."""
-    ours = {name: study.over_seeds(study.uwav, **settings) for name, settings in ABLATION.items()}
+    """Compare UWAV without soft labels, re-weighting or mixup."""
+    ours = {name: study.over_seeds("uwav", **settings) for name, settings in ABLATION.items()}
     published = {name: published_row("table4_a8_ablation", name) for name in ABLATION}
     return ParsingExperiment(study, "table4", "Ablation on LLP (paper Tables 4 and A8)", ours, published)
 
@@ -102,9 +118,8 @@ class ComputingTime(Experiment):
     datasets = ("LLP",)
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        paper = "table_a5_compute_rtx3090"
         names = ("train_seconds_per_epoch", "inference_seconds_test_split")
-        published = tuple(Cell(published_value(paper, name)) for name in names)
+        published = tuple(Cell(published_value("table_a5_compute_rtx3090", name)) for name in names)
         (evaluation,) = self.jobs
         training = runner.finished_output(evaluation.inputs["checkpoint_dir"])
         history = load_checkpoint(training / LAST_STATE)["progress"]["history"]
@@ -120,17 +135,15 @@ class ComputingTime(Experiment):
 
 
 def table_a5(study: Study) -> Experiment:
-    """Computing time on this machine."""
-    evaluation = study.evaluation(study.uwav(study.seeds[0]), splits=("test",))  # alone, for its running time
+    """Measure the computing time on this machine."""
+    training = study.training("uwav", study.seeds[0])
+    evaluation = study.evaluation(training, splits=("test",))  # alone, for its running time
     return ComputingTime(study, "tableA5", "Computing time on LLP (paper Table A5)", {"UWAV": (evaluation,)})
 
 
 def table_a6(study: Study) -> Experiment:
-    """CLIP and CLAP as HAN's features."""
-    ours = {
-        "VALOR": study.over_seeds(study.valor, **CLIP_AND_CLAP),
-        "UWAV": study.over_seeds(study.uwav, **CLIP_AND_CLAP),
-    }
+    """Replace HAN's features by CLIP's and CLAP's."""
+    ours = {name: study.over_seeds(name.lower(), **CLIP_AND_CLAP) for name in ("VALOR", "UWAV")}
     published = {name: published_row("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
     return ParsingExperiment(study, "tableA6", title, ours, published)
@@ -138,47 +151,39 @@ def table_a6(study: Study) -> Experiment:
 
 @dataclass(frozen=True)
 class FewerData(Experiment):
-    """Two tables: fewer training videos, and fewer classes."""
+    """Several tables under one name."""
 
-    by_share: ParsingExperiment
-    by_classes: ScoreExperiment
+    parts: tuple[Experiment, ...]
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        return self.by_share.tables(runner) | self.by_classes.tables(runner)
+        return {name: table for part in self.parts for name, table in part.tables(runner).items()}
 
 
 def table_a7(study: Study) -> Experiment:
-    """Fewer training videos; fewer classes."""
+    """Take fewer training videos; fewer classes."""
     shares, published_shares = {}, {}
     for share in TRAINING_SHARES:
         name = f"UWAV, {share} % of the training videos"
-        shares[name] = study.over_seeds(study.uwav, **without_defaults(train_fraction=share / 100))
+        shares[name] = study.over_seeds("uwav", **without_defaults(train_fraction=share / 100))
         published_shares[name] = published_segment_row("table_a7_training_data_segment", share)
     classes, published_classes = {}, {}
-    for method, training in {"VALOR": study.valor, "UWAV": study.uwav}.items():
+    for method in ("VALOR", "UWAV"):
         for number in NUM_CLASSES:
             name = f"{method}, {number} classes"
             settings = {} if number == max(NUM_CLASSES) else {"num_classes": number}
-            classes[name] = study.over_seeds(training, **settings)
+            classes[name] = study.over_seeds(method.lower(), **settings)
             published_classes[name] = published_value("table_a7_num_classes_segment_type", method, number)
     first = "F-scores in percent. The first classes in index order, and the videos that have one of them."
-    return FewerData(
-        study,
-        "tableA7",
-        "Fewer data (paper Table A7)",
-        shares | classes,
-        ParsingExperiment(
-            study, "tableA7_training_videos", "Fewer training videos of LLP (paper Table A7)", shares, published_shares
-        ),
-        ScoreExperiment(
-            study, "tableA7_classes", "Fewer classes of LLP (paper Table A7)", classes, published_classes, remark=first
-        ),
-    )
+    title = "Fewer training videos of LLP (paper Table A7)"
+    of_shares = ParsingExperiment(study, "tableA7_training_videos", title, shares, published_shares)
+    title = "Fewer classes of LLP (paper Table A7)"
+    of_classes = ScoreExperiment(study, "tableA7_classes", title, classes, published_classes, remark=first)
+    return FewerData(study, "tableA7", "Fewer data (paper Table A7)", shares | classes, (of_shares, of_classes))
 
 
 def table_a9(study: Study) -> Experiment:
-    """Labels of the mixup loss on AVE."""
-    uwav = study.uwav
-    ours = {"soft": study.over_seeds(uwav, "AVE", mixup_labels="soft"), "ceiling": study.over_seeds(uwav, "AVE")}
+    """Compare labels of the mixup loss on AVE."""
+    soft = study.over_seeds("uwav", "AVE", mixup_labels="soft")
+    ours = {"soft": soft, "ceiling": study.over_seeds("uwav", "AVE")}
     published = {name: published_value("table_a9_ave_mixup_accuracy", name) for name in ours}
     return AVEExperiment(study, "tableA9", "Labels of the mixup loss on AVE (paper Table A9)", ours, published)

@@ -1,6 +1,6 @@
 """The jobs that the tables are made of: the four stages with the sizes of a preset, on given data folders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +12,8 @@ import yaml
 from dataloaders.provenance import MARKERS, feature_note
 from experiments.jobs import Job
 from utils.errors import InputError
+from utils.recipes import CONFIGS
 
-PRESETS_DIR = Path(__file__).resolve().parent / "presets"
 PRESETS = ("paper", "small", "tiny")
 SECTIONS = ("transformer", "uwav", "valor", "han", "ma", "jomold", "cmpae", "lsld", "leap", "coleaf")
 
@@ -24,13 +24,13 @@ def load_preset(name: str) -> dict[str, dict]:
     Raises:
         InputError: when there is no such file, or its sections are others.
     """
-    path = PRESETS_DIR / f"{name}.yaml" if name in PRESETS else Path(name)
+    path = CONFIGS / f"presets/{name}.yaml" if name in PRESETS else Path(name)
     preset = None
     with suppress(OSError, ValueError, yaml.YAMLError):
         preset = yaml.safe_load(path.read_text())
     if not isinstance(preset, dict) or preset.keys() != set(SECTIONS):
         expected = f"{', '.join(PRESETS)}, or a YAML file with the sections {', '.join(SECTIONS)}"
-        raise InputError(path, "no file with these sections", expected, "See experiments/presets/small.yaml.")
+        raise InputError(path, "no file with these sections", expected, "See configs/presets/small.yaml.")
     return {section: settings or {} for section, settings in preset.items()}
 
 
@@ -53,82 +53,56 @@ class Study:
         notes = [feature_note(self.data_root / dataset) for dataset in datasets]
         return ", ".join(dict.fromkeys(filter(None, notes)))
 
-    def over_seeds(self, training: Callable[..., Job], *arguments: object, **settings: object) -> tuple[Job, ...]:
-        """Return evaluations of a training, one a seed; `training` takes the seed first."""
-        return tuple(self.evaluation(training(seed, *arguments, **settings)) for seed in self.seeds)
-
-    def pretraining(self) -> Job:
-        """Stage 1, which all share."""
-        return self._job("train_transformer", "transformer", "UnAV", self.preset["transformer"])
-
-    def pseudo_labels(self, dataset: str, teacher: str = "transformer") -> Job:
-        """Stage 2 with UWAV's "transformer" or VALOR's "framewise" comparison."""
-        settings, inputs = {"dataset": dataset}, {}
-        if teacher == "transformer":
-            inputs["transformer_dir"], name = self.pretraining(), f"labels_{dataset}"
-        else:
-            settings["teacher"], name = teacher, f"labels_{teacher}_{dataset}"
-            if self.note(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
-                settings["thresholds"] = "search"
-        return self._job("pseudo_label_generation", name, dataset, settings, inputs)
-
-    def uwav(self, seed: int, dataset: str = "LLP", **settings: object) -> Job:
-        """Stage 3, with settings that differ from UWAV's."""
-        return self._han("uwav", dataset, seed, {"pseudo_label_dir": self.pseudo_labels(dataset)}, **settings)
-
-    def valor(self, seed: int, dataset: str = "LLP", **settings: object) -> Job:
-        """HAN on VALOR's labels."""
-        labels = self.pseudo_labels(dataset, "framewise")
-        return self._han("valor", dataset, seed, {"pseudo_label_dir": labels}, **settings)
-
-    def valor_with_uwav_network(self, seed: int) -> Job:
-        """UWAV's network and recipe on VALOR's labels: only the labels differ from the "hard" row of Table 4."""
-        inputs = {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")}
-        return self._han("uwav", "LLP", seed, inputs, segment_labels="hard", reweight=False, mixup=False)
-
-    def video_labels_only(self, seed: int, dataset: str = "LLP") -> Job:
-        """UWAV's network and recipe without pseudo-labels."""
-        return self._han("uwav", dataset, seed, segment_labels="none")
-
-    def han(self, seed: int, dataset: str = "LLP") -> Job:
-        """HAN with guided losses (ECCV 2020)."""
-        return self._han("han", dataset, seed)
-
-    def ma(self, seed: int) -> Job:
-        """MA's three stages: a base model, cleaned labels by exchange, retraining."""
-        settings, inputs = {"dataset": "LLP", "seed": seed}, {"checkpoint_dir": self._han("ma_base", "LLP", seed)}
-        exchange = self._job("find_exchange", f"exchange_LLP_seed{seed}", "LLP", settings, inputs)
-        return self._han("ma", "LLP", seed, {"cleaned_label_dir": exchange})
-
-    def denoised(self, seed: int, method: str, **settings: object) -> Job:
-        """JoMoLD, or CMPAE and CoLeaF, which clean labels by the noise ratios of JoMoLD's estimator."""
-        inputs = {"checkpoint_dir": self._han("jomold_base", "LLP", seed)}
-        noise = self._job("find_noise_ratios", f"noise_LLP_seed{seed}", "LLP", {"dataset": "LLP"}, inputs)
-        return self._han(method, "LLP", seed, {"noise_ratio_dir": noise}, **settings)
-
-    def lsld(self, seed: int) -> Job:
-        """HAN on segment labels from texts."""
-        labels = self._job("refine_labels", "labels_language_LLP", "LLP", {})
-        return self._han("lsld", "LLP", seed, {"pseudo_label_dir": labels})
-
-    def leap(self, seed: int) -> Job:
-        """LEAP on VALOR's labels."""
-        return self._han("leap", "LLP", seed, {"pseudo_label_dir": self.pseudo_labels("LLP", "framewise")})
+    def over_seeds(self, method: str, dataset: str = "LLP", **settings: object) -> tuple[Job, ...]:
+        """Return evaluations of a method, one a seed."""
+        return tuple(self.evaluation(self.training(method, seed, dataset, **settings)) for seed in self.seeds)
 
     def evaluation(self, training: Job, **settings: object) -> Job:
-        """Stage 4 of a stage-3 job."""
+        """Make a job of stage 4 of one of stage 3."""
         settings = {"num_figures": 0, "precision": self.precision, **settings}
         return Job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
 
-    def _han(
-        self, method: str, dataset: str, seed: int, inputs: Mapping[str, Job] | None = None, **changes: object
+    def training(
+        self, method: str, seed: int, dataset: str = "LLP", teacher: str = "transformer", **changes: object
     ) -> Job:
+        """Make a job of stage 3, with all that its method learns from.
+
+        Args:
+            teacher: whose pseudo-labels UWAV learns from, see `pseudo_labels`.
+            changes: settings that differ from the method's recipe.
+        """
+        inputs = {}
+        if method == "uwav" and changes.get("segment_labels") != "none":
+            inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, teacher)
+        elif method in ("valor", "leap"):
+            inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, "framewise")
+        elif method == "lsld":
+            inputs["pseudo_label_dir"] = self._job("refine_labels", f"labels_language_{dataset}", dataset, {})
+        elif method == "ma":
+            base, name = {"checkpoint_dir": self.training("ma_base", seed, dataset)}, f"exchange_{dataset}_seed{seed}"
+            of_seed = {"dataset": dataset, "seed": seed}
+            inputs["cleaned_label_dir"] = self._job("find_exchange", name, dataset, of_seed, base)
+        elif method in ("jomold", "cmpae", "coleaf"):  # all clean labels by the noise ratios of JoMoLD's estimator
+            base, name = {"checkpoint_dir": self.training("jomold_base", seed, dataset)}, f"noise_{dataset}_seed{seed}"
+            inputs["noise_ratio_dir"] = self._job("find_noise_ratios", name, dataset, {"dataset": dataset}, base)
+        changed = ""
+        for setting, value in changes.items():
+            changed += f"_{setting}=" + ("+".join(value) if isinstance(value, tuple) else str(value))
         sizes = self.preset[method.removesuffix("_base")]
         settings = {"dataset": dataset, "method": method, "seed": seed, **sizes, **changes}
-        changed = ""
-        for name, value in changes.items():
-            changed += f"_{name}=" + ("+".join(value) if isinstance(value, tuple) else str(value))
         return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
+
+    def pseudo_labels(self, dataset: str, teacher: str = "transformer") -> Job:
+        """Make a job of stage 2 with UWAV's "transformer", which stage 1 trains, or VALOR's "framewise" comparison."""
+        settings = {"dataset": dataset}
+        if teacher == "transformer":
+            pretraining = self._job("train_transformer", "transformer", "UnAV", self.preset["transformer"])
+            inputs = {"transformer_dir": pretraining}
+            return self._job("pseudo_label_generation", f"labels_{dataset}", dataset, settings, inputs)
+        settings["teacher"] = teacher
+        if self.note(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
+            settings["thresholds"] = "search"
+        return self._job("pseudo_label_generation", f"labels_{teacher}_{dataset}", dataset, settings)
 
     def _job(
         self,

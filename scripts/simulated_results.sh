@@ -30,7 +30,7 @@ bash scripts/paper/all.sh --preset small "$@"
 are at hand; networks are small and training is short. Only orders may be compared with the published numbers.
 
 Made by one command (1000 training videos of LLP, 1200 of UnAV, 600 of AVE; preset
-[\`small\`](../experiments/presets/small.yaml)):
+[\`small\`](../configs/presets/small.yaml)):
 
     ANNOTATIONS=$ANNOTATIONS bash scripts/simulated_results.sh $*
 

@@ -10,15 +10,8 @@ import pytest
 import torch
 import yaml
 
-import pseudo_label_generation
-import test_han
 import train_han
-import train_transformer
-from baselines.jomold import find_noise_ratios
-from baselines.lsld import refine_labels
-from baselines.ma import find_exchange
 from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER
-from experiments import jobs as jobs_module
 from experiments.__main__ import EXPERIMENTS
 from experiments.__main__ import main as run_experiments
 from experiments.drawings import varied_videos
@@ -34,18 +27,6 @@ from utils.reporting.tables import write_table
 from utils.settings import parse_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = {
-    module.__name__.split(".")[-1]: module.Settings()
-    for module in (
-        train_transformer,
-        pseudo_label_generation,
-        train_han,
-        find_exchange,
-        find_noise_ratios,
-        refine_labels,
-        test_han,
-    )
-}
 NAMES = [f"{level}_{name}" for level in ("segment", "event") for name in ("A", "V", "AV", "Type", "Event")]
 
 
@@ -72,7 +53,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(jobs_module, "ENTRY_POINTS", {name: counted(name, main) for name, main in ENTRY_POINTS.items()})
+    for name, module in ENTRY_POINTS.items():
+        monkeypatch.setattr(module, "main", counted(name, module.main))
     return called
 
 
@@ -109,7 +91,7 @@ def test_finished_runs_are_not_repeated_and_tables_share_them(
 def test_a_killed_training_goes_on_and_ends_like_one_that_was_not_killed(
     tmp_path: Path, llp_dir: Path, unav_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    job = study(tmp_path / "data").uwav(1)
+    job = study(tmp_path / "data").training("uwav", 1)
     whole = Runner(tmp_path / "whole", "cpu").run(job)
 
     runner = Runner(tmp_path / "killed", "cpu")
@@ -152,7 +134,7 @@ def test_runs_keep_their_settings_machine_and_time(tmp_path: Path, llp_dir: Path
 
 def test_the_jobs_inputs_need_not_be_there_any_more_once_it_is_finished(tmp_path: Path):
     runner, job = Runner(tmp_path), study(tmp_path)
-    evaluation = job.evaluation(job.uwav(1))
+    evaluation = job.evaluation(job.training("uwav", 1))
     finish(runner, evaluation, segment_A=1.0)
     assert runner.missing([evaluation]) == []
     assert runner.run(evaluation) == tmp_path / evaluation.key
@@ -165,7 +147,7 @@ def test_missing_data_end_the_run_with_a_message(tmp_path: Path):
 
 def test_results_of_an_unfinished_job_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no finished run"):
-        Runner(tmp_path).test_scores(study(tmp_path).uwav(1))
+        Runner(tmp_path).test_scores(study(tmp_path).training("uwav", 1))
 
 
 # ---- identity of runs
@@ -173,14 +155,14 @@ def test_results_of_an_unfinished_job_are_refused(tmp_path: Path):
 
 def test_equal_settings_make_the_same_folder_and_any_other_setting_another(tmp_path: Path):
     jobs = study(tmp_path)
-    assert jobs.uwav(1).key == jobs.uwav(1).key
+    assert jobs.training("uwav", 1).key == jobs.training("uwav", 1).key
     others = [
-        jobs.uwav(1),
-        jobs.uwav(2),
-        jobs.uwav(1, mixup=False),
-        jobs.valor(1),
-        study(tmp_path, preset="small").uwav(1),
-        study(tmp_path / "elsewhere").uwav(1),
+        jobs.training("uwav", 1),
+        jobs.training("uwav", 2),
+        jobs.training("uwav", 1, mixup=False),
+        jobs.training("valor", 1),
+        study(tmp_path, preset="small").training("uwav", 1),
+        study(tmp_path / "elsewhere").training("uwav", 1),
     ]
     assert len({job.key for job in others}) == len(others)
 
@@ -192,20 +174,20 @@ def test_the_order_of_settings_does_not_matter():
 
 def test_other_simulated_data_in_the_same_folder_make_other_runs(tmp_path: Path, llp_dir: Path):
     jobs = study(tmp_path / "data")
-    keys = [jobs.han(1).key]
+    keys = [jobs.training("han", 1).key]
     for seed in (0, 1):
         (llp_dir / "simulation.yaml").write_text(f"seed: {seed}\n")
-        keys.append(jobs.han(1).key)
+        keys.append(jobs.training("han", 1).key)
     assert len(set(keys)) == 3
 
 
 def test_extracted_features_and_generated_videos_are_told_apart_as_simulated_ones_are(tmp_path: Path, llp_dir: Path):
     jobs = study(tmp_path / "data")
-    keys = [jobs.han(1).key]
+    keys = [jobs.training("han", 1).key]
     for marker in (EXTRACTION_MARKER, VIDEOS_MARKER):
         drawn = {"features": {"clip": {"weights": "drawn from seed 0", "drawn_weights": "real"}}}
         (llp_dir / marker).write_text(yaml.safe_dump(drawn))
-        keys.append(jobs.han(1).key)
+        keys.append(jobs.training("han", 1).key)
     assert len(set(keys)) == 3
     of_one = study(tmp_path / "data")
     assert of_one.note("UnAV", "LLP") == "generated videos, features of random weights"
@@ -228,7 +210,7 @@ def test_every_setting_is_a_flag_of_its_entry_point(tmp_path: Path, name: str, p
         if job.entry_point == "train_han":
             parse_recipe(train_han.Settings, "", flags, ())
         else:
-            parse_settings(SETTINGS[job.entry_point], "", flags)
+            parse_settings(ENTRY_POINTS[job.entry_point].Settings(), "", flags)
 
 
 def test_an_unknown_preset_and_one_with_other_sections_are_refused(tmp_path: Path):
@@ -354,18 +336,18 @@ def test_orders_are_looked_up_in_the_collected_tables(tmp_path: Path):
         finish(runner, job, **{**dict.fromkeys(NAMES, 50.0), "segment_V": visual})
     write_table(tmp_path / "results" / "table3.json", experiment.tables(runner)["table3"])
     (row,) = orders_table(tmp_path / "results").rows
-    assert row.labels == ("Temporal transformer over VALOR, visual", "table3", "NO")
+    assert row.labels == ("UWAV over VALOR", "table3, Segment-level V", "NO")
     assert [cell.mean for cell in row.cells] == [60.5, 61.0, -0.5]
 
 
-@pytest.mark.parametrize("name", dict.fromkeys(order.table for order in ORDERS))
+@pytest.mark.parametrize("name", dict.fromkeys(table for table, *_ in ORDERS))
 def test_every_order_is_about_rows_and_columns_that_are_there(tmp_path: Path, name: str):
     experiment, runner = EXPERIMENTS[name.partition("_")[0]](study(tmp_path)), Runner(tmp_path / "runs")
     for job in dict.fromkeys(experiment.jobs):
         finish(runner, job, **dict.fromkeys([*NAMES, "accuracy"], 50.0))
     write_table(tmp_path / "results" / f"{name}.json", experiment.tables(runner)[name])
     rows = orders_table(tmp_path / "results").rows
-    assert [row.labels[2] for row in rows] == ["yes"] * sum(order.table == name for order in ORDERS)
+    assert [row.labels[2] for row in rows] == ["yes"] * sum(table == name for table, *_ in ORDERS)
 
 
 # ---- scripts
