@@ -7,24 +7,33 @@ from itertools import islice
 
 import numpy as np
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from lavish.clip_splits import ClipSplit
 from lavish.packing import PackedClips
 from utils.errors import InputError
+from utils.settings import settings_group
 from video.frames import IMAGENET, Normalization
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "half": Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 
 
-@dataclass(frozen=True)
+@settings_group
 class Augmentation:
     """What is done to training clips at random; evaluation takes the central crop and nothing else."""
 
-    random_crop: bool = False  # of the packed frames; else the central crop
-    flip: bool = False  # half of the clips from right to left
-    max_masked_bands: int = 0  # SpecAugment: the widest band of frequencies that is blanked
-    max_masked_frames: int = 0  # the longest stretch of spectrogram frames that is blanked
+    random_crop: bool = False
+    """train on a random crop of the packed frames"""
+    flip: bool = False
+    """train on half of the clips from right to left"""
+    max_masked_bands: NonNegativeInt = 0
+    """SpecAugment: widest band that is blanked"""
+    max_masked_frames: NonNegativeInt = 0
+    """SpecAugment: longest stretch that is blanked"""
+
+
+UNCHANGED = Augmentation()
 
 
 @dataclass
@@ -65,7 +74,7 @@ class ClipBatches:
         normalization: Normalization = IMAGENET,
         frames: bool = True,
         sound: bool = True,
-        augmentation: Augmentation = Augmentation(),
+        augmentation: Augmentation = UNCHANGED,
     ):
         packed_frames, packed_size = pack.frames.shape[1:3]
         num_frames = num_frames or packed_frames
@@ -78,7 +87,7 @@ class ClipBatches:
         self.device = device
         self.features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
         self.num_videos = split.num_clips
-        self.augmented = augmentation != Augmentation()  # whether shuffled batches are changed at random
+        self.augmented = augmentation != UNCHANGED  # whether shuffled batches are changed at random
         self._pack = pack
         self._rows = np.array([pack.row_of[source] for source in split.sources])
         self._image_size = image_size
@@ -105,7 +114,7 @@ class ClipBatches:
 
     def in_order(self, batch_size: int) -> Iterator[ClipBatch]:
         """Yield all samples as the split lists them, unchanged."""
-        return self._batches(torch.arange(self.num_videos).split(batch_size), Augmentation(), np.random.default_rng(0))
+        return self._batches(torch.arange(self.num_videos).split(batch_size), UNCHANGED, np.random.default_rng(0))
 
     def _batches(
         self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: np.random.Generator

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 from torch import nn
 
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.ave_clips import load_ave_clips
-from lavish.clip_batches import NORMALIZATIONS, Augmentation, ClipBatches
+from lavish.clip_batches import NORMALIZATIONS, UNCHANGED, Augmentation, ClipBatches
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import TASKS
 from lavish.lavish_network import ClipNetworkSettings
@@ -27,7 +27,7 @@ WAVEFORM_SECONDS = 10.0  # of a clip; AVE's videos are so long
 
 @settings_group
 class ClipDataSettings:
-    """Where the clips lie, and what of them is packed. Defaults: AVE's."""
+    """Where the clips lie, what of them is packed, and how training changes it. Defaults: AVE's."""
 
     data_dir: Path | None = None
     """folder that holds videos/ (default: data/<dataset>)"""
@@ -47,8 +47,6 @@ class ClipDataSettings:
     """frames of a clip that are packed"""
     image_size: Annotated[int, Field(ge=1, le=4096)] = 192
     """pixels of the network's images"""
-    random_crop: bool = False
-    """train on a random crop of the packed frames"""
     packed_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """their pixels (default: image_size, and 8/7 of it to crop from)"""
     frame_rate: Annotated[float, Field(gt=0, le=1000)] = 8.0
@@ -59,11 +57,12 @@ class ClipDataSettings:
     """filter banks, or the waveform (i3d_soundnet)"""
     waveform_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
     """length of a waveform (default: 10, and 3.2 of pieces)"""
+    augmentation: Augmentation = Augmentation()
 
     @property
     def format(self) -> ClipFormat:
         """What is packed."""
-        size = self.packed_size or (self.image_size * 8 // 7 if self.random_crop else self.image_size)
+        size = self.packed_size or (self.image_size * 8 // 7 if self.augmentation.random_crop else self.image_size)
         seconds = self.waveform_seconds or (PIECE_SECONDS if self.pieces else WAVEFORM_SECONDS)
         return ClipFormat(self.packed_frames, size, self.frame_rate, self.sound, self.choice, seconds)
 
@@ -76,12 +75,6 @@ class ClipInputSettings:
     """T, of the packed frames (default: all)"""
     normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"
     """of pixels"""
-    flip: bool = False
-    """train on half of the clips from right to left"""
-    max_masked_bands: NonNegativeInt = 0
-    """SpecAugment: widest band that is blanked"""
-    max_masked_frames: NonNegativeInt = 0
-    """SpecAugment: longest stretch that is blanked"""
 
 
 @settings_group
@@ -191,10 +184,6 @@ def clip_batches(
             expected = f"{image[0]} x {image[1]} for {settings.network.backbone}, which takes images of one size"
             way_out = "Choose --sound swin with 192 pixels, small with 32, or a ViT."
             raise InputError(flag, f"{of_data.sound}: {found} spectrograms", expected, way_out)
-    augmentation = Augmentation()
-    if split == "train":
-        masked = (of_input.max_masked_bands, of_input.max_masked_frames)
-        augmentation = Augmentation(of_data.random_crop, of_input.flip, *masked)
     return ClipBatches(
         data.splits[split],
         pack,
@@ -204,5 +193,5 @@ def clip_batches(
         NORMALIZATIONS[of_input.normalization],
         network.sees,
         network.hears,
-        augmentation,
+        of_data.augmentation if split == "train" else UNCHANGED,
     )

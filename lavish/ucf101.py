@@ -6,7 +6,6 @@
 A clip's name is `<class>/v_<class>_g<group>_c<clip>`.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dataloaders.annotation_files import read_text
+from dataloaders.annotation_files import check_rows, read_table, read_text
 from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
 from utils.errors import InputError
 from utils.files import write_text
@@ -55,24 +54,22 @@ def load_ucf101(
     """
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
     lists = {name: read_list(lists_dir / f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}
-    if both := sorted(set(lists["train"]) & set(lists["test"])):
+    if both := sorted(set(lists["train"].index) & set(lists["test"].index)):
         found = f"{len(both)} clips that are in trainlist{fold:02d}.txt, too: {', '.join(both[:10])}"
         raise InputError(lists_dir / f"testlist{fold:02d}.txt", found, "clips that are not trained on", OFFICIAL)
     folders = {path.name for path in videos_dir.glob("[!.]*") if path.is_dir()}
     if unknown := sorted(folders - set(class_names)):
         found = f"{len(unknown)} folders that are no class: {', '.join(unknown[:10])}"
         raise InputError(videos_dir, found, f"the classes of {lists_dir / 'classInd.txt'}", "Move them elsewhere.")
-    stems = {clip: videos_dir / clip for clip in (*lists["train"], *lists["test"])}
+    stems = {clip: videos_dir / clip for listed in lists.values() for clip in listed.index}
     paths = find_videos(stems, f"{videos_dir}, fold {fold}", allow_missing)
-    clips = survey(paths, survey_dir, allow_missing)
-    clips["split"] = np.where(clips.index.isin(lists["train"]), "train", "test")
-    clips[["class", "group"]] = clips.index.str.extract(r"(\w+)/v_\w+_g(\d+)_c\d+$").to_numpy()
-    for name in ("train", "test"):
-        listed = clips[clips.split == name]
-        heard = listed[listed.sound]
-        classes = f"{heard['class'].nunique()} of {listed['class'].nunique()} classes have such clips"
+    files = survey(paths, survey_dir, allow_missing)
+    for name, listed in lists.items():
+        heard = listed[listed.index.isin(files.index[files.sound])]
+        classes = f"{heard.of_class.nunique()} of {listed.of_class.nunique()} classes have such clips"
         tqdm.write(f"UCF-101 fold {fold}, {name}: {len(heard)} of {len(listed)} clips carry sound, {classes}")
 
+    clips = pd.concat([listed.assign(split=name) for name, listed in lists.items()]).join(files, how="inner")
     if sound_only:
         clips = clips[clips.sound]
     clips = clips.assign(items=[_items(clip, paths[clip], clips.seconds[clip], pieces) for clip in clips.index])
@@ -84,20 +81,20 @@ def load_ucf101(
     if train.empty:
         found = f"no training clip of fold {fold} that carries sound and is long enough"
         raise InputError(videos_dir, found, "clips with an audio track", "Use --no-sound_only, or other files.")
-    classes = tuple(name for name in class_names if (train["class"] == name).any())
-    groups = sorted(train.group.astype(int).unique())
+    classes = tuple(name for name in class_names if (train.of_class == name).any())
+    groups = sorted(train.group.unique())
     held_out = groups[-VALIDATION_GROUPS:] if len(groups) > VALIDATION_GROUPS else groups[1:][-1:]
-    clips.loc[(clips.split == "train") & clips.group.astype(int).isin(held_out), "split"] = "val"
+    clips.loc[(clips.split == "train") & clips.group.isin(held_out), "split"] = "val"
 
     splits = {}
     for name in ("train", "val", "test"):
         of_split = clips[clips.split == name]
-        known = of_split["class"].isin(classes)
-        if unknown := sorted(set(of_split["class"][~known])):
+        known = of_split.of_class.isin(classes)
+        if unknown := sorted(set(of_split.of_class[~known])):
             tqdm.write(f"UCF-101 {name}: leaving out classes that no training clip has: {', '.join(unknown)}")
         samples = of_split[known].explode("items")
         names = tuple(item.name for item in samples["items"])
-        labels = torch.tensor([classes.index(of_class) for of_class in samples["class"]], dtype=torch.int64)
+        labels = torch.tensor([classes.index(of_class) for of_class in samples.of_class], dtype=torch.int64)
         splits[name] = ClipSplit(classes, names, names, labels)
     return ClipData(tuple(clips.sort_index()["items"].explode()), splits)
 
@@ -105,42 +102,39 @@ def load_ucf101(
 def read_classes(lists_dir: Path) -> tuple[str, ...]:
     """Read the names in `classInd.txt` in the order of their numbers. Raises InputError for a wrong or repeated one."""
     path = lists_dir / "classInd.txt"
-    names: dict[int, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"(\d+)\s+(\w+)", line.strip())
-        if match is None or int(match[1]) in names or match[2] in names.values():
-            expected = "`<number> <class>`, each number and class once"
-            raise InputError(f"{path}, line {number}", line, expected, OFFICIAL)
-        names[int(match[1])] = match[2]
-    if not names:
-        raise InputError(path, "no classes", "`<number> <class>` lines", OFFICIAL)
-    return tuple(names[number] for number in sorted(names))
+    table = read_table(path, ("number", "name"), r"\s+", header=False)
+    right = table.number.str.fullmatch(r"\d{1,9}") & table["name"].str.fullmatch(r"\w+")
+    right &= ~(table.number.duplicated() | table["name"].duplicated())
+    lines = table.number + " " + table["name"]
+    check_rows(right, path, "line", lines, "`<number> <class>`, each number and class once")
+    return tuple(table.sort_values("number", key=pd.to_numeric)["name"])
 
 
-def read_list(path: Path, class_names: tuple[str, ...]) -> list[str]:
+def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
     """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line.
+
+    Returns:
+        by clip, `of_class` (str) and `group` (int).
 
     Raises:
         InputError: for a malformed or repeated line, an unknown class, and a number that is another class's.
     """
-    clips: dict[str, None] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"((\w+)/v_\w+_g\d+_c\d+)\.\w+(?:\s+(\d+))?", line.strip())
-        known = match is not None and match[2] in class_names and match[1] not in clips
-        if not known or (match[3] and class_names.index(match[2]) != int(match[3]) - 1):
-            expected = (
-                "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training "
-                "lists followed by the class's number there"
-            )
-            raise InputError(f"{path}, line {number}", line, expected, OFFICIAL)
-        clips[match[1]] = None
-    if not clips:
+    lines = pd.Series(read_text(path).splitlines(), dtype=str).str.strip()
+    lines.index += 1
+    lines = lines[lines != ""]
+    if lines.empty:
         raise InputError(path, "no clips", "a list of clips", OFFICIAL)
-    return list(clips)
+    of_line = r"(?P<clip>(?P<of_class>\w+)/v_\w+_g(?P<group>\d{1,9})_c\d+)\.\w+(?:\s+(?P<number>\d+))?"
+    clips = lines.str.extract(f"^{of_line}$")
+    numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
+    right = clips.of_class.isin(class_names) & ~clips["clip"].duplicated()
+    right &= clips.number.isna() | (clips.number == clips.of_class.map(numbers))
+    expected = (
+        "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training lists "
+        "followed by the class's number there"
+    )
+    check_rows(right, path, "line", lines, expected)
+    return clips.set_index("clip")[["of_class", "group"]].astype({"group": int})
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 pytest.importorskip("av", reason="clips are decoded by PyAV")
 
-from lavish.clip_batches import ClipBatches
+from lavish.clip_batches import Augmentation, ClipBatches
 from lavish.clip_networks import make_clip_network
 from lavish.clip_settings import clip_batches, clip_recipe, learned_from, load_clips, open_clips
 from lavish.clip_splits import ClipData, ClipSplit
@@ -70,7 +70,7 @@ def test_defaults_are_the_released_setting_of_ave():
     assert network.backbone == "swinv2_large_window12_192.ms_in22k"
     assert (network.reduction, network.num_tokens, network.groups, network.temporal) == (8, 2, 2, "none")
     assert settings.input.normalization == "imagenet" and settings.select_on == "val"
-    assert not (settings.input.flip or settings.data.random_crop or network.train_backbone or network.train_norms)
+    assert not (settings.data.augmentation != Augmentation() or network.train_backbone or network.train_norms)
 
 
 def test_settings_of_the_older_baseline_come_over_those_of_the_data_set():

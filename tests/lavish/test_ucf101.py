@@ -201,10 +201,10 @@ def test_a_class_folder_too_many_is_an_error(folder: Path):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("Drum/v_Drum_g02_c01.avi 1", r"g02_c01\.avi 1; .* followed by the class's number"),
-        ("Yodel/v_Yodel_g02_c01.avi 4", r"Yodel_g02_c01\.avi 4; .* with a class of classInd.txt"),
-        ("v_Drum.avi", "v_Drum.avi; expected"),
-        ("Clap/v_Clap_g02_c01.avi 1", r"g02_c01\.avi 1; .* each clip once"),
+        ("Drum/v_Drum_g02_c01.avi 1", r"g02_c01\.avi 1'; .* followed by the class's number"),
+        ("Yodel/v_Yodel_g02_c01.avi 4", r"Yodel_g02_c01\.avi 4'; .* with a class of classInd.txt"),
+        ("v_Drum.avi", "v_Drum.avi'; expected"),
+        ("Clap/v_Clap_g02_c01.avi 1", r"g02_c01\.avi 1'; .* each clip once"),
     ],
 )
 def test_a_wrong_line_of_a_list_is_named(folder: Path, line: str, found: str):
@@ -249,7 +249,7 @@ def test_a_clip_that_is_trained_and_tested_on_is_an_error(folder: Path):
 def test_a_repeated_class_or_number_is_an_error(folder: Path, line: str):
     with (folder / "lists/classInd.txt").open("a") as file:
         file.write(line + "\n")
-    with pytest.raises(InputError, match=f"line 4: found {line}; expected .*each number and class once"):
+    with pytest.raises(InputError, match=f"line 4: found line '{line}'; expected .*each number and class once"):
         load(folder)
 
 
