@@ -23,7 +23,7 @@ from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
 from utils.errors import InputError
 from utils.files import atomic_write
-from utils.reporting.figures import COLOURS, DPI
+from utils.reporting.figures import COLOURS, DPI, save_figure
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
 from utils.settings import FromFile, parse_settings, settings_group
 
@@ -128,12 +128,6 @@ def reliance_figure(path: Path, falls: Sequence[tuple[str, float, float]], title
     axes.set_title(title, fontsize=7)
     axes.legend(frameon=False, loc="lower right")
     save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that depends on what is drawn alone."""
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
 
 
 def mistakes(run: ClipRun, split: str, folder: Path) -> None:

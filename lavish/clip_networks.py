@@ -6,11 +6,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import swin_transformer_v2, vision_transformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
 from lavish.clip_settings import ClassifierSettings
 from lavish.i3d_soundnet import I3DSoundNet
-from lavish.image_transformers import as_of_today, make_backbone
+from lavish.image_transformers import make_backbone
 from lavish.lavish_network import LARGEST_SIZE, ClipNetworkSettings, LavishNetwork, from_released_state
 from utils.errors import InputError
 from utils.training.checkpoints import load_checkpoint
@@ -96,8 +98,10 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     """
     state = read_weights(path)
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-    try:
-        network.load_state_dict(as_of_today(own or state, network))
+    of_timm = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
+    try:  # renamed for the timm of today; what depends on the size of images is resized to the network's
+        renamed = of_timm.checkpoint_filter_fn(own or state, network)
+        network.load_state_dict({key: value for key, value in renamed.items() if not key.startswith("head.")})
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _other_network(network, path, error) from error
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import timm
 import torch
 import torch.nn.functional as F
-from timm.models import swin_transformer_v2, vision_transformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -140,13 +139,3 @@ def make_backbone(
         return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=image_size, **sizes)
     except (TypeError, AssertionError, ZeroDivisionError) as error:
         raise ValueError(f"{name} with {dict(sizes)}: {error}") from error
-
-
-def as_of_today(state: dict[str, Tensor], network: VisionTransformer | SwinTransformerV2) -> dict[str, Tensor]:
-    """Rename a state dict of timm, of today or of earlier versions, for a network of today without classifier.
-
-    What depends on the size of images is resized to the network's.
-    """
-    module = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
-    renamed = module.checkpoint_filter_fn(state, network)
-    return {key: value for key, value in renamed.items() if not key.startswith("head.")}

@@ -2,7 +2,6 @@
 
 from utils.entry_point import run_entry_point
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -36,7 +35,7 @@ HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gat
 
 @settings_group
 class ClipRecipe(Recipe):
-    """How to train a classifier."""
+    """How to train a classifier, as its recipe says."""
 
     num_epochs: NonNegativeInt = 50
     """number of epochs; 0: keep the weights that are given, to evaluate them"""
@@ -48,27 +47,13 @@ class ClipRecipe(Recipe):
     """epochs without a better score before training stops"""
 
 
-RELEASED_ON_AVE = ClipRecipe(
-    batch_size=2,
-    optimizer="adam",
-    lr=5e-5,
-    schedule="step",
-    lr_min=0.0,
-    warmup_epochs=1,
-    lr_decay=1.0,
-    weight_decay=0.0,
-    clip_norm=math.inf,
-    seed=0,
-)  # as it was released
-
-
 @settings_group
 class Settings(ClassifierSettings):
-    """What the training of a classifier can be told; its defaults are LAVISH's released recipe on AVE."""
+    """What the training of a classifier can be told; data set and model choose its recipe, a file in configs/."""
 
     loss: Literal[tuple(LOSSES)] = "binary"
     """binary: binary cross-entropy of softmax outputs, as released"""
-    recipe: ClipRecipe = RELEASED_ON_AVE
+    recipe: ClipRecipe = ClipRecipe()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()
 

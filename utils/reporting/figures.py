@@ -91,7 +91,7 @@ def timeline_figure(
         handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, handlelength=1.2, borderaxespad=0
     )
     axes.set_title(textwrap.fill(title, width=int(11 * figure.get_figwidth())), fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
@@ -165,7 +165,7 @@ def confusion_matrix_figure(
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.set_label(f"Share of the true label's {unit} (%)")
     bar.outline.set_linewidth(0.6)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ def curve_figure(
     axes.set_ylabel(y_label)
     axes.set_title(title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:
@@ -238,12 +238,13 @@ def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return axes of that many inches; labels and legend lie outside, and `_save` makes room for them."""
+    """Return axes of that many inches; labels and legend lie outside, and `save_figure` makes room for them."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)  # no window, whatever backend the user has set
     return figure, figure.add_axes((0, 0, 1, 1))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that depends on what is drawn alone, cut to its content."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
