@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from pydantic import PositiveInt
 from torch import nn
 
@@ -17,7 +16,6 @@ from lavish.packing import PackedClips
 from utils.errors import InputError
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
 from utils.settings import ARGS_FILE, read_args, settings_group, with_file, with_settings
-from utils.training.device import Precision
 from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
@@ -56,8 +54,6 @@ class ClipRun:
     pack: PackedClips
     parameters: tuple[int, int]  # trained ones, and all
     random_backbone: bool  # whether the frozen part has never learned anything
-    device: torch.device
-    precision: Precision
 
     @property
     def name(self) -> str:
@@ -83,8 +79,9 @@ class ClipRun:
 
     def predict(self, split: str, without: str | None = None) -> ClipPredictions:
         """Run the network over a split, with both modalities or without one, see `predict_clips`."""
-        batches = clip_batches(self.settings, self.data, self.pack, split, self.network, self.device)
-        return predict_clips(self.network, batches, self.settings.device.eval_batch_size, self.precision, without)
+        device, precision = self.settings.device.select()
+        batches = clip_batches(self.settings, self.data, self.pack, split, self.network, device)
+        return predict_clips(self.network, batches, self.settings.device.eval_batch_size, precision, without)
 
 
 def has_random_backbone(settings: ClassifierSettings) -> bool:
@@ -141,11 +138,10 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
 
     parameters, is_random = read_summary(folder)  # with the weights, before anything takes time
     state = read_weights(folder / BEST_CHECKPOINT)
-    device, precision = settings.device.select()
+    device, _ = settings.device.select()
     data, pack = open_clips(settings)
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights
     network = make_clip_network(replace(settings, network=blank), len(data.splits["train"].classes))
     load_strictly(network, state, folder / BEST_CHECKPOINT)
     network = network.to(device).eval()
-    data = learned_from(settings, data)
-    return ClipRun(folder, settings, network, data, pack, parameters, is_random, device, precision)
+    return ClipRun(folder, settings, network, learned_from(settings, data), pack, parameters, is_random)

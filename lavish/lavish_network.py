@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -185,7 +185,12 @@ class LavishNetwork(nn.Module):
         for index in range(len(self._steps.dims)):
             if self.checkpoint_blocks and self.training:
                 audio, visual = checkpoint(
-                    self._block, index, audio, visual, use_reentrant=False, context_fn=self._contexts_of_passes
+                    self._block,
+                    index,
+                    audio,
+                    visual,
+                    use_reentrant=False,
+                    context_fn=lambda: (nullcontext(), self._statistics_kept()),
                 )
             else:
                 audio, visual = self._block(index, audio, visual)
@@ -197,12 +202,15 @@ class LavishNetwork(nn.Module):
     def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Compute block `index` of both streams; both adapters of a pair see the tokens before either was updated."""
         steps = self._steps
-        a, v = (None if x is None else steps.enter(index, x) for x in (audio, visual))
-        audio = self._updated(index, steps.attention, self.audio_adapter_blocks_p1, a, v)
-        visual = self._updated(index, steps.attention, self.vis_adapter_blocks_p1, v, a)
-        a, v = audio, visual
-        audio = self._updated(index, steps.feed_forward, self.audio_adapter_blocks_p2, a, v)
-        visual = self._updated(index, steps.feed_forward, self.vis_adapter_blocks_p2, v, a)
+        audio, visual = (None if x is None else steps.enter(index, x) for x in (audio, visual))
+        parts = (
+            (steps.attention, self.audio_adapter_blocks_p1, self.vis_adapter_blocks_p1),
+            (steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2),
+        )
+        for step, audio_adapters, visual_adapters in parts:
+            updated = self._updated(index, step, audio_adapters, audio, visual)
+            visual = self._updated(index, step, visual_adapters, visual, audio)
+            audio = updated
         return audio, visual
 
     @staticmethod
@@ -222,12 +230,9 @@ class LavishNetwork(nn.Module):
         rows, other_rows = (None if x is None else x.flatten(1, -2) for x in (tokens, other))
         return updated + adapters[index](rows, other_rows).view_as(tokens)
 
-    def _contexts_of_passes(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        """Return the contexts of a checkpointed block's two passes; batch norm must not count the second one."""
-        return nullcontext(), self._statistics_kept()
-
     @contextmanager
     def _statistics_kept(self) -> Iterator[None]:
+        """Let batch norm not count the second pass of a checkpointed block."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
         before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
         for norm in norms:
