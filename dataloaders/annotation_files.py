@@ -1,12 +1,9 @@
 """What the annotation readers share: class names, and files of text and tables whose errors name the line."""
 
-import csv
-import io
 import logging
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from utils.errors import InputError
@@ -31,60 +28,39 @@ def read_text(path: Path) -> str:
         raise InputError(path, found, "an annotation file in UTF-8", GET_FILES) from error
 
 
-def read_table(path: Path, columns: tuple[str, ...], separator: str = "\t", header: bool = True) -> pd.DataFrame:
-    """Read a table as text, indexed by line number (the first line is 1), without its blank lines.
+def read_table(
+    path: Path, columns: tuple[str, ...], separator: str = "\t", header: bool = True
+) -> dict[int, dict[str, str]]:
+    """Read a table as text: each row's values by column, by line number (the first line is 1), without blank lines.
 
     Args:
         header: whether the first line names the columns, in any order and among others; else they are as given.
 
     Raises:
-        InputError: if the file is absent, cannot be parsed, lacks a value, or has no rows.
+        InputError: if the file is absent or has no rows, or a line has another number of values or an empty one.
     """
-    text = read_text(path)
-    names = {} if header else {"header": None, "names": columns}
-    expected = f"columns {', '.join(columns)}, separated by {separator!r}"
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE,
-            index_col=False,
-            skip_blank_lines=False,
-            **names,
-        )
-    except ValueError as error:  # pandas' parser errors are such
-        raise InputError(path, f"a malformed table ({error})", expected, GET_FILES) from error
-    table.index += 2 if header else 1
-    table = table.reindex(columns=columns, fill_value="").fillna("")
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
-        raise InputError(path, "no rows", expected, GET_FILES)
-    for name, values in table.items():
-        check_rows(values != "", path, name, values, f"a value in every column: {expected}")
-    return table
+    lines = {n: line.split(separator) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()}
+    expected = f"a value in every column: {', '.join(columns)}, separated by {separator!r}"
+    names = lines.pop(1, []) if header else columns
+    if not lines or not set(columns) <= set(names):
+        raise InputError(path, f"columns {names!r:.200} and {len(lines)} rows", expected, GET_FILES)
+    for line, values in lines.items():
+        if len(values) != len(names) or "" in values:
+            raise line_error(path, line, f"{len(values)} values {values!r:.200}", expected)
+    return {line: dict(zip(names, values, strict=True)) for line, values in lines.items()}
 
 
-def whole_seconds(times: pd.Series, path: Path, duration: int) -> pd.Series:
-    """Return a column of times as integers. Raises InputError for what is none, or lies outside the video."""
-    seconds = pd.to_numeric(times, errors="coerce")
-    expected = f"a whole number of seconds from 0 to {duration}"
-    check_rows(seconds.isin(range(duration + 1)), path, times.name, times, expected)
-    return seconds.astype("int64")
+def whole_seconds(row: dict[str, str], column: str, duration: int, path: Path, line: int) -> int:
+    """Return a time of a row. Raises InputError for what is no whole number, or lies outside the video."""
+    if row[column] not in map(str, range(duration + 1)):
+        expected = f"a whole number of seconds from 0 to {duration}"
+        raise line_error(path, line, f"{column} {row[column]!r}", expected)
+    return int(row[column])
 
 
-def check_rows(right: pd.Series, path: Path, what: str, values: pd.Series, expected: str) -> None:
-    """Raise InputError for the first row that is not right.
-
-    Args:
-        right: whether each row is, indexed by line number.
-        what: what the values are, for the message.
-    """
-    if not right.all():
-        place = int((~right).to_numpy().argmax())
-        where, found = f"{path}, line {right.index[place]}", f"{what} {values.iloc[place]!r}"
-        raise InputError(where, found, expected, "Correct the line.")
+def line_error(path: Path, line: int, found: str, expected: str) -> InputError:
+    """Return the error of a line."""
+    return InputError(f"{path}, line {line}", found, expected, "Correct the line.")
 
 
 @cache

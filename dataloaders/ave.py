@@ -1,21 +1,23 @@
 """AVE annotations: `category&video id&quality&start&end` lines, 28 classes, one audio-visual event in 10 seconds."""
 
+import re
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from dataloaders.annotation_files import (
+    GET_FILES,
     ID_FORMAT,
     YOUTUBE_ID,
-    check_rows,
     class_names,
+    line_error,
     read_table,
     warn_once,
     whole_seconds,
 )
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
+from utils.errors import InputError
 
 AVE_CLASSES = class_names("AVE")
 BACKGROUND = "background"
@@ -23,7 +25,6 @@ NUM_SEGMENTS = 10
 ANNOTATIONS_FILE = "Annotations.txt"
 FILES = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}
 COLUMNS = ("category", "video id", "quality", "start", "end")
-SAMPLE = ["category", "video id", "start", "end"]  # what tells samples apart
 
 
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
@@ -38,51 +39,55 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
             is none of YouTube, times outside the video, and a line that `Annotations.txt` lacks.
     """
     path = annotations_dir / FILES[split]
-    every, table = _read_samples(annotations_dir / ANNOTATIONS_FILE), _read_samples(path)
-    places = pd.MultiIndex.from_frame(every[SAMPLE]).get_indexer(pd.MultiIndex.from_frame(table[SAMPLE]))  # (N,)
-    listed = pd.Series(places >= 0, table.index)
-    what = f"a line that {ANNOTATIONS_FILE} lacks, of video"
-    check_rows(listed, path, what, table["video id"], f"lines of {ANNOTATIONS_FILE}")
+    every, samples = _read_samples(annotations_dir / ANNOTATIONS_FILE), _read_samples(path)
     _report_shared_ids(annotations_dir)
-
-    start, end = torch.tensor(table["start"].to_list()), torch.tensor(table["end"].to_list())  # (N,)
-    classes = torch.from_numpy(pd.Index(AVE_CLASSES).get_indexer(table["category"]))  # (N,)
-    seconds = torch.arange(NUM_SEGMENTS)
-    active = (start[:, None] <= seconds) & (seconds < end[:, None])  # (N, T)
-    labels = torch.zeros(len(table), NUM_SEGMENTS, len(AVE_CLASSES), dtype=torch.bool)
-    labels[torch.arange(len(table)), :, classes] = active
+    sample_ids, labels = [], torch.zeros(len(samples), NUM_SEGMENTS, len(AVE_CLASSES), dtype=torch.bool)
+    for n, (sample, line) in enumerate(samples.items()):
+        category, video_id, start, end = sample
+        if sample not in every:
+            found = f"a line of video {video_id!r} that {ANNOTATIONS_FILE} lacks"
+            raise line_error(path, line, found, f"lines of {ANNOTATIONS_FILE}")
+        sample_ids.append(f"{every[sample]}_{video_id}")
+        labels[n, start:end, AVE_CLASSES.index(category)] = True
     segment_labels = labels.flatten(0, 1)  # (R, C)
-    video_ids = tuple(table["video id"])
     return SplitAnnotations(
         dataset="AVE",
         split=split,
         classes=AVE_CLASSES,
-        sample_ids=tuple(f"{line}_{video_id}" for line, video_id in zip(every.index[places], video_ids, strict=True)),
-        feature_ids=video_ids,
-        lengths=torch.full((len(table),), NUM_SEGMENTS),
+        sample_ids=tuple(sample_ids),
+        feature_ids=tuple(video_id for _, video_id, _, _ in samples),
+        lengths=torch.full((len(samples),), NUM_SEGMENTS),
         video_labels=labels.any(1),
         labels=AudioVisual(segment_labels, segment_labels),
     )
 
 
-def _read_samples(path: Path) -> pd.DataFrame:
-    """Read a file's samples by line number, times as integers; a header is left out."""
-    table = read_table(path, COLUMNS, separator="&", header=False)
-    table = table.drop(index=[line for line in table.index[:1] if table["category"][line].lower() == "category"])
-    category, video_id = table["category"], table["video id"]
-    check_rows(category.isin(AVE_CLASSES), path, "unknown category", category, f"one of {'; '.join(AVE_CLASSES)}")
-    check_rows(video_id.str.fullmatch(YOUTUBE_ID), path, "video id", video_id, ID_FORMAT)
-    start, end = (whole_seconds(table[time], path, NUM_SEGMENTS) for time in ("start", "end"))
-    check_rows(start <= end, path, "end", table["end"], "no end before the start")
-    table = table.assign(start=start, end=end)
-    check_rows(~table.duplicated(SAMPLE), path, "a repeated sample of video", video_id, "each sample once")
-    return table
+def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
+    """Read a file's samples, (category, video id, start, end) each, with their line numbers; a header is left out."""
+    samples = {}
+    for line, row in read_table(path, COLUMNS, separator="&", header=False).items():
+        category, video_id = row["category"], row["video id"]
+        if line == 1 and category.lower() == "category":
+            continue
+        if category not in AVE_CLASSES:
+            raise line_error(path, line, f"unknown category {category!r}", f"one of {'; '.join(AVE_CLASSES)}")
+        if not re.fullmatch(YOUTUBE_ID, video_id):
+            raise line_error(path, line, f"video id {video_id!r}", ID_FORMAT)
+        start, end = (whole_seconds(row, time, NUM_SEGMENTS, path, line) for time in ("start", "end"))
+        sample = (category, video_id, start, end)
+        if end < start or sample in samples:
+            found = f"end {end} before start {start}, or a repeated sample, of video {video_id!r}"
+            raise line_error(path, line, found, "each sample once, with an end that is not before its start")
+        samples[sample] = line
+    if not samples:
+        raise InputError(path, "no rows", "a line for each sample", GET_FILES)
+    return samples
 
 
 def _report_shared_ids(annotations_dir: Path) -> None:
     """Warn once of videos that are both trained on and tested on, where both files are there."""
     paths = [annotations_dir / FILES[split] for split in ("train", "test")]
     if all(path.is_file() for path in paths):
-        train, test = (set(_read_samples(path)["video id"]) for path in paths)
+        train, test = ({video_id for _, video_id, _, _ in _read_samples(path)} for path in paths)
         if shared := sorted(train & test):
             warn_once(f"{annotations_dir}: {len(shared)} videos are in both train and test: {', '.join(shared)}")

@@ -1,8 +1,8 @@
 """LLP annotations: six tab-separated files, 25 classes, audio and visual events labelled apart, 10 seconds a video."""
 
+import re
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -10,8 +10,8 @@ from dataloaders.annotation_files import (
     GET_FILES,
     ID_FORMAT,
     YOUTUBE_ID,
-    check_rows,
     class_names,
+    line_error,
     read_table,
     warn_once,
     whole_seconds,
@@ -43,10 +43,17 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
             malformed or repeated file name, a file without rows, and an eval file without a row of the split.
     """
     path = annotations_dir / FILES[split]
-    table = read_table(path, ("filename", "event_labels"))
-    names = table["filename"]
-    check_rows(names.str.fullmatch(_NAME), path, "file name", names, f"<video id of {ID_FORMAT}>_<start>_<end>")
-    check_rows(~names.duplicated(), path, "repeated file name", names, "each video once")
+    classes = {}  # of each video, by its name
+    for line, row in read_table(path, ("filename", "event_labels")).items():
+        name = row["filename"]
+        if not re.fullmatch(_NAME, name) or name in classes:
+            expected = f"<video id of {ID_FORMAT}>_<start>_<end>, each once"
+            raise line_error(path, line, f"malformed or repeated file name {name!r}", expected)
+        classes[name] = _class_indices(row, path, line)
+    names = tuple(classes)
+    video_labels = torch.zeros(len(names), len(LLP_CLASSES), dtype=torch.bool)
+    for n, name in enumerate(names):
+        video_labels[n, classes[name]] = True
     labels = None
     if split != "train":
         audio = _segment_labels(annotations_dir / AUDIO_FILE, names, split)
@@ -56,43 +63,40 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         dataset="LLP",
         split=split,
         classes=LLP_CLASSES,
-        sample_ids=tuple(names),
-        feature_ids=tuple(names.str[:11]),
-        lengths=torch.full((len(table),), NUM_SEGMENTS),
-        video_labels=_row_classes(table["event_labels"], path),
+        sample_ids=names,
+        feature_ids=tuple(name[:11] for name in names),
+        lengths=torch.full((len(names),), NUM_SEGMENTS),
+        video_labels=video_labels,
         labels=labels,
     )
 
 
-def _segment_labels(path: Path, names: pd.Series, split: str) -> Tensor:
+def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:
     """Read an eval file's labels of the named videos: (N * 10, C) bool."""
-    table = read_table(path, ("filename", "onset", "offset", "event_labels"))
-    classes = _row_classes(table["event_labels"], path)  # (rows, C)
-    onset = torch.tensor(whole_seconds(table["onset"], path, NUM_SEGMENTS).to_list())  # (rows,)
-    offset = torch.tensor(whole_seconds(table["offset"], path, NUM_SEGMENTS).to_list())
-    damaged = table["filename"].isin(DAMAGED_NAMES)
-    if set(table["filename"][damaged]) == set(DAMAGED_NAMES):
-        lines = ", ".join(map(str, table.index[damaged]))
+    rows = read_table(path, ("filename", "onset", "offset", "event_labels"))
+    damaged = {line: row["filename"] for line, row in rows.items() if row["filename"] in DAMAGED_NAMES}
+    if set(damaged.values()) == set(DAMAGED_NAMES):
         warn_once(
-            f"{path} is the version from before the correction of April 2024: the file names in lines {lines} are "
-            "damaged, so these events count for nothing, as in the scores of older papers."
+            f"{path} is the version from before the correction of April 2024: the file names in lines "
+            f"{', '.join(map(str, damaged))} are damaged, so these events count for nothing, as in the scores of older "
+            "papers."
         )
-    videos = torch.from_numpy(pd.Index(names).get_indexer(table["filename"]))  # -1: in another split, or in none
-    here = videos >= 0  # (rows,)
-    if not here.any():
+    places = {name: n for n, name in enumerate(names)}
+    if not any(row["filename"] in places for row in rows.values()):
         raise InputError(path, f"no row of the {len(names)} videos of {split}", "their events", GET_FILES)
-    seconds = torch.arange(NUM_SEGMENTS)
-    active = (onset[:, None] <= seconds) & (seconds < offset[:, None])  # (rows, T); onset >= offset marks nothing
-    events = active[here].unsqueeze(2) & classes[here].unsqueeze(1)  # (rows here, T, C)
-    counts = torch.zeros(len(names), NUM_SEGMENTS, len(LLP_CLASSES), dtype=torch.int32)
-    return counts.index_add_(0, videos[here], events.int()).flatten(0, 1) > 0
+    labels = torch.zeros(len(names), NUM_SEGMENTS, len(LLP_CLASSES), dtype=torch.bool)
+    for line, row in rows.items():
+        classes = _class_indices(row, path, line)
+        onset, offset = (whole_seconds(row, time, NUM_SEGMENTS, path, line) for time in ("onset", "offset"))
+        if row["filename"] in places:  # else it is of another split, or of none
+            labels[places[row["filename"]], onset:offset, classes] = True
+    return labels.flatten(0, 1)
 
 
-def _row_classes(labels: pd.Series, path: Path) -> Tensor:
-    """Return which classes each row's comma-separated label has: (rows, C) bool."""
-    events = labels.str.split(",").explode().str.strip()
-    expected = f"one of {', '.join(LLP_CLASSES)}"
-    check_rows(events.isin(LLP_CLASSES), path, "unknown class", events, expected)
-    has_class = torch.zeros(len(labels), len(LLP_CLASSES), dtype=torch.bool)
-    has_class[labels.index.get_indexer(events.index), pd.Index(LLP_CLASSES).get_indexer(events)] = True
-    return has_class
+def _class_indices(row: dict[str, str], path: Path, line: int) -> list[int]:
+    """Return the classes of a row's comma-separated label."""
+    events = [event.strip() for event in row["event_labels"].split(",")]
+    for event in events:
+        if event not in LLP_CLASSES:
+            raise line_error(path, line, f"unknown class {event!r}", f"one of {', '.join(LLP_CLASSES)}")
+    return [LLP_CLASSES.index(event) for event in events]

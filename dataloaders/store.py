@@ -8,10 +8,10 @@ is packed again.
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -24,7 +24,8 @@ from utils.errors import InputError
 from utils.files import atomic_write, exclusive
 
 PACK_FORMAT = "1"
-MANIFEST = ["lengths", "sizes", "mtimes"]  # of source files: segments, bytes, nanoseconds
+MANIFEST = ("lengths", "sizes", "mtimes")  # of source files: segments, bytes, nanoseconds
+Manifest = dict[str, tuple[int, int, int]]  # of each feature id, in the order of the rows
 READER_THREADS = 8
 ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
 VIDEOS_IN_FLIGHT = 256  # bounds the memory of packing: 256 ResNet files are 168 MB
@@ -70,7 +71,7 @@ def open_features(
     segments = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
     sources = {feature: _find_sources(feature, data_dir, packs[feature], segments) for feature in features}
 
-    absent = {feature: segments.keys() - set(sources[feature].index) for feature in features}
+    absent = {feature: sorted(segments.keys() - sources[feature].keys()) for feature in features}
     if incomplete := set().union(*absent.values()):
         _report_missing(absent, annotations, data_dir, allow_missing and len(incomplete) < len(segments))
         keep = [n for n, feature_id in enumerate(annotations.feature_ids) if feature_id not in incomplete]
@@ -88,19 +89,15 @@ def open_features(
     return annotations, opened
 
 
-def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> pd.DataFrame:
-    """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone.
-
-    Returns:
-        the manifest that a packed file is held against: `MANIFEST`, int64, of each feature id
-    """
+def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
+    """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone."""
     folder = data_dir / FEATURES[feature].folder
     if not folder.is_dir():
         manifest = _read_manifest(pack)
         if manifest is None:
             way_out = "data/README.md says where to get them, or how to simulate them."
             raise InputError(folder, "no such folder", f"the {feature} features, one .npy a video", way_out)
-        if any(segments.get(feature_id, length) != length for feature_id, length in manifest["lengths"].items()):
+        if any(segments.get(feature_id, length) != length for feature_id, (length, _, _) in manifest.items()):
             found = f"videos of other lengths than annotated, and no folder {folder} to pack them anew from"
             way_out = "Put the feature files back, or use the annotations that the file was packed with."
             raise InputError(pack, found, "features of the annotated lengths", way_out)
@@ -111,74 +108,73 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
         path = feature_path(data_dir, feature, feature_id)
         try:
             status = path.stat()
+            found[feature_id] = (length, status.st_size, status.st_mtime_ns)
         except OSError as error:
             if (problem := feature_error(path, error)).problem != "missing":  # such as a link that leads nowhere
                 raise problem from error
-        else:
-            found[feature_id] = (length, status.st_size, status.st_mtime_ns)
-    return pd.DataFrame.from_dict(found, orient="index", columns=MANIFEST, dtype=np.int64)
+    return found
 
 
-def _report_missing(absent: dict[str, set[str]], annotations: SplitAnnotations, data_dir: Path, allowed: bool) -> None:
+def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations, data_dir: Path, allowed: bool) -> None:
     """Say which videos lack a feature; raise unless they may be left out."""
-    lines = []
-    for feature, ids in absent.items():
-        if ids:
-            shown = ", ".join(sorted(ids)[:20]) + (", ..." if len(ids) > 20 else "")
-            lines.append(f"{feature}: {len(ids)} of {annotations.num_videos} ({shown})")
-    split = f"{annotations.dataset} {annotations.split}"
+    split, number = f"{annotations.dataset} {annotations.split}", annotations.num_videos
+    lacking = "; ".join(
+        f"{feature}: {len(ids)} of {number} ({', '.join(ids[:20])}{', ...' * (len(ids) > 20)})"
+        for feature, ids in absent.items()
+        if ids
+    )
     if not allowed:
-        found = f"{split} videos without feature files; " + "; ".join(lines)
         checked = f"python -m dataloaders.check --dataset {annotations.dataset} --data_dir {data_dir} --list_all"
         way_out = f"`{checked}` lists all; --allow_missing goes on without these videos."
+        found = f"{split} videos without feature files; {lacking}"
         raise InputError(data_dir, found, "a file for every video", way_out)
     num_missing = len(set().union(*absent.values()))
-    tqdm.write(
-        f"{split}: leaving out {num_missing} of {annotations.num_videos} videos without feature files; "
-        + "; ".join(lines)
-    )
+    tqdm.write(f"{split}: leaving out {num_missing} of {number} videos without feature files; {lacking}")
 
 
-def _read_manifest(path: Path) -> pd.DataFrame | None:
+def _read_manifest(path: Path) -> Manifest | None:
     """Read what a packed file was packed from; None when there is no whole packed file of this format."""
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             ids = metadata["ids"].split("\n") if metadata["ids"] else []
-            manifest = pd.DataFrame({name: file.get_tensor(name) for name in MANIFEST}, index=ids)
+            columns = [file.get_tensor(name) for name in MANIFEST]
             values = file.get_slice("values")
-            rows, _ = values.get_shape()
-            fits = values.get_dtype() == "F32" and rows == sum(manifest["lengths"].tolist())
-            fits &= metadata["format"] == PACK_FORMAT and (manifest.dtypes == np.int64).all()
-            return manifest if fits else None
+            (num_rows, _), dtype = values.get_shape(), values.get_dtype()
     except PermissionError as error:
         way_out = "Give yourself permission to read it, or choose another --packed_dir."
         raise InputError(path, "no permission to read it", "a readable file", way_out) from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
+    fits = all(column.dtype == np.int64 and column.shape == (len(ids),) for column in columns)
+    fits = fits and metadata.get("format") == PACK_FORMAT and dtype == "F32"
+    if not fits or num_rows != sum(columns[0].tolist()):
+        return None
+    return dict(zip(ids, zip(*(column.tolist() for column in columns), strict=True), strict=True))
 
 
-def _why_stale(path: Path, sources: pd.DataFrame) -> str | None:
+def _why_stale(path: Path, sources: Manifest) -> str | None:
     """Return why a packed file cannot be used for these sources; None when it can."""
     manifest = _read_manifest(path)
     if manifest is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"
-    return None if manifest.equals(sources) else "feature files were added, removed or changed"
+    return None if list(manifest.items()) == list(sources.items()) else "feature files were added, removed or changed"
 
 
-def _pack(path: Path, feature: str, data_dir: Path, sources: pd.DataFrame, pooled: bool) -> None:
+def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: bool) -> None:
     """Write a packed file: many threads read, one writes, in order."""
+    videos = [(feature_id, length) for feature_id, (length, _, _) in sources.items()]
+    width = None  # that of the first video
 
-    def read(video: tuple[str, int], width: int | None) -> np.ndarray:
+    def read(video: tuple[str, int]) -> np.ndarray:
         feature_id, length = video
         return read_segment_features(feature_path(data_dir, feature, feature_id), feature, length, pooled, width)
 
-    videos = list(sources["lengths"].items())
-    width = read(videos[0], None).shape[1]
-    num_rows, num_files = int(sources["lengths"].sum()), len(videos)
+    width = read(videos[0]).shape[1]
+    num_rows, num_files = sum(length for _, length in videos), len(videos)
     tensors = {"values": ("F32", [num_rows, width], num_rows * width * 4)}
     tensors |= {name: ("I64", [num_files], num_files * 8) for name in MANIFEST}
-    header: dict = {"__metadata__": {"format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources.index)}}
+    header: dict = {"__metadata__": {"format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources)}}
     end = 0
     for name, (dtype, shape, num_bytes) in tensors.items():
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + num_bytes]}
@@ -193,16 +189,17 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: pd.DataFrame, poole
     ):
         out.write(len(encoded).to_bytes(8, "little") + encoded)
         for first in range(0, num_files, VIDEOS_IN_FLIGHT):
-            for rows in pool.map(lambda video: read(video, width), videos[first : first + VIDEOS_IN_FLIGHT]):  # (T, D)
+            for rows in pool.map(read, videos[first : first + VIDEOS_IN_FLIGHT]):  # (T, D)
                 out.write(np.ascontiguousarray(rows, dtype="<f4").data)
                 progress.update()
-        for name in MANIFEST:
-            out.write(sources[name].to_numpy("<i8").tobytes())
+        out.write(np.array(list(sources.values()), dtype="<i8").T.tobytes())  # the columns of the manifest
 
 
-def _open(path: Path, feature: str, sources: pd.DataFrame, annotations: SplitAnnotations) -> PackedFeature:
+def _open(path: Path, feature: str, sources: Manifest, annotations: SplitAnnotations) -> PackedFeature:
     """Map a packed file and find the annotated videos in it."""
     with safe_open(path, framework="pt") as file:
         values = file.get_tensor("values")
-    first_rows = (sources["lengths"].cumsum() - sources["lengths"])[list(annotations.feature_ids)]
-    return PackedFeature(path, feature, values, torch.tensor(first_rows.to_list(), dtype=torch.int64))
+    ends = accumulate(length for length, _, _ in sources.values())
+    first_rows = {feature_id: end - sources[feature_id][0] for feature_id, end in zip(sources, ends, strict=True)}
+    wanted = [first_rows[feature_id] for feature_id in annotations.feature_ids]
+    return PackedFeature(path, feature, values, torch.tensor(wanted, dtype=torch.int64))

@@ -43,6 +43,7 @@ from simulation.truth import ONE_SIDED, video_truth
 from utils.errors import InputError
 from utils.files import atomic_write, write_error, write_text
 
+WITH_LABEL_TEXTS = ("LLP",)  # data sets whose classes have LSLD's texts and LEAP's word vectors
 TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
 VERSION = 1  # of the generative model; files of different versions are never mixed
 UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more or less than segments
@@ -103,9 +104,9 @@ def simulate(
         if FEATURES[name].text_folder:
             with atomic_write(text_features_path(data_dir, name)) as file:
                 np.save(file, text_features(name, whole["train"].classes, seed))
-            if DATASETS[dataset].label_texts:
+            if dataset in WITH_LABEL_TEXTS:
                 _write_subset_texts(data_dir, name, list(whole.values()), seed)
-    if DATASETS[dataset].label_texts:
+    if dataset in WITH_LABEL_TEXTS:
         write_text(data_dir / WORD_VECTORS_FILE, word_vectors_text(whole["train"].classes, seed))
     videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
     simulator = VideoSimulator(dataset, whole["train"].classes, seed)

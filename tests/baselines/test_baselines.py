@@ -17,9 +17,10 @@ from baselines.ma import find_exchange
 from baselines.ma.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
 from baselines.ma.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
 from baselines.ma.ma_objective import MABaseLosses, MAStep, contrastive_loss
+from baselines.valor.framewise import FIXED_THRESHOLDS
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch
-from dataloaders.datasets import LLP_FIXED_THRESHOLDS, load_annotations
+from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.prompts import PROMPTS_FILE, load_prompts
@@ -171,7 +172,7 @@ def test_a_resumed_baseline_ends_as_an_uninterrupted_one(llp_dir: Path, tmp_path
 
 def test_fixed_thresholds_are_valors():
     for modality, printed in (("visual", VISUAL_THRESHOLDS), ("audio", AUDIO_THRESHOLDS)):
-        thresholds = LLP_FIXED_THRESHOLDS._asdict()[modality]
+        thresholds = FIXED_THRESHOLDS["LLP"]._asdict()[modality]
         assert thresholds == tuple(map(int, printed.split()))
         assert len(thresholds) == len(LLP_CLASSES)
 
@@ -189,7 +190,7 @@ def test_framewise_labels_equal_a_loop_over_segments_and_classes(llp_dir: Path, 
                     cosine = rows[t] @ events[c] / np.linalg.norm(rows[t]) / np.linalg.norm(events[c])
                     logit = pseudo.logits[m][10 * n + t, c].item()
                     assert logit == pytest.approx(scale * cosine, abs=1e-3)
-                    expected = logit > LLP_FIXED_THRESHOLDS[m][c] and annotations.video_labels[n, c].item()
+                    expected = logit > FIXED_THRESHOLDS["LLP"][m][c] and annotations.video_labels[n, c].item()
                     assert pseudo.labels[m][10 * n + t, c].item() == expected
 
 

@@ -151,7 +151,7 @@ def test_llp_absent_file_is_refused(tmp_path):
 
 def test_llp_absent_column_is_refused(tmp_path):
     write_llp(tmp_path, AVVP_eval_audio=["filename\tonset\tevent_labels", f"{CLIP_A}\t0\tDog"])
-    refused(tmp_path, "test", "AVVP_eval_audio.csv, line 2", "offset ''")
+    refused(tmp_path, "test", "AVVP_eval_audio.csv: found columns ['filename', 'onset', 'event_labels']", "offset")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,9 @@ def test_llp_absent_column_is_refused(tmp_path):
         (f"{CLIP_A}\tzero\t4\tDog", ("onset 'zero'",)),
         (f"{CLIP_A}\t0.5\t4\tDog", ("onset '0.5'",)),
         (f"{CLIP_A}\t0\tnan\tDog", ("offset 'nan'",)),
-        (f"{CLIP_A}\t0\t4", ("event_labels ''",)),
+        (f"{CLIP_A}\t0\t4", ("3 values", "event_labels")),
+        (f"{CLIP_A}\t0\t4\t", ("4 values", "event_labels")),
+        (f"{CLIP_A}\t0\t4\tDog\tCat", ("5 values", "event_labels")),
     ],
 )
 def test_llp_bad_eval_row_is_refused_with_its_line(tmp_path, row, words):
@@ -259,26 +261,26 @@ def test_unav_validation_subset_is_the_val_split(tmp_path):
 @pytest.mark.parametrize(
     ("video", "words"),
     [
-        (unav_video(unav_event(0, 13.5)), ("segment [0, 13.5]", "13")),
-        (unav_video(unav_event(-1, 3)), ("segment [-1, 3]",)),
-        (unav_video(unav_event(4, 4)), ("segment [4, 4]",)),
+        (unav_video(unav_event(0, 13.5)), ("segment [0.0, 13.5]", "13")),
+        (unav_video(unav_event(-1, 3)), ("segment [-1.0, 3.0]",)),
+        (unav_video(unav_event(4, 4)), ("segment [4.0, 4.0]",)),
         (unav_video(unav_event(0, float("nan"))), ("segment",)),
-        (unav_video({"segment": ["0", 3], "label": "sailing", "label_id": 55}), ("segment ['0', 3]",)),
-        (unav_video({"segment": [0, 1, 2], "label": "sailing", "label_id": 55}), ("segment [0, 1, 2]",)),
+        (unav_video({"segment": ["0", 3], "label": "sailing", "label_id": 55}), ("segment 0': found '0'",)),
+        (unav_video({"segment": [0, 1, 2], "label": "sailing", "label_id": 55}), ("segment': found [0, 1, 2]",)),
         (unav_video(unav_event(0, 1, label="skating")), ("label 'skating' with label_id 36",)),
         (unav_video({"segment": [0, 3], "label": "sailing", "label_id": 100}), ("label_id 100",)),
-        (unav_video({"segment": [0, 3], "label": "sailing"}), ("label_id None",)),
-        (unav_video(duration=0), ("duration 0",)),
-        (unav_video(duration="9"), ("duration '9'",)),
-        (unav_video(duration=True), ("duration True",)),
-        (unav_video(duration=3600.5), ("duration 3600.5", "3600 at most")),
-        ({"annotations": [], "subset": "train"}, ("duration None",)),
-        (unav_video(subset="val"), ("subset 'val'",)),
+        (unav_video({"segment": [0, 3], "label": "sailing"}), ("label_id", "required")),
+        (unav_video(duration=0), ("duration': found 0",)),
+        (unav_video(duration="9"), ("duration': found '9'",)),
+        (unav_video(duration=True), ("duration': found True",)),
+        (unav_video(duration=3600.5), ("duration': found 3600.5", "3600")),
+        ({"annotations": [], "subset": "train"}, ("duration", "required")),
+        (unav_video(subset="val"), ("subset': found 'val'",)),
     ],
 )
 def test_unav_bad_video_is_refused_by_name(tmp_path, video, words):
     write_unav(tmp_path, good=unav_video(unav_event(0, 1)), bad=video)
-    refused(tmp_path, "train", unav.FILE, f"video {unav_id('bad')}", *words, dataset="UnAV")
+    refused(tmp_path, "train", unav.FILE, unav_id("bad"), *words, dataset="UnAV")
 
 
 def test_unav_repeated_video_is_refused(tmp_path):
@@ -353,15 +355,12 @@ def test_ave_ids_in_train_and_test_are_reported_once(tmp_path, caplog):
     ("line", "words"),
     [
         ("Barking&bbbbbbbbbbb&good&0&10", ("unknown category 'Barking'", "Bark")),
-        ("Bark&bbbbbbbbbbb&good&0", ("end ''",)),
-        (
-            "Category&VideoID&Quality&StartTime&EndTime",
-            ("unknown category 'Category'",),
-        ),  # a header, but not the first line
-        ("Bark&&good&0&10", ("video id ''",)),
+        ("Bark&bbbbbbbbbbb&good&0", ("4 values", "end")),
+        ("Category&VideoID&Quality&StartTime&EndTime", ("unknown category 'Category'",)),  # no first line
+        ("Bark&&good&0&10", ("5 values", "video id")),
         ("Bark&bbbbbbbbbbb&good&0&11", ("end '11'", "0 to 10")),
         ("Bark&bbbbbbbbbbb&good&-1&5", ("start '-1'",)),
-        ("Bark&bbbbbbbbbbb&good&6&5", ("end '5'", "before the start")),
+        ("Bark&bbbbbbbbbbb&good&6&5", ("end 5 before start 6",)),
         ("Bark&bbbbbbbbbbb&good&a&5", ("start 'a'",)),
         ("Bark&aaaaaaaaaaa&good&0&10", ("repeated", "aaaaaaaaaaa")),
         ("Bark&ccccccccccc&good&0&10", ("Annotations.txt lacks", "ccccccccccc")),
@@ -375,13 +374,13 @@ def test_ave_bad_line_is_refused_with_its_number(tmp_path, line, words):
 
 def test_ave_line_of_too_many_fields_is_refused_with_its_number(tmp_path):
     write_ave(tmp_path, ["Bark&aaaaaaaaaaa&good&0&10", "Bark&bbbbbbbbbbb&good&0&4&9"])
-    refused(tmp_path, "train", "Annotations.txt", "malformed", "line 3, saw 6", dataset="AVE")
+    refused(tmp_path, "train", "Annotations.txt, line 3", "6 values", dataset="AVE")
 
 
 def test_ave_empty_or_absent_file_is_refused(tmp_path):
     write_ave(tmp_path, ["Bark&aaaaaaaaaaa&good&0&10"])
     (tmp_path / "testSet.txt").write_text("\n")
-    refused(tmp_path, "test", "testSet.txt", "no rows", dataset="AVE")
+    refused(tmp_path, "test", "testSet.txt", "0 rows", dataset="AVE")
     refused(tmp_path, "val", "valSet.txt", "no file", dataset="AVE")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import DATASETS, Dataset, PublishedTable
+from dataloaders.datasets import DATASETS, Dataset
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, pad_rows
@@ -39,8 +39,13 @@ from utils.method.metrics import (
 )
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
 from utils.method.unimodal_scores import unimodal_scores
-from utils.reporting.figures import confusion_matrix_figure
-from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
+from utils.reporting.published import (
+    published_methods,
+    published_row,
+    published_segment_row,
+    published_value,
+    table_number,
+)
 from utils.reporting.tables import (
     LEVELS,
     ParsingRow,
@@ -62,12 +67,15 @@ RunScores = dict[str, Scores]  # of one run, by split
 
 def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
     """Return the segment-level ground truth of a split that has one; padding holds no event."""
-    return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
+    audio, visual = annotations.labels
+    return AudioVisual(
+        pad_rows(audio, annotations.lengths).to(device), pad_rows(visual, annotations.lengths).to(device)
+    )
 
 
-def table_title(text: str, dataset: Dataset, published: PublishedTable | None) -> str:
+def table_title(text: str, dataset: Dataset, published: str | None) -> str:
     """Return the title of a table of scores on a data set, with the paper's table that it stands beside."""
-    return f"{text} on {dataset.name}" + (f" (paper {published.number})" if published else "")
+    return f"{text} on {dataset.name}" + (f" (paper {table_number(published)})" if published else "")
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,10 @@ class Parsing:
         gates = AudioVisual(gate, gate if visual_gates is None else visual_gates)
         return decode_segments_by_modality(output.logits, output.modality_probs, threshold, gates)
 
+    def score(self, prediction: Events, truth: Events) -> Scores:
+        """Return ten F-scores named segment_A to event_Event."""
+        return named_scores(parsing_scores(prediction, truth))
+
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Return the ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
         named = named_scores(unimodal_scores(prediction, truth))
@@ -102,10 +114,6 @@ class Parsing:
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
         return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
-
-    def score(self, prediction: Events, truth: Events) -> Scores:
-        """Return ten F-scores named segment_A to event_Event."""
-        return named_scores(parsing_scores(prediction, truth))
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
         """Return each video's scores in percent, whose means are the data set's: (N, 10)."""
@@ -124,18 +132,18 @@ class Parsing:
         log: logging.Logger,
     ) -> AudioVisual[Tensor]:
         """Return thresholds of the best F1 on the validation split, (C,) float64; each modality by itself."""
-
-        def search(of_modality: Tensor, truth: Tensor) -> Tensor:
-            scored = (of_modality, truth, annotations.video_labels)
-            agnostic = class_agnostic_threshold(*scored).thresholds  # (1,)
-            if not class_wise:
-                return agnostic.expand(len(annotations.classes)).clone()
-            found = classwise_thresholds(*scored)
-            without_positive = found.f1.isnan()  # (C,)
-            _warn_of_classes(log, without_positive, annotations.classes, "no positive validation segment")
-            return torch.where(without_positive, agnostic, found.thresholds)
-
-        return logits.map(search, true_events(annotations, torch.device("cpu")))
+        searched = []
+        truth = true_events(annotations, torch.device("cpu"))
+        for of_modality, true in zip(logits, truth, strict=True):
+            scored = (of_modality, true, annotations.video_labels)
+            thresholds = class_agnostic_threshold(*scored).thresholds.expand(len(annotations.classes)).clone()
+            if class_wise:
+                found = classwise_thresholds(*scored)
+                lacking = found.f1.isnan()  # (C,)
+                _warn_of_classes(log, lacking, annotations.classes, "no positive validation segment")
+                thresholds = torch.where(lacking, thresholds, found.thresholds)
+            searched.append(thresholds)
+        return AudioVisual(*searched)
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
         """Return all F-scores beside the paper's.
@@ -148,9 +156,9 @@ class Parsing:
         """
         rows = [ParsingRow(name, split, [scores_by_level(run[split]) for run in runs], note) for split in runs[0]]
         published = self.dataset.published_scores
-        for method in published_methods(published.key) if published else ():
+        for method in published_methods(published) if published else ():
             if method in methods:
-                rows.append(ParsingRow(method, "test", published_row(published.key, method), "published"))
+                rows.append(ParsingRow(method, "test", published_row(published, method), "published"))
         return parsing_table(table_title("Audio-visual video parsing", self.dataset, published), rows)
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
@@ -164,12 +172,10 @@ class Parsing:
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
         """Return F-scores of the pseudo-labels of each split beside the paper's."""
-        rows = [
-            ParsingRow(f"{method} pseudo-labels", split, scores_by_level(of_split), note)
-            for split, of_split in scores.items()
-        ]
-        if published := self.dataset.published_quality:
-            rows.append(ParsingRow(method, "test", published_segment_row(published.key, method), "published"))
+        name, published = f"{method} pseudo-labels", self.dataset.published_quality
+        rows = [ParsingRow(name, split, scores_by_level(of_split), note) for split, of_split in scores.items()]
+        if published:
+            rows.append(ParsingRow(method, "test", published_segment_row(published, method), "published"))
         return parsing_table(table_title("Quality of the pseudo-labels", self.dataset, published), rows)
 
     def write_class_reports(
@@ -196,6 +202,10 @@ class Localisation:
         )
         return AudioVisual(events, events)
 
+    def score(self, prediction: Events, truth: Events) -> Scores:
+        """Return the accuracy by name."""
+        return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
+
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Raise InputError: every event here is audible and visible."""
         found, expected = f"{self.dataset.name}, whose events are audible and visible", "a data set of other events"
@@ -204,10 +214,6 @@ class Localisation:
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
         """Return the accuracy, which alone can select the best checkpoint here."""
         return self.score(prediction, truth)[name]
-
-    def score(self, prediction: Events, truth: Events) -> Scores:
-        """Return the accuracy by name."""
-        return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
         """Return each video's accuracy in percent: (N, 1)."""
@@ -225,26 +231,29 @@ class Localisation:
         """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
         truth = both_modalities(true_events(annotations, torch.device("cpu")))
         searched = (logits, truth, annotations.video_labels)
-        agnostic = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # of (1,)
-        if not class_wise:
-            return agnostic.map(lambda threshold: threshold.expand(len(annotations.classes)).clone())
-        found = accuracy_thresholds(*searched, jointly=jointly)
-        without_video = found.accuracy.isnan()  # (C,)
-        _warn_of_classes(log, without_video, annotations.classes, "no validation video")
-        return found.thresholds.map(lambda own, common: torch.where(without_video, common, own), agnostic)
+        audio, visual = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # of (1,)
+        num_classes = len(annotations.classes)
+        audio, visual = audio.expand(num_classes).clone(), visual.expand(num_classes).clone()
+        if class_wise:
+            found = accuracy_thresholds(*searched, jointly=jointly)
+            lacking = found.accuracy.isnan()  # (C,)
+            _warn_of_classes(log, lacking, annotations.classes, "no validation video")
+            audio = torch.where(lacking, audio, found.thresholds.audio)
+            visual = torch.where(lacking, visual, found.thresholds.visual)
+        return AudioVisual(audio, visual)
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
         """Return accuracies beside the paper's. Args: as of `Parsing.score_table`."""
         rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
         published = self.dataset.published_scores
-        for method in published_methods(published.key) if published else ():
+        for method in published_methods(published) if published else ():
             if method in methods:
-                rows.append((method, "test", [published_value(published.key, method)], "published"))
+                rows.append((method, "test", [published_value(published, method)], "published"))
         return accuracy_table(table_title("Audio-visual event localisation", self.dataset, published), rows)
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
         """Return accuracy of the pseudo-labels of each split; the paper prints none."""
-        rows = [(f"{method} pseudo-labels", split, [of[self.best_metric]], note) for split, of in scores.items()]
+        rows = [(f"{method} pseudo-labels", split, [of["accuracy"]], note) for split, of in scores.items()]
         notes = ["The video's class is given, unlike where methods are scored."]
         return accuracy_table(table_title("Quality of the pseudo-labels", self.dataset, None), rows, notes)
 
@@ -252,6 +261,8 @@ class Localisation:
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
         """Write the accuracy of each class and the confusion matrix to a run's folder."""
+        from utils.reporting.figures import confusion_matrix_figure  # matplotlib takes a second to import
+
         matrix = confusion_matrix(both_modalities(prediction), both_modalities(truth)).cpu()
         heading = f"{folder.name}, {split}"
         write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, heading, note))
@@ -261,14 +272,13 @@ class Localisation:
 
 
 Task = Parsing | Localisation
-TASKS: dict[str, type[Task]] = {"parsing": Parsing, "localisation": Localisation}
 SELECTABLE = (*Parsing.selectable, *Localisation.selectable)  # scores that select the best checkpoint
 
 
 def find_task(dataset: str) -> Task:
     """Return the task of a data set of stages 2 to 4."""
     row = DATASETS[dataset]
-    return TASKS[row.task](row)
+    return Parsing(row) if row.task == "parsing" else Localisation(row)
 
 
 def _warn_of_classes(log: logging.Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:

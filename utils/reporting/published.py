@@ -29,6 +29,11 @@ def published_value(table: str, *keys: str | int) -> float:
     return float(value)
 
 
+def table_number(table: str) -> str:
+    """Return what the paper calls a table: `table_number("table1_llp")` -> "Table 1"."""
+    return table.partition("_")[0].replace("table", "Table ")
+
+
 def published_methods(table: str) -> tuple[str | int, ...]:
     """Return the rows of a table, in the paper's order."""
     return tuple(_paper_results()[table])

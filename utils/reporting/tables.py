@@ -7,7 +7,6 @@ from dataclasses import astuple, dataclass
 from itertools import groupby
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -170,6 +169,8 @@ def format_markdown(table: Table) -> str:
 
 def format_csv(table: Table) -> str:
     """Format as CSV for other programs: all digits, empty cells empty, deviations in columns of their own."""
+    import pandas as pd
+
     columns = {name: [row.labels[i] for row in table.rows] for i, name in enumerate(table.label_columns)}
     columns |= {"Note": [row.note for row in table.rows], "Runs": [row.runs for row in table.rows]}
     for i, column in enumerate(table.columns):
