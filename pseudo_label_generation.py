@@ -18,11 +18,12 @@ from dataloaders.batches import DataSettings, SplitBatches, open_split, open_tex
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
+from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.base_runs import note_with_stage_one
 from utils.errors import InputError
+from utils.evaluation.inference import Teacher, hard_events, make_pseudo_labels, temporal_transformer_logits
 from utils.evaluation.tasks import RunScores, find_task, true_events
-from utils.evaluation.teachers import Teacher, hard_events, make_pseudo_labels, temporal_transformer_teacher
 from utils.reporting.tables import format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -32,6 +33,7 @@ from utils.run_folders import (
     newest_finished_run,
 )
 from utils.settings import ARGS_FILE, FromFile, parse_settings, settings_group, with_file, with_settings
+from utils.training.checkpoints import load_network
 from utils.training.device import DeviceSettings, Precision
 from utils.training.loop import BEST_CHECKPOINT
 
@@ -133,7 +135,15 @@ def make_teacher(
     if settings.teacher == "framewise":
         log.info(f"each segment by itself, against the text features of {settings.framewise.prompts}")
         return framewise_teacher(settings.framewise, val, texts, batch_size)
-    return temporal_transformer_teacher(settings.checkpoint, settings.num_heads, val, texts, batch_size, precision)
+    expected = {
+        "audio_dim": val.widths.audio,
+        "visual_dim": val.widths.visual,
+        "audio_text_dim": texts.audio.shape[1],
+        "visual_text_dim": texts.visual.shape[1],
+    }
+    model = load_network(TemporalTransformer, settings.checkpoint, expected, num_heads=settings.num_heads)
+    model = model.to(val.device)
+    return lambda split: temporal_transformer_logits(model, split, texts, batch_size, precision, progress=True)
 
 
 def find_thresholds(

@@ -17,6 +17,7 @@ from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.provenance import feature_note
 from dataloaders.subsets import Subset
+from utils.audio_visual import AudioVisual
 from utils.base_runs import note_with_stage_one, settings_of, transformer_of_labels
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
@@ -25,7 +26,6 @@ from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.method.decoding import DecodingSettings
 from utils.recipes import CONFIGS, find_method
-from utils.reporting.figures import Timeline, timeline_figure
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -176,22 +176,17 @@ def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor 
 
 def draw_timelines(folder: Path, split: SplitBatches, prediction: Events, truth: Events, videos: list[int]) -> None:
     """One figure a video: truth above prediction."""
+    from utils.reporting.figures import Timeline, timeline_figure  # matplotlib is slow to import
+
     annotations = split.annotations
     for n in videos:
-        length = int(annotations.lengths[n])
-
-        def timeline(name: str, events: Events, n: int = n, length: int = length) -> Timeline:
-            return Timeline(name, events.map(lambda x: x[n, :length].cpu().numpy()))
-
-        sample_id = annotations.sample_ids[n]
-        timeline_figure(
-            folder / f"{sample_id}.png",
-            sample_id,
-            annotations.classes,
-            timeline("Truth", truth),
-            [timeline("Prediction", prediction)],
-            annotations.video_labels[n].numpy(),
-        )
+        sample_id, length = annotations.sample_ids[n], int(annotations.lengths[n])
+        timelines = []
+        for name, events in (("Truth", truth), ("Prediction", prediction)):
+            audio, visual = events.audio[n, :length].cpu().numpy(), events.visual[n, :length].cpu().numpy()
+            timelines.append(Timeline(name, AudioVisual(audio, visual)))
+        path, video_labels = folder / f"{sample_id}.png", annotations.video_labels[n].numpy()
+        timeline_figure(path, sample_id, annotations.classes, timelines[0], timelines[1:], video_labels)
 
 
 def check_figure_videos(names: Sequence[str], splits: dict[str, SplitBatches]) -> None:

@@ -18,9 +18,8 @@ from tests.naive import naive_scores, naive_stages
 from tests.naive.made_up_data import random_events
 from tests.naive.naive_networks import naive_twin
 from utils.audio_visual import AudioVisual
-from utils.evaluation.inference import run_han, temporal_transformer_logits
+from utils.evaluation.inference import hard_events, make_pseudo_labels, run_han, temporal_transformer_logits
 from utils.evaluation.tasks import Events, find_task, true_events
-from utils.evaluation.teachers import hard_events, make_pseudo_labels
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
 from utils.training.device import Precision

@@ -97,9 +97,9 @@ class SplitBatches:
         self.annotations = annotations
         self.pseudo = pseudo
         self.device = device
-        self.feature_widths = AudioVisual(*(tuple(f.width for f in of_modality) for of_modality in features))
-        self.widths = AudioVisual(*map(sum, self.feature_widths))
-        num_bytes = 4 * sum(f.values.numel() for fs in features for f in fs)
+        audio, visual = (tuple(feature.width for feature in of_modality) for of_modality in features)
+        self.feature_widths, self.widths = AudioVisual(audio, visual), AudioVisual(sum(audio), sum(visual))
+        num_bytes = 4 * sum(feature.values.numel() for feature in (*features.audio, *features.visual))
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
         if not self.resident:
@@ -108,15 +108,19 @@ class SplitBatches:
                 f"free on {device}: streaming them from disk"
             )
         elif device.type != "cpu":
-            features = AudioVisual(*([replace(f, values=f.values.to(device)) for f in of] for of in features))
+            audio, visual = ([replace(f, values=f.values.to(device)) for f in of_modality] for of_modality in features)
+            features = AudioVisual(audio, visual)
         self._features = features
         self._offsets = annotations.offsets
         self._equal_length = annotations.lengths.unique().numel() == 1
         # Labels are small: they live on the device either way.
-        self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
-        self._pseudo_logits = pseudo and _to_device(pseudo.logits, device)
-        self._pseudo_labels = pseudo and _to_device(pseudo.labels, device)
         self._video_labels = annotations.video_labels.to(device, torch.float32)
+        self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
+        if pseudo is not None:
+            self._pseudo_logits, self._pseudo_labels = (
+                _to_device(pseudo.logits, device),
+                _to_device(pseudo.labels, device),
+            )
 
     @property
     def num_videos(self) -> int:
@@ -175,25 +179,18 @@ class SplitBatches:
         return torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)
 
     def _assemble(self, videos: Tensor, features: AudioVisual[Tensor]) -> Batch:
-        rows = (self._offsets[videos].unsqueeze(1) + self._steps(videos)).to(self.device, non_blocking=True)  # (B, T)
-        mask = valid_rows = None
+        steps = self._steps(videos)
+        rows = (self._offsets[videos].unsqueeze(1) + steps).to(self.device, non_blocking=True)  # (B, T)
+        mask = valid_rows = pseudo = None
         if not self._equal_length:
             mask = torch.arange(rows.shape[1]) < self.annotations.lengths[videos].unsqueeze(1)
             valid_rows = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
             mask = mask.to(self.device, non_blocking=True)
-        pseudo = None
         if self.pseudo is not None:
             pseudo = SegmentPseudoLabels(_take(self._pseudo_logits, rows), _take(self._pseudo_labels, rows))
         videos = videos.to(self.device, non_blocking=True)
-        return Batch(
-            videos=videos,
-            features=features,
-            mask=mask,
-            valid_rows=valid_rows,
-            video_labels=self._video_labels[videos],
-            labels=self._labels and _take(self._labels, rows),
-            pseudo=pseudo,
-        )
+        labels = self._labels and _take(self._labels, rows)
+        return Batch(videos, features, mask, valid_rows, self._video_labels[videos], labels, pseudo)
 
 
 def _to_device(pair: AudioVisual[Tensor], device: torch.device) -> AudioVisual[Tensor]:
@@ -230,14 +227,11 @@ def open_batches(
         pseudo_label_dir: folder of the split's pseudo-labels; None: without.
 
     Raises:
-        InputError: as `open_features`, `load_pseudo_labels` and `Subset.videos`.
+        InputError: as `open_features`, `load_pseudo_labels` and `Subset.annotations`.
     """
     names, folder = [*settings.audio_features, *settings.visual_features], settings.folder(annotations.dataset)
-    annotations, opened = open_features(annotations, names, folder, settings.packed_dir, settings.allow_missing)
-    if subset != WHOLE:  # after packing: a packed file holds the whole split
-        keep = subset.videos(annotations)
-        opened = {name: replace(feature, first_rows=feature.first_rows[keep]) for name, feature in opened.items()}
-        annotations = subset.annotations(annotations)
+    options = (settings.packed_dir, settings.allow_missing, subset)
+    annotations, opened = open_features(annotations, names, folder, *options)
     audio, visual = [opened[n] for n in settings.audio_features], [opened[n] for n in settings.visual_features]
     pseudo = None if pseudo_label_dir is None else load_pseudo_labels(pseudo_label_dir, annotations)
     return SplitBatches(annotations, AudioVisual(audio, visual), device, settings.residency, pseudo)

@@ -7,14 +7,13 @@ from utils.entry_point import run_entry_point
 
 import argparse
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
@@ -80,9 +79,8 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
     if FEATURES[feature].text_folder is not None:
         read = partial(load_text_features, data_dir, feature, len(annotations[0].classes))
         reads.append((CLASS_NAMES, text_features_path(data_dir, feature), read))
-    with ThreadPoolExecutor(READER_THREADS) as pool:
-        judged = pool.map(lambda args: _judge(*args), reads)
-        files = pd.DataFrame(tqdm(judged, desc=feature, total=len(reads), unit="file", leave=False))
+    judged = thread_map(_judge, *zip(*reads, strict=True), max_workers=READER_THREADS, desc=feature, leave=False)
+    files = pd.DataFrame(judged, columns=("part", "path", "width", "problem", "message"))
     files.insert(0, "feature", feature)
     usual = files["width"].mode()  # of the most files; empty where none can be read
     for n in files.index[files["width"].notna() & ~files["width"].isin(usual[:1])]:
@@ -92,12 +90,12 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
     return files
 
 
-def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> dict[str, object]:
-    """Return the row of a file in `check_feature`."""
+def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> tuple[object, ...]:
+    """Return the row of a file in `check_feature`, without the feature."""
     try:
-        return {"part": part, "path": path, "width": read().shape[1], "problem": "", "message": ""}
+        return part, path, read().shape[1], "", ""
     except FeatureError as error:
-        return {"part": part, "path": path, "width": None, "problem": error.problem, "message": str(error)}
+        return part, path, None, error.problem, str(error)
 
 
 def table(files: pd.DataFrame) -> str:
@@ -106,12 +104,12 @@ def table(files: pd.DataFrame) -> str:
     for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
         counts = [int((problems == problem).sum()) for problem in PROBLEMS]
         rows.append((feature, part, *map(str, (len(problems), len(problems) - counts[0], *counts))))
-    columns = []
-    for name, *cells in zip(*rows, strict=True):
-        width = max(map(len, (name, *cells)))
-        justify = str.ljust if name in ("feature", "part") else str.rjust
-        columns.append([justify(text, width) for text in (name, *cells)])
-    return "\n".join(map("  ".join, zip(*columns, strict=True)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *padded[2:]]))
+    return "\n".join(lines)
 
 
 def offender_list(files: pd.DataFrame, limit: int | None) -> str:

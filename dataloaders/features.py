@@ -77,36 +77,27 @@ def read_segment_features(
     Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a 2-D array of floats, of the wrong
     number of rows or of the wrong width, or holds NaN or infinity.
     """
-    rows = _read_rows(path, width)  # (L, D)
-    if pooled:
-        segments = _pool(rows, num_segments)  # (T, D)
-    else:
-        per_second = FEATURES[feature].rows_per_second
-        if rows.shape[0] != num_segments * per_second:
-            raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_segments * per_second} rows")
-        segments = rows if per_second == 1 else rows.reshape(num_segments, per_second, -1).mean(1)  # (T, D)
-    _check_finite(segments, path)  # a row that is not finite makes its second's average so
-    return segments
+    rows = load_rows(path, width)  # (L, D)
+    if pooled and len(rows) != num_segments:
+        averages = F.adaptive_avg_pool1d(torch.from_numpy(rows.T.copy()), num_segments)  # (D, T)
+        return np.ascontiguousarray(averages.numpy().T)
+    per_second = 1 if pooled else FEATURES[feature].rows_per_second
+    if len(rows) != num_segments * per_second:
+        raise _shape_error(path, f"{len(rows)} rows", f"{num_segments * per_second} rows")
+    return rows if per_second == 1 else rows.reshape(num_segments, per_second, -1).mean(1)  # (T, D)
 
 
 def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
     """Load text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
-    if rows.shape[0] != num_classes:
-        raise _shape_error(path, f"{rows.shape[0]} rows", f"{num_classes} rows, one per class")
+    if len(rows) != num_classes:
+        raise _shape_error(path, f"{len(rows)} rows", f"{num_classes} rows, one per class")
     return torch.from_numpy(rows)
 
 
-def load_rows(path: Path) -> np.ndarray:
+def load_rows(path: Path, width: int | None = None) -> np.ndarray:
     """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
-    rows = _read_rows(path)
-    _check_finite(rows, path)
-    return rows
-
-
-def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
-    """Read a file's (L, D) array as float32."""
     try:
         rows = read_npy(path)
     except (OSError, ValueError) as error:
@@ -117,8 +108,11 @@ def _read_rows(path: Path, width: int | None = None) -> np.ndarray:
         raise _shape_error(path, f"values of type {rows.dtype}", "floating-point values")
     if width is not None and rows.shape[1] != width:
         raise _shape_error(path, f"width {rows.shape[1]}", f"width {width}")
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
-        return np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+    if not np.isfinite(rows).all():
+        raise FeatureError("not finite", path, "NaN or infinite values", "finite values", "Extract the features again.")
+    return rows
 
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
@@ -130,19 +124,6 @@ def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
         found = f"a link to {path.readlink()}, which is not there"
     way_out = "Copy or extract the file again, or give yourself permission to read it."
     return FeatureError("unreadable", path, found, "a whole .npy file", way_out)
-
-
-def _pool(rows: np.ndarray, num_segments: int) -> np.ndarray:
-    """Pool by adaptive averages over time: (L, D) -> (T, D)."""
-    if rows.shape[0] == num_segments:
-        return rows
-    pooled = F.adaptive_avg_pool1d(torch.from_numpy(rows.T.copy()), num_segments)  # (D, T)
-    return np.ascontiguousarray(pooled.numpy().T)
-
-
-def _check_finite(rows: np.ndarray, path: Path) -> None:
-    if not np.isfinite(rows).all():
-        raise FeatureError("not finite", path, "NaN or infinite values", "finite values", "Extract the features again.")
 
 
 def _shape_error(path: Path, found: str, expected: str) -> FeatureError:

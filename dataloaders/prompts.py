@@ -32,11 +32,10 @@ def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"no sentences of {dataset} ({error})", expected, way_out) from error
     for modality, named in zip(MODALITIES, prompts, strict=True):
-        wrong = [f"no {name}" for name in classes if name not in named]
-        wrong += [f"unknown {name}" for name in named if name not in classes]
-        wrong += [f"{name}: {named[name]!r}" for name in named if not isinstance(named[name], str) or not named[name]]
-        if wrong:
-            raise InputError(f"{path}, {dataset}, {modality}", "; ".join(wrong[:5]), expected, way_out)
+        empty = {name for name, sentence in named.items() if not isinstance(sentence, str) or not sentence}
+        if wrong := set(classes) ^ set(named) | empty:
+            found = f"an absent, unknown or empty sentence of {', '.join(sorted(map(str, wrong)))}"
+            raise InputError(f"{path}, {dataset}, {modality}", found, expected, way_out)
     return AudioVisual(*(tuple(named[name] for name in classes) for named in prompts))
 
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES, feature_error, feature_path, read_segment_features
+from dataloaders.subsets import WHOLE, Subset
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive
 
@@ -51,6 +52,7 @@ def open_features(
     data_dir: Path,
     packed_dir: Path | None = None,
     allow_missing: bool = False,
+    subset: Subset = WHOLE,
 ) -> tuple[SplitAnnotations, dict[str, PackedFeature]]:
     """Open a split's features, packing first whatever is not packed yet or out of date.
 
@@ -59,9 +61,10 @@ def open_features(
         data_dir: the data set's folder.
         packed_dir: where packed files lie; None: `data_dir/packed`.
         allow_missing: leave out videos without a feature file, and say how many, instead of raising.
+        subset: the part of the split that is opened; all of it is packed.
 
     Returns:
-        the annotations of the videos that have every feature, and the features by name
+        the annotations of the subset's videos that have every feature, and the features by name
 
     Raises:
         InputError: for missing or unusable feature files, and when the disk fills up.
@@ -77,16 +80,14 @@ def open_features(
         keep = [n for n, feature_id in enumerate(annotations.feature_ids) if feature_id not in incomplete]
         annotations = annotations.subset(torch.tensor(keep, dtype=torch.int64))
 
-    opened = {}
-    for feature in features:
-        path = packs[feature]
+    for feature, path in packs.items():
         if _why_stale(path, sources[feature]):
             with exclusive(packed_dir, ANOTHER_FOLDER):
                 if stale := _why_stale(path, sources[feature]):  # another process may have packed it meanwhile
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
                     _pack(path, feature, data_dir, sources[feature], pooled=DATASETS[annotations.dataset].pooled)
-        opened[feature] = _open(path, feature, sources[feature], annotations)
-    return annotations, opened
+    annotations = subset.annotations(annotations)
+    return annotations, {f: _open(path, f, sources[f], annotations) for f, path in packs.items()}
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
@@ -26,8 +25,8 @@ class Subset:
     num_classes: PositiveInt | None = None
     """number of classes, the first in index order, in every split; only their videos are kept"""
 
-    def videos(self, annotations: SplitAnnotations) -> Tensor:
-        """Return indices of the videos that are kept, in their order: (K,) int64.
+    def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
+        """Return the kept videos, in their order, with the labels of the kept classes.
 
         Of the classes' videos, those with the smallest hashes of their names. So the choice is the same for every seed
         of training and every order of the file, and a smaller fraction's videos are among a larger one's. A video whose
@@ -36,20 +35,19 @@ class Subset:
         Raises:
             InputError: for more classes than there are.
         """
-        if self.num_classes is not None and not 1 <= self.num_classes <= len(annotations.classes):
+        if self == WHOLE:
+            return annotations
+        if self.num_classes is not None and self.num_classes > len(annotations.classes):
             expected = f"1 to {len(annotations.classes)}, the classes of {annotations.dataset}"
             raise InputError("--num_classes", self.num_classes, expected, "Leave the flag out for all classes.")
-        labelled = annotations.video_labels[:, : self.num_classes].any(dim=1)
-        keep = torch.arange(annotations.num_videos) if self.num_classes is None else labelled.nonzero().squeeze(1)
-        if annotations.split != "train" or self.train_fraction == 1:
-            return keep
-        by_hash = sorted(keep.tolist(), key=lambda n: hashlib.sha256(annotations.sample_ids[n].encode()).digest())
-        return torch.tensor(sorted(by_hash[: max(1, round(self.train_fraction * len(by_hash)))]), dtype=torch.int64)
-
-    def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
-        """Return the kept videos with the labels of the kept classes."""
-        part = annotations.subset(self.videos(annotations))
         classes = slice(self.num_classes)
+        keep = range(annotations.num_videos)
+        if self.num_classes is not None:
+            keep = annotations.video_labels[:, classes].any(dim=1).nonzero().squeeze(1).tolist()
+        if annotations.split == "train":
+            by_hash = sorted(keep, key=lambda n: hashlib.sha256(annotations.sample_ids[n].encode()).digest())
+            keep = sorted(by_hash[: max(1, round(self.train_fraction * len(by_hash)))])
+        part = annotations.subset(torch.tensor(keep, dtype=torch.int64))
         return replace(
             part,
             classes=part.classes[classes],

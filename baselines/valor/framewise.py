@@ -13,8 +13,7 @@ from dataloaders.features import text_features_path
 from dataloaders.prompts import PROMPTS_FILE, load_prompts
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.inference import segment_logits
-from utils.evaluation.teachers import Teacher
+from utils.evaluation.inference import Teacher, segment_logits
 from utils.settings import settings_group, with_settings
 
 # VALOR's, of each class in order, on logits 26.87 · cosine (CLAP) and 100 · cosine (CLIP) of the real encoders.

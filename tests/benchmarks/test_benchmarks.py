@@ -24,9 +24,8 @@ from tests.naive.made_up_data import random_events, random_pseudo_labels, zero_s
 from tests.naive.naive_networks import NaiveHAN, NaiveTemporalTransformer, naive_twin
 from tests.tiny_data import write_llp, write_unav
 from utils.audio_visual import AudioVisual
-from utils.evaluation.inference import temporal_transformer_logits
+from utils.evaluation.inference import hard_events, make_pseudo_labels, temporal_transformer_logits
 from utils.evaluation.tasks import true_events
-from utils.evaluation.teachers import hard_events, make_pseudo_labels
 from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds

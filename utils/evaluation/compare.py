@@ -75,25 +75,21 @@ def compare_runs(
 
 def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Sequence[str] = ()) -> Table:
     """Return one line a metric: both runs, their difference, its 95 % interval and p."""
-    columns = (
-        Column("A", "Score (%)", 2),
-        Column("B", "Score (%)", 2),
-        Column("mean", "A - B", 2),
-        Column("2.5 %", "A - B", 2),
-        Column("97.5 %", "A - B", 2),
-        Column("p", "A - B", 4),
-    )
+    columns = (Column("A", "Score (%)", 2), Column("B", "Score (%)", 2))
+    columns += tuple(Column(name, "A - B", 2) for name in ("mean", "2.5 %", "97.5 %"))
     rows = tuple(
         Row((c.level, c.metric), tuple(map(Cell, (c.first, c.second, c.difference, c.low, c.high, c.p_value))))
         for c in comparisons
     )
-    return Table(title, ("Level", "Metric"), columns, rows, tuple(notes))
+    return Table(title, ("Level", "Metric"), (*columns, Column("p", "A - B", 4)), rows, tuple(notes))
 
 
 def score_videos(predictions: Predictions) -> np.ndarray:
     """Score each video in percent; the means are the data set's: (N, M), a column for each of `score_names`."""
-    events, truth = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
-    return find_task(predictions.dataset).per_video_scores(events, truth).numpy()
+    events, truth = predictions.events, predictions.truth
+    predicted = AudioVisual(torch.from_numpy(events.audio), torch.from_numpy(events.visual))
+    true = AudioVisual(torch.from_numpy(truth.audio), torch.from_numpy(truth.visual))
+    return find_task(predictions.dataset).per_video_scores(predicted, true).numpy()
 
 
 def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -107,13 +103,13 @@ def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
 
 def aligned(first: Predictions, second: Predictions) -> Predictions:
     """Return the second run with its videos in the order of the first."""
-    way_out = "Compare runs that were evaluated on the same split of the same data set."
+    way_out = "Compare runs that were evaluated on the same split of the same data set, with the same annotation files."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)
         if ours != theirs:
             raise InputError("second run", f"{what} {theirs}", f"{ours} as in the first", way_out)
-    only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
-    if only_one or len(first.sample_ids) != len(second.sample_ids) or not first.sample_ids:
+    if sorted(first.sample_ids) != sorted(second.sample_ids) or not first.sample_ids:
+        only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
         found = f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})"
         raise InputError("second run", found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
     place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
@@ -121,7 +117,6 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     events = AudioVisual(second.events.audio[order], second.events.visual[order])
     truth = AudioVisual(second.truth.audio[order], second.truth.visual[order])
     if not all(map(np.array_equal, first.truth, truth)):
-        way_out = "Evaluate both runs with the same annotation files."
         raise InputError("second run", "another truth", "that of the first", way_out)
     return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
 

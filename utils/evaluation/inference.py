@@ -1,17 +1,21 @@
-"""Networks over a whole split, batch by batch, without gradients."""
+"""Networks over a whole split, batch by batch, without gradients; pseudo-labels from a teacher's logits."""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dataloaders.batches import Batch, SplitBatches
+from dataloaders.pseudo_labels import PseudoLabels
 from models import HANOutput, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.training.device import Precision
+
+Teacher = Callable[[SplitBatches], AudioVisual[Tensor]]  # of stage 2: logits (N, T, C) of a split
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,6 @@ def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[
     return tqdm(split.in_order(batch_size), disable=None if progress else True, total=total)
 
 
-@torch.inference_mode()
 def temporal_transformer_logits(
     model: TemporalTransformer,
     split: SplitBatches,
@@ -59,6 +62,7 @@ def temporal_transformer_logits(
     return segment_logits(score, split, texts.audio.shape[0], batch_size, progress)
 
 
+@torch.inference_mode()
 def segment_logits(
     score: Callable[[Batch], AudioVisual[Tensor]],
     split: SplitBatches,
@@ -79,25 +83,16 @@ def segment_logits(
     return whole
 
 
-@torch.inference_mode()
 def run_han(
     model: nn.Module, split: SplitBatches, batch_size: int, precision: Precision, progress: bool = False
 ) -> SplitOutput:
     """Run HAN, or another network of stage 3, over a split of videos of equal length."""
-
-    def parse(*features: Tensor) -> HANOutput:
-        return precision.run(model, *features)
-
-    return over_split(model, parse, split, batch_size, progress)
+    return over_split(model, partial(precision.run, model), split, batch_size, progress)
 
 
 @torch.inference_mode()
 def over_split(
-    model: nn.Module,
-    parse: Callable[..., HANOutput],
-    split: SplitBatches,
-    batch_size: int,
-    progress: bool = False,
+    model: nn.Module, parse: Callable[..., HANOutput], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> SplitOutput:
     """Parse every batch of a split of videos of equal length.
 
@@ -107,12 +102,35 @@ def over_split(
     """
     model.eval()
     outputs = [parse(*batch.features) for batch in _in_order(split, batch_size, progress)]
-
-    def join(pairs: list[AudioVisual[Tensor]]) -> AudioVisual[Tensor]:
-        return AudioVisual(*(torch.cat(parts) for parts in zip(*pairs, strict=True)))
-
     return SplitOutput(
-        logits=join([output.logits for output in outputs]),
-        video_probs=torch.cat([output.video_probs for output in outputs]),
-        modality_probs=join([output.modality_probs for output in outputs]),
+        AudioVisual(torch.cat([o.logits.audio for o in outputs]), torch.cat([o.logits.visual for o in outputs])),
+        torch.cat([o.video_probs for o in outputs]),
+        AudioVisual(
+            torch.cat([o.modality_probs.audio for o in outputs]), torch.cat([o.modality_probs.visual for o in outputs])
+        ),
+    )
+
+
+def hard_events(
+    logits: AudioVisual[Tensor], thresholds: AudioVisual[Tensor], video_labels: Tensor
+) -> AudioVisual[Tensor]:
+    """Hard pseudo-labels 1[logit > threshold] · y: (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
+    in_video = video_labels.unsqueeze(1)  # (N, 1, C)
+    return AudioVisual((logits.audio > thresholds.audio) & in_video, (logits.visual > thresholds.visual) & in_video)
+
+
+def make_pseudo_labels(
+    split: SplitBatches, logits: AudioVisual[Tensor], events: AudioVisual[Tensor], thresholds: AudioVisual[Tensor]
+) -> PseudoLabels:
+    """Pseudo-labels of a split from its teacher's logits and the hard ones: (N, T, C) each, thresholds (C,)."""
+    annotations = split.annotations
+    valid = torch.arange(logits.audio.shape[1]) < annotations.lengths.unsqueeze(1)  # (N, T)
+    return PseudoLabels(
+        dataset=annotations.dataset,
+        classes=annotations.classes,
+        sample_ids=annotations.sample_ids,
+        lengths=annotations.lengths,
+        logits=AudioVisual(logits.audio[valid], logits.visual[valid]),
+        labels=AudioVisual(events.audio[valid], events.visual[valid]),
+        thresholds=thresholds,
     )

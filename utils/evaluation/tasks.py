@@ -156,9 +156,8 @@ class Parsing:
         """
         rows = [ParsingRow(name, split, [scores_by_level(run[split]) for run in runs], note) for split in runs[0]]
         published = self.dataset.published_scores
-        for method in published_methods(published) if published else ():
-            if method in methods:
-                rows.append(ParsingRow(method, "test", published_row(published, method), "published"))
+        for method in [name for name in published_methods(published) if name in methods]:
+            rows.append(ParsingRow(method, "test", published_row(published, method), "published"))
         return parsing_table(table_title("Audio-visual video parsing", self.dataset, published), rows)
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
@@ -246,9 +245,8 @@ class Localisation:
         """Return accuracies beside the paper's. Args: as of `Parsing.score_table`."""
         rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
         published = self.dataset.published_scores
-        for method in published_methods(published) if published else ():
-            if method in methods:
-                rows.append((method, "test", [published_value(published, method)], "published"))
+        for method in [name for name in published_methods(published) if name in methods]:
+            rows.append((method, "test", [published_value(published, method)], "published"))
         return accuracy_table(table_title("Audio-visual event localisation", self.dataset, published), rows)
 
     def quality_table(self, method: str, scores: RunScores, note: str) -> Table:

@@ -65,26 +65,39 @@ def timeline_figure(
         video_labels: (C,) bool, the weak labels; classes that it lacks are marked with an asterisk.
     """
     timelines = (truth, *predictions)
+    colours = [(TRUTH_COLOUR, *COLOURS)[n % (1 + len(COLOURS))] for n in range(len(timelines))]
     occurring = [events.any(axis=0) for timeline in timelines for events in timeline.events]  # (C,) each
     shown = np.flatnonzero(np.any(occurring if video_labels is None else [*occurring, video_labels], axis=0))
     outside = [] if video_labels is None else [c for c in shown if not video_labels[c]]
     num_segments = truth.events.audio.shape[0]
+    tick_step = 1 if num_segments <= SHORT else 5  # seconds
     class_height = 2 * len(timelines) * ROW + MODALITY_GAP
     height = max(len(shown) * (class_height + CLASS_GAP), 0.6)
-    figure, axes = _time_axes(num_segments, height)
+
+    figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)  # of seconds to the right, inches downwards
+    axes.set(xlim=(0, num_segments), ylim=(height, 0), xlabel="Time (s)", yticks=[])
+    axes.set_xticks(range(0, num_segments + 1, tick_step))
+    axes.spines[["left", "right", "top"]].set_visible(False)
     for place, c in enumerate(shown):
         top = CLASS_GAP / 2 + place * (class_height + CLASS_GAP)
         name = textwrap.fill(classes[c].replace("_", " ") + ("*" if c in outside else ""), width=20)
         _side_label(axes, top + class_height / 2, name, inches_left=0.52, weight="bold")
-        _draw_class(axes, top, [(t.events.audio[:, c], t.events.visual[:, c]) for t in timelines])
+        for m, modality in enumerate(MODALITIES):
+            first = top + m * (len(timelines) * ROW + MODALITY_GAP)
+            _side_label(axes, first + len(timelines) * ROW / 2, modality, inches_left=0.08)
+            for n, (timeline, colour) in enumerate(zip(timelines, colours, strict=True)):
+                bar = (first + (n + 0.1) * ROW, 0.8 * ROW)
+                axes.broken_barh([(0, num_segments)], bar, facecolor=TRACK_COLOUR)
+                onsets, ends = maximal_spans(timeline.events[m][:, c])
+                axes.broken_barh(torch.stack([onsets, ends - onsets], dim=1).tolist(), bar, facecolor=colour)
         if c != shown[-1]:
             axes.axhline(top + class_height + CLASS_GAP / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
     for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
-        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % _tick_step(num_segments) == 0 else 0.25)
+        axes.axvline(boundary, color="white", linewidth=0.6 if boundary % tick_step == 0 else 0.25)
     if not len(shown):
         axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color="#666666")
 
-    handles = [Patch(color=_timeline_colour(n), label=timeline.name) for n, timeline in enumerate(timelines)]
+    handles = [Patch(color=colour, label=t.name) for colour, t in zip(colours, timelines, strict=True)]
     if outside:
         handles.append(Line2D([], [], linestyle="none", label="* not in the video label"))
     axes.legend(
@@ -92,41 +105,6 @@ def timeline_figure(
     )
     axes.set_title(textwrap.fill(title, width=int(11 * figure.get_figwidth())), fontsize=9)
     save_figure(figure, path)
-
-
-def _time_axes(num_segments: int, height: float) -> tuple[Figure, Axes]:
-    """Return axes with seconds to the right and inches downwards."""
-    figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)
-    axes.set_xlim(0, num_segments)
-    axes.set_ylim(height, 0)
-    axes.set_yticks([])
-    axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.set_xticks(range(0, num_segments + 1, _tick_step(num_segments)))
-    axes.set_xlabel("Time (s)")
-    return figure, axes
-
-
-def _draw_class(axes: Axes, top: float, events: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Draw the rows of one class, from `top` downwards: for each modality one of each timeline, (T,) bool."""
-    for m, modality in enumerate(MODALITIES):
-        first = top + m * (len(events) * ROW + MODALITY_GAP)
-        _side_label(axes, first + len(events) * ROW / 2, modality, inches_left=0.08)
-        for n, of_timeline in enumerate(events):
-            bar = (first + (n + 0.1) * ROW, 0.8 * ROW)
-            axes.broken_barh([(0, len(of_timeline[m]))], bar, facecolor=TRACK_COLOUR)
-            onsets, ends = maximal_spans(of_timeline[m])
-            axes.broken_barh(torch.stack([onsets, ends - onsets], dim=1).tolist(), bar, facecolor=_timeline_colour(n))
-
-
-def _timeline_colour(n: int) -> str:
-    """Return the colour of the n-th timeline; the first is the truth."""
-    colours = (TRUTH_COLOUR, *COLOURS)
-    return colours[n % len(colours)]
-
-
-def _tick_step(num_segments: int) -> int:
-    """Return seconds between ticks."""
-    return 1 if num_segments <= SHORT else 5
 
 
 @matplotlib.rc_context(STYLE)
@@ -151,14 +129,11 @@ def confusion_matrix_figure(
     axes.set_xticks(range(len(names)), names, rotation=90)
     counted = [f"{name} ({count})" for name, count in zip(names, support[:, 0].tolist(), strict=True)]
     axes.set_yticks(range(len(names)), counted)
-    axes.tick_params(length=0)
+    axes.tick_params(which="both", length=0)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#E4E4E4", linewidth=0.4)
-    axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("Prediction")
-    axes.set_ylabel(f"Truth ({unit})")
-    axes.set_title(title)
+    axes.set(xlabel="Prediction", ylabel=f"Truth ({unit})", title=title)
     for i, j in np.argwhere(shares.filled(0) >= 0.5):
         colour = "white" if shares[i, j] > 55 else "black"
         axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)
@@ -215,26 +190,16 @@ def curve_figure(
     axes.grid(color="#E4E4E4", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["right", "top"]].set_visible(False)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.set_title(title)
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
     save_figure(figure, path)
 
 
 def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str = "normal") -> None:
     """Write text at the height y of the data, `inches_left` of the axes."""
-    axes.annotate(
-        text,
-        xy=(0, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(-72 * inches_left, 0),
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        weight=weight,
-        annotation_clip=False,
-    )
+    offset = (-72 * inches_left, 0)  # points
+    coordinates = ("axes fraction", "data"), "offset points"
+    axes.annotate(text, (0, y), offset, *coordinates, ha="right", va="center", weight=weight, annotation_clip=False)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -34,9 +34,9 @@ def table_number(table: str) -> str:
     return table.partition("_")[0].replace("table", "Table ")
 
 
-def published_methods(table: str) -> tuple[str | int, ...]:
-    """Return the rows of a table, in the paper's order."""
-    return tuple(_paper_results()[table])
+def published_methods(table: str | None) -> tuple[str | int, ...]:
+    """Return the rows of a table, in the paper's order; of no table, none."""
+    return tuple(_paper_results()[table]) if table else ()
 
 
 def published_row(table: str, method: str) -> ParsingScores:

@@ -21,6 +21,7 @@ from utils.method.metrics import (
     both_modalities,
     class_f_scores,
     event_counts,
+    named_scores,
     segment_counts,
 )
 
@@ -87,11 +88,10 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self):
-        expected = f"{len(self.label_columns)} labels and {len(self.columns)} cells"
         for row in self.rows:
-            found = f"{len(row.labels)} labels and {len(row.cells)} cells"
-            if found != expected:
-                raise ValueError(f"row {row.labels} has {found}; a row of table {self.title!r} has {expected}")
+            if (len(row.labels), len(row.cells)) != (len(self.label_columns), len(self.columns)):
+                found = f"{len(row.labels)} labels and {len(row.cells)} cells"
+                raise ValueError(f"row {row.labels} does not fit table {self.title!r}: {found}")
 
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
@@ -101,8 +101,9 @@ class Table:
 
     @property
     def footnotes(self) -> tuple[str, ...]:
-        several_runs = any(row.runs > 1 for row in self.rows)
-        return (*self.notes, *(["Mean ± standard deviation over runs."] if several_runs else []))
+        if all(row.runs == 1 for row in self.rows):
+            return self.notes
+        return (*self.notes, "Mean ± standard deviation over runs.")
 
 
 # ---- formats
@@ -184,14 +185,10 @@ def format_csv(table: Table) -> str:
 
 def format_json(table: Table) -> str:
     """Format as JSON all that the table holds; a cell is null, a text, or an object of mean, std and runs."""
-    rows = [
-        {
-            "labels": dict(zip(table.label_columns, row.labels, strict=True)),
-            "note": row.note,
-            "values": dict(zip((column.full_name for column in table.columns), row.cells, strict=True)),
-        }
-        for row in table.rows
-    ]
+    names, rows = [column.full_name for column in table.columns], []
+    for row in table.rows:
+        labels = dict(zip(table.label_columns, row.labels, strict=True))
+        rows.append({"labels": labels, "note": row.note, "values": dict(zip(names, row.cells, strict=True))})
     content = {"title": table.title, "notes": table.footnotes, "rows": rows}
     return json.dumps(content, default=vars, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -203,12 +200,7 @@ def _plain(value: float | None) -> int | float | None:
     return int(value) if value == int(value) else round(value, 6)
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {
-    ".txt": format_text,
-    ".md": format_markdown,
-    ".csv": format_csv,
-    ".json": format_json,
-}
+FORMATS = {".txt": format_text, ".md": format_markdown, ".csv": format_csv, ".json": format_json}
 
 
 def write_table(path: Path, table: Table) -> Path:
@@ -225,6 +217,7 @@ def write_tables(path_stem: Path, table: Table) -> list[Path]:
 # ---- parsing, Table 1 and its kin
 
 LEVELS = ("Segment-level", "Event-level")
+MODALITY_NAMES = ("A", "V", "AV")
 
 
 @dataclass(frozen=True)
@@ -242,22 +235,18 @@ def parsing_table(title: str, rows: Sequence[ParsingRow], notes: Sequence[str] =
 
     Rows of `LevelScores` (Tables 3 and A7) are of the segment level; when all rows are, the event level is left out.
     """
-    cells = []  # of each row, over its runs
+    values = []  # of each row, one list a run
     for row in rows:
         runs = row.scores if isinstance(row.scores, Sequence) else [row.scores]
-        cells.append([Cell.over_runs(values) for values in zip(*map(_score_values, runs), strict=True)])
-    columns = [Column(name, level) for level in LEVELS for name in SCORE_NAMES][: max(map(len, cells), default=5)]
+        values.append([astuple(run) if isinstance(run, LevelScores) else named_scores(run).values() for run in runs])
+    columns = [Column(name, level) for level in LEVELS for name in SCORE_NAMES]
+    columns = columns[: max((len(of_row[0]) for of_row in values), default=5)]
     lines = []
-    for row, of_row in zip(rows, cells, strict=True):
-        empty = [None] * (len(columns) - len(of_row))
-        lines.append(Row((row.name, row.split), (*of_row, *empty), row.note))
+    for row, of_row in zip(rows, values, strict=True):
+        cells = [Cell.over_runs(of_runs) for of_runs in zip(*of_row, strict=True)]
+        cells += [None] * (len(columns) - len(cells))
+        lines.append(Row((row.name, row.split), tuple(cells), row.note))
     return Table(title, ("Method", "Split"), tuple(columns), tuple(lines), ("F-scores in percent.", *notes))
-
-
-def _score_values(scores: ParsingScores | LevelScores) -> tuple[float, ...]:
-    if isinstance(scores, LevelScores):
-        return astuple(scores)
-    return (*astuple(scores.segment), *astuple(scores.event))
 
 
 def per_class_scores(
@@ -275,18 +264,16 @@ def per_class_scores(
     """
     predicted = (*prediction, both_modalities(prediction))  # A, V and AV
     true = (*truth, both_modalities(truth))
-    groups, values = [], []  # one heading and (C,) numbers a column
+    columns, values = [], []  # (C,) numbers a column
     for level, support, count in ((LEVELS[0], "segments", segment_counts), (LEVELS[1], "events", event_counts)):
         counts = [count(*pair) for pair in zip(predicted, true, strict=True)]  # of each video, (N, C)
         totals = [Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for c in counts]
-        f_scores = [class_f_scores(total) for total in totals]
-        groups += [f"{level} F"] * 3 + [f"True {support}"] * 3
-        values += [torch.where(occurs, 100 * f, torch.nan) for f, occurs in f_scores]
+        columns += [Column(name, f"{level} F") for name in MODALITY_NAMES]
+        values += [torch.where(occurs, 100 * f, torch.nan) for f, occurs in map(class_f_scores, totals)]
+        columns += [Column(name, f"True {support}", 0) for name in MODALITY_NAMES]
         values += [total.tp + total.fn for total in totals]
-    groups += ["Videos"] * 3
+    columns += [Column(name, "Videos", 0) for name in MODALITY_NAMES]
     values += [of.any(dim=1).sum(dim=0) for of in true]
-    names = ("A", "V", "AV") * 5
-    columns = [Column(name, group, 1 if group.endswith("F") else 0) for name, group in zip(names, groups, strict=True)]
     rows = []
     for name, *numbers in zip(classes, *(column.tolist() for column in values), strict=True):
         rows.append(Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in numbers), note))

@@ -9,7 +9,7 @@ from baselines.valor.framewise import valor_thresholds
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.teachers import hard_events, make_pseudo_labels
+from utils.evaluation.inference import hard_events, make_pseudo_labels
 
 
 def test_hard_labels_need_a_logit_above_their_class_s_threshold_and_the_video_s_label():
