@@ -95,7 +95,6 @@ class SplitBatches:
         pseudo: PseudoLabels | None = None,
     ):
         self.annotations = annotations
-        self.pseudo = pseudo
         self.device = device
         audio, visual = (tuple(feature.width for feature in of_modality) for of_modality in features)
         self.feature_widths, self.widths = AudioVisual(audio, visual), AudioVisual(sum(audio), sum(visual))
@@ -116,11 +115,10 @@ class SplitBatches:
         # Labels are small: they live on the device either way.
         self._video_labels = annotations.video_labels.to(device, torch.float32)
         self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
+        self.pseudo = pseudo
         if pseudo is not None:
-            self._pseudo_logits, self._pseudo_labels = (
-                _to_device(pseudo.logits, device),
-                _to_device(pseudo.labels, device),
-            )
+            logits, labels = _to_device(pseudo.logits, device), _to_device(pseudo.labels, device)
+            self.pseudo = replace(pseudo, logits=logits, labels=labels)
 
     @property
     def num_videos(self) -> int:
@@ -187,7 +185,7 @@ class SplitBatches:
             valid_rows = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
             mask = mask.to(self.device, non_blocking=True)
         if self.pseudo is not None:
-            pseudo = SegmentPseudoLabels(_take(self._pseudo_logits, rows), _take(self._pseudo_labels, rows))
+            pseudo = SegmentPseudoLabels(_take(self.pseudo.logits, rows), _take(self.pseudo.labels, rows))
         videos = videos.to(self.device, non_blocking=True)
         labels = self._labels and _take(self._labels, rows)
         return Batch(videos, features, mask, valid_rows, self._video_labels[videos], labels, pseudo)
@@ -229,9 +227,9 @@ def open_batches(
     Raises:
         InputError: as `open_features`, `load_pseudo_labels` and `Subset.annotations`.
     """
-    names, folder = [*settings.audio_features, *settings.visual_features], settings.folder(annotations.dataset)
-    options = (settings.packed_dir, settings.allow_missing, subset)
-    annotations, opened = open_features(annotations, names, folder, *options)
+    names = [*settings.audio_features, *settings.visual_features]
+    options = (settings.folder(annotations.dataset), settings.packed_dir, settings.allow_missing, subset)
+    annotations, opened = open_features(annotations, names, *options)
     audio, visual = [opened[n] for n in settings.audio_features], [opened[n] for n in settings.visual_features]
     pseudo = None if pseudo_label_dir is None else load_pseudo_labels(pseudo_label_dir, annotations)
     return SplitBatches(annotations, AudioVisual(audio, visual), device, settings.residency, pseudo)
