@@ -87,21 +87,17 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
     related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
     way_out = "Choose another --output, leave them out, or delete these features."
     for other in dict.fromkeys([part, feature, *related]):
-        files = files_of(data_dir, other)
-        if not files:
+        files, made = files_of(data_dir, other), before.get(other, {})
+        # Texts with published weights may stand beside published segments, and segments beside texts.
+        unrelated = not made and other != part and not (other == feature and wanted["drawn_weights"])
+        if not files or unrelated:
             continue
-        if other not in before:
-            # Texts with published weights may stand beside published segments, and segments beside texts.
-            if other == part or (other == feature and wanted["drawn_weights"]):
-                expected = f"features of {wanted['weights']} alone"
-                raise InputError(files[0], "features of another origin", expected, way_out)
-            continue
-        made = before[other]
         compared = {**made, **wanted} if other == part else ("weights", "drawn_weights")
-        differing = [key for key in compared if made.get(key) != wanted.get(key)]
-        if differing:
-            found = f"{other} features with another {', '.join(differing)}"
-            raise InputError(data_dir / EXTRACTION_MARKER, found, "the settings of this extraction", way_out)
+        if differing := [key for key in compared if not made or made.get(key) != wanted.get(key)]:
+            found = f"{other} features of another origin, with another {', '.join(differing)}"
+            raise InputError(
+                files[0], found, f"features of {wanted['weights']} and the settings of this extraction", way_out
+            )
 
 
 def refuse_own_features(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """Imports go one way, as docs/design.md says, and what it forbids is not there."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,12 @@ def test_no_attribute_is_built_from_strings(path: Path):
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
             assert not isinstance(node.args[1], ast.JoinedStr), f"{path}, line {node.lineno}"
+
+
+def test_training_and_evaluation_import_what_only_tables_and_figures_need_when_they_need_it():
+    program = "import sys, train_han, test_han; print(*{'pandas', 'matplotlib', 'tensorboard'} & sys.modules.keys())"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not run.stdout.strip()
 
 
 @pytest.mark.parametrize("statement", ["from models import HAN", "from models.han import HAN", "import models.han"])

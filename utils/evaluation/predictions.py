@@ -30,14 +30,9 @@ class Predictions:
         annotations: SplitAnnotations, events: AudioVisual[Tensor], truth: AudioVisual[Tensor]
     ) -> "Predictions":
         """Return what a run's folder keeps of its predictions, (N, T, C) bool each."""
-        return Predictions(
-            annotations.dataset,
-            annotations.split,
-            annotations.classes,
-            annotations.sample_ids,
-            AudioVisual(events.audio.cpu().numpy(), events.visual.cpu().numpy()),
-            AudioVisual(truth.audio.cpu().numpy(), truth.visual.cpu().numpy()),
-        )
+        arrays = [AudioVisual(pair.audio.cpu().numpy(), pair.visual.cpu().numpy()) for pair in (events, truth)]
+        names = annotations.dataset, annotations.split, annotations.classes, annotations.sample_ids
+        return Predictions(*names, *arrays)
 
 
 def predictions_path(run_dir: Path, split: str) -> Path:
@@ -72,9 +67,6 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
     way_out = "Evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
         raise InputError(run_dir, "several runs", "one run", "Name one of its folders run_<seed>.")
-    if not path.is_file():
-        others = sorted(other.name for other in run_dir.glob("predictions_*.npz")) or "no predictions"
-        raise InputError(path, f"no such file ({others} in the folder)", f"predictions of split {split}", way_out)
     try:
         with np.load(path, allow_pickle=False) as archive:
             predictions = Predictions(
@@ -86,7 +78,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
                 truth=AudioVisual(archive["audio_truth"], archive["visual_truth"]),
             )
     except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(path, f"unreadable predictions ({error})", "what test_han.py writes", way_out) from error
+        raise InputError(path, f"no readable predictions ({error})", f"those of split {split}", way_out) from error
     arrays = (*predictions.events, *predictions.truth)
     shape = (len(predictions.sample_ids), *arrays[0].shape[1:2], len(predictions.classes))  # (N, T, C)
     if any(array.dtype != np.bool_ or array.shape != shape for array in arrays):

@@ -383,9 +383,3 @@ def test_predictions_without_a_key_or_of_another_shape_are_reported(tmp_path: Pa
     np.savez(path, **arrays | {"visual": arrays["visual"][:, :5]})
     with pytest.raises(InputError, match=r"\(3, 5, 2\)"):
         load_predictions(tmp_path, "test")
-
-
-def test_absent_predictions_name_what_is_there(tmp_path: Path):
-    save_predictions(tmp_path, predictions("val"))
-    with pytest.raises(InputError, match=r"predictions_val\.npz"):
-        load_predictions(tmp_path, "test")
