@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     texts = open_texts(DATASET, settings.data, device)
 
     # 3 Model
-    text_dims = texts.map(lambda x: x.shape[1])
+    text_dims = texts.audio.shape[1], texts.visual.shape[1]
     model = TemporalTransformer(*train.widths, *text_dims, settings.model).to(device)
     forward = compile_network(model, device) if settings.compile.compile else model
 

@@ -27,10 +27,10 @@ class SplitOutput:
     modality_probs: AudioVisual[Tensor]  # (N, C) pooled over time
 
 
-def pad_rows(rows: Tensor, lengths: Tensor, value: float | bool = False) -> Tensor:
-    """Rows of consecutive videos as one padded tensor: (R, C), (N,) -> (N, T, C)."""
+def pad_rows(rows: Tensor, lengths: Tensor) -> Tensor:
+    """Rows of consecutive videos as one tensor padded with zeros: (R, C), (N,) -> (N, T, C)."""
     mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, T)
-    padded = rows.new_full((*mask.shape, rows.shape[-1]), value)
+    padded = rows.new_zeros((*mask.shape, rows.shape[-1]))
     padded[mask.to(rows.device)] = rows
     return padded
 

@@ -43,25 +43,16 @@ def average_over_windows(
     Args:
         score: of B windows of W segments, (B, W, D_a) and (B, W, D_v) -> (B, W, K).
         window: W; a shorter video is one window of its own length.
-        stride: segments between neighbouring windows, at most `window`.
+        stride: segments between neighbouring windows, from 1 to `window`.
         batch_size: windows that are computed at a time.
-
-    Raises:
-        ValueError: the stride would leave segments out, or is no step forward.
     """
-    if not 1 <= stride <= window:
-        raise ValueError(f"stride {stride} for windows of {window} segments")
     num_segments, device = len(features.audio), features.audio.device
     starts = torch.tensor(window_starts(num_segments, window, stride), device=device)
-    inside = torch.arange(min(window, num_segments), device=device)
-    sums = None
-    for some in starts.split(batch_size):
-        segments = some.unsqueeze(1) + inside  # (B, W)
-        scores = score(features.audio[segments], features.visual[segments]).double()  # (B, W, K)
-        if sums is None:
-            sums = scores.new_zeros(num_segments, scores.shape[-1])
-        sums.index_add_(0, segments.flatten(), scores.flatten(0, 1))
-    counts = torch.bincount((starts.unsqueeze(1) + inside).flatten(), minlength=num_segments)  # (T,)
+    segments = starts.unsqueeze(1) + torch.arange(min(window, num_segments), device=device)  # (windows, W)
+    scores = [score(features.audio[some], features.visual[some]) for some in segments.split(batch_size)]
+    scores = torch.cat(scores).flatten(0, 1).double()  # (windows · W, K)
+    sums = scores.new_zeros(num_segments, scores.shape[-1]).index_add_(0, segments.flatten(), scores)
+    counts = torch.bincount(segments.flatten(), minlength=num_segments)  # (T,)
     return (sums / counts.unsqueeze(1)).float()
 
 

@@ -48,7 +48,7 @@ def streams(data_dir: Path, feature_id: str) -> AudioVisual[Tensor]:
 def test_rows_of_videos_are_padded_at_their_ends():
     rows = torch.tensor([[1.0, 2], [3, 4], [5, 6]])
     assert pad_rows(rows, torch.tensor([1, 2])).tolist() == [[[1, 2], [0, 0]], [[3, 4], [5, 6]]]
-    assert pad_rows(rows, torch.tensor([2, 1]), -9).tolist() == [[[1, 2], [3, 4]], [[5, 6], [-9, -9]]]
+    assert pad_rows(rows, torch.tensor([2, 1])).tolist() == [[[1, 2], [3, 4]], [[5, 6], [0, 0]]]
 
 
 def assert_logits_of_each_video(logits: AudioVisual[Tensor], expected: list[AudioVisual[Tensor]]) -> None:

@@ -90,12 +90,6 @@ def test_batches_of_windows_do_not_change_the_averages():
     torch.testing.assert_close(some, all_at_once)
 
 
-@pytest.mark.parametrize("stride", [0, 11])
-def test_a_stride_that_leaves_segments_out_is_refused(stride: int):
-    with pytest.raises(ValueError, match="stride"):
-        average_over_windows(lambda a, v: a, AudioVisual(*torch.zeros(2, 30, 1)), 10, stride)
-
-
 def test_each_network_sees_as_much_as_its_training_videos_had():
     torch.manual_seed(0)
     features, texts = random_features(100), AudioVisual(torch.randn(3, 4), torch.randn(3, 5))
