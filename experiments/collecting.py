@@ -6,8 +6,7 @@ from pathlib import Path
 
 from experiments.jobs import Job, Runner
 from experiments.stage_runs import Study
-from utils.method.metrics import LevelScores, ParsingScores, scores_by_level
-from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table, parsing_table
+from utils.reporting.tables import Cell, Column, Row, ScoreRow, Table, parsing_table
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,17 @@ class Experiment:
 class ComparedExperiment(Experiment):
     """A table with ours under each published row of the same name, then ours that have none."""
 
-    published: Mapping[str, ParsingScores | LevelScores | float | None]  # in the paper's order; None: not published
+    published: Mapping[str, Mapping[str, float] | float]  # scores by name or one number, in the paper's order
 
-    def scores(self, runner: Runner, job: Job) -> ParsingScores | LevelScores | float:
+    def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
         """Return what the table shows of one of our runs."""
         raise NotImplementedError
 
-    def rows(self, runner: Runner) -> list[tuple[str, list[ParsingScores | LevelScores | float], str]]:
+    def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
         """Return name, scores of all runs, and note of each row."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
-            if self.published.get(name) is not None:
+            if name in self.published:
                 rows.append((name, [self.published[name]], "published"))
             if name in self.ours:
                 rows.append((name, [self.scores(runner, job) for job in self.ours[name]], self.mark))
@@ -73,12 +72,12 @@ class ComparedExperiment(Experiment):
 class ParsingExperiment(ComparedExperiment):
     """F-scores on LLP's test split; of segments only where the published ones are."""
 
-    def scores(self, runner: Runner, job: Job) -> ParsingScores | LevelScores:
-        scores = scores_by_level(runner.test_scores(job))
-        return scores if any(isinstance(row, ParsingScores) for row in self.published.values()) else scores.segment
+    def scores(self, runner: Runner, job: Job) -> dict[str, float]:
+        printed = set().union(*self.published.values())
+        return {name: score for name, score in runner.test_scores(job).items() if name in printed}
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        rows = [ParsingRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]
+        rows = [ScoreRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]
         return {self.name: parsing_table(self.title, rows, self.footnotes)}
 
 

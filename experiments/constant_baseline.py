@@ -15,8 +15,8 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
 from utils.evaluation.tasks import Events, true_events
-from utils.method.metrics import named_scores, parsing_scores, scores_by_level
-from utils.reporting.tables import ParsingRow, format_text, parsing_table
+from utils.method.metrics import named_scores, parsing_scores
+from utils.reporting.tables import ScoreRow, format_text, parsing_table
 
 
 def most_frequent_events(annotations: SplitAnnotations, count: int) -> Tensor:
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     val, test = (load_annotations(args.dataset, args.data_dir, split) for split in ("val", "test"))
     count, scores = constant_scores(val, test)
     name = f"the {count} most frequent events, everywhere" if count > 1 else "the most frequent event, everywhere"
-    row = ParsingRow(name, "test", [scores_by_level(scores)], feature_note(args.data_dir))
+    row = ScoreRow(name, "test", [scores], feature_note(args.data_dir))
     print(format_text(parsing_table("Without looking at any video", [row])))
 
 

@@ -9,7 +9,7 @@ from experiments.jobs import Job, Runner
 from experiments.stage_runs import Study
 from utils.evaluation.compare import compare_runs
 from utils.evaluation.predictions import load_predictions
-from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
+from utils.reporting.published import published_methods, published_scores, published_value
 from utils.reporting.tables import LEVELS, Cell, Column, Row, Table
 from utils.settings import flat
 from utils.training.checkpoints import load_checkpoint
@@ -58,7 +58,7 @@ def methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
 def table1(study: Study) -> Experiment:
     """Compare methods on LLP."""
     title = "Audio-visual video parsing on LLP (paper Table 1)"
-    published = {name: published_row("table1_llp", name) for name in published_methods("table1_llp")}
+    published = {name: published_scores("table1_llp", name) for name in published_methods("table1_llp")}
     return ParsingExperiment(study, "table1", title, methods_on_llp(study), published)
 
 
@@ -101,14 +101,14 @@ def table3(study: Study) -> Experiment:
     """Compare the quality of pseudo-labels. Stages 1 and 2 have one seed."""
     paper = "table3_pseudo_label_quality_segment"
     ours = {"VALOR": (study.pseudo_labels("LLP", "framewise"),), "UWAV": (study.pseudo_labels("LLP"),)}
-    published = {name: published_segment_row(paper, name) for name in published_methods(paper)}
+    published = {name: published_scores(paper, name) for name in published_methods(paper)}
     return ParsingExperiment(study, "table3", "Quality of the pseudo-labels on LLP (paper Table 3)", ours, published)
 
 
 def table4(study: Study) -> Experiment:
     """Compare UWAV without soft labels, re-weighting or mixup."""
     ours = {name: study.over_seeds("uwav", **settings) for name, settings in ABLATION.items()}
-    published = {name: published_row("table4_a8_ablation", name) for name in ABLATION}
+    published = {name: published_scores("table4_a8_ablation", name) for name in ABLATION}
     return ParsingExperiment(study, "table4", "Ablation on LLP (paper Tables 4 and A8)", ours, published)
 
 
@@ -144,7 +144,7 @@ def table_a5(study: Study) -> Experiment:
 def table_a6(study: Study) -> Experiment:
     """Replace HAN's features by CLIP's and CLAP's."""
     ours = {name: study.over_seeds(name.lower(), **CLIP_AND_CLAP) for name in ("VALOR", "UWAV")}
-    published = {name: published_row("table_a6_clip_clap_backbones", name) for name in ours}
+    published = {name: published_scores("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
     return ParsingExperiment(study, "tableA6", title, ours, published)
 
@@ -165,7 +165,7 @@ def table_a7(study: Study) -> Experiment:
     for share in TRAINING_SHARES:
         name = f"UWAV, {share} % of the training videos"
         shares[name] = study.over_seeds("uwav", **without_defaults(train_fraction=share / 100))
-        published_shares[name] = published_segment_row("table_a7_training_data_segment", share)
+        published_shares[name] = published_scores("table_a7_training_data_segment", share)
     classes, published_classes = {}, {}
     for method in ("VALOR", "UWAV"):
         for number in NUM_CLASSES:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from lavish.classification import top_k_accuracy
 from lavish.clip_batches import ClipBatch, ClipBatches
 from lavish.lavish_network import ClipOutput
-from utils.reporting.published import published_methods, published_value
-from utils.reporting.tables import Cell, Column, Row, Table, accuracy_table
+from utils.reporting.published import published_methods, published_scores
+from utils.reporting.tables import Cell, Column, Row, ScoreRow, Table, accuracy_table
 from utils.training.device import Precision
 
 LAVISH_ON_AVE = 81.1  # percent, as the paper of LAVISH prints it; users of the released code report 78.8
@@ -98,11 +98,11 @@ def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[
         rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
     of_run = f"supervised, {note}" if note else "supervised"
-    rows = [(name, split, [of_split["accuracy"]], of_run) for split, of_split in scores.items()]
+    rows = [ScoreRow(name, split, [of_split], of_run) for split, of_split in scores.items()]
     for method in published_methods("table2_ave_accuracy"):
-        value = published_value("table2_ave_accuracy", method)
-        rows.append((str(method), "test", [value], "published, weakly supervised"))
-    rows.append(("LAVISH", "test", [LAVISH_ON_AVE], "published, supervised"))
+        published = published_scores("table2_ave_accuracy", method)
+        rows.append(ScoreRow(str(method), "test", [published], "published, weakly supervised"))
+    rows.append(ScoreRow("LAVISH", "test", [{"accuracy": LAVISH_ON_AVE}], "published, supervised"))
     trained, total = (number / 1e6 for number in parameters)
     notes = [f"{name}: {trained:.2f} M of {total:.2f} M parameters are trained."]
     return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows, notes)

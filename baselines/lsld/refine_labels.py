@@ -18,8 +18,7 @@ from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.evaluation.tasks import find_task, true_events
-from utils.method.metrics import scores_by_level
-from utils.reporting.tables import ParsingRow, Table, format_text, parsing_table, write_tables
+from utils.reporting.tables import ScoreRow, Table, format_text, parsing_table, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run
 from utils.settings import FromFile, parse_settings, settings_group, with_settings
 from utils.training.device import DeviceSettings
@@ -69,7 +68,7 @@ def pseudo_labels(annotations: SplitAnnotations, hard: AudioVisual[Tensor], visu
 
 def quality_table(scores: dict[str, dict[str, float]], note: str) -> Table:
     """F-scores of the hard labels of each split."""
-    rows = [ParsingRow("LSLD labels", split, scores_by_level(of), note) for split, of in scores.items()]
+    rows = [ScoreRow("LSLD labels", split, [of], note) for split, of in scores.items()]
     return parsing_table("Quality of the segment labels on LLP", rows)
 
 

@@ -33,22 +33,15 @@ from utils.method.metrics import (
     named_scores,
     parsing_scores,
     per_video_f_scores,
-    scores_by_level,
     segment_accuracy,
     type_at_av,
 )
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
 from utils.method.unimodal_scores import unimodal_scores
-from utils.reporting.published import (
-    published_methods,
-    published_row,
-    published_segment_row,
-    published_value,
-    table_number,
-)
+from utils.reporting.published import published_methods, published_scores, table_number
 from utils.reporting.tables import (
     LEVELS,
-    ParsingRow,
+    ScoreRow,
     Table,
     accuracy_table,
     confusion_table,
@@ -73,16 +66,45 @@ def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
     )
 
 
-def table_title(text: str, dataset: Dataset, published: str | None) -> str:
-    """Return the title of a table of scores on a data set, with the paper's table that it stands beside."""
-    return f"{text} on {dataset.name}" + (f" (paper {table_number(published)})" if published else "")
+@dataclass(frozen=True)
+class _Scored:
+    """The tables of both tasks."""
+
+    dataset: Dataset
+
+    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
+        """Return a run's scores beside the paper's.
+
+        Args:
+            name: of the run, or of what the runs have in common.
+            runs: scores of each run, by split.
+            note: "simulated features" where the features are.
+            methods: the published rows to print beside.
+        """
+        published = self.dataset.published_scores
+        rows = [ScoreRow(name, split, [run[split] for run in runs], note) for split in runs[0]]
+        for method in [name for name in published_methods(published) if name in methods]:
+            rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))
+        return self.layout(self.titled(self.title, published), rows)
+
+    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
+        """Return the scores of the pseudo-labels of each split, beside the paper's where it prints them."""
+        published = self.dataset.published_quality
+        rows = [ScoreRow(f"{method} pseudo-labels", split, [of_split], note) for split, of_split in scores.items()]
+        if published:
+            rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))
+        return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
+
+    def titled(self, text: str, published: str | None) -> str:
+        """Return the title of a table on the data set, with the paper's table that it stands beside."""
+        return f"{text} on {self.dataset.name}" + (f" (paper {table_number(published)})" if published else "")
 
 
 @dataclass(frozen=True)
-class Parsing:
+class Parsing(_Scored):
     """Any number of events, audible and visible apart; F-scores at segment and event level."""
 
-    dataset: Dataset
+    title, layout, quality_notes = "Audio-visual video parsing", staticmethod(parsing_table), ()
     best_metric = "segment_Type"  # selects checkpoint_best.pt
     # What can select it: F-scores, those of audible-only and visible-only events, and the means of both.
     selectable = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in F_SCORE_NAMES), UNIMODAL + MEAN)
@@ -145,37 +167,14 @@ class Parsing:
             searched.append(thresholds)
         return AudioVisual(*searched)
 
-    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
-        """Return all F-scores beside the paper's.
-
-        Args:
-            name: of the run, or of what the runs have in common.
-            runs: scores of each run, by split.
-            note: "simulated features" where the features are.
-            methods: the published rows to print beside.
-        """
-        rows = [ParsingRow(name, split, [scores_by_level(run[split]) for run in runs], note) for split in runs[0]]
-        published = self.dataset.published_scores
-        for method in [name for name in published_methods(published) if name in methods]:
-            rows.append(ParsingRow(method, "test", published_row(published, method), "published"))
-        return parsing_table(table_title("Audio-visual video parsing", self.dataset, published), rows)
-
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
         """Return the F-scores of audible-only and visible-only events. Args: as of `score_table`."""
         rows = []
         for split in runs[0]:
-            scores = [scores_by_level({n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES}) for run in runs]
-            rows.append(ParsingRow(name, split, scores, note))
+            scores = [{n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES} for run in runs]
+            rows.append(ScoreRow(name, split, scores, note))
         notes = ["A: audible and not visible; V: visible and not audible; AV: both; Event pools A and V."]
-        return parsing_table(table_title("Events in one modality alone", self.dataset, None), rows, notes)
-
-    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
-        """Return F-scores of the pseudo-labels of each split beside the paper's."""
-        name, published = f"{method} pseudo-labels", self.dataset.published_quality
-        rows = [ParsingRow(name, split, scores_by_level(of_split), note) for split, of_split in scores.items()]
-        if published:
-            rows.append(ParsingRow(method, "test", published_segment_row(published, method), "published"))
-        return parsing_table(table_title("Quality of the pseudo-labels", self.dataset, published), rows)
+        return parsing_table(self.titled("Events in one modality alone", None), rows, notes)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
@@ -186,10 +185,11 @@ class Parsing:
 
 
 @dataclass(frozen=True)
-class Localisation:
+class Localisation(_Scored):
     """One event a video that is audible and visible at once; the accuracy of its segments."""
 
-    dataset: Dataset
+    title, layout = "Audio-visual event localisation", staticmethod(accuracy_table)
+    quality_notes = ("The video's class is given, unlike where methods are scored.",)
     best_metric = "accuracy"
     selectable = (best_metric,)
     score_names = ((LEVELS[0], "Accuracy"),)
@@ -240,20 +240,6 @@ class Localisation:
             audio = torch.where(lacking, audio, found.thresholds.audio)
             visual = torch.where(lacking, visual, found.thresholds.visual)
         return AudioVisual(audio, visual)
-
-    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
-        """Return accuracies beside the paper's. Args: as of `Parsing.score_table`."""
-        rows = [(name, split, [run[split]["accuracy"] for run in runs], note) for split in runs[0]]
-        published = self.dataset.published_scores
-        for method in [name for name in published_methods(published) if name in methods]:
-            rows.append((method, "test", [published_value(published, method)], "published"))
-        return accuracy_table(table_title("Audio-visual event localisation", self.dataset, published), rows)
-
-    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
-        """Return accuracy of the pseudo-labels of each split; the paper prints none."""
-        rows = [(f"{method} pseudo-labels", split, [of["accuracy"]], note) for split, of in scores.items()]
-        notes = ["The video's class is given, unlike where methods are scored."]
-        return accuracy_table(table_title("Quality of the pseudo-labels", self.dataset, None), rows, notes)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str

@@ -4,7 +4,6 @@ Predicted and true events are boolean tensors (N videos, T segments, C classes) 
 and visible. Sums run in float64.
 """
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
@@ -175,12 +174,6 @@ def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) 
 def named_scores(scores: ParsingScores) -> dict[str, float]:
     """The ten F-scores by name."""
     return dict(zip(F_SCORE_NAMES, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
-
-
-def scores_by_level(named: Mapping[str, float]) -> ParsingScores:
-    """What `named_scores` has taken apart."""
-    values = [named[name] for name in F_SCORE_NAMES]
-    return ParsingScores(LevelScores(*values[: len(SCORE_NAMES)]), LevelScores(*values[len(SCORE_NAMES) :]))
 
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:

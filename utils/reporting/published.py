@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from utils.method.metrics import LevelScores, ParsingScores
+from utils.method.metrics import SCORE_NAMES
 
 PAPER_RESULTS = Path(__file__).resolve().parents[2] / "data" / "paper_results.yaml"
 
@@ -39,20 +39,16 @@ def published_methods(table: str | None) -> tuple[str | int, ...]:
     return tuple(_paper_results()[table]) if table else ()
 
 
-def published_row(table: str, method: str) -> ParsingScores:
-    """Return both levels of one row: `published_row("table1_llp", "UWAV")`, percent.
+def published_scores(table: str, method: str | int) -> dict[str, float]:
+    """Return the scores of one row by name: `published_scores("table1_llp", "UWAV")["segment_A"]` -> 64.2 (percent).
 
-    Raises:
-        KeyError: no such row, or the table is not one of both levels (Tables 1, 4/A8 and A6 are).
-    """
-    row = _paper_results()[table][method]
-    return ParsingScores(LevelScores(*row["segment"]), LevelScores(*row["event"]))
-
-
-def published_segment_row(table: str, method: str | int) -> LevelScores:
-    """Return one row of a table that has the segment level only (Tables 3 and A7), percent.
+    Tables 3 and A7 have the segment level alone, Table 2 the accuracy.
 
     Raises:
         KeyError: no such row.
     """
-    return LevelScores(*_paper_results()[table][method])
+    row = _paper_results()[table][method]
+    if isinstance(row, int | float):
+        return {"accuracy": float(row)}
+    levels = row if isinstance(row, dict) else {"segment": row}
+    return {f"{level}_{n}": x for level, scores in levels.items() for n, x in zip(SCORE_NAMES, scores, strict=True)}

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -14,14 +14,12 @@ from dataloaders.ave import BACKGROUND
 from utils.audio_visual import AudioVisual
 from utils.files import write_text
 from utils.method.metrics import (
+    LEVEL_NAMES,
     SCORE_NAMES,
     Counts,
-    LevelScores,
-    ParsingScores,
     both_modalities,
     class_f_scores,
     event_counts,
-    named_scores,
     segment_counts,
 )
 
@@ -214,39 +212,53 @@ def write_tables(path_stem: Path, table: Table) -> list[Path]:
     return [write_table(path_stem.with_name(path_stem.name + suffix), table) for suffix in FORMATS]
 
 
-# ---- parsing, Table 1 and its kin
+# ---- methods beside each other, as in the paper's Tables 1 and 2
 
 LEVELS = ("Segment-level", "Event-level")
 MODALITY_NAMES = ("A", "V", "AV")
+F_SCORES = {
+    f"{level}_{name}": Column(name, heading)
+    for level, heading in zip(LEVEL_NAMES, LEVELS, strict=True)
+    for name in SCORE_NAMES
+}
 
 
 @dataclass(frozen=True)
-class ParsingRow:
-    """One method on one split: the scores of one run, or of several."""
+class ScoreRow:
+    """One method on one split: scores in percent by name, of one run or of several."""
 
     name: str
     split: str
-    scores: ParsingScores | LevelScores | Sequence[ParsingScores] | Sequence[LevelScores]
+    runs: Sequence[Mapping[str, float]]
     note: str = ""
 
 
-def parsing_table(title: str, rows: Sequence[ParsingRow], notes: Sequence[str] = ()) -> Table:
-    """Lay out scores like the paper's Table 1: segment-level A V AV Type Event, then event-level.
+def score_table(title: str, columns: Mapping[str, Column], rows: Sequence[ScoreRow], notes: Sequence[str]) -> Table:
+    """Lay out scores, a line for each method and split; a column that no row has a score for is left out.
 
-    Rows of `LevelScores` (Tables 3 and A7) are of the segment level; when all rows are, the event level is left out.
+    Args:
+        columns: by the name of the score.
     """
-    values = []  # of each row, one list a run
-    for row in rows:
-        runs = row.scores if isinstance(row.scores, Sequence) else [row.scores]
-        values.append([astuple(run) if isinstance(run, LevelScores) else named_scores(run).values() for run in runs])
-    columns = [Column(name, level) for level in LEVELS for name in SCORE_NAMES]
-    columns = columns[: max((len(of_row[0]) for of_row in values), default=5)]
+    shown = {name: column for name, column in columns.items() if any(name in row.runs[0] for row in rows)}
     lines = []
-    for row, of_row in zip(rows, values, strict=True):
-        cells = [Cell.over_runs(of_runs) for of_runs in zip(*of_row, strict=True)]
-        cells += [None] * (len(columns) - len(cells))
+    for row in rows:
+        cells = [Cell.over_runs([run[n] for run in row.runs]) if n in row.runs[0] else None for n in shown]
         lines.append(Row((row.name, row.split), tuple(cells), row.note))
-    return Table(title, ("Method", "Split"), tuple(columns), tuple(lines), ("F-scores in percent.", *notes))
+    return Table(title, ("Method", "Split"), tuple(shown.values()), tuple(lines), tuple(notes))
+
+
+def parsing_table(title: str, rows: Sequence[ScoreRow], notes: Sequence[str] = ()) -> Table:
+    """Lay out F-scores like the paper's Table 1: segment-level A V AV Type Event, then event-level."""
+    return score_table(title, F_SCORES, rows, ("F-scores in percent.", *notes))
+
+
+def accuracy_table(title: str, rows: Sequence[ScoreRow], notes: Sequence[str] = ()) -> Table:
+    """Lay out accuracies like the paper's Table 2."""
+    columns = {"accuracy": Column("Accuracy")}
+    return score_table(title, columns, rows, ("Percent of segments whose label is right.", *notes))
+
+
+# ---- classes
 
 
 def per_class_scores(
@@ -279,22 +291,6 @@ def per_class_scores(
         rows.append(Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in numbers), note))
     notes = ("F-scores in percent, counts summed over videos.",)
     return Table(title, ("Class",), tuple(columns), tuple(rows), notes)
-
-
-# ---- AVE
-
-
-def accuracy_table(
-    title: str, rows: Sequence[tuple[str, str, Sequence[float], str]], notes: Sequence[str] = ()
-) -> Table:
-    """Lay out rows of (method, split, accuracies in percent of the runs, note) like the paper's Table 2."""
-    return Table(
-        title,
-        ("Method", "Split"),
-        (Column("Accuracy"),),
-        tuple(Row((name, split), (Cell.over_runs(runs),), note) for name, split, runs, note in rows),
-        ("Percent of segments whose label is right.", *notes),
-    )
 
 
 def per_class_accuracy(

@@ -12,22 +12,22 @@ import torch
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
-from utils.method.metrics import LevelScores, ParsingScores, confusion_matrix, segment_accuracy
+from utils.method.metrics import F_SCORE_NAMES, confusion_matrix, segment_accuracy
 from utils.reporting import tables as reports
-from utils.reporting.published import published_methods, published_row, published_segment_row, published_value
-from utils.reporting.tables import Cell, Column, ParsingRow, Row, Table
+from utils.reporting.published import published_methods, published_scores, published_value, table_number
+from utils.reporting.tables import Cell, Column, Row, ScoreRow, Table
 
 
-def scores(first: float) -> ParsingScores:
+def scores(first: float) -> dict[str, float]:
     """Ten different scores, counting up."""
-    return ParsingScores(LevelScores(*(first + i for i in range(5))), LevelScores(*(first + i for i in range(5, 10))))
+    return {name: first + i for i, name in enumerate(F_SCORE_NAMES)}
 
 
 def parsing_table() -> Table:
     rows = [
-        ParsingRow("UWAV", "test", published_row("table1_llp", "UWAV"), "published"),
-        ParsingRow("UWAV", "test", [scores(50.0), scores(52.0), scores(54.0)], "simulated features"),
-        ParsingRow("UWAV", "val", scores(40.25)),
+        ScoreRow("UWAV", "test", [published_scores("table1_llp", "UWAV")], "published"),
+        ScoreRow("UWAV", "test", [scores(50.0), scores(52.0), scores(54.0)], "simulated features"),
+        ScoreRow("UWAV", "val", [scores(40.25)]),
     ]
     return reports.parsing_table("F-scores on LLP", rows)
 
@@ -41,11 +41,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_published_rows_have_the_papers_numbers_in_the_papers_order():
-    uwav = published_row("table1_llp", "UWAV")
-    assert uwav.segment == LevelScores(64.2, 70.0, 63.4, 65.9, 63.9)
-    assert uwav.event == LevelScores(58.6, 66.7, 57.5, 60.9, 57.4)
-    assert published_segment_row("table3_pseudo_label_quality_segment", "UWAV").visual == 74.5
-    assert published_segment_row("table_a7_training_data_segment", 60).type_at_av == 64.8
+    uwav = published_scores("table1_llp", "UWAV")
+    assert tuple(uwav) == F_SCORE_NAMES
+    assert tuple(uwav.values()) == (64.2, 70.0, 63.4, 65.9, 63.9, 58.6, 66.7, 57.5, 60.9, 57.4)
+    assert published_scores("table3_pseudo_label_quality_segment", "UWAV")["segment_V"] == 74.5
+    assert published_scores("table_a7_training_data_segment", 60)["segment_Type"] == 64.8
+    assert published_scores("table2_ave_accuracy", "UWAV") == {"accuracy": 80.6}
     assert published_value("table2_ave_accuracy", "UWAV") == 80.6
     assert published_value("table_a7_num_classes_segment_type", "UWAV", 20) == 71.4
     assert published_methods("table2_ave_accuracy") == ("HAN", "VALOR", "UWAV")
@@ -53,12 +54,16 @@ def test_published_rows_have_the_papers_numbers_in_the_papers_order():
 
 def test_every_published_parsing_row_is_complete():
     for table in ("table1_llp", "table4_a8_ablation", "table_a6_clip_clap_backbones"):
-        assert all(isinstance(published_row(table, method), ParsingScores) for method in published_methods(table))
+        assert all(tuple(published_scores(table, method)) == F_SCORE_NAMES for method in published_methods(table))
+
+
+def test_tables_are_called_as_in_the_paper():
+    assert table_number("table1_llp") == "Table 1" and table_number("table2_ave_accuracy") == "Table 2"
 
 
 def test_a_number_that_the_paper_lacks_is_a_key_error():
     with pytest.raises(KeyError):
-        published_row("table1_llp", "nobody")
+        published_scores("table1_llp", "nobody")
     with pytest.raises(KeyError):
         published_value("table1_llp", "UWAV")
 
@@ -226,14 +231,15 @@ def test_four_files_are_written_and_a_dot_in_the_name_is_kept(tmp_path: Path):
 
 
 def test_tables_of_segment_rows_only_have_no_event_level():
-    row = ParsingRow("UWAV", "val", published_segment_row("table3_pseudo_label_quality_segment", "UWAV"), "published")
+    row = ScoreRow("UWAV", "val", [published_scores("table3_pseudo_label_quality_segment", "UWAV")], "published")
     assert [column.full_name for column in reports.parsing_table("Table 3", [row]).columns] == [
         f"Segment-level {name}" for name in ("A", "V", "AV", "Type", "Event")
     ]
 
 
 def test_a_segment_row_among_full_rows_leaves_the_event_level_empty():
-    rows = [ParsingRow("a", "test", scores(1.0)), ParsingRow("b", "test", LevelScores(1, 2, 3, 4, 5))]
+    segments = {name: 1.0 for name in F_SCORE_NAMES[:5]}
+    rows = [ScoreRow("a", "test", [scores(1.0)]), ScoreRow("b", "test", [segments])]
     assert reports.parsing_table("t", rows).rows[1].cells[5:] == (None,) * 5
 
 
@@ -340,9 +346,9 @@ def test_the_confusion_table_has_the_truth_in_rows():
 
 
 def test_the_accuracy_table_sets_runs_beside_the_published_value():
-    table = reports.accuracy_table(
-        "AVE", [("UWAV", "test", [80.6], "published"), ("UWAV", "test", [79.0, 81.0], "simulated features")]
-    )
+    ours = ScoreRow("UWAV", "test", [{"accuracy": 79.0}, {"accuracy": 81.0}], "simulated features")
+    published = ScoreRow("UWAV", "test", [published_scores("table2_ave_accuracy", "UWAV")], "published")
+    table = reports.accuracy_table("AVE", [published, ours])
     text = reports.format_text(table)
     assert "UWAV (published)" in text and "80.0 ± 1.4" in text
 
