@@ -42,7 +42,7 @@ def read_table(
     lines = {n: line.split(separator) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()}
     expected = f"a value in every column: {', '.join(columns)}, separated by {separator!r}"
     names = lines.pop(1, []) if header else columns
-    if not lines or not set(columns) <= set(names):
+    if not lines or not set(columns) <= set(names) or len(set(names)) < len(names):
         raise InputError(path, f"columns {names!r:.200} and {len(lines)} rows", expected, GET_FILES)
     for line, values in lines.items():
         if len(values) != len(names) or "" in values:

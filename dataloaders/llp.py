@@ -43,17 +43,14 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
             malformed or repeated file name, a file without rows, and an eval file without a row of the split.
     """
     path = annotations_dir / FILES[split]
-    classes = {}  # of each video, by its name
+    video_labels = {}  # (C,) bool, by the video's name
     for line, row in read_table(path, ("filename", "event_labels")).items():
         name = row["filename"]
-        if not re.fullmatch(_NAME, name) or name in classes:
+        if not re.fullmatch(_NAME, name) or name in video_labels:
             expected = f"<video id of {ID_FORMAT}>_<start>_<end>, each once"
             raise line_error(path, line, f"malformed or repeated file name {name!r}", expected)
-        classes[name] = _class_indices(row, path, line)
-    names = tuple(classes)
-    video_labels = torch.zeros(len(names), len(LLP_CLASSES), dtype=torch.bool)
-    for n, name in enumerate(names):
-        video_labels[n, classes[name]] = True
+        video_labels[name] = _row_labels(row, path, line)
+    names = tuple(video_labels)
     labels = None
     if split != "train":
         audio = _segment_labels(annotations_dir / AUDIO_FILE, names, split)
@@ -66,7 +63,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         sample_ids=names,
         feature_ids=tuple(name[:11] for name in names),
         lengths=torch.full((len(names),), NUM_SEGMENTS),
-        video_labels=video_labels,
+        video_labels=torch.stack(list(video_labels.values())),
         labels=labels,
     )
 
@@ -86,17 +83,16 @@ def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:
         raise InputError(path, f"no row of the {len(names)} videos of {split}", "their events", GET_FILES)
     labels = torch.zeros(len(names), NUM_SEGMENTS, len(LLP_CLASSES), dtype=torch.bool)
     for line, row in rows.items():
-        classes = _class_indices(row, path, line)
+        of_row = _row_labels(row, path, line)
         onset, offset = (whole_seconds(row, time, NUM_SEGMENTS, path, line) for time in ("onset", "offset"))
         if row["filename"] in places:  # else it is of another split, or of none
-            labels[places[row["filename"]], onset:offset, classes] = True
+            labels[places[row["filename"]], onset:offset] |= of_row
     return labels.flatten(0, 1)
 
 
-def _class_indices(row: dict[str, str], path: Path, line: int) -> list[int]:
-    """Return the classes of a row's comma-separated label."""
-    events = [event.strip() for event in row["event_labels"].split(",")]
-    for event in events:
-        if event not in LLP_CLASSES:
-            raise line_error(path, line, f"unknown class {event!r}", f"one of {', '.join(LLP_CLASSES)}")
-    return [LLP_CLASSES.index(event) for event in events]
+def _row_labels(row: dict[str, str], path: Path, line: int) -> Tensor:
+    """Return which classes a row's comma-separated label has: (C,) bool."""
+    events = {event.strip() for event in row["event_labels"].split(",")}
+    if unknown := sorted(events - set(LLP_CLASSES)):
+        raise line_error(path, line, f"unknown class {unknown[0]!r}", f"one of {', '.join(LLP_CLASSES)}")
+    return torch.tensor([name in events for name in LLP_CLASSES])
