@@ -35,13 +35,9 @@ class Predictions:
         return Predictions(*names, *arrays)
 
 
-def predictions_path(run_dir: Path, split: str) -> Path:
-    return run_dir / f"predictions_{split}.npz"
-
-
 def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
     """Write `predictions_<split>.npz` atomically."""
-    path = predictions_path(run_dir, predictions.split)
+    path = run_dir / f"predictions_{predictions.split}.npz"
     with atomic_write(path) as file:
         np.savez_compressed(
             file,
@@ -63,7 +59,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
     Raises:
         InputError: the file is absent, damaged, lacks a key or holds arrays of other shapes.
     """
-    path = predictions_path(run_dir, split)
+    path = run_dir / f"predictions_{split}.npz"
     way_out = "Evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
         raise InputError(run_dir, "several runs", "one run", "Name one of its folders run_<seed>.")
