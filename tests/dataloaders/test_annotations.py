@@ -154,6 +154,11 @@ def test_llp_absent_column_is_refused(tmp_path):
     refused(tmp_path, "test", "AVVP_eval_audio.csv: found columns ['filename', 'onset', 'event_labels']", "offset")
 
 
+def test_llp_column_that_is_named_twice_is_refused(tmp_path):
+    write_llp(tmp_path, AVVP_train=["filename\tevent_labels\tevent_labels", f"{CLIP_A}\tDog\tCat"])
+    refused(tmp_path, "train", "AVVP_train.csv: found columns ['filename', 'event_labels', 'event_labels']")
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -28,7 +28,7 @@ class SplitOutput:
 
 
 def pad_rows(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Rows of consecutive videos as one tensor padded with zeros: (R, C), (N,) -> (N, T, C)."""
+    """Lay out rows of consecutive videos as one tensor padded with zeros: (R, C), (N,) -> (N, T, C)."""
     mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, T)
     padded = rows.new_zeros((*mask.shape, rows.shape[-1]))
     padded[mask.to(rows.device)] = rows
@@ -36,7 +36,7 @@ def pad_rows(rows: Tensor, lengths: Tensor) -> Tensor:
 
 
 def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[Batch]:
-    """All batches of a split, with a progress bar on a terminal where it is wanted."""
+    """Yield all batches of a split, with a progress bar on a terminal where it is wanted."""
     total = math.ceil(split.num_videos / batch_size)
     return tqdm(split.in_order(batch_size), disable=None if progress else True, total=total)
 
@@ -70,7 +70,7 @@ def segment_logits(
     batch_size: int,
     progress: bool = False,
 ) -> AudioVisual[Tensor]:
-    """Logits of a split from those of its batches, (B, T, C)."""
+    """Put together the logits of a split, (N, T, C), from those of its batches, (B, T, C)."""
     shape = (split.num_videos, int(split.annotations.lengths.max()), num_classes)
     whole = AudioVisual(*(torch.full(shape, -torch.inf, device=split.device) for _ in range(2)))
     first = 0
@@ -114,7 +114,7 @@ def over_split(
 def hard_events(
     logits: AudioVisual[Tensor], thresholds: AudioVisual[Tensor], video_labels: Tensor
 ) -> AudioVisual[Tensor]:
-    """Hard pseudo-labels 1[logit > threshold] · y: (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
+    """Return hard pseudo-labels 1[logit > threshold] · y: (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
     in_video = video_labels.unsqueeze(1)  # (N, 1, C)
     return AudioVisual((logits.audio > thresholds.audio) & in_video, (logits.visual > thresholds.visual) & in_video)
 
@@ -122,7 +122,7 @@ def hard_events(
 def make_pseudo_labels(
     split: SplitBatches, logits: AudioVisual[Tensor], events: AudioVisual[Tensor], thresholds: AudioVisual[Tensor]
 ) -> PseudoLabels:
-    """Pseudo-labels of a split from its teacher's logits and the hard ones: (N, T, C) each, thresholds (C,)."""
+    """Return pseudo-labels of a split from its teacher's logits and the hard ones: (N, T, C) each, thresholds (C,)."""
     annotations = split.annotations
     valid = torch.arange(logits.audio.shape[1]) < annotations.lengths.unsqueeze(1)  # (N, T)
     return PseudoLabels(

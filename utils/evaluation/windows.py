@@ -22,7 +22,7 @@ class SegmentProbs:
 
 
 def window_starts(num_segments: int, window: int, stride: int) -> list[int]:
-    """First segments of the windows: every `stride`-th, and one more that ends with the video if none does.
+    """Return the first segments of the windows: every `stride`-th, and one more that ends with the video if none does.
 
     A video that is shorter than a window is one window.
     """
@@ -38,7 +38,7 @@ def average_over_windows(
     stride: int,
     batch_size: int = 64,
 ) -> Tensor:
-    """Each segment's mean over the windows that it lies in: (T, D) of each modality -> (T, K).
+    """Return each segment's mean over the windows that it lies in: (T, D) of each modality -> (T, K).
 
     Args:
         score: of B windows of W segments, (B, W, D_a) and (B, W, D_v) -> (B, W, K).
@@ -64,7 +64,7 @@ def han_probs(
     stride: int = 1,
     decoding: str = "video",
 ) -> SegmentProbs:
-    """Probabilities of HAN, averaged over windows; a video of one window gets HAN's own probabilities.
+    """Compute probabilities of HAN, averaged over windows; a video of one window gets HAN's own probabilities.
 
     Args:
         features: (T, D) of each modality, the chosen ones concatenated.
@@ -96,7 +96,7 @@ def transformer_probs(
     window: int = TRANSFORMER_WINDOW,
     stride: int = TRANSFORMER_WINDOW // 2,
 ) -> SegmentProbs:
-    """Probabilities of the temporal transformer for any events, averaged over windows: sigmoid(logit - threshold).
+    """Compute the temporal transformer's sigmoid(logit - threshold) for any events, averaged over windows.
 
     That is the soft label of paper Eq. 12 at temperature 1, so that 0.5 stands for the threshold.
 
