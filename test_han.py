@@ -13,10 +13,10 @@ import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
+from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.provenance import feature_note
-from dataloaders.subsets import Subset
 from utils.audio_visual import AudioVisual
 from utils.base_runs import note_with_stage_one, settings_of, transformer_of_labels
 from utils.errors import InputError

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.subsets import Subset
 from models import HANConfig, HANOutput
 from utils.errors import InputError
 from utils.evaluation.tasks import SELECTABLE, find_task, true_events

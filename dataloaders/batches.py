@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import WHOLE, SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS, load_annotations
 from dataloaders.features import FEATURES, load_text_features
 from dataloaders.pseudo_labels import PseudoLabels, load_pseudo_labels
 from dataloaders.store import PackedFeature, open_features
-from dataloaders.subsets import WHOLE, Subset
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group

@@ -1,5 +1,9 @@
 """Reads feature files, one `.npy` per video, and judges whether they can be used."""
 
+import io
+import os
+import stat
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataloaders.npy import read_npy
 from utils.errors import InputError
 
 PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
@@ -40,6 +43,10 @@ FEATURES: dict[str, Feature] = {
 
 # What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
 TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
+
+# numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random (SystemError: AST constructor recursion
+# depth mismatch) when two threads are in it. Files are read before, so that no thread waits for another one's disk.
+_PARSER_LOCK = threading.Lock()
 
 
 class FeatureError(InputError):
@@ -113,6 +120,26 @@ def load_rows(path: Path, width: int | None = None) -> np.ndarray:
     if not np.isfinite(rows).all():
         raise FeatureError("not finite", path, "NaN or infinite values", "finite values", "Extract the features again.")
     return rows
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read the array in a `.npy` file; pickles are refused.
+
+    Raises:
+        OSError: when there is no such file, or it cannot be read.
+        ValueError: when it is no whole `.npy` file of numbers.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a named pipe would wait for a writer
+        raise ValueError("a folder, a named pipe or a device")
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with _PARSER_LOCK:
+            values = np.load(content, allow_pickle=False)
+    except Exception as error:  # numpy hands on whatever Python's tokeniser and parser raise for garbage
+        raise ValueError(str(error)) from error
+    if not isinstance(values, np.ndarray):
+        raise ValueError("an archive of arrays")
+    return values
 
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:

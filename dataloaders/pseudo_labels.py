@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations, segment_rows
-from dataloaders.npy import read_npy
+from dataloaders.features import read_npy
 from dataloaders.records import load_record, save_record
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError

@@ -17,10 +17,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import WHOLE, SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS
 from dataloaders.features import FEATURES, feature_error, feature_path, read_segment_features
-from dataloaders.subsets import WHOLE, Subset
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive
 

@@ -13,10 +13,9 @@ from baselines.han.han_objective import Smoothing
 from baselines.jomold.label_denoising import LIMITS
 from baselines.jomold.noise_estimation import estimate_noise_ratios
 from baselines.jomold.noise_ratios import NoiseRatios, save_noise_ratios
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.subsets import Subset
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
 from utils.evaluation.trained_han import TrainedHAN

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from baselines.ma.cleaned_labels import CleanedLabels, save_cleaned_labels
 from baselines.ma.exchange import Exchange, error_rates, exchange_modalities
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.subsets import Subset
 from utils.audio_visual import AudioVisual
 from utils.base_runs import parse_settings_on_run
 from utils.evaluation.tasks import true_events

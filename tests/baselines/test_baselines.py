@@ -18,14 +18,13 @@ from baselines.ma.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels
 from baselines.ma.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
 from baselines.ma.ma_objective import MABaseLosses, MAStep, contrastive_loss
 from baselines.valor.framewise import FIXED_THRESHOLDS
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import Batch
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.prompts import PROMPTS_FILE, load_prompts
 from dataloaders.pseudo_labels import load_pseudo_labels
-from dataloaders.subsets import Subset
 from models import HAN, HANConfig, HANOutput
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import assert_same_weights, evaluate, newest

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import (
     Batch,
     DataSettings,
@@ -22,7 +22,6 @@ from dataloaders.batches import (
 from dataloaders.features import feature_path, text_features_path
 from dataloaders.pseudo_labels import PseudoLabels
 from dataloaders.store import PackedFeature
-from dataloaders.subsets import Subset
 from tests.tiny_data import WIDTHS, write_npy
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError

@@ -9,8 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dataloaders.features import FEATURES, FeatureError, feature_path, load_text_features, read_segment_features
-from dataloaders.npy import read_npy
+from dataloaders.features import (
+    FEATURES,
+    FeatureError,
+    feature_path,
+    load_text_features,
+    read_npy,
+    read_segment_features,
+)
 from utils.errors import InputError
 
 

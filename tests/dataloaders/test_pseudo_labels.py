@@ -8,11 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.features import feature_path, text_features_path
 from dataloaders.llp import load_split
 from dataloaders.pseudo_labels import PseudoLabels, export_npy, load_pseudo_labels, npy_stems, save_pseudo_labels
-from dataloaders.subsets import Subset
 from models import TemporalTransformer
 from tests.tiny_runs import assert_same_weights, label, pretrain, train
 from utils.audio_visual import AudioVisual

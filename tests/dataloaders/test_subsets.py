@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dataloaders.annotations import Subset
 from dataloaders.llp import LLP_CLASSES, load_split
-from dataloaders.subsets import Subset
 from tests import tiny_runs
 from tests.tiny_data import write_llp
 from utils.errors import InputError

@@ -17,7 +17,7 @@ from statistics import multimode
 import numpy as np
 import pandas as pd
 
-from dataloaders.npy import read_npy
+from dataloaders.features import read_npy
 from dataloaders.provenance import feature_note
 from utils.errors import InputError
 

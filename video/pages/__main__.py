@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.datasets import load_annotations
 from dataloaders.provenance import feature_note
-from dataloaders.subsets import Subset
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.settings import ARGS_FILE, read_args
