@@ -13,8 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict
-from baselines.cmpae.gates import search_gates
+from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict, search_gates
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.features import feature_path
@@ -137,7 +136,7 @@ def test_class_gates_are_the_best_ones_for_the_visual_events_of_val(llp_dir, tmp
     segments = torch.cat([output.logits.visual.sigmoid() for output in outputs])
     modalities = torch.cat([output.modality_probs.visual for output in outputs])
     true = seen.unsqueeze(1).expand(6, 10, 25)
-    assert gates.tolist() == search_gates(segments, modalities, true, 0.3, 0.7).gates.tolist()
+    assert gates.tolist() == search_gates(segments, modalities, true, 0.3, 0.7)[0].tolist()
     assert len(gates.unique()) > 2
 
 

@@ -114,7 +114,7 @@ def test_noise_ratios_equal_a_loop_over_videos_and_classes(tiny: Tiny, tmp_path:
     folder, train = tmp_path / "noise", load_annotations("LLP", tiny.data, "train")
     given = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     find_noise_ratios.main(["--checkpoint_dir", str(run), "--output_dir", str(folder), *CPU, *given])
-    ratios = load_noise_ratios(folder, "LLP", train.classes).ratios
+    ratios = load_noise_ratios(folder, train)
     args = read_args(run / "args.yaml")
     settings = {name: args[name] for name in ("num_heads", "pre_norm", "encoder_order", "cross_attention")}
     model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, **settings).eval()

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import train_han
-from baselines.jomold.noise_ratios import NoiseRatios, save_noise_ratios
+from baselines.jomold.noise_ratios import save_noise_ratios
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from models import HAN
 from tests.baselines.test_method_cases import CMPAE_NAMES, HAN_NAMES, renamed, weights_that_anyone_can_fill_in
@@ -191,7 +191,7 @@ def check_training(path: Path, run_dir: Path, name: str, num_epochs: int) -> Non
         if "audio" in case:
             ratios = AudioVisual(case["audio"].float(), case["visual"].float())
         if name in ("jomold", "cmpae", "coleaf"):
-            save_noise_ratios(NoiseRatios("LLP", videos.annotations.classes, ratios), run_dir / "ratios")
+            save_noise_ratios(ratios, videos.annotations, run_dir / "ratios")
             flags += ["--noise_ratio_dir", str(run_dir / "ratios")]
         method, settings = parse_recipe(train_han.Settings, "", flags, ())
         network = first_network(method, settings, case, videos)

@@ -1,14 +1,31 @@
 """Stages that build on the run of another: what they take from it, and what their tables have to say of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from logging import Logger
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from dataloaders.datasets import DATASETS
+from torch import Tensor
+
+from dataloaders.batches import DataSettings
+from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.provenance import feature_note
+from dataloaders.subsets import Subset
 from utils.errors import InputError
-from utils.run_folders import newest_finished_run
-from utils.settings import ARGS_FILE, flat, parse_settings, read_args, with_file, with_settings
+from utils.evaluation.trained_han import TrainedHAN
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.run_folders import DEFAULT_RUNS_DIR, finish_run, newest_finished_run
+from utils.settings import (
+    ARGS_FILE,
+    FromFile,
+    flat,
+    parse_settings,
+    read_args,
+    settings_group,
+    with_file,
+    with_settings,
+)
+from utils.training.device import DeviceSettings
 from utils.training.loop import BEST_CHECKPOINT
 
 Settings = TypeVar("Settings")
@@ -21,13 +38,33 @@ def settings_of(start: Settings, path: Path, *own: str) -> Settings:
     return with_settings(with_file(start, path, others=True), **kept)
 
 
+@settings_group
+class OnBaseRun(FromFile):
+    """Settings of a command that makes labels with a base run's network; network and data are by default the run's."""
+
+    dataset: Literal[PARSED_DATASETS] = "LLP"
+    """data set"""
+    checkpoint_dir: Path | None = None
+    """run of train_han.py (default: the newest finished one of the base method in runs_dir)"""
+    runs_dir: Path = DEFAULT_RUNS_DIR
+    """where runs are looked for"""
+    checkpoint: Path | None = None
+    """weights (default: checkpoints/checkpoint_best.pt of the run)"""
+    output_dir: Path | None = None
+    """folder of the labels (default: one in the run that is named after the data set)"""
+    trained: TrainedHAN = TrainedHAN()
+    data: DataSettings = DataSettings()
+    subset: Subset = Subset()
+    device: DeviceSettings = DeviceSettings()
+
+
 def parse_settings_on_run(
     start: Settings, description: str, argv: Sequence[str] | None, method: str, output: str
 ) -> Settings:
     """As `parse_settings`, over the settings of the base run, with the folders and files that follow from it.
 
     Args:
-        start: with `dataset`, `checkpoint_dir`, `runs_dir`, `checkpoint` and `output_dir`.
+        start: of `OnBaseRun`.
         method: of the base run, the newest finished one unless `checkpoint_dir` names another.
         output: the folder in the run is called `<dataset>_<output>`.
 
@@ -49,6 +86,23 @@ def parse_settings_on_run(
         checkpoint=settings.checkpoint or run_dir / BEST_CHECKPOINT,
         output_dir=settings.output_dir or run_dir / f"{settings.dataset}_{output}",
     )
+
+
+def class_table(
+    title: str, classes: Sequence[str], columns: Mapping[Column, Tensor], notes: Sequence[str] = ()
+) -> Table:
+    """Return a table of one row a class from columns of numbers, (C,) each."""
+    values = zip(classes, *(column.tolist() for column in columns.values()), strict=True)
+    rows = [Row((name,), tuple(Cell(number) for number in numbers)) for name, *numbers in values]
+    return Table(title, ("Class",), tuple(columns), tuple(rows), tuple(notes))
+
+
+def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger) -> None:
+    """Write and print the table of a command that has made labels, and mark its output as whole."""
+    write_tables(output_dir / name, table)
+    log.info("\n" + format_text(table))
+    log.info(f"labels: {output_dir}")
+    finish_run(output_dir, summary)
 
 
 def note_with_stage_one(note: str, transformer_dir: Path | None) -> str:

@@ -2,14 +2,14 @@
 
 from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig
-from baselines.cmpae.cmpae_objective import CMPAELosses, make_step
+from baselines.cmpae.cmpae_objective import CMPAELosses, CMPAEStep
 from utils.recipes import Method
 
 METHODS = {
     "cmpae": Method(
         "CMPAE",
         losses=CMPAELosses,
-        make_step=make_step,
+        make_step=CMPAEStep,
         network=CMPAE,
         config=CMPAEConfig,
         decoding=CMPAEDecoding,

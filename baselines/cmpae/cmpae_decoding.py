@@ -1,6 +1,6 @@
 """CMPAE's decoding: probabilities with and without cross-attention are mixed, and each class has a visual gate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,14 +9,16 @@ import torch
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 
-from baselines.cmpae.gates import search_gates
 from dataloaders.batches import SplitBatches
 from models import HANOutput
 from utils.evaluation.inference import SplitOutput, over_split
 from utils.evaluation.tasks import true_events
-from utils.method.decoding import DecodingSettings
+from utils.method.decoding import DecodingSettings, gated_events
+from utils.method.metrics import Counts, event_counts, video_f_scores
 from utils.settings import settings_group
 from utils.training.device import Precision
+
+CANDIDATES = tuple(n / 100 for n in range(25, 71, 5))  # of gates: 0.25 to 0.70
 
 
 @settings_group
@@ -62,6 +64,42 @@ def mixed_output(first: HANOutput, second: HANOutput, share: float) -> HANOutput
     )
 
 
+def search_gates(
+    segment_probs: Tensor,
+    modality_probs: Tensor,
+    truth: Tensor,
+    segment_threshold: float,
+    others: float,
+    candidates: Sequence[float] = CANDIDATES,
+) -> tuple[Tensor, Tensor]:
+    """Find each class's gate of the highest event-level F of the split, the other classes' gates held at `others`.
+
+    A gate is what a modality's own probability of a class has to reach for the class to be in any of its segments. Of
+    candidates with the same score the largest wins (`eval` in `main.py` of the released code).
+
+    Args:
+        segment_probs: (N, T, C) of one modality.
+        modality_probs: (N, C).
+        truth: (N, T, C) bool.
+
+    Returns:
+        gates (C,), and the F-scores (C,) in percent that they reach
+    """
+    num_classes = truth.shape[-1]
+    gates = torch.full((num_classes,), others, dtype=torch.float64)
+    best = torch.full((num_classes,), -1.0, dtype=torch.float64)
+    base = event_counts(gated_events(segment_probs, modality_probs, segment_threshold, others), truth)  # (N, C)
+    for gate in sorted(candidates):
+        counts = event_counts(gated_events(segment_probs, modality_probs, segment_threshold, gate), truth)
+        for c in range(num_classes):  # no class's counts depend on another's gate
+            mixed = Counts(base.tp.clone(), base.fp.clone(), base.fn.clone())
+            mixed.tp[:, c], mixed.fp[:, c], mixed.fn[:, c] = counts.tp[:, c], counts.fp[:, c], counts.fn[:, c]
+            score = 100 * video_f_scores(mixed).mean().item()
+            if score >= best[c]:
+                best[c], gates[c] = score, gate
+    return gates, best
+
+
 def find_gates(
     settings: CMPAEDecoding, checkpoint: Path, val: SplitBatches, parse: Callable[[Path], SplitOutput]
 ) -> tuple[Tensor, str]:
@@ -79,6 +117,6 @@ def find_gates(
     output = parse(checkpoint)
     truth = true_events(val.annotations, val.device).visual
     probs = torch.sigmoid(output.logits.visual), output.modality_probs.visual
-    gates = search_gates(*probs, truth, settings.segment_threshold, settings.gate_threshold).gates
+    gates, _ = search_gates(*probs, truth, settings.segment_threshold, settings.gate_threshold)
     named = ", ".join(f"{name} {gate:g}" for name, gate in zip(val.annotations.classes, gates.tolist(), strict=True))
     return gates.to(val.device), f"visual gates of {checkpoint.name}: {named}"

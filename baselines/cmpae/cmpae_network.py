@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from baselines.cmpae.evidence import concentration, presence_logit, uncertainty
 from models.fast_layers import FastDropout
 from models.han import EncoderConfig, HANEncoder, HANOutput
 from models.layers import at_least_float32, count_layers
@@ -19,6 +18,28 @@ from utils.settings import settings_group
 CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
 CONTEXT_DROPOUT = 0.2
 SLOPE = 0.2  # of the leaky ReLUs
+LARGEST_LOGIT = 10.0
+EVIDENCE_TEMPERATURE = 0.8
+
+
+def concentration(logits: Tensor) -> Tensor:
+    """Return alpha = e + 1 with the evidence e = exp(clamp(z, -10, 10) / 0.8), of any shape (released code)."""
+    return torch.exp(logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT) / EVIDENCE_TEMPERATURE) + 1
+
+
+def presence_logit(logits: Tensor) -> Tensor:
+    """Return the logit of p = alpha_present / (alpha_present + alpha_absent): (..., 2) -> (...).
+
+    Args:
+        logits: of presence and of absence, in this order.
+    """
+    present, absent = concentration(logits).log().unbind(dim=-1)
+    return present - absent
+
+
+def uncertainty(logits: Tensor) -> Tensor:
+    """Return u = 2 / (alpha_present + alpha_absent), in (0, 1): (..., 2) -> (...)."""
+    return 2 / concentration(logits).sum(dim=-1)
 
 
 @dataclass
@@ -76,7 +97,7 @@ class CMPAE(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CMPAE":
-        """The network that a state dict belongs to; its weights are not loaded yet.
+        """Return the network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
             settings: fields of `CMPAEConfig` that shapes do not tell: heads, dropout and encoder order.
@@ -95,7 +116,7 @@ class CMPAE(nn.Module):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Sizes that the data have to fit, by name."""
+        """Return the sizes that the data have to fit, by name."""
         return {
             "num_classes": self.fc_prob.out_features,
             "audio_dim": self.fc_a[0].in_features,
@@ -114,7 +135,7 @@ class CMPAE(nn.Module):
         return self.parse(*self.project(audio, frames, clips), with_cross_attention)
 
     def project(self, audio: Tensor, frames: Tensor, clips: Tensor) -> AudioVisual[Tensor]:
-        """Features as the encoder sees them, (B, T, D) of each modality.
+        """Return the features as the encoder sees them, (B, T, D) of each modality.
 
         Args:
             audio, clips: (B, T, ·).
@@ -125,7 +146,7 @@ class CMPAE(nn.Module):
         return AudioVisual(self.fc_a(audio), self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1)))
 
     def parse(self, audio_inputs: Tensor, visual_inputs: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
-        """Everything after the projections: (B, T, D) each."""
+        """Parse a batch from its projected features, (B, T, D) each."""
         audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention)
         features = torch.stack([audio, self.visual_dropout(visual)], dim=2)  # (B, T, 2, D)
         both = features.sum(dim=2)  # (B, T, D)
@@ -150,9 +171,12 @@ class CMPAE(nn.Module):
         )
 
     def _encode(self, audio: Tensor, visual: Tensor, with_cross_attention: bool) -> AudioVisual[Tensor]:
-        """The encoder without cross-attention, or mixed with the same encoder with it: (B, T, D) each."""
+        """Encode without cross-attention, or mix that with the same encoder with it: (B, T, D) each."""
         alone = self.hat_encoder(audio, visual, with_cross_attention=False)
         if not with_cross_attention:
             return alone
         crossed = self.hat_encoder(audio, visual)
-        return crossed.map(lambda cross, own: CROSS_SHARE * cross + (1 - CROSS_SHARE) * own, alone)
+        return AudioVisual(
+            CROSS_SHARE * crossed.audio + (1 - CROSS_SHARE) * alone.audio,
+            CROSS_SHARE * crossed.visual + (1 - CROSS_SHARE) * alone.visual,
+        )

@@ -1,17 +1,15 @@
 """CMPAE's objective: JoMoLD's, and mutual learning of the video branch and the modalities (Gao et al., CVPR 2023)."""
 
-from dataclasses import dataclass
-
 import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from baselines.cmpae.cmpae_network import CMPAEOutput
 from baselines.han.han_objective import with_term
-from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDTargets, jomold_losses, make_targets
-from dataloaders.batches import Batch, SplitBatches
+from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDStep, jomold_losses
+from dataloaders.batches import Batch
 from utils.audio_visual import AudioVisual
-from utils.method.losses import Losses, Moment, Run
+from utils.method.losses import Losses, Moment
 from utils.settings import settings_group
 
 
@@ -26,12 +24,12 @@ class CMPAELosses(JoMoLDLosses):
 def mutual_learning_loss(
     output: CMPAEOutput, video_labels: Tensor, teach_video: bool, least_video_uncertainty: float = 0.9
 ) -> Tensor:
-    """CMPAE's agreement of the video branch and the modalities, weighted by how certain each is.
+    """Return CMPAE's loss on how the video branch and the modalities agree (`mutual_loss.py` of the released code).
 
     Of a labelled class the modalities say m = max(p_a, p_v), with that modality's uncertainty u; of another class the
     mean of both. With g the video's probability and U its uncertainty, the loss is the mean over (B, C) of
     U(1 - u)(g - sg(m))² where the video is taught, and of (1 - U)(1 - u)(sg(g) - m)² where the modalities are. sg stops
-    the gradient; the weights keep theirs (released code).
+    the gradient; the weights keep theirs.
 
     Args:
         output: its video's uncertainty is raised to `least_video_uncertainty`.
@@ -39,13 +37,11 @@ def mutual_learning_loss(
         teach_video: True in odd batches (counted from 0), False in even ones.
     """
     probs, doubts = output.modality_probs, output.modality_uncertainty  # (B, C) each
-    audio_leads = probs.audio > probs.visual
-
-    def of_modalities(pair: AudioVisual[Tensor]) -> Tensor:
-        leading = torch.where(audio_leads, pair.audio, pair.visual)
-        return torch.where(video_labels.bool(), leading, (pair.audio + pair.visual) / 2)
-
-    said, uncertainty = of_modalities(probs), of_modalities(doubts)
+    present, audio_leads = video_labels.bool(), probs.audio > probs.visual
+    leading = torch.where(audio_leads, probs.audio, probs.visual)
+    said = torch.where(present, leading, (probs.audio + probs.visual) / 2)
+    of_leading = torch.where(audio_leads, doubts.audio, doubts.visual)
+    uncertainty = torch.where(present, of_leading, (doubts.audio + doubts.visual) / 2)
     video_uncertainty = output.video_uncertainty.clamp(min=least_video_uncertainty).unsqueeze(1)  # (B, 1)
     if teach_video:
         return (video_uncertainty * (1 - uncertainty) * (output.video_probs - said.detach()).square()).mean()
@@ -61,20 +57,10 @@ def cmpae_losses(
     return with_term(losses, "mutual", settings.mutual_weight, mutual)
 
 
-@dataclass(frozen=True)
-class CMPAEStep:
+class CMPAEStep(JoMoLDStep):
     """One training step of CMPAE."""
-
-    settings: CMPAELosses
-    targets: JoMoLDTargets
-    run: Run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""
         output = self.run(network, *batch.features)
-        return cmpae_losses(output, batch, self.targets(network, batch, moment), moment, self.settings)
-
-
-def make_step(settings: CMPAELosses, train: SplitBatches, run: Run) -> CMPAEStep:
-    """Return the training step on a split."""
-    return CMPAEStep(settings, make_targets(settings, train, run), run)
+        return cmpae_losses(output, batch, self.learned_targets(network, batch, moment), moment, self.settings)

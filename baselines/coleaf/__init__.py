@@ -2,14 +2,14 @@
 
 from baselines.cmpae import CMPAEConfig, find_gates, predict
 from baselines.coleaf.coleaf_network import CoLeaF
-from baselines.coleaf.coleaf_objective import CoLeaFDecoding, CoLeaFLosses, make_step
+from baselines.coleaf.coleaf_objective import CoLeaFDecoding, CoLeaFLosses, CoLeaFStep
 from utils.recipes import Method
 
 METHODS = {
     "coleaf": Method(
         "CoLeaf",
         losses=CoLeaFLosses,
-        make_step=make_step,
+        make_step=CoLeaFStep,
         network=CoLeaF,
         config=CMPAEConfig,
         decoding=CoLeaFDecoding,

@@ -15,10 +15,11 @@ from baselines.cmpae.cmpae_decoding import CMPAEDecoding
 from baselines.cmpae.cmpae_network import CMPAEOutput
 from baselines.cmpae.cmpae_objective import CMPAELosses, cmpae_losses
 from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
-from baselines.jomold.jomold_objective import JoMoLDTargets, make_targets, noise_contrastive_loss, segment_cosines
-from dataloaders.batches import Batch, SplitBatches
-from utils.audio_visual import AudioVisual
-from utils.method.losses import Losses, Moment, Run
+from baselines.jomold.jomold_objective import JoMoLDStep, noise_contrastive_loss
+from baselines.ma.ma_objective import segment_cosines
+from dataloaders.batches import Batch
+from utils.audio_visual import MODALITIES, AudioVisual
+from utils.method.losses import Losses, Moment
 from utils.settings import settings_group
 
 REFERENCE_WARM_UP = 3  # epochs in which the reference networks learn without the anchor
@@ -63,49 +64,8 @@ WEIGHTS = AudioVisual(
 )
 
 
-def reference_loss(
-    reference: ReferenceOutput, targets: Tensor, anchor_probs: Tensor, weights: ReferenceWeights, epoch: int
-) -> Tensor:
-    """Loss of one reference network, a sum over videos and classes.
-
-    Args:
-        targets: (B, C), the modality's cleaned labels.
-        anchor_probs: (B, C), what the anchor predicts for the modality; no gradient flows there.
-        epoch: counted from 1.
-    """
-    pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
-    if epoch <= REFERENCE_WARM_UP:
-        return pooled + weights.early_tokens * tokens
-    confirmed = targets * (anchor_probs.detach() >= weights.anchor_reaches)
-    return 0.5 * pooled + weights.tokens * tokens + 0.5 * asymmetric_loss(reference.probs, confirmed)
-
-
-def guided_probs(
-    anchor_probs: Tensor, reference_probs: Tensor, targets: Tensor, confident: tuple[float, float]
-) -> Tensor:
-    """t = m·r + (1 - m)·s: the reference's probability of labels that it is sure of, else the anchor's own, (B, C).
-
-    m is the target where the reference is sure and 0 elsewhere, so a smoothed target of 0.05 leaks in (released code).
-    """
-    sure = (reference_probs <= confident[0]) | (reference_probs >= confident[1])
-    share = targets * sure
-    return share * reference_probs + (1 - share) * anchor_probs.detach()
-
-
-def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5) -> AudioVisual[Tensor]:
-    """For each video the share of a modality's events that it has alone, (B,) of each; 0 for a modality without events.
-
-    Args:
-        reference_probs: (B, C) of each modality.
-    """
-    audio, visual = reference_probs.map(lambda probs: probs >= threshold)
-    both = (audio & visual).sum(dim=1)
-    only = AudioVisual((audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1))
-    return only.map(lambda count: count / (count + both).clamp(min=1))
-
-
 def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Tensor:
-    """CoLeaF's asymmetric loss, a sum: -(1 - pt)·[y log p + (1 - y) log q] with q = min(1 - p + margin, 1).
+    """Return CoLeaF's `AsymmetricLoss`, a sum: -(1 - pt)·[y log p + (1 - y) log q] with q = min(1 - p + margin, 1).
 
     pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code).
 
@@ -119,20 +79,21 @@ def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Ten
     return -(focus * (targets * log_probs + (1 - targets) * log_kept)).sum()
 
 
-def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
-    """CoLeaF's loss on which classes go together: sum over videos of |t t' - s s'|², times B / C.
-
-    t t' is a video's C x C matrix of products. The released code multiplies by the number of videos where a mean would
-    divide. The specification does not say whether products are taken over the classes or the videos; classes is our
-    reading of the name.
+def reference_loss(
+    reference: ReferenceOutput, targets: Tensor, anchor_probs: Tensor, weights: ReferenceWeights, epoch: int
+) -> Tensor:
+    """Return the loss of one reference network, a sum over videos and classes.
 
     Args:
-        probs: s, (B, C) of the anchor.
-        guides: t, (B, C).
+        targets: (B, C), the modality's cleaned labels.
+        anchor_probs: (B, C), what the anchor predicts for the modality; no gradient flows there.
+        epoch: counted from 1.
     """
-    num_videos, num_classes = probs.shape
-    difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
-    return difference.square().sum() * num_videos / num_classes
+    pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
+    if epoch <= REFERENCE_WARM_UP:
+        return pooled + weights.early_tokens * tokens
+    confirmed = targets * (anchor_probs.detach() >= weights.anchor_reaches)
+    return 0.5 * pooled + weights.tokens * tokens + 0.5 * asymmetric_loss(reference.probs, confirmed)
 
 
 def reference_losses(
@@ -149,10 +110,56 @@ def reference_losses(
     return {"audio_reference": audio, "visual_reference": visual, "total": audio + visual}
 
 
+def guided_probs(
+    anchor_probs: Tensor, reference_probs: Tensor, targets: Tensor, confident: tuple[float, float]
+) -> Tensor:
+    """Return t = m·r + (1 - m)·s: the reference's probability of labels that it is sure of, else the anchor's, (B, C).
+
+    m is the target where the reference is sure and 0 elsewhere, so a smoothed target of 0.05 leaks in (released code).
+    """
+    sure = (reference_probs <= confident[0]) | (reference_probs >= confident[1])
+    share = targets * sure
+    return share * reference_probs + (1 - share) * anchor_probs.detach()
+
+
+def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5) -> AudioVisual[Tensor]:
+    """Return for each video the share of a modality's events that it has alone: (B,) each, 0 where it has no events.
+
+    Args:
+        reference_probs: (B, C) of each modality.
+    """
+    audio, visual = reference_probs.audio >= threshold, reference_probs.visual >= threshold
+    both = (audio & visual).sum(dim=1)
+    audio_only, visual_only = (audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1)
+    return AudioVisual(
+        audio_only / (audio_only + both).clamp(min=1),
+        visual_only / (visual_only + both).clamp(min=1),
+    )
+
+
+def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
+    """Return CoLeaF's loss on which classes go together (`cc_loss`): sum over videos of |t t' - s s'|², times B / C.
+
+    t t' is a video's C x C matrix of products. The released code multiplies by the number of videos where a mean would
+    divide. The specification does not say whether products are taken over the classes or the videos; classes is our
+    reading of the name.
+
+    Args:
+        probs: s, (B, C) of the anchor.
+        guides: t, (B, C).
+    """
+    num_videos, num_classes = probs.shape
+    difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
+    return difference.square().sum() * num_videos / num_classes
+
+
 def guidance_losses(
     output: CMPAEOutput, references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor], settings: CMPAELosses
 ) -> Losses:
     """Return what the reference networks add to the anchor's loss, by name, and the weighted sum as "total".
+
+    For each modality a class-correlation loss, and a contrastive loss in which the reference's features have to find
+    the anchor's of the same second; a video weighs as much as its share of events that the modality has alone.
 
     Args:
         output: of the anchor.
@@ -160,35 +167,22 @@ def guidance_losses(
         targets: (B, C) of each modality, cleaned.
     """
     shares = unimodal_shares(AudioVisual(references.audio.probs, references.visual.probs))
-
-    def correlation(probs: Tensor, reference: ReferenceOutput, target: Tensor, own: ReferenceWeights) -> Tensor:
-        return class_correlation_loss(probs, guided_probs(probs, reference.probs, target, own.confident))
-
-    def contrast(features: Tensor, reference: ReferenceOutput, share: Tensor) -> Tensor:
-        cosines = segment_cosines(reference.features, features, settings.contrastive_temperature)
-        return noise_contrastive_loss(cosines, settings.contrastive_smoothing, share)
-
-    correlations = output.modality_probs.map(correlation, references, targets, WEIGHTS)
-    contrasts = output.features.map(contrast, references, shares)
-    total = CORRELATION_WEIGHT * (correlations.audio + correlations.visual)
-    total = total + WEIGHTS.audio.contrastive * contrasts.audio
-    total = total + WEIGHTS.visual.contrastive * contrasts.visual
-    return {
-        "audio_correlation": correlations.audio,
-        "visual_correlation": correlations.visual,
-        "audio_reference_contrast": contrasts.audio,
-        "visual_reference_contrast": contrasts.visual,
-        "total": total,
-    }
+    losses: Losses = {}
+    for n, modality in enumerate(MODALITIES):
+        reference, probs = references[n], output.modality_probs[n]
+        guides = guided_probs(probs, reference.probs, targets[n], WEIGHTS[n].confident)
+        losses[f"{modality}_correlation"] = class_correlation_loss(probs, guides)
+        cosines = segment_cosines(reference.features, output.features[n], settings.contrastive_temperature)
+        contrast = noise_contrastive_loss(cosines, settings.contrastive_smoothing, shares[n])
+        losses[f"{modality}_reference_contrast"] = contrast
+    total = CORRELATION_WEIGHT * (losses["audio_correlation"] + losses["visual_correlation"])
+    total = total + WEIGHTS.audio.contrastive * losses["audio_reference_contrast"]
+    total = total + WEIGHTS.visual.contrastive * losses["visual_reference_contrast"]
+    return {**losses, "total": total}
 
 
-@dataclass(frozen=True)
-class CoLeaFStep:
+class CoLeaFStep(JoMoLDStep):
     """Two training steps on a batch: the reference networks learn, then the anchor, also from what they now predict."""
-
-    settings: CMPAELosses
-    targets: JoMoLDTargets
-    run: Run
 
     def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
         """Take both steps, and return their losses by name.
@@ -197,7 +191,7 @@ class CoLeaFStep:
             take_step: takes a step of the optimiser, and returns the norm of the gradient.
         """
         output = self.run(network, *batch.features)
-        targets = self.targets(network, batch, moment)
+        targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
         first = reference_losses(references, targets, output.modality_probs, moment.epoch)
         first["total"].backward()
@@ -217,8 +211,3 @@ class CoLeaFStep:
         """Return what each reference network makes of its own modality."""
         audio = self.run(network.audio_reference, batch.features.audio)
         return AudioVisual(audio, self.run(network.visual_reference, batch.features.visual))
-
-
-def make_step(settings: CMPAELosses, train: SplitBatches, run: Run) -> CoLeaFStep:
-    """Return the training step on a split."""
-    return CoLeaFStep(settings, make_targets(settings, train, run), run)

@@ -1,6 +1,5 @@
 """HAN's objective: the fused probability and each modality's own learn the video labels (Tian et al., ECCV 2020)."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -40,12 +39,17 @@ def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
 
 def smoothed_targets(labels: AudioVisual[Tensor], settings: HANLosses, device: torch.device) -> AudioVisual[Tensor]:
     """Return what each modality shall learn of all training videos: (N, C) bool -> (N, C) on the device."""
-    audio, visual = (of_modality.to(device, torch.get_default_dtype()) for of_modality in labels)
+    audio = labels.audio.to(device, torch.get_default_dtype())
+    visual = labels.visual.to(device, torch.get_default_dtype())
     return AudioVisual(smooth_labels(audio, settings.audio_smoothing), smooth_labels(visual, settings.visual_smoothing))
 
 
 def guided_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: HANLosses) -> Losses:
-    """Return the losses of the fused probability, and of each modality's own against targets (B, C)."""
+    """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name (the "guided" losses of `main_avvp.py`, HAN 2020).
+
+    Args:
+        targets: P, (B, C) of each modality.
+    """
     video = video_loss(output.video_probs, batch.video_labels)
     audio = video_loss(output.modality_probs.audio, targets.audio)
     visual = video_loss(output.modality_probs.visual, targets.visual)
@@ -59,21 +63,19 @@ def with_term(losses: Losses, name: str, weight: float, term: Tensor) -> Losses:
     return {**losses, name: term, "total": losses["total"] + weight * term}
 
 
-@dataclass(frozen=True)
 class HANStep:
-    """One training step of HAN."""
+    """One training step of HAN, which those of MA, JoMoLD, CMPAE and CoLeaF extend."""
 
-    settings: HANLosses
-    targets: AudioVisual[Tensor]  # (N, C), of all training videos
-    run: Run
+    def __init__(self, settings: HANLosses, train: SplitBatches, run: Run):
+        self.settings, self.run = settings, run
+        labels = AudioVisual(train.annotations.video_labels, train.annotations.video_labels)
+        self.targets = smoothed_targets(labels, settings, train.device)  # P, (N, C) of all training videos
+
+    def targets_of(self, batch: Batch) -> AudioVisual[Tensor]:
+        """Return P, what each modality shall learn of a batch: (B, C)."""
+        return AudioVisual(self.targets.audio[batch.videos], self.targets.visual[batch.videos])
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""
         output = self.run(network, *batch.features)
-        return guided_losses(output, batch, self.targets.map(lambda of_all: of_all[batch.videos]), self.settings)
-
-
-def make_step(settings: HANLosses, train: SplitBatches, run: Run) -> HANStep:
-    """Return the training step on a split."""
-    labels = train.annotations.video_labels
-    return HANStep(settings, smoothed_targets(AudioVisual(labels, labels), settings, train.device), run)
+        return guided_losses(output, batch, self.targets_of(batch), self.settings)

@@ -1,17 +1,16 @@
 """JoMoLD's objective: HAN's on labels cleaned batch by batch, and a contrastive loss (Cheng et al., ECCV 2022)."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from baselines.han.han_objective import HANLosses, guided_losses, smoothed_targets, with_term
-from baselines.jomold.label_denoising import cleaned_targets
+from baselines.han.han_objective import HANStep, guided_losses, with_term
 from baselines.jomold.noise_ratios import load_noise_ratios
+from baselines.ma.ma_objective import MABaseLosses, segment_cosines
 from dataloaders.batches import Batch, SplitBatches
 from models import HANOutput
 from utils.audio_visual import AudioVisual
@@ -20,20 +19,8 @@ from utils.settings import settings_group
 
 
 @settings_group
-class JoMoLDBaseLosses(HANLosses):
-    """The losses of JoMoLD's estimator, which learns the video labels as they are."""
-
-    contrastive_weight: NonNegativeFloat = 1.0
-    """weight of the contrastive loss"""
-    contrastive_temperature: PositiveFloat = 0.2
-    """temperature of the contrastive loss"""
-    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """s: the contrastive target is 1 - s on the same second"""
-
-
-@settings_group
-class JoMoLDLosses(JoMoLDBaseLosses):
-    """The losses of JoMoLD, whose labels are cleaned in proportion to the estimated noise ratios."""
+class JoMoLDLosses(MABaseLosses):
+    """The losses of JoMoLD, whose labels are cleaned; its estimator has those of MA's base model."""
 
     setting: ClassVar = "noise_ratio_dir"
     teacher: ClassVar = "HAN_"
@@ -45,24 +32,49 @@ class JoMoLDLosses(JoMoLDBaseLosses):
     """first epoch whose labels are cleaned: 2 (released) or 1 (what the papers of JoMoLD and CMPAE say)"""
 
 
-def segment_cosines(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
-    """Return the cosine of each audio segment with every visual segment of its video, over the temperature.
+def cleaned_targets(
+    probs: AudioVisual[Tensor], targets: AudioVisual[Tensor], ratios: AudioVisual[Tensor], labels: Tensor
+) -> AudioVisual[Tensor]:
+    """Return the targets of a batch without those that are probably wrong, which become 0.
+
+    A label is wrong for a modality if its loss is among the largest there and among the smallest in the other. Of a
+    class with N positives, n_m = floor(ratio_m · N) are looked at. A visual target goes if it is both among the n_v
+    smallest audio losses and the n_v largest visual ones, an audio target if it is both among the n_a largest audio
+    losses and the n_a smallest visual ones (`train_label_denoising` of the released code). Of equal losses the earlier
+    video's counts as the smaller.
 
     Args:
-        audio, visual: (B, T, D).
+        probs: (B, C), time-pooled.
+        targets: (B, C).
+        ratios: (C,).
+        labels: (B, C) in {0, 1}, of the videos.
 
     Returns:
-        (B·T, T); the row of segment t has its own second in column t
+        (B, C)
     """
-    cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
-    return cosines.flatten(0, 1) / temperature
+    positive = labels.bool()
+    counts = positive.sum(dim=0)  # (C,)
+    audio_losses = F.binary_cross_entropy(probs.audio.clamp(1e-7, 1 - 1e-7), targets.audio, reduction="none")
+    visual_losses = F.binary_cross_entropy(probs.visual.clamp(1e-7, 1 - 1e-7), targets.visual, reduction="none")
+    audio_rank, visual_rank = _ranks(audio_losses, positive), _ranks(visual_losses, positive)  # (B, C) each
+    audio_number, visual_number = (ratios.audio * counts).floor(), (ratios.visual * counts).floor()  # (C,) each
+    not_seen = positive & (audio_rank < visual_number) & (visual_rank >= counts - visual_number)
+    not_heard = positive & (audio_rank >= counts - audio_number) & (visual_rank < audio_number)
+    return AudioVisual(targets.audio.masked_fill(not_heard, 0), targets.visual.masked_fill(not_seen, 0))
+
+
+def _ranks(losses: Tensor, positive: Tensor) -> Tensor:
+    """Return the rank of each loss among the positives of its class, 0 for the smallest: (B, C); others come last."""
+    order = losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True)
+    places = torch.arange(losses.shape[0], device=losses.device).unsqueeze(1).expand_as(order)
+    return torch.empty_like(order).scatter(0, order, places)
 
 
 def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
-    """JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row.
+    """Return JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row.
 
     The target t is 1 - s on the row's own second and s / (T - 1) on the others. The logarithm is taken of the sum, so
-    this is not the cross-entropy with smoothed labels that MA has (released code).
+    this is not the cross-entropy with smoothed labels that MA has (`LabelSmoothingNCELoss` of the released code).
 
     Args:
         cosines: (B·T, T) from `segment_cosines`.
@@ -76,7 +88,7 @@ def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | 
     return losses.mean() if weights is None else (losses.unflatten(0, (-1, num_segments)).mean(dim=1) * weights).mean()
 
 
-def jomold_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: JoMoLDBaseLosses) -> Losses:
+def jomold_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: MABaseLosses) -> Losses:
     """Return HAN's losses against the targets (B, C), and the contrastive loss of the encoded features."""
     losses = guided_losses(output, batch, targets, settings)
     cosines = segment_cosines(*output.features, settings.contrastive_temperature)
@@ -84,54 +96,29 @@ def jomold_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor],
     return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)
 
 
-@dataclass(frozen=True)
-class JoMoLDTargets:
-    """What each modality shall learn, cleaned by the network that learns it."""
+class JoMoLDStep(HANStep):
+    """One training step of JoMoLD, or of its estimator, whose targets are not cleaned."""
 
-    targets: AudioVisual[Tensor]  # (N, C), of all training videos
-    ratios: AudioVisual[Tensor] | None  # (C,) noise ratios; None: nothing is cleaned
-    first_epoch: int  # that cleans
-    run: Run
-
-    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return the targets of a batch, (B, C).
-
-        The network judges them without cross-attention and without gradients, but in training mode, dropout and all.
-        """
-        targets = self.targets.map(lambda of_all: of_all[batch.videos])
-        if self.ratios is None or moment.epoch < self.first_epoch:
-            return targets
-        with torch.no_grad():
-            probs = self.run(network, *batch.features, False).modality_probs
-        return cleaned_targets(probs, targets, self.ratios, batch.video_labels)
-
-
-@dataclass(frozen=True)
-class JoMoLDStep:
-    """One training step of JoMoLD, or of its estimator."""
-
-    settings: JoMoLDBaseLosses
-    targets: JoMoLDTargets
-    run: Run
+    def __init__(self, settings: MABaseLosses, train: SplitBatches, run: Run):
+        super().__init__(settings, train, run)
+        self.ratios = None
+        if isinstance(settings, JoMoLDLosses):
+            audio, visual = load_noise_ratios(settings.noise_ratio_dir, train.annotations)
+            self.ratios = AudioVisual(audio.to(self.targets.audio), visual.to(self.targets.visual))
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""
         output = self.run(network, *batch.features)
-        return jomold_losses(output, batch, self.targets(network, batch, moment), self.settings)
+        return jomold_losses(output, batch, self.learned_targets(network, batch, moment), self.settings)
 
+    def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
+        """Return what each modality shall learn of a batch, (B, C), cleaned by the network that learns it.
 
-def make_targets(settings: JoMoLDBaseLosses, train: SplitBatches, run: Run) -> JoMoLDTargets:
-    """Return the targets on a split, with the noise ratios that its labels are cleaned by, if there are any."""
-    labels = AudioVisual(train.annotations.video_labels, train.annotations.video_labels)
-    targets = smoothed_targets(labels, settings, train.device)
-    if not isinstance(settings, JoMoLDLosses):
-        return JoMoLDTargets(targets, None, 1, run)
-    annotations = train.annotations
-    noise = load_noise_ratios(settings.noise_ratio_dir, annotations.dataset, annotations.classes)
-    ratios = noise.ratios.map(lambda ratios: ratios.to(train.device, torch.get_default_dtype()))
-    return JoMoLDTargets(targets, ratios, settings.clean_from_epoch, run)
-
-
-def make_step(settings: JoMoLDBaseLosses, train: SplitBatches, run: Run) -> JoMoLDStep:
-    """Return the training step on a split."""
-    return JoMoLDStep(settings, make_targets(settings, train, run), run)
+        It judges the labels without cross-attention and without gradients, but in training mode, dropout and all.
+        """
+        targets = self.targets_of(batch)
+        if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
+            return targets
+        with torch.no_grad():
+            probs = self.run(network, *batch.features, False).modality_probs
+        return cleaned_targets(probs, targets, self.ratios, batch.video_labels)

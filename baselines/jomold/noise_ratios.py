@@ -1,41 +1,92 @@
-"""The noise ratios that JoMoLD's estimator finds: how many of a class's video labels a modality does not have."""
+"""JoMoLD's noise ratios: how many of a class's video labels a modality does not have (Cheng et al., ECCV 2022)."""
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from baselines.han.han_objective import smooth_labels
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.batches import SplitBatches
 from dataloaders.records import load_record, save_record
+from models import HAN
 from utils.audio_visual import AudioVisual
+from utils.training.device import Precision
 
+LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
 FILE = "noise_ratios.safetensors"
 WAY_OUT = (
     "Run python -m baselines.jomold.find_noise_ratios for this data set, or name the folder that holds its output."
 )
 
 
-@dataclass(frozen=True)
-class NoiseRatios:
-    """Of a data set's training split. C classes."""
+def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int, limit: float) -> Tensor:
+    """Return the share of each class's labels that a modality does not seem to have: p·P / mean < limit.
 
-    dataset: str
-    classes: tuple[str, ...]  # (C,)
-    ratios: AudioVisual[Tensor]  # (C,) of each modality, in [0, 1]
+    This is `calculate_noise_ratio` of the released code. The mean is that of the batches' means: a last, smaller batch
+    weighs as much as the others.
+
+    Args:
+        probs: p, (N, C), the estimator's time-pooled probabilities.
+        targets: P, (N, C), what it was trained on (0.95 for a visual label).
+        labels: (N, C) bool, of the videos.
+
+    Returns:
+        (C,) in [0, 1]; 0 for a class without a label
+    """
+    class_means = torch.stack([batch.mean(dim=0) for batch in probs.split(batch_size)]).mean(dim=0)  # (C,)
+    noisy = labels & (probs * targets < limit * class_means)
+    return noisy.sum(dim=0) / labels.sum(dim=0).clamp(min=1)
 
 
-def save_noise_ratios(noise: NoiseRatios, folder: Path) -> None:
-    """Write `noise_ratios.safetensors`, atomically."""
-    save_record(folder / FILE, noise.ratios._asdict(), noise.dataset, noise.classes)
+@torch.inference_mode()
+def estimate_noise_ratios(
+    estimator: HAN,
+    split: SplitBatches,
+    smoothing: AudioVisual[float],
+    precision: Precision,
+    batch_size: int,
+    limits: AudioVisual[float] = LIMITS,
+) -> AudioVisual[Tensor]:
+    """Return the noise ratios of a split, (C,) of each modality on the CPU.
+
+    Args:
+        estimator: runs without cross-attention.
+        smoothing: of the targets that it was trained on.
+        batch_size: of the means that are averaged.
+        limits: a label is noise below this share of its class's mean probability.
+    """
+    estimator.eval()
+    total = math.ceil(split.num_videos / batch_size)
+    batches = [
+        precision.run(estimator, *batch.features, False).modality_probs.map(Tensor.cpu)
+        for batch in tqdm(split.in_order(batch_size), disable=None, total=total)
+    ]
+    labels = split.annotations.video_labels  # (N, C)
+    audio = torch.cat([batch.audio for batch in batches])  # (N, C)
+    visual = torch.cat([batch.visual for batch in batches])
+    audio_targets = smooth_labels(labels.float(), smoothing.audio)
+    visual_targets = smooth_labels(labels.float(), smoothing.visual)
+    return AudioVisual(
+        noise_ratios(audio, audio_targets, labels, batch_size, limits.audio),
+        noise_ratios(visual, visual_targets, labels, batch_size, limits.visual),
+    )
 
 
-def load_noise_ratios(folder: Path, dataset: str, classes: tuple[str, ...]) -> NoiseRatios:
-    """Read the noise ratios of these classes, which may be the first of those in the file.
+def save_noise_ratios(ratios: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
+    """Write the ratios of the annotated classes, (C,) each, to `noise_ratios.safetensors`, atomically."""
+    save_record(folder / FILE, ratios._asdict(), annotations.dataset, annotations.classes)
+
+
+def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
+    """Read the noise ratios of the annotated classes, which may be the first of those in the file: (C,) each.
 
     Raises:
         InputError: when there are none, or they are of other classes or another data set.
     """
-    record = load_record(folder / FILE, dataset, classes, WAY_OUT)
-    audio = record.get("audio", torch.float32, len(record.classes))[: len(classes)]
-    visual = record.get("visual", torch.float32, len(record.classes))[: len(classes)]
-    return NoiseRatios(dataset, classes, AudioVisual(audio, visual))
+    num_classes = len(annotations.classes)
+    record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
+    audio = record.get("audio", torch.float32, len(record.classes))[:num_classes]
+    return AudioVisual(audio, record.get("visual", torch.float32, len(record.classes))[:num_classes])

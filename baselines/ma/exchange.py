@@ -1,39 +1,32 @@
 """MA's exchange: which labels of a video does each modality not show (Wu and Yang, CVPR 2021)?
 
 A model hears a video's own sound beside the pictures of an unrelated video, and sees its pictures beside the sound of
-one. An event that it then finds nowhere is not in the modality that was kept.
+one. An event that it then finds nowhere is not in the modality that was kept. N videos, C classes.
 """
 
-from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
+from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import run_han
 from utils.training.device import Precision
 
-
-@dataclass(frozen=True)
-class Exchange:
-    """What the exchange finds: N videos, C classes."""
-
-    labels: AudioVisual[Tensor]  # (N, C) bool, labels left to each modality
-    without_partner: int  # videos that every other one shares a label with: they keep all labels
-
-    def keeping_one(self, labels: Tensor) -> "Exchange":
-        """The same, but labels (N, C) that were removed from both modalities are given back to both."""
-        neither = labels & ~self.labels.audio & ~self.labels.visual
-        return replace(self, labels=self.labels.map(lambda left: left | neither))
+FILE = "cleaned_labels.safetensors"
+WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder that holds its output."
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:
-    """For each video another one, drawn at random among those without a common label; -1 where there is none.
+    """Return for each video another one, drawn among those without a common label; -1 where there is none.
 
     Args:
         labels: (N, C) bool, on the CPU.
+        generator: on the CPU.
         rows: videos at a time, which bounds the memory: rows x N.
 
     Returns:
@@ -51,11 +44,11 @@ def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512
 
 
 def normalized_error_rates(probs: Tensor, labels: Tensor) -> Tensor:
-    """How often a modality misses each class, in proportion to the average class: (N, C), (N, C) bool -> (C,).
+    """Return how often a modality misses each class, divided by the mean over classes: (N, C), (N, C) bool -> (C,).
 
-    The error rate of a class is the share of the videos labelled with it whose pooled probability is under 0.5. It is
-    divided by the mean over the classes that occur; where nothing is missed at all, and for a class that does not
-    occur, it is 1.
+    The error rate of a class is the share of the videos labelled with it whose pooled probability is under 0.5. The
+    mean is over the classes that occur; where nothing is missed at all, and for a class that does not occur, the rate
+    is 1.
     """
     counts = labels.sum(dim=0)  # (C,)
     occurring = counts > 0
@@ -65,7 +58,7 @@ def normalized_error_rates(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def absent_labels(modality_probs: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Tensor:
-    """Classes that neither modality shows after the exchange: p / r < 0.5 in both, (B, C) bool.
+    """Return the classes that neither modality shows after the exchange: p / r < 0.5 in both, (B, C) bool.
 
     It is computed as p < r / 2, since a class that is never missed has r = 0.
 
@@ -76,45 +69,72 @@ def absent_labels(modality_probs: AudioVisual[Tensor], rates: AudioVisual[Tensor
     return (modality_probs.audio < rates.audio / 2) & (modality_probs.visual < rates.visual / 2)
 
 
+def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:
+    """Return the labels left to each modality, with those that were removed from both given back to both: (N, C)."""
+    neither = labels & ~left.audio & ~left.visual
+    return AudioVisual(left.audio | neither, left.visual | neither)
+
+
 @torch.inference_mode()
 def error_rates(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> AudioVisual[Tensor]:
-    """The normalised error rates of MA's base model on a split's video labels, (C,)."""
+    """Return the normalised error rates of MA's base model on a split's video labels, (C,)."""
     labels = split.annotations.video_labels.to(split.device)
-    output = run_han(model, split, batch_size, precision, progress=True)
-    return output.modality_probs.map(lambda probs: normalized_error_rates(probs, labels))
+    audio, visual = run_han(model, split, batch_size, precision, progress=True).modality_probs
+    return AudioVisual(normalized_error_rates(audio, labels), normalized_error_rates(visual, labels))
 
 
 @torch.inference_mode()
 def exchange_modalities(
     model: HAN,
     split: SplitBatches,
+    partners: Tensor,
     rates: AudioVisual[Tensor],
     batch_size: int,
     precision: Precision,
-    generator: torch.Generator,
-) -> Exchange:
-    """Clean the labels of each modality of a split.
+) -> AudioVisual[Tensor]:
+    """Return the labels that are left to each modality of a split, (N, C) bool.
 
     Args:
         model: MA's base model.
+        partners: (N,), from `unrelated_videos`; a video without a partner keeps its labels.
         rates: (C,), from `error_rates`.
-        generator: on the CPU; draws the unrelated videos, one for each video.
     """
-    labels = split.annotations.video_labels  # (N, C)
     model.eval()
-    partners = unrelated_videos(labels, generator)
+    labels = split.annotations.video_labels
+    left = AudioVisual(labels.clone(), labels.clone())
     with_partner = (partners >= 0).nonzero().squeeze(1)  # (K,)
-    absent = AudioVisual(torch.zeros_like(labels), torch.zeros_like(labels))
-    pairs = zip(
-        split.of_videos(with_partner, batch_size), split.of_videos(partners[with_partner], batch_size), strict=True
-    )
-    for batch, partner in pairs:
+    batches = split.of_videos(with_partner, batch_size)
+    for batch, partner in zip(batches, split.of_videos(partners[with_partner], batch_size), strict=True):
         heard = precision.run(model, batch.features.audio, partner.features.visual)
         seen = precision.run(model, partner.features.audio, batch.features.visual)
         videos = batch.videos.cpu()
-        absent.audio[videos] = absent_labels(heard.modality_probs, rates).cpu()
-        absent.visual[videos] = absent_labels(seen.modality_probs, rates).cpu()
-    return Exchange(
-        labels=absent.map(lambda of_modality: labels & ~of_modality),
-        without_partner=labels.shape[0] - with_partner.shape[0],
-    )
+        left.audio[videos] &= ~absent_labels(heard.modality_probs, rates).cpu()
+        left.visual[videos] &= ~absent_labels(seen.modality_probs, rates).cpu()
+    return left
+
+
+def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
+    """Write the labels that are left of the annotated ones, (N, C) bool, to `cleaned_labels.safetensors`."""
+    tensors = {"audio_labels": labels.audio, "visual_labels": labels.visual}
+    save_record(folder / FILE, tensors, annotations.dataset, annotations.classes, annotations.sample_ids)
+
+
+def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
+    """Read the cleaned labels of exactly the annotated videos and classes, in their order: (N, C) bool.
+
+    Raises:
+        InputError: when there are none, they are of other data, they lack a video, or they have an event that the
+            video's label lacks.
+    """
+    num_classes = len(annotations.classes)
+    record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
+    videos = record.find(annotations)
+    shape = (len(record.sample_ids), len(record.classes))
+    audio = record.get("audio_labels", torch.bool, *shape)[videos, :num_classes]
+    visual = record.get("visual_labels", torch.bool, *shape)[videos, :num_classes]
+    added = ((audio | visual) & ~annotations.video_labels).any(dim=1)  # (N,)
+    if added.any():
+        first = annotations.sample_ids[int(added.nonzero()[0])]
+        found = f"events that the videos' labels lack, for instance in {first}"
+        raise record.error(found, "labels cleaned from these annotations")
+    return AudioVisual(audio, visual)

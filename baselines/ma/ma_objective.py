@@ -1,6 +1,5 @@
 """MA's objective: HAN's on cleaned labels, and a contrastive loss over the seconds (Wu and Yang, CVPR 2021)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -9,10 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from baselines.han.han_objective import HANLosses, guided_losses, smoothed_targets, with_term
-from baselines.ma.cleaned_labels import load_cleaned_labels
+from baselines.han.han_objective import HANLosses, HANStep, guided_losses, smoothed_targets, with_term
+from baselines.ma.exchange import load_cleaned_labels
 from dataloaders.batches import Batch, SplitBatches
-from utils.audio_visual import AudioVisual
 from utils.method.losses import Losses, Moment, Run
 from utils.settings import settings_group
 
@@ -26,7 +24,7 @@ class MABaseLosses(HANLosses):
     contrastive_temperature: PositiveFloat = 0.2
     """temperature of the contrastive loss"""
     contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """label smoothing of the contrastive loss"""
+    """s: the contrastive target is 1 - s on the same second"""
 
 
 @settings_group
@@ -41,44 +39,49 @@ class MALosses(MABaseLosses):
     """folder of cleaned labels (default: the newest in output_dir)"""
 
 
+def segment_cosines(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
+    """Return the cosine of each audio segment with every visual segment of its video, over the temperature.
+
+    Args:
+        audio, visual: (B, T, D).
+
+    Returns:
+        (B·T, T); the row of segment t has its own second in column t
+    """
+    cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
+    return cosines.flatten(0, 1) / temperature
+
+
 def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float) -> Tensor:
-    """Match each segment's audio with the visual feature of the same second among all of the video.
+    """Return MA's contrastive loss: audio has to find the visual feature of its own second among all of the video.
 
     Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
-    second and s / (T - 1) for each other one (released code).
+    second and s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`).
 
     Args:
         audio, visual: (B, T, D).
         label_smoothing: s.
     """
-    cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
-    num_segments = audio.shape[1]
+    num_videos, num_segments, _ = audio.shape
     # PyTorch shares its label smoothing among all T seconds, the right one included.
     spread = label_smoothing * num_segments / max(num_segments - 1, 1)
-    same_second = torch.arange(audio.shape[1], device=audio.device).repeat(audio.shape[0])  # (B·T,)
-    return F.cross_entropy(cosines.flatten(0, 1) / temperature, same_second, label_smoothing=spread)
+    same_second = torch.arange(num_segments, device=audio.device).repeat(num_videos)  # (B·T,)
+    return F.cross_entropy(segment_cosines(audio, visual, temperature), same_second, label_smoothing=spread)
 
 
-@dataclass(frozen=True)
-class MAStep:
-    """One training step of MA, or of its base model."""
+class MAStep(HANStep):
+    """One training step of MA, on the labels that the exchange has left, or of its base model."""
 
-    settings: MABaseLosses
-    targets: AudioVisual[Tensor]  # (N, C), of all training videos
-    run: Run
+    def __init__(self, settings: MABaseLosses, train: SplitBatches, run: Run):
+        super().__init__(settings, train, run)
+        if isinstance(settings, MALosses):
+            labels = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
+            self.targets = smoothed_targets(labels, settings, train.device)
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised. Visual features are contrasted before the encoder."""
         settings, output = self.settings, self.run(network, *batch.features)
-        losses = guided_losses(output, batch, self.targets.map(lambda of_all: of_all[batch.videos]), settings)
+        losses = guided_losses(output, batch, self.targets_of(batch), settings)
         constants = settings.contrastive_temperature, settings.contrastive_smoothing
         contrastive = contrastive_loss(output.features.audio, output.visual_inputs, *constants)
         return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)
-
-
-def make_step(settings: MABaseLosses, train: SplitBatches, run: Run) -> MAStep:
-    """Return the training step on a split, with the labels that the exchange has left where MA is retrained."""
-    labels = AudioVisual(train.annotations.video_labels, train.annotations.video_labels)
-    if isinstance(settings, MALosses):
-        labels = load_cleaned_labels(settings.cleaned_label_dir, train.annotations).labels
-    return MAStep(settings, smoothed_targets(labels, settings, train.device), run)

@@ -3,19 +3,29 @@
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 import pseudo_label_generation
 import train_han
-from baselines.han.han_objective import HANLosses, HANStep, smooth_labels
+from baselines.han.han_objective import HANLosses, HANStep
 from baselines.ma import find_exchange
-from baselines.ma.cleaned_labels import FILE, CleanedLabels, load_cleaned_labels, save_cleaned_labels
-from baselines.ma.exchange import Exchange, absent_labels, normalized_error_rates, unrelated_videos
+from baselines.ma.exchange import (
+    FILE,
+    absent_labels,
+    given_back,
+    load_cleaned_labels,
+    normalized_error_rates,
+    save_cleaned_labels,
+    unrelated_videos,
+)
 from baselines.ma.ma_objective import MABaseLosses, MAStep, contrastive_loss
 from baselines.valor.framewise import FIXED_THRESHOLDS
 from dataloaders.annotations import SplitAnnotations, Subset
@@ -62,6 +72,11 @@ def find(runs: Path, *flags: str) -> Path:
     return newest(runs, "HAN_ma_base_LLP_") / "LLP_Exchange"
 
 
+def split_of(labels: Tensor) -> SimpleNamespace:
+    """A training split as far as a training step knows it, of labels (N, C)."""
+    return SimpleNamespace(annotations=SimpleNamespace(video_labels=labels), device=torch.device("cpu"))
+
+
 # ---- HAN
 
 
@@ -74,8 +89,7 @@ def test_guided_losses_equal_a_loop_over_videos_and_classes():
     output = HANOutput(video_probs, probs, None, None, None)
     fields = {"videos": videos, "video_labels": labels[videos].float(), "features": ()}
     batch = Batch(**{**dict.fromkeys(Batch.__dataclass_fields__), **fields})
-    targets = AudioVisual(smooth_labels(labels.float(), 0.0), smooth_labels(labels.float(), 0.1))
-    losses = HANStep(HANLosses(), targets, lambda network, *inputs: output)(None, batch, Moment())
+    losses = HANStep(HANLosses(), split_of(labels), lambda network, *inputs: output)(None, batch, Moment())
 
     for m, (modality, smoothed) in enumerate((("audio", False), ("visual", True))):
         total = 0.0
@@ -325,7 +339,7 @@ def test_the_contrastive_loss_matches_encoded_audio_with_the_visual_inputs():
     output = HANOutput(labels, AudioVisual(labels, labels), None, features, seconds)
     settings = MABaseLosses(contrastive_weight=1, contrastive_temperature=0.5, contrastive_smoothing=0.2)
     batch = Batch(torch.arange(1), features, None, None, labels, None, None)
-    losses = MAStep(settings, AudioVisual(labels, labels), lambda network, *inputs: output)(None, batch, Moment())
+    losses = MAStep(settings, split_of(labels), lambda network, *inputs: output)(None, batch, Moment())
     assert losses["contrastive"].item() == pytest.approx(math.log(math.exp(2) + 1) - 0.8 * 2)
 
 
@@ -371,14 +385,13 @@ def test_labels_that_both_modalities_lose_can_be_given_back():
     labels = torch.tensor([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()
     audio = torch.tensor([[0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]).bool()
     visual = torch.tensor([[0, 1, 0, 1, 0], [0, 0, 0, 0, 0]]).bool()
-    kept = Exchange(AudioVisual(audio, visual), 3).keeping_one(labels)
-    assert kept.labels.audio.int().tolist() == [[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
-    assert kept.labels.visual.int().tolist() == [[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
-    assert kept.without_partner == 3
+    kept = given_back(AudioVisual(audio, visual), labels)
+    assert kept.audio.int().tolist() == [[1, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert kept.visual.int().tolist() == [[1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]
 
 
 @pytest.fixture
-def three_videos() -> tuple[SplitAnnotations, Exchange]:
+def three_videos() -> tuple[SplitAnnotations, AudioVisual[Tensor]]:
     """Two classes: audio loses the first one's label of the first video, visual that and both labels of the second."""
     labels = torch.tensor([[True, True], [True, False], [True, True]])
     none = torch.zeros(3, 2, 2, dtype=torch.bool)
@@ -395,13 +408,13 @@ def three_videos() -> tuple[SplitAnnotations, Exchange]:
         torch.tensor([[False, True], [True, False], [True, True]]),
         torch.tensor([[False, False], [True, False], [True, False]]),
     )
-    return annotations, Exchange(left, 0)
+    return annotations, left
 
 
 def test_the_report_of_an_exchange_counts_the_labels_that_each_modality_loses(three_videos):
-    annotations, exchange = three_videos
+    annotations, left = three_videos
     rates = AudioVisual(torch.tensor([0.5, 1.5]), torch.tensor([2.0, 0.25]))
-    table = find_exchange.cleaning_table(annotations, exchange, rates)
+    table = find_exchange.cleaning_table(annotations, left, rates)
     assert [column.full_name for column in table.columns] == [
         "videos",
         *("Audio removed (%)", "Audio error rate", "Visual removed (%)", "Visual error rate"),
@@ -414,15 +427,15 @@ def test_the_report_of_an_exchange_counts_the_labels_that_each_modality_loses(th
 
 
 def test_an_exchange_is_summarised_by_what_it_removes_and_by_how_much_of_it_is_truly_absent(three_videos):
-    annotations, exchange = three_videos
-    assert find_exchange.summarise(annotations, exchange, annotations, exchange) == {
+    annotations, left = three_videos
+    assert find_exchange.summarise(annotations, left, annotations, left) == {
         **{"labels": 5, "removed_from_audio": 1, "removed_from_visual": 3, "removed_from_both": 1},
         "val_audio_precision": 100,
         "val_audio_recall": 100,
         "val_visual_precision": pytest.approx(200 / 3),  # all but that of the first class in the first video
         "val_visual_recall": 50,  # four labels are not seen: two of them in the last video and one in each other
     }
-    nothing = Exchange(AudioVisual(annotations.video_labels, annotations.video_labels), 0)
+    nothing = AudioVisual(annotations.video_labels, annotations.video_labels)
     assert find_exchange.agreement(annotations, nothing)["audio_precision"] == 100
 
 
@@ -430,10 +443,10 @@ def test_labels_lost_by_both_modalities_are_given_back_on_request(llp_dir: Path,
     train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "4")
     annotations = load_annotations("LLP", llp_dir, "train")
     lost = annotations.video_labels
-    without = load_cleaned_labels(find(tmp_path), annotations).labels
+    without = load_cleaned_labels(find(tmp_path), annotations)
     lost = lost & ~without.audio & ~without.visual
     assert lost.any()
-    given_back = load_cleaned_labels(find(tmp_path, "--keep_one_modality"), annotations).labels
+    given_back = load_cleaned_labels(find(tmp_path, "--keep_one_modality"), annotations)
     assert torch.equal(given_back.audio, without.audio | lost) and torch.equal(given_back.visual, without.visual | lost)
 
 
@@ -464,7 +477,7 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
         heard = pooled(streams[n][0], streams[partner][1])
         seen = pooled(streams[partner][0], streams[n][1])
         for c in labels[n].nonzero().squeeze(1).tolist():
-            for left, probs in ((cleaned.labels.audio, heard), (cleaned.labels.visual, seen)):
+            for left, probs in ((cleaned.audio, heard), (cleaned.visual, seen)):
                 absent = all(float(probs[m][c]) < 0.5 * float(rates[m][c]) for m in range(2))
                 assert left[n, c].item() == (not absent)
                 removed += absent
@@ -472,9 +485,9 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
 
     find(tmp_path, "--output_dir", tmp_path / "kept", "--keep_one_modality")
     kept = load_cleaned_labels(tmp_path / "kept", annotations)
-    neither = labels & ~cleaned.labels.audio & ~cleaned.labels.visual
+    neither = labels & ~cleaned.audio & ~cleaned.visual
     assert neither.any()
-    for ours, before in zip(kept.labels, cleaned.labels, strict=True):
+    for ours, before in zip(kept, cleaned, strict=True):
         assert torch.equal(ours, before | neither)
 
 
@@ -494,22 +507,20 @@ def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path,
     annotations = load_annotations("LLP", llp_dir, "train")
     audio, visual = annotations.video_labels.clone(), annotations.video_labels.clone()
     audio[3] = False
-    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, AudioVisual(audio, visual)), tmp_path)
+    save_cleaned_labels(AudioVisual(audio, visual), annotations, tmp_path)
     part = annotations.subset(torch.tensor([5, 3]))
     loaded = load_cleaned_labels(tmp_path, part)
-    assert loaded.sample_ids == part.sample_ids
-    assert torch.equal(loaded.labels.audio, audio[[5, 3]]) and torch.equal(loaded.labels.visual, visual[[5, 3]])
+    assert torch.equal(loaded.audio, audio[[5, 3]]) and torch.equal(loaded.visual, visual[[5, 3]])
 
 
 def test_a_run_on_fewer_classes_takes_the_first_cleaned_labels(llp_dir: Path, tmp_path: Path):
     annotations = load_annotations("LLP", llp_dir, "train")
     labels = AudioVisual(annotations.video_labels, torch.zeros_like(annotations.video_labels))
-    save_cleaned_labels(CleanedLabels("LLP", LLP_CLASSES, annotations.sample_ids, labels), tmp_path)
+    save_cleaned_labels(labels, annotations, tmp_path)
     part = Subset(num_classes=2).annotations(annotations)
     loaded = load_cleaned_labels(tmp_path, part)
-    assert loaded.classes == LLP_CLASSES[:2]
-    assert torch.equal(loaded.labels.audio, part.video_labels)
-    assert loaded.labels.visual.shape == part.video_labels.shape and not loaded.labels.visual.any()
+    assert part.classes == LLP_CLASSES[:2] and torch.equal(loaded.audio, part.video_labels)
+    assert loaded.visual.shape == part.video_labels.shape and not loaded.visual.any()
 
 
 @pytest.mark.parametrize(
@@ -518,16 +529,13 @@ def test_a_run_on_fewer_classes_takes_the_first_cleaned_labels(llp_dir: Path, tm
         ({"dataset": "AVE"}, "a record of AVE"),
         ({"classes": LLP_CLASSES[::-1]}, "a record of LLP"),
         ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "14 absent and 0 repeated videos"),
-        ({"labels": AudioVisual(*torch.ones(2, 14, 25, dtype=torch.bool))}, "events that the videos' labels lack"),
+        ({"video_labels": torch.ones(14, 25).bool()}, "events that the videos' labels lack"),
     ],
 )
 def test_cleaned_labels_of_other_data_are_refused(llp_dir: Path, tmp_path: Path, change: dict, found: str):
     annotations = load_annotations("LLP", llp_dir, "train")
-    labels = {
-        **{"dataset": "LLP", "classes": LLP_CLASSES, "sample_ids": annotations.sample_ids},
-        "labels": AudioVisual(annotations.video_labels, annotations.video_labels),
-    }
-    save_cleaned_labels(CleanedLabels(**{**labels, **change}), tmp_path)
+    others = replace(annotations, **change)
+    save_cleaned_labels(AudioVisual(others.video_labels, others.video_labels), others, tmp_path)
     with pytest.raises(InputError, match=found):
         load_cleaned_labels(tmp_path, annotations)
 

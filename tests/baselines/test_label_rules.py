@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor
 
 from baselines.han.han_objective import smooth_labels
-from baselines.jomold.label_denoising import LIMITS, cleaned_targets, mean_of_batches, noise_ratios
+from baselines.jomold.jomold_objective import cleaned_targets
+from baselines.jomold.noise_ratios import LIMITS, noise_ratios
 from baselines.lsld.label_refinement import refined_labels, softened_labels
 from utils.audio_visual import AudioVisual
 
@@ -88,8 +90,7 @@ def test_noise_ratios_are_those_of_a_plain_loop():
     batch = denoising_batch(3, num_videos=50)
     probs, targets, labels = batch["probs"].visual, batch["targets"].visual, batch["labels"].bool()
     parts = probs.split(16)  # the last holds 2 videos
-    means = mean_of_batches(parts)
-    ratios = noise_ratios(probs, targets, means, labels, limit=1.2)
+    ratios = noise_ratios(probs, targets, labels, 16, limit=1.2)
     for c in range(5):
         mean = sum(part[:, c].mean().item() for part in parts) / len(parts)
         positives = [n for n in range(50) if labels[n, c]]
@@ -100,19 +101,18 @@ def test_noise_ratios_are_those_of_a_plain_loop():
 
 
 def test_a_label_of_just_the_limit_is_no_noise():
-    probs, labels = torch.tensor([[0.25], [0.2]]), torch.tensor([[True], [True]])
-    assert noise_ratios(probs, torch.ones(2, 1), torch.tensor([0.5]), labels, limit=0.5).tolist() == [0.5]
+    probs, labels = (
+        torch.tensor([[0.25], [0.125], [1.125]]),
+        torch.tensor([[True], [True], [False]]),
+    )  # of a mean of 0.5
+    assert noise_ratios(probs, torch.ones(3, 1), labels, 3, limit=0.5).tolist() == [0.5]
     assert LIMITS == (0.6, 1.8)  # of audio and visual labels
 
 
 def test_the_last_smaller_batch_weighs_as_much_as_the_others():
-    probs = torch.cat([torch.zeros(4, 1), torch.ones(1, 1)])
-    assert mean_of_batches(probs.split(4)).item() == 0.5
-
-
-def test_a_label_at_the_limit_of_its_class_is_no_noise():
-    probs, labels = torch.tensor([[0.5], [0.25]]), torch.ones(2, 1, dtype=torch.bool)
-    assert noise_ratios(probs, torch.ones(2, 1), torch.tensor([0.25]), labels, limit=2.0).item() == 0.5
+    probs = torch.cat([torch.zeros(4, 1), torch.ones(1, 1)])  # batches' means of 0 and 1
+    found = [noise_ratios(probs, torch.ones(5, 1), probs >= 0, 4, limit).item() for limit in (2.0, 2.1)]
+    assert found == [pytest.approx(0.8), 1]
 
 
 def test_a_segment_keeps_the_labels_of_its_nearest_text_as_in_a_plain_loop():

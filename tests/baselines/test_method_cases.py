@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput, presence_logit, uncertainty
 from baselines.cmpae.cmpae_objective import mutual_learning_loss
-from baselines.cmpae.evidence import presence_logit, uncertainty
 from baselines.coleaf.coleaf_objective import asymmetric_loss
-from baselines.jomold.jomold_objective import JoMoLDLosses, noise_contrastive_loss, segment_cosines
+from baselines.jomold.jomold_objective import JoMoLDLosses, noise_contrastive_loss
 from baselines.leap.leap_objective import semantic_similarity_loss
-from baselines.ma.ma_objective import contrastive_loss
+from baselines.ma.ma_objective import contrastive_loss, segment_cosines
 from models.han import HAN
 from tests.test_reference_cases import Case, assert_equal_to_rounding, every_case_of, opened
 from utils.audio_visual import AudioVisual

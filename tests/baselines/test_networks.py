@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig
-from baselines.cmpae.evidence import concentration, presence_logit, uncertainty
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, concentration, presence_logit, uncertainty
 from baselines.coleaf.coleaf_network import CoLeaF
 from baselines.leap.leap_network import LEAP, LEAPConfig, attention_scores
 from baselines.leap.mm_pyramid import LevelFusion, PyramidLevel, QueryNormLayer, seconds_within

@@ -1,7 +1,8 @@
 """What JoMoLD, CMPAE, LSLD, LEAP and CoLeaF minimise, beside sums written out by hand."""
 
 import math
-from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,21 +22,17 @@ from baselines.coleaf.coleaf_objective import (
     reference_losses,
     unimodal_shares,
 )
-from baselines.jomold.jomold_objective import (
-    JoMoLDLosses,
-    JoMoLDStep,
-    JoMoLDTargets,
-    noise_contrastive_loss,
-    segment_cosines,
-)
-from baselines.jomold.label_denoising import cleaned_targets
+from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDStep, cleaned_targets, noise_contrastive_loss
+from baselines.jomold.noise_ratios import save_noise_ratios
 from baselines.leap.leap_objective import LEAPStep, semantic_similarity_loss
 from baselines.lsld.lsld_objective import LSLDStep
+from baselines.ma.ma_objective import segment_cosines
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from train_han import Settings
 from utils.audio_visual import AudioVisual
 from utils.method.losses import Losses, Moment, Run
 from utils.recipes import parse_recipe
+from utils.settings import with_settings
 
 B, T, C, D = 6, 4, 3, 5
 
@@ -79,11 +76,25 @@ def losses_of(method: str) -> object:
 
 
 def saying(said: CMPAEOutput) -> Run:
-    return lambda network, *inputs: said
+    def run(network: None, *inputs: bool) -> CMPAEOutput:
+        assert not inputs, "the network ran a second time, without cross-attention"
+        return said
+
+    return run
 
 
-def not_cleaned() -> JoMoLDTargets:
-    return JoMoLDTargets(smoothed(), None, 1, lambda *inputs: pytest.fail("the network ran a second time"))
+def train() -> SimpleNamespace:
+    """A training split of the videos of a batch."""
+    names = tuple(map(str, range(C)))
+    annotations = SimpleNamespace(dataset="LLP", classes=names, video_labels=video_labels().bool())
+    return SimpleNamespace(annotations=annotations, device=torch.device("cpu"))
+
+
+def losses_on_ratios(method: str, folder: Path, **settings: object) -> object:
+    """The settings of a recipe that cleans labels, with noise ratios of 0.6 for audio and 0.9 for visual labels."""
+    ratios = AudioVisual(torch.full((C,), 0.6), torch.full((C,), 0.9))
+    save_noise_ratios(ratios, train().annotations, folder)
+    return with_settings(losses_of(method), noise_ratio_dir=folder, **settings)
 
 
 def step_losses(step: object, given: Batch, number: int = 0) -> Losses:
@@ -100,7 +111,7 @@ def bce(probs: Tensor, targets: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("method", ["jomold", "jomold_base"])
-def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
+def test_jomold_s_total_is_the_sum_of_its_paper(method: str, tmp_path: Path):
     said = output()
     audio_weight = 2 if method == "jomold" else 1
     expected = (
@@ -109,13 +120,14 @@ def test_jomold_s_total_is_the_sum_of_its_paper(method: str):
         + bce(said.video_probs, video_labels())
         + contrast(said)
     )
-    losses = step_losses(JoMoLDStep(losses_of(method), not_cleaned(), saying(said)), batch())
+    settings = losses_on_ratios(method, tmp_path) if method == "jomold" else losses_of(method)
+    losses = step_losses(JoMoLDStep(settings, train(), saying(said)), batch())
     torch.testing.assert_close(losses["total"], expected)
     assert losses.keys() == {"video", "audio_guided", "visual_guided", "contrastive", "total"}
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(step: int):
+def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(step: int, tmp_path: Path):
     said = output()
     expected = (
         2 * bce(said.modality_probs.audio, video_labels())
@@ -124,27 +136,29 @@ def test_cmpae_teaches_the_modalities_in_even_batches_and_the_video_in_odd_ones(
         + contrast(said)
         + mutual_learning_loss(said, video_labels(), teach_video=step == 1)
     )
-    losses = step_losses(CMPAEStep(losses_of("cmpae"), not_cleaned(), saying(said)), batch(), step)
+    losses = step_losses(CMPAEStep(losses_on_ratios("cmpae", tmp_path), train(), saying(said)), batch(), step)
     torch.testing.assert_close(losses["total"], expected)
 
 
-def test_targets_are_cleaned_from_the_second_epoch_on_and_by_default_not_before():
-    said = output()
-    ratios = AudioVisual(torch.full((C,), 0.6), torch.full((C,), 0.9))
-    calls = []
+def test_targets_are_cleaned_from_the_second_epoch_on_and_by_default_not_before(tmp_path: Path):
+    said, calls = output(), []
 
     def parse_alone(network: None, *inputs: bool) -> CMPAEOutput:
         calls.append((inputs, torch.is_grad_enabled()))
         return said
 
-    own = JoMoLDTargets(smoothed(), ratios, losses_of("jomold").clean_from_epoch, parse_alone)
-    first = own(None, batch(), Moment(1, 0))
-    assert calls == [] and all(first.map(torch.equal, smoothed()))
-    second = own(None, batch(), Moment(2, 0))
+    own = JoMoLDStep(losses_on_ratios("jomold", tmp_path), train(), parse_alone)
+    first = own.learned_targets(None, batch(), Moment(1, 0))
+    assert calls == []
+    torch.testing.assert_close(first, smoothed())
+    second = own.learned_targets(None, batch(), Moment(2, 0))
     assert calls == [((False,), False)]  # without cross-attention, without gradients
+    ratios = AudioVisual(torch.full((C,), 0.6), torch.full((C,), 0.9))
     expected = cleaned_targets(said.modality_probs, smoothed(), ratios, video_labels())
-    assert all(second.map(torch.equal, expected)) and not torch.equal(second.visual, first.visual)
-    assert torch.equal(replace(own, first_epoch=1)(None, batch(), Moment(1, 0)).visual, second.visual)
+    torch.testing.assert_close(second, expected)
+    assert not torch.equal(second.visual, first.visual)
+    sooner = JoMoLDStep(losses_on_ratios("jomold", tmp_path, clean_from_epoch=1), train(), parse_alone)
+    assert torch.equal(sooner.learned_targets(None, batch(), Moment(1, 0)).visual, second.visual)
 
 
 def test_lsld_s_total_is_the_sum_of_its_paper():
