@@ -73,23 +73,26 @@ class FastMultiheadAttention(MultiheadAttention):
         super().__init__(dim, num_heads, dropout)
         self.dropout = FastDropout(dropout)
 
-    def forward(self, query: Tensor, context: Tensor, packing: Packing | None = None) -> Tensor:
-        """Attend from `query` to `context`, of the same shape: (B, T, D), or (R, D) when packed -> the same.
+    def forward(
+        self, query: Tensor, context: Tensor, packing: Packing | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend as `MultiheadAttention` does, or from rows (R, D) to rows of the same videos when packed -> the same.
 
         Args:
             packing: which of the B·T segments the R rows are; None: no video is padded.
+            mask: where nothing is packed, as of `MultiheadAttention`.
         """
         if packing is None:
-            return super().forward(query, context)
+            return super().forward(query, context, mask)
         q, k, v = (self.split_heads(packing.pad(x)) for x in self.project(query, context))
         attended = self.attend(q, k, v, packing.mask[:, None, None, :])  # (B, H, T, D/H)
         return self.out_proj(packing.pack(attended.transpose(1, 2).flatten(-2)))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q, k and v (B, H, T, D/H), mask (B, 1, 1, T) -> (B, H, T, D/H)"""
+        """q (B, H, T, D/H), k and v (B, H, S, D/H), mask broadcast to (B, H, T, S) -> (B, H, T, D/H)"""
         if q.device.type != "cpu":
             return super().attend(q, k, v, mask)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, T)
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, T, S)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         return self.dropout(torch.softmax(scores, dim=-1).to(v.dtype)) @ v

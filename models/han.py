@@ -16,10 +16,10 @@ from models.layers import (
     count_layers,
     feed_forward,
     mlp_dims,
+    project_each,
     stack_layers,
 )
 from models.pretrained import Pretrained
-from models.projections import project_each
 from utils.audio_visual import AudioVisual
 from utils.settings import settings_group
 
@@ -83,7 +83,7 @@ class HANOutput:
 
 
 class HANLayer(nn.Module):
-    """One hybrid attention layer (HAN, 2020; paper Eq. 1, 2): the same weights update either modality."""
+    """One hybrid attention layer (HAN, 2020): the same weights update either modality."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -100,7 +100,8 @@ class HANLayer(nn.Module):
     def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
         """Update one modality x from itself and from the other one, or from itself alone: (B, T, D) -> (B, T, D).
 
-        Pre-norm normalises only the query side of the cross-attention, as the released code does.
+        Eq. 1, 2 of the paper, with the feed-forward sub-layer and norms that they leave out. Pre-norm normalises only
+        the query side of the cross-attention, as the released code does.
         """
         query = self.norm1(x) if self.pre_norm else x
         if other is not None:
@@ -113,7 +114,7 @@ class HANLayer(nn.Module):
 
 
 class HANEncoder(nn.Module):
-    """N hybrid attention layers over audio and visual (paper Eq. 1, 2; their order is `encoder_order`)."""
+    """N hybrid attention layers over audio and visual; in Eq. 1, 2 they see each other's inputs (`encoder_order`)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -157,6 +158,7 @@ class HAN(nn.Module, Pretrained):
         proj_hidden = [config.proj_hidden_dim or 2 * dim] * (config.num_proj_layers - 1)
         mmil_hidden = [config.mmil_hidden_dim or dim] * (config.num_mmil_layers - 1)
         self.visual_dims = tuple(visual_dims)
+        self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         self.fc_a = MLP([audio_dim, *[2 * dim] * (config.num_audio_proj_layers - 1), dim])
         fused_dim = sum(self.visual_dims)
         if config.visual_fusion == "projected":
@@ -171,7 +173,7 @@ class HAN(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "HAN":
-        """The network that a state dict in the released layout belongs to; its weights are not loaded yet.
+        """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
 
         Args:
             settings: fields of `HANConfig` that shapes do not tell: heads, dropout, pre-norm and encoder order.
@@ -197,22 +199,12 @@ class HAN(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """What the constructor is called with, for `save_pretrained`."""
-        sizes = self.sizes
-        widths = {"audio_dim": sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
-        return {"num_classes": sizes["num_classes"], **widths, "config": self.config}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes that the data have to fit, by name."""
-        return {
-            "num_classes": self.fc_prob.out_features,
-            "audio_dim": self.fc_a.layers[0].in_features,
-            "visual_dim": sum(self.visual_dims),
-        }
+        """Return what the constructor is called with, for `save_pretrained`."""
+        widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
+        return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
 
     def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool | None = None) -> HANOutput:
-        """Parse a batch of videos.
+        """Parse a batch of videos, with MMIL pooling of the segments' probabilities (paper Eq. 3 to 5).
 
         Args:
             audio: (B, T, audio_dim).
@@ -227,11 +219,11 @@ class HAN(nn.Module, Pretrained):
         encoded = self.hat_encoder(self.fc_a(audio), visual_inputs, with_cross_attention)  # (B, T, D) each
         features = torch.stack([encoded.audio, self.visual_dropout(encoded.visual)], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
-        time_weights = torch.softmax(at_least_float32(self.fc_frame_att(features)), dim=1)
-        modality_weights = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)
+        modality_weights = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)  # Eq. 3
+        time_weights = torch.softmax(at_least_float32(self.fc_frame_att(features)), dim=1)  # Eq. 4
         weighted = time_weights * torch.sigmoid(logits)  # (B, T, 2, C)
         return HANOutput(
-            # MMIL pooling (HAN, 2020): the sum over modality and time of w_modal · w_time · p
+            # Eq. 5: the sum over modality and time of w_modal · w_time · p
             video_probs=(modality_weights * weighted).sum(dim=(1, 2)),
             modality_probs=AudioVisual(*weighted.sum(dim=1).unbind(dim=1)),
             logits=AudioVisual(*logits.unbind(dim=2)),

@@ -32,6 +32,32 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+class FusedProjection(nn.Module):
+    """Each feature by a linear layer of its own, then all of them by another (HAN, 2020).
+
+    Args:
+        widths: of the features, in the order in which they are concatenated. One alone is not fused.
+        dim: D.
+    """
+
+    def __init__(self, widths: Sequence[int], dim: int):
+        super().__init__()
+        self.widths = list(widths)
+        self.features = nn.ModuleList(nn.Linear(width, dim) for width in widths)
+        self.fusion = nn.Linear(len(self.widths) * dim, dim) if len(self.widths) > 1 else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, sum of widths) -> (B, T, D)"""
+        projected = project_each(features, self.features)  # (B, T, number of features · D)
+        return projected if self.fusion is None else self.fusion(projected)
+
+
+def project_each(features: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """Project concatenated features, each by a layer of its own: (B, T, sum of widths) -> (B, T, K·D) of K."""
+    parts = features.split([layer.in_features for layer in layers], dim=-1)
+    return torch.cat([layer(part) for layer, part in zip(layers, parts, strict=True)], dim=-1)
+
+
 class MultiheadAttention(nn.Module):
     """softmax(q kᵀ / √(D/H)) v in H heads, with the parameters of `nn.MultiheadAttention` (Vaswani et al., 2017).
 
@@ -56,19 +82,19 @@ class MultiheadAttention(nn.Module):
         """Attend from `query` to `context`: (B, T, D), (B, S, D) -> (B, T, D).
 
         Args:
-            mask: (B, S) bool, False where a segment of the context is padding; None: no padding.
+            mask: bool, broadcast to (B, H, T, S), False where a query may not attend to the context; None: nowhere.
         """
         q, k, v = (self.split_heads(x) for x in self.project(query, context))
-        attended = self.attend(q, k, v, None if mask is None else mask[:, None, None, :])  # (B, H, T, D/H)
+        attended = self.attend(q, k, v, mask)  # (B, H, T, D/H)
         return self.out_proj(attended.transpose(1, 2).flatten(-2))
 
     def project(self, query: Tensor, context: Tensor) -> list[Tensor]:
-        """Queries (..., D), keys and values of the shape of `context`."""
+        """Return queries (..., D), keys and values of the shape of `context`."""
         inputs = zip((query, context, context), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
         return [F.linear(x, weight, bias) for x, weight, bias in inputs]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (B, H, T, D/H), k and v (B, H, S, D/H), mask (B, 1, 1, S) -> (B, H, T, D/H)"""
+        """q (B, H, T, D/H), k and v (B, H, S, D/H), mask broadcast to (B, H, T, S) -> (B, H, T, D/H)"""
         return F.scaled_dot_product_attention(q, k, v, mask, self.dropout.p if self.training else 0.0)
 
     def split_heads(self, x: Tensor) -> Tensor:
@@ -77,12 +103,12 @@ class MultiheadAttention(nn.Module):
 
 
 def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.Module) -> Tensor:
-    """W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers come in as arguments: released keys have no FFN sub-module."""
+    """Return W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers are arguments: released keys have no FFN module."""
     return linear2(dropout(F.relu(linear1(x))))
 
 
 def stack_layers(layers: Sequence[nn.Module], layer_init: str) -> nn.ModuleList:
-    """The layers of an encoder with the first weights that `layer_init` asks for.
+    """Return the layers of an encoder with the first weights that `layer_init` asks for.
 
     Args:
         layer_init: "equal": all start as copies of the first one, as the released code has it, which builds one layer
@@ -94,22 +120,22 @@ def stack_layers(layers: Sequence[nn.Module], layer_init: str) -> nn.ModuleList:
 
 
 def check_heads(dim: int, num_heads: int) -> None:
-    """Raises InputError when D cannot be divided among the heads."""
+    """Raise InputError when D cannot be divided among the heads."""
     if dim % num_heads:
         raise InputError("--num_heads", f"{num_heads} for a width of {dim}", "a divisor of --dim", "Change either.")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """bf16 as float32, anything wider as it is."""
+    """Return bf16 as float32, anything wider as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Number of modules `<prefix>.0`, `<prefix>.1`, ... in a state dict."""
+    """Return the number of modules `<prefix>.0`, `<prefix>.1`, ... in a state dict."""
     return len({key[len(prefix) + 1 :].split(".")[0] for key in state if key.startswith(f"{prefix}.")})
 
 
 def mlp_dims(state: Mapping[str, Tensor], prefix: str) -> list[int]:
-    """The `dims` of the `MLP` whose state lies under `prefix`. KeyError when there is none."""
+    """Return the `dims` of the `MLP` whose state lies under `prefix`. KeyError when there is none."""
     weights = [state[f"{prefix}.layers.{i}.weight"] for i in range(max(1, count_layers(state, f"{prefix}.layers")))]
     return [weights[0].shape[1], *(weight.shape[0] for weight in weights)]

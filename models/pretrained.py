@@ -67,7 +67,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Path | str, **kwargs):
-        """The network in a folder, or in a repository of the Hugging Face hub; in evaluation mode.
+        """Return the network in a folder, or in a repository of the Hugging Face hub; in evaluation mode.
 
         Args:
             kwargs: of huggingface_hub's mixin: `revision`, `local_files_only`, `token`, `map_location`, ...
@@ -80,7 +80,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
         try:
             network = super().from_pretrained(source, strict=True, **kwargs)
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise _unusable(source, f"no {cls.__name__} ({_in_short(error)})") from error
+            raise _unusable(source, f"no {cls.__name__}", error) from error
         network.description = description_in(content)
         return network
 
@@ -89,7 +89,7 @@ DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_downloa
 
 
 def read_config(source: Path | str, **download: object) -> dict[str, Any]:
-    """`config.json` of a folder or of a repository on the hub.
+    """Return `config.json` of a folder or of a repository on the hub.
 
     Args:
         download: arguments of `hf_hub_download`.
@@ -102,15 +102,15 @@ def read_config(source: Path | str, **download: object) -> dict[str, Any]:
         folder = Path(source)
         path = folder / CONFIG_FILE if folder.is_dir() else hf_hub_download(str(source), CONFIG_FILE, **download)
         content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return content
     except (OSError, ValueError) as error:  # the package's own errors are of these kinds
-        raise _unusable(source, f"no readable {CONFIG_FILE} ({_in_short(error)})") from error
-    if not isinstance(content, dict):
-        raise _unusable(source, f"a {CONFIG_FILE} that is no JSON object")
-    return content
+        raise _unusable(source, f"no readable {CONFIG_FILE}", error) from error
 
 
 def description_in(content: dict[str, Any]) -> Description | None:
-    """The description in a `config.json`; names that this version does not know are passed over."""
+    """Return the description in a `config.json`; names that this version does not know are passed over."""
     if "description" not in content:
         return None
     known = {field.name for field in fields(Description)}
@@ -124,10 +124,9 @@ def _require_hub() -> None:
         raise InputError("huggingface_hub", found, expected, "pip install huggingface_hub")
 
 
-def _unusable(source: Path | str, found: str) -> InputError:
+def _unusable(source: Path | str, found: str, error: Exception) -> InputError:
+    """Return the error of a source that holds no network, with the first words of what the package says."""
+    said = " ".join((str(error) or type(error).__name__).split())[:300]
     expected = "a folder that save_pretrained has written, or the id of such a repository on the hub"
-    return InputError(source, found, expected, "Check the name; without a network only folders can be read.")
-
-
-def _in_short(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:300]
+    way_out = "Check the name; without a network only folders can be read."
+    return InputError(source, f"{found} ({said})", expected, way_out)

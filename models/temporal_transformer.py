@@ -48,7 +48,7 @@ class TemporalTransformerOutput:
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm encoder layer (Vaswani et al., 2017), parameter names as in `nn.TransformerEncoderLayer`."""
+    """Post-norm encoder layer (paper Eq. 6, 7), parameter names as in `nn.TransformerEncoderLayer`."""
 
     def __init__(self, config: TemporalTransformerConfig):
         super().__init__()
@@ -99,6 +99,12 @@ class TemporalTransformer(nn.Module, Pretrained):
     ):
         super().__init__()
         self.config = config = config or TemporalTransformerConfig()
+        self.sizes = {  # of the data
+            "audio_dim": audio_dim,
+            "visual_dim": visual_dim,
+            "audio_text_dim": audio_text_dim,
+            "visual_text_dim": visual_text_dim,
+        }
         dim = config.dim
         self.proj_a = MLP([audio_dim, 2 * dim, dim])
         self.proj_v = MLP([visual_dim, 2 * dim, dim])
@@ -112,7 +118,7 @@ class TemporalTransformer(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "TemporalTransformer":
-        """The network that a state dict in the released layout belongs to; its weights are not loaded yet.
+        """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
 
         Args:
             settings: fields of `TemporalTransformerConfig` that shapes do not tell: heads and dropout.
@@ -133,18 +139,8 @@ class TemporalTransformer(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """What the constructor is called with, for `save_pretrained`."""
+        """Return what the constructor is called with, for `save_pretrained`."""
         return {**self.sizes, "config": self.config}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes that the data have to fit, by name."""
-        return {
-            "audio_dim": self.proj_a.layers[0].in_features,
-            "visual_dim": self.proj_v.layers[0].in_features,
-            "audio_text_dim": self.final_proj_a.layers[-1].out_features,
-            "visual_text_dim": self.final_proj_v.layers[-1].out_features,
-        }
 
     def forward(
         self,
@@ -155,7 +151,7 @@ class TemporalTransformer(nn.Module, Pretrained):
         mask: Tensor | None = None,
         valid_rows: Tensor | None = None,
     ) -> TemporalTransformerOutput:
-        """Score every segment against every event name: scale · (output · text featureᵀ).
+        """Score every segment against every event name: scale · (output · text featureᵀ) (paper Eq. 8).
 
         Args:
             audio: (B, T, audio_dim).

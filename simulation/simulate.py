@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from tqdm.contrib.concurrent import thread_map
 
-from baselines.leap.word_vectors import WORD_VECTORS_FILE
+from baselines.leap.leap_network import WORD_VECTORS_FILE
 from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, subset_text, subsets_of
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from baselines.leap.word_vectors import class_words
+from baselines.leap.leap_network import class_words
 from dataloaders.features import FEATURES
 from utils.method.spans import joined_rows, maximal_spans
 

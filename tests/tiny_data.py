@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.leap.word_vectors import WORD_VECTORS_FILE, class_words
+from baselines.leap.leap_network import WORD_VECTORS_FILE, class_words
 from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, texts_of
 from dataloaders.ave import AVE_CLASSES
 from dataloaders.datasets import load_annotations

@@ -7,10 +7,10 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
+from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from dataloaders.provenance import feature_note
-from dataloaders.subsets import Subset
 from utils.errors import InputError
 from utils.evaluation.trained_han import TrainedHAN
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables

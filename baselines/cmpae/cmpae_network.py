@@ -79,6 +79,7 @@ class CMPAE(nn.Module):
         if len(self.visual_dims) != 2:
             found, way_out = f"{len(self.visual_dims)} of them", "Name frames and clips, such as res152 r2plus1d_18."
             raise InputError("--visual_features", found, "two for CMPAE's network", way_out)
+        self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         frames_dim, clips_dim = self.visual_dims
         dim = config.dim
         self.fc_a = nn.Sequential(nn.Linear(audio_dim, dim), nn.ELU())
@@ -113,15 +114,6 @@ class CMPAE(nn.Module):
         )
         visual_dims = (state["fc_v.0.weight"].shape[1], state["fc_st.0.weight"].shape[1])
         return cls(state["fc_prob_beta.weight"].shape[0], state["fc_a.0.weight"].shape[1], visual_dims, config)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Return the sizes that the data have to fit, by name."""
-        return {
-            "num_classes": self.fc_prob.out_features,
-            "audio_dim": self.fc_a[0].in_features,
-            "visual_dim": sum(self.visual_dims),
-        }
 
     def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
         """Parse a batch of videos.

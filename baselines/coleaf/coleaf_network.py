@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, CMPAEOutput
 from models.fast_layers import FastDropout
 from models.han import HANLayer
-from models.layers import at_least_float32
-from models.projections import FusedProjection
+from models.layers import FusedProjection, at_least_float32
 
 HEAD_DROPOUT = 0.5
 
@@ -66,23 +65,19 @@ class CoLeaF(nn.Module):
         super().__init__()
         self.config = config
         self.anchor = CMPAE(num_classes, audio_dim, visual_dims, config)
+        self.sizes = self.anchor.sizes
         self.audio_reference = ReferenceNetwork(num_classes, [audio_dim], config, drop_pooling=False)
         self.visual_reference = ReferenceNetwork(num_classes, visual_dims, config, drop_pooling=True)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CoLeaF":
-        """The network that a state dict belongs to; see `CMPAE.from_state`."""
+        """Return the network that a state dict belongs to; see `CMPAE.from_state`."""
         prefix = "anchor."
         anchor = CMPAE.from_state(
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, **settings
         )
         return cls(anchor.sizes["num_classes"], anchor.sizes["audio_dim"], anchor.visual_dims, anchor.config)
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes that the data have to fit, by name."""
-        return self.anchor.sizes
-
     def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
-        """The anchor's output; see `CMPAE.forward`."""
+        """Return the anchor's output; see `CMPAE.forward`."""
         return self.anchor(audio, visual, with_cross_attention)

@@ -96,20 +96,6 @@ def reference_loss(
     return 0.5 * pooled + weights.tokens * tokens + 0.5 * asymmetric_loss(reference.probs, confirmed)
 
 
-def reference_losses(
-    references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor], anchor: AudioVisual[Tensor], epoch: int
-) -> Losses:
-    """Return both reference networks' losses by name, and their sum as "total"; see `reference_loss`.
-
-    Args:
-        targets: (B, C), cleaned.
-        anchor: (B, C), what the anchor predicts for each modality.
-    """
-    audio = reference_loss(references.audio, targets.audio, anchor.audio, WEIGHTS.audio, epoch)
-    visual = reference_loss(references.visual, targets.visual, anchor.visual, WEIGHTS.visual, epoch)
-    return {"audio_reference": audio, "visual_reference": visual, "total": audio + visual}
-
-
 def guided_probs(
     anchor_probs: Tensor, reference_probs: Tensor, targets: Tensor, confident: tuple[float, float]
 ) -> Tensor:
@@ -193,8 +179,10 @@ class CoLeaFStep(JoMoLDStep):
         output = self.run(network, *batch.features)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
-        first = reference_losses(references, targets, output.modality_probs, moment.epoch)
-        first["total"].backward()
+        said = output.modality_probs
+        audio = reference_loss(references.audio, targets.audio, said.audio, WEIGHTS.audio, moment.epoch)
+        visual = reference_loss(references.visual, targets.visual, said.visual, WEIGHTS.visual, moment.epoch)
+        (audio + visual).backward()
         norm = take_step()
 
         losses = cmpae_losses(output, batch, targets, moment, self.settings)
@@ -205,7 +193,8 @@ class CoLeaFStep(JoMoLDStep):
             losses = {**losses, **guided, "total": losses["total"] + guided["total"]}
         losses["total"].backward()
         norm = norm + take_step()
-        return {**first, **losses, "total": first["total"] + losses["total"], "gradient_norm": norm}
+        total = audio + visual + losses["total"]
+        return {"audio_reference": audio, "visual_reference": visual, **losses, "total": total, "gradient_norm": norm}
 
     def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
         """Return what each reference network makes of its own modality."""

@@ -1,42 +1,34 @@
 """LEAP (Zhou et al., ECCV 2024): class names ask the segments; the attention scores are the segments' logits."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from baselines.leap.mm_pyramid import PyramidEncoder, QueryNormLayer
+from baselines.leap.mm_pyramid import PyramidConfig, PyramidEncoder, QueryNormLayer
+from dataloaders.batches import SplitBatches
 from models.han import HANOutput
-from models.layers import at_least_float32, check_heads, count_layers
-from models.projections import FusedProjection
+from models.layers import FusedProjection, at_least_float32, count_layers
 from utils.audio_visual import AudioVisual
+from utils.errors import InputError
 from utils.settings import settings_group
 
-NUM_LEVELS = 4  # of the encoder
-ATTENTION_DROPOUT = 0.1
+WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
+WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; baselines/leap/README.md says where it comes from."
 LABEL_DIM = 300  # E, of GloVe's vectors
 
 
 @settings_group
-class LEAPConfig:
+class LEAPConfig(PyramidConfig):
     """LEAP's network, all but the widths of its inputs and the number of classes."""
 
-    dim: PositiveInt = 512
-    """width D of encoder and decoders"""
-    num_heads: PositiveInt = 8
-    """attention heads"""
-    ffn_dim: PositiveInt = 512
-    """hidden width of the feed-forward layers"""
     num_layers: PositiveInt = 2
     """layers of a decoder"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """dropout probability"""
-
-    def __post_init__(self):
-        check_heads(self.dim, self.num_heads)
 
 
 class LabelDecoder(nn.Module):
@@ -44,8 +36,7 @@ class LabelDecoder(nn.Module):
 
     def __init__(self, config: LEAPConfig):
         super().__init__()
-        sizes = config.dim, config.num_heads, config.ffn_dim, config.dropout, ATTENTION_DROPOUT
-        self.layers = nn.ModuleList(QueryNormLayer(*sizes) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(QueryNormLayer(config) for _ in range(config.num_layers))
         self.presence = nn.Linear(config.dim, 1)
 
     def forward(self, labels: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +58,7 @@ class LabelDecoder(nn.Module):
 
 
 def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) -> Tensor:
-    """QK' / sqrt(D/H), averaged over the H heads: queries (B, C, D), context (B, T, D) -> (B, C, T)."""
+    """Return QK' / sqrt(D/H), averaged over the H heads: queries (B, C, D), context (B, T, D) -> (B, C, T)."""
     attention = layer.attention
     dim, num_heads = queries.shape[-1], attention.num_heads
     weights, biases = attention.in_proj_weight.split(dim), attention.in_proj_bias.split(dim)
@@ -97,12 +88,11 @@ class LEAP(nn.Module):
     ):
         super().__init__()
         self.config = config
+        self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         dim = config.dim
         self.project_audio = FusedProjection([audio_dim], dim)
         self.project_visual = FusedProjection(visual_dims, dim)
-        self.encoder = PyramidEncoder(
-            dim, config.num_heads, config.ffn_dim, NUM_LEVELS, config.dropout, ATTENTION_DROPOUT
-        )
+        self.encoder = PyramidEncoder(config)
         self.decode_audio, self.decode_visual = LabelDecoder(config), LabelDecoder(config)
         if label_vectors is None:
             label_vectors = torch.zeros(num_classes, LABEL_DIM)
@@ -111,7 +101,7 @@ class LEAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "LEAP":
-        """The network that a state dict belongs to; its weights are not loaded yet.
+        """Return the network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
             settings: fields of `LEAPConfig` that shapes do not tell: heads and dropout.
@@ -129,15 +119,6 @@ class LEAP(nn.Module):
         visual_dims = [state[f"project_visual.features.{i}.weight"].shape[1] for i in range(num_visual)]
         audio_dim = state["project_audio.features.0.weight"].shape[1]
         return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Sizes that the data have to fit, by name."""
-        return {
-            "num_classes": self.label_vectors.shape[0],
-            "audio_dim": sum(self.project_audio.widths),
-            "visual_dim": sum(self.project_visual.widths),
-        }
 
     def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
         """Parse a batch of videos. The video's probability is the larger of the two modalities'.
@@ -158,3 +139,44 @@ class LEAP(nn.Module):
             features=features,
             visual_inputs=visual_inputs,
         )
+
+
+def make_network(settings: Any, train: SplitBatches) -> LEAP:
+    """Return LEAP with random weights, with the word vectors of the split's classes."""
+    classes = train.annotations.classes
+    path = settings.losses.glove or settings.data.folder(settings.dataset) / WORD_VECTORS_FILE
+    vectors = load_class_vectors(path, classes)
+    return LEAP(len(classes), train.widths.audio, train.feature_widths.visual, settings.model, vectors)
+
+
+def class_words(name: str) -> tuple[str, ...]:
+    """Return the words of a class name in lower case: Frying_(food) -> frying, food."""
+    return tuple(re.findall(r"[a-z]+", name.lower()))
+
+
+def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
+    """Read the mean vector of each class name's words, (C, E) float32, from a file in GloVe's text format.
+
+    A line is a word and its E numbers. The released code ships one vector a class; how it made them of several words is
+    not known.
+
+    Raises:
+        InputError: when the file is absent, lacks a word, or has a line of another form among the words looked for.
+    """
+    wanted = {word for name in classes for word in class_words(name)}
+    lines: dict[str, str] = {}  # the numbers of a word
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                word, _, numbers = line.rstrip("\n").partition(" ")
+                if word in wanted:
+                    lines.setdefault(word, numbers)
+        vectors = {word: torch.tensor([float(x) for x in numbers.split()]) for word, numbers in lines.items()}
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"no word vectors ({error})", "GloVe's text format", WAY_OUT) from error
+    widths = {len(vector) for vector in vectors.values()}
+    if absent := sorted(wanted - vectors.keys()):
+        raise InputError(path, f"no vector of {', '.join(absent[:5])}", "every word of the class names", WAY_OUT)
+    if len(widths) > 1 or not min(widths):
+        raise InputError(path, f"vectors of {sorted(widths)} numbers", "vectors of one width", WAY_OUT)
+    return torch.stack([torch.stack([vectors[word] for word in class_words(name)]).mean(dim=0) for name in classes])

@@ -1,6 +1,5 @@
 """LEAP's objective: segment and modality losses on VALOR's labels, and audio-visual similarity (Zhou et al., 2024)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -37,7 +36,7 @@ class LEAPLosses(PseudoLabels):
 
 
 def semantic_similarity_loss(labels: AudioVisual[Tensor], features: AudioVisual[Tensor]) -> Tensor:
-    """LEAP's audio-visual semantic similarity loss (AVSS): features are as similar as the events they hold.
+    """Return LEAP's semantic similarity loss (AVSS, `avss_loss`): features are as similar as the events they hold.
 
     The overlap x of audio segment s and visual segment t is the number of events of both, divided by the largest number
     of events of any segment of the video in either modality; a video without events has x = 0. (The paper speaks of an
@@ -49,19 +48,17 @@ def semantic_similarity_loss(labels: AudioVisual[Tensor], features: AudioVisual[
         features: (B, T, D), after the encoder.
     """
     shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
-    most = torch.maximum(*labels.map(lambda of_modality: of_modality.sum(dim=-1).amax(dim=1)))  # (B,)
+    most = torch.maximum(labels.audio.sum(dim=-1).amax(dim=1), labels.visual.sum(dim=-1).amax(dim=1))  # (B,)
     overlap = shared / most.clamp(min=1).view(-1, 1, 1)
-    audio, visual = features.map(lambda x: F.normalize(x, dim=-1))
-    cosines = audio @ visual.transpose(1, 2)  # (B, T, T)
+    cosines = F.normalize(features.audio, dim=-1) @ F.normalize(features.visual, dim=-1).transpose(1, 2)  # (B, T, T)
     return F.mse_loss(F.relu(cosines), overlap / (1 + overlap) + 0.01)
 
 
-@dataclass(frozen=True)
 class LEAPStep:
     """One training step of LEAP."""
 
-    settings: LEAPLosses
-    run: Run
+    def __init__(self, settings: LEAPLosses, train: SplitBatches, run: Run):
+        self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised. A modality's label is that of any of its segments."""
@@ -75,17 +72,9 @@ class LEAPStep:
             "visual_guided": video_loss(output.modality_probs.visual, visual.amax(dim=1)),
             "similarity": semantic_similarity_loss(AudioVisual(audio, visual), output.features),
         }
-        weights = {
-            "video": settings.video_weight,
-            "audio_segment": settings.segment_weight,
-            "visual_segment": settings.segment_weight,
-            "audio_guided": settings.audio_guided_weight,
-            "visual_guided": settings.visual_guided_weight,
-            "similarity": settings.similarity_weight,
-        }
-        return {**losses, "total": sum(weights[name] * loss for name, loss in losses.items())}
-
-
-def make_step(settings: LEAPLosses, train: SplitBatches, run: Run) -> LEAPStep:
-    """Return the training step."""
-    return LEAPStep(settings, run)
+        total = settings.video_weight * losses["video"]
+        total = total + settings.segment_weight * losses["audio_segment"]
+        total = total + settings.segment_weight * losses["visual_segment"]
+        total = total + settings.audio_guided_weight * losses["audio_guided"]
+        total = total + settings.visual_guided_weight * losses["visual_guided"]
+        return {**losses, "total": total + settings.similarity_weight * losses["similarity"]}

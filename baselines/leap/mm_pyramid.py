@@ -1,45 +1,51 @@
 """MM-Pyramid (Yu et al., ACM MM 2022): attention and dilated convolution at several temporal scales; LEAP's encoder."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention
-from models.layers import feed_forward
+from models.layers import check_heads, feed_forward
 from utils.audio_visual import AudioVisual
+from utils.settings import settings_group
+
+NUM_LEVELS = 4
+ATTENTION_DROPOUT = 0.1
 
 
-class LocalAttention(FastMultiheadAttention):
-    """Multi-head attention that sees no further than it is told."""
+@settings_group
+class PyramidConfig:
+    """The attention layers of MM-Pyramid, and of LEAP's decoders."""
 
-    def forward(self, query: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
-        """(B, T, D) attends to (B, S, D) -> (B, T, D).
+    dim: PositiveInt = 512
+    """width D of encoder and decoders"""
+    num_heads: PositiveInt = 8
+    """attention heads"""
+    ffn_dim: PositiveInt = 512
+    """hidden width of the feed-forward layers"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """dropout probability"""
 
-        Args:
-            near: (T, S) bool, False where a row may not attend to another; None: all may.
-        """
-        q, k, v = (self.split_heads(x) for x in self.project(query, context))
-        return self.out_proj(self.attend(q, k, v, near).transpose(1, 2).flatten(-2))
+    def __post_init__(self):
+        check_heads(self.dim, self.num_heads)
 
 
 class QueryNormLayer(nn.Module):
-    """Transformer layer that normalises the query alone, before attending; keys and values come in as they are.
+    """Transformer layer that normalises the query alone, before attending; keys and values come in as they are."""
 
-    Args:
-        dropout: of what the two sub-layers add, and inside the feed-forward one.
-        attention_dropout: of the attention weights.
-    """
-
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+    def __init__(self, config: PyramidConfig):
         super().__init__()
-        self.attention = LocalAttention(dim, num_heads, attention_dropout)
-        self.linear1 = nn.Linear(dim, ffn_dim)
-        self.linear2 = nn.Linear(ffn_dim, dim)
+        dim = config.dim
+        self.attention = FastMultiheadAttention(dim, config.num_heads, ATTENTION_DROPOUT)
+        self.linear1 = nn.Linear(dim, config.ffn_dim)
+        self.linear2 = nn.Linear(config.ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
         self.norm2 = nn.LayerNorm(dim)
-        self.dropout = FastDropout(dropout)
+        self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
         """x (B, T, D) attends to context (B, S, D), where `near` (T, S) is True -> (B, T, D)."""
@@ -47,7 +53,7 @@ class QueryNormLayer(nn.Module):
 
     def attend(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
         """The first half: (B, T, D) -> (B, T, D)."""
-        return x + self.dropout(self.attention(self.norm1(x), context, near))
+        return x + self.dropout(self.attention(self.norm1(x), context, mask=near))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """The second half: (B, T, D) -> (B, T, D)."""
@@ -85,14 +91,14 @@ class DilatedConvolution(nn.Module):
 class PyramidLevel(nn.Module):
     """One temporal scale: within 2^level seconds, each modality attends to itself and to the other."""
 
-    def __init__(self, level: int, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+    def __init__(self, level: int, config: PyramidConfig):
         super().__init__()
         self.reach = 2**level  # seconds
-        sizes = dim, num_heads, ffn_dim, dropout, attention_dropout
-        self.self_audio, self.self_visual = QueryNormLayer(*sizes), QueryNormLayer(*sizes)
-        self.cross = QueryNormLayer(*sizes)  # one for both directions
-        self.gates_audio, self.gates_visual = Gates(dim), Gates(dim)
-        self.convolution_audio, self.convolution_visual = (DilatedConvolution(dim, self.reach) for _ in range(2))
+        self.self_audio, self.self_visual = QueryNormLayer(config), QueryNormLayer(config)
+        self.cross = QueryNormLayer(config)  # one for both directions
+        self.gates_audio, self.gates_visual = Gates(config.dim), Gates(config.dim)
+        self.convolution_audio = DilatedConvolution(config.dim, self.reach)
+        self.convolution_visual = DilatedConvolution(config.dim, self.reach)
 
     def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
         """(B, T, D) each -> (B, T, D) of each modality"""
@@ -103,7 +109,7 @@ class PyramidLevel(nn.Module):
 
 
 def seconds_within(reach: int, num_segments: int, device: torch.device) -> Tensor:
-    """Which seconds s and t are at most `reach` apart: (T, T) bool."""
+    """Return which seconds s and t are at most `reach` apart: (T, T) bool."""
     seconds = torch.arange(num_segments, device=device)
     return (seconds.unsqueeze(1) - seconds).abs() <= reach
 
@@ -114,10 +120,10 @@ class LevelFusion(nn.Module):
     The weights are sigmoids and do not sum to 1.
     """
 
-    def __init__(self, dim: int, num_heads: int, ffn_dim: int, dropout: float, attention_dropout: float):
+    def __init__(self, config: PyramidConfig):
         super().__init__()
-        self.layer = QueryNormLayer(dim, num_heads, ffn_dim, dropout, attention_dropout)
-        self.weight = nn.Linear(dim, 1)
+        self.layer = QueryNormLayer(config)
+        self.weight = nn.Linear(config.dim, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """L tensors (B, T, D) -> (B, T, D)"""
@@ -130,13 +136,10 @@ class LevelFusion(nn.Module):
 class PyramidEncoder(nn.Module):
     """Levels of growing reach, each on the output of the one before it, and their fusion for each modality."""
 
-    def __init__(
-        self, dim: int, num_heads: int, ffn_dim: int, num_levels: int, dropout: float, attention_dropout: float
-    ):
+    def __init__(self, config: PyramidConfig):
         super().__init__()
-        sizes = dim, num_heads, ffn_dim, dropout, attention_dropout
-        self.levels = nn.ModuleList(PyramidLevel(level, *sizes) for level in range(num_levels))
-        self.fusion_audio, self.fusion_visual = LevelFusion(*sizes), LevelFusion(*sizes)
+        self.levels = nn.ModuleList(PyramidLevel(level, config) for level in range(NUM_LEVELS))
+        self.fusion_audio, self.fusion_visual = LevelFusion(config), LevelFusion(config)
 
     def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
         """(B, T, D) each -> (B, T, D) of each modality"""

@@ -1,6 +1,6 @@
 """LSLD (Fan et al., NeurIPS 2023): segment labels from texts that name some of a video's labels."""
 
-from baselines.lsld.lsld_objective import LSLDLosses, make_step
+from baselines.lsld.lsld_objective import LSLDLosses, LSLDStep
 from utils.recipes import Method
 
-METHODS = {"lsld": Method("LSLD", losses=LSLDLosses, make_step=make_step)}
+METHODS = {"lsld": Method("LSLD", losses=LSLDLosses, make_step=LSLDStep)}

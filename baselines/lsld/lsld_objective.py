@@ -1,6 +1,5 @@
 """LSLD's objective: the video loss and segment losses on labels from language (Fan et al., NeurIPS 2023)."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -27,12 +26,11 @@ class LSLDLosses(PseudoLabels):
     """weight of both segment losses"""
 
 
-@dataclass(frozen=True)
 class LSLDStep:
-    """One training step of LSLD."""
+    """One training step of LSLD (`train_all_model` of the released code)."""
 
-    settings: LSLDLosses
-    run: Run
+    def __init__(self, settings: LSLDLosses, train: SplitBatches, run: Run):
+        self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised. The labels are stored as log-odds, in place of logits."""
@@ -44,8 +42,3 @@ class LSLDStep:
         total = total + settings.segment_weight * settings.audio_segment_weight * audio
         total = total + settings.segment_weight * visual
         return {"video": video, "audio_segment": audio, "visual_segment": visual, "total": total}
-
-
-def make_step(settings: LSLDLosses, train: SplitBatches, run: Run) -> LSLDStep:
-    """Return the training step."""
-    return LSLDStep(settings, run)

@@ -1,25 +1,38 @@
-"""LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`)."""
+"""LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`).
+
+Of all texts that name some of a video's labels, the one nearest to a segment says which of them the segment has (Fan et
+al., NeurIPS 2023). N videos, T segments, C classes.
+"""
 
 from utils.entry_point import run_entry_point
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from pydantic import PositiveFloat
 from torch import Tensor
+from tqdm import tqdm
 
-from baselines.lsld.label_refinement import softened_labels
-from baselines.lsld.language_labels import class_cosines, language_labels
-from baselines.lsld.subset_texts import NAMES_FILE, load_names, load_subset_texts
-from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import DataSettings, features_with_text, open_split
+from baselines.lsld.subset_texts import (
+    NAMES_FILE,
+    TextFeatures,
+    label_subsets,
+    load_names,
+    load_subset_texts,
+    subset_text,
+)
+from dataloaders.batches import DataSettings, SplitBatches, features_with_text, open_split
 from dataloaders.datasets import SPLITS
 from dataloaders.provenance import feature_note
-from dataloaders.pseudo_labels import PseudoLabels, save_pseudo_labels
+from dataloaders.pseudo_labels import save_pseudo_labels
 from utils.audio_visual import AudioVisual
+from utils.base_runs import finish_labels
+from utils.evaluation.inference import make_pseudo_labels
 from utils.evaluation.tasks import find_task, true_events
-from utils.reporting.tables import ScoreRow, Table, format_text, parsing_table, write_tables
-from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run
+from utils.reporting.tables import ScoreRow, parsing_table
+from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir
 from utils.settings import FromFile, parse_settings, settings_group, with_settings
 from utils.training.device import DeviceSettings
 
@@ -29,7 +42,7 @@ LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negati
 
 @settings_group
 class Settings(FromFile):
-    """What the refinement of labels can be told; its defaults are LSLD's but for the features."""
+    """Settings of the labels; the defaults are LSLD's but for the features."""
 
     runs_dir: Path = DEFAULT_RUNS_DIR
     """folder of the new run folder"""
@@ -47,29 +60,84 @@ class Settings(FromFile):
     device: DeviceSettings = DeviceSettings()
 
 
-def pseudo_labels(annotations: SplitAnnotations, hard: AudioVisual[Tensor], visual: Tensor) -> PseudoLabels:
-    """The labels in the form of stage 2: log-odds where a teacher's logits stand, finite ones.
+def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classes: int) -> Tensor:
+    """Return LSLD's hard labels of videos with the same labels: a segment keeps those that its nearest text names.
+
+    This is `refineLabel` of the released code.
 
     Args:
-        hard: (N, T, C) bool.
-        visual: the visual labels as probabilities, (N, T, C).
+        cosines: (..., K), of the segments with the texts of the K subsets; the empty one is the text "other".
+
+    Returns:
+        (..., C) bool
     """
-    probs = AudioVisual(hard.audio.float(), visual.float())
-    return PseudoLabels(
-        dataset=annotations.dataset,
-        classes=annotations.classes,
-        sample_ids=annotations.sample_ids,
-        lengths=annotations.lengths,
-        logits=probs.map(lambda p: torch.logit(p).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).flatten(0, 1)),
-        labels=hard.map(lambda labels: labels.flatten(0, 1)),
-        thresholds=probs.map(lambda p: torch.zeros(p.shape[-1], dtype=torch.float64)),
-    )
+    named = torch.zeros(len(subsets), num_classes, dtype=torch.bool)
+    for row, subset in enumerate(subsets):
+        named[row, list(subset)] = True
+    return named.to(cosines.device)[cosines.argmax(dim=-1)]
 
 
-def quality_table(scores: dict[str, dict[str, float]], note: str) -> Table:
-    """F-scores of the hard labels of each split."""
-    rows = [ScoreRow("LSLD labels", split, [of], note) for split, of in scores.items()]
-    return parsing_table("Quality of the segment labels on LLP", rows)
+def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped_factor: float) -> Tensor:
+    """Return LSLD's soft visual labels where kept and dropped segments of a class overlap.
+
+    Per class over all R segments: m0 is the largest cosine of those without the label, m1 the smallest of those with
+    it. If m0 > m1, a label with cosine < m0 becomes kept_factor·cosine if that lies in (0, 1), else stays 1; a segment
+    without it whose cosine > m1 becomes dropped_factor·cosine if that lies in (0, 1) (`getVisualCleanLabel` of the
+    released code).
+
+    Args:
+        cosines: (R, C), of the segments with the names of the classes; all training segments, unlabelled ones too.
+        labels: (R, C) bool, from `refined_labels`.
+
+    Returns:
+        (R, C) in [0, 1], of the cosines' type
+    """
+    largest_without = cosines.masked_fill(labels, -torch.inf).amax(dim=0)  # m0, (C,)
+    smallest_with = cosines.masked_fill(~labels, torch.inf).amin(dim=0)  # m1, (C,)
+    overlap = largest_without > smallest_with
+    kept, dropped = kept_factor * cosines, dropped_factor * cosines
+    soften_kept = labels & overlap & (cosines < largest_without) & (kept > 0) & (kept < 1)
+    soften_dropped = ~labels & overlap & (cosines > smallest_with) & (dropped > 0) & (dropped < 1)
+    return torch.where(soften_kept, kept, torch.where(soften_dropped, dropped, labels.to(cosines.dtype)))
+
+
+def language_labels(
+    split: SplitBatches, texts: AudioVisual[TextFeatures], names: Sequence[str], batch_size: int
+) -> AudioVisual[Tensor]:
+    """Return hard labels of every segment: those that the nearest of the video's texts names, (N, T, C) bool.
+
+    Args:
+        split: videos of one length, their CLAP and CLIP features.
+        names: how the texts name each class, (C,).
+    """
+    video_labels = split.annotations.video_labels  # (N, C)
+    num_classes = video_labels.shape[1]
+    label_sets, which = video_labels.unique(dim=0, return_inverse=True)
+    shape = (split.num_videos, int(split.annotations.lengths.max()), num_classes)
+    found = AudioVisual(torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool))
+    for number, label_set in enumerate(tqdm(label_sets, desc=f"{split.annotations.split} labels", disable=None)):
+        subsets = [*label_subsets(label_set.nonzero().flatten().tolist()), ()]
+        audio_texts = texts.audio.of([subset_text(subset, names, "audio") for subset in subsets]).to(split.device)
+        visual_texts = texts.visual.of([subset_text(subset, names, "visual") for subset in subsets]).to(split.device)
+        for batch in split.of_videos((which == number).nonzero().flatten(), batch_size):
+            videos = batch.videos.cpu()
+            audio = F.normalize(batch.features.audio, dim=-1) @ audio_texts.T  # (B, T, K)
+            visual = F.normalize(batch.features.visual, dim=-1) @ visual_texts.T
+            found.audio[videos] = refined_labels(audio, subsets, num_classes).cpu()
+            found.visual[videos] = refined_labels(visual, subsets, num_classes).cpu()
+    return found
+
+
+def class_cosines(split: SplitBatches, names: Tensor, batch_size: int) -> Tensor:
+    """Return cosines of a split's visual segments with the names of the classes (C, D): (N, T, C) on the CPU."""
+    names = names.to(split.device)
+    batches = split.in_order(batch_size)
+    return torch.cat([(F.normalize(batch.features.visual, dim=-1) @ names.T).cpu() for batch in batches])
+
+
+def log_odds(probs: Tensor) -> Tensor:
+    """Return finite log-odds, which stand where a teacher's logits do in the files of stage 2; of any shape."""
+    return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,6 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     output_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Language_{DATASET}") / f"{DATASET}_Dataset"
     settings = with_settings(settings, output_dir=output_dir)
     device, _ = settings.device.select()
+    batch_size, factors = settings.device.eval_batch_size, (settings.kept_factor, settings.dropped_factor)
 
     # 2 Data
     data_dir = settings.data.folder(DATASET)
@@ -90,25 +159,26 @@ def main(argv: list[str] | None = None) -> None:
     log = begin_output(output_dir, settings, (*(f"{name}.safetensors" for name in SPLITS), "pseudo_label_quality.*"))
     task, scores = find_task(DATASET), {}
     for name, split in splits.items():
-        hard = language_labels(split, texts, names, settings.device.eval_batch_size)
-        visual = hard.visual.float()
+        hard = language_labels(split, texts, names, batch_size)
+        visual = hard.visual.float()  # probabilities
         if settings.soften:
-            cosines = class_cosines(split, texts.visual.of(classes), settings.device.eval_batch_size)
-            soft = softened_labels(
-                cosines.flatten(0, 1), hard.visual.flatten(0, 1), settings.kept_factor, settings.dropped_factor
-            )
+            cosines = class_cosines(split, texts.visual.of(classes), batch_size)
+            soft = softened_labels(cosines.flatten(0, 1), hard.visual.flatten(0, 1), *factors)
             visual = soft.view(visual.shape)
-        save_pseudo_labels(pseudo_labels(split.annotations, hard, visual), output_dir / f"{name}.safetensors")
+        logits = AudioVisual(log_odds(hard.audio.float()), log_odds(visual))
+        thresholds = torch.zeros(len(classes), dtype=torch.float64)
+        pseudo = make_pseudo_labels(split, logits, hard, AudioVisual(thresholds, thresholds))
+        save_pseudo_labels(pseudo, output_dir / f"{name}.safetensors")
         softened = 100 * (visual != hard.visual).float().mean().item()
         log.info(f"{name}: labels of {split.num_videos} videos, {softened:.1f} % of the visual ones softened")
         if name != "train":
             scores[name] = task.score(hard, true_events(split.annotations, torch.device("cpu")))
 
     # 4 Report
-    table = quality_table(scores, feature_note(data_dir))
-    write_tables(output_dir / "pseudo_label_quality", table)
-    log.info("\n" + format_text(table))
-    finish_run(output_dir, scores)
+    note = feature_note(data_dir)
+    rows = [ScoreRow("LSLD labels", name, [of_split], note) for name, of_split in scores.items()]
+    table = parsing_table("Quality of the segment labels on LLP", rows)
+    finish_labels(output_dir, "pseudo_label_quality", table, scores, log)
 
 
 if __name__ == "__main__":

@@ -28,23 +28,23 @@ NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"
 TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
 OTHER = "other"
 AUDIO_PROMPT = "This is a sound of {}"
-WAY_OUT = "docs/baselines.md says how the texts are printed and where their features go."
+WAY_OUT = "baselines/lsld/README.md says how the texts are printed and where their features go."
 
 
 def label_subsets(classes: Iterable[int]) -> list[tuple[int, ...]]:
-    """All non-empty subsets of a video's classes, small ones first; each in ascending order."""
+    """Return all non-empty subsets of a video's classes, small ones first; each in ascending order."""
     ordered = sorted(classes)
     return [subset for size in range(1, len(ordered) + 1) for subset in combinations(ordered, size)]
 
 
 def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> str:
-    """The text of a subset: its names joined by " and ", "other" for none; in a sentence for audio."""
+    """Return the text of a subset: its names joined by " and ", "other" for none; in a sentence for audio."""
     text = " and ".join(names[c] for c in subset) if subset else OTHER
     return AUDIO_PROMPT.format(text) if modality == "audio" else text
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """How the texts name each class, (C,) strings; a class that the file does not have keeps its own name.
+    """Read how the texts name each class, (C,) strings; a class that the file does not have keeps its own name.
 
     Raises:
         InputError: when the file is absent or no YAML of that form, or names an unknown class.
@@ -62,14 +62,14 @@ def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, .
 
 
 def subsets_of(splits: Iterable[SplitAnnotations]) -> list[tuple[int, ...]]:
-    """Every subset of a video's labels that these splits have, each once, by size; the empty one comes last."""
+    """Return every subset of a video's labels that these splits have, each once, by size; the empty one comes last."""
     label_sets = {tuple(row.nonzero().flatten().tolist()) for s in splits for row in s.video_labels.unique(dim=0)}
     subsets = {subset for classes in label_sets for subset in label_subsets(classes)}
     return [*sorted(subsets, key=lambda subset: (len(subset), subset)), ()]
 
 
 def texts_of(splits: Sequence[SplitAnnotations], names: Sequence[str], modality: str) -> list[str]:
-    """Every text that the videos of these splits need, each once.
+    """Return every text that the videos of these splits need, each once.
 
     For the visual modality these are also the classes' own names: the released code's second step scores segments
     against them.
@@ -89,7 +89,7 @@ class TextFeatures:
     features: Tensor  # (K, D) unit rows
 
     def of(self, texts: Sequence[str]) -> Tensor:
-        """Features of these texts, (len, D). Raises InputError when one is not there."""
+        """Return the features of these texts, (len, D). Raises InputError when one is not there."""
         absent = [text for text in texts if text not in self.rows]
         if absent:
             raise InputError(self.path, f"no text {absent[0]!r}", "every text that the videos need", WAY_OUT)
@@ -97,7 +97,7 @@ class TextFeatures:
 
 
 def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
-    """Texts and their features, of "clip" or "clap".
+    """Read texts and their features, of "clip" or "clap".
 
     Raises:
         InputError: when a file is absent or damaged, or they do not belong together.

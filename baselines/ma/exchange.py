@@ -14,7 +14,6 @@ from dataloaders.batches import SplitBatches
 from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import AudioVisual
-from utils.evaluation.inference import run_han
 from utils.training.device import Precision
 
 FILE = "cleaned_labels.safetensors"
@@ -76,14 +75,6 @@ def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]
 
 
 @torch.inference_mode()
-def error_rates(model: HAN, split: SplitBatches, batch_size: int, precision: Precision) -> AudioVisual[Tensor]:
-    """Return the normalised error rates of MA's base model on a split's video labels, (C,)."""
-    labels = split.annotations.video_labels.to(split.device)
-    audio, visual = run_han(model, split, batch_size, precision, progress=True).modality_probs
-    return AudioVisual(normalized_error_rates(audio, labels), normalized_error_rates(visual, labels))
-
-
-@torch.inference_mode()
 def exchange_modalities(
     model: HAN,
     split: SplitBatches,
@@ -97,7 +88,7 @@ def exchange_modalities(
     Args:
         model: MA's base model.
         partners: (N,), from `unrelated_videos`; a video without a partner keeps its labels.
-        rates: (C,), from `error_rates`.
+        rates: (C,), from `normalized_error_rates`.
     """
     model.eval()
     labels = split.annotations.video_labels

@@ -8,11 +8,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.ma.exchange import error_rates, exchange_modalities, given_back, save_cleaned_labels, unrelated_videos
+from baselines.ma.exchange import (
+    exchange_modalities,
+    given_back,
+    normalized_error_rates,
+    save_cleaned_labels,
+    unrelated_videos,
+)
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run
+from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import true_events
 from utils.reporting.tables import Column, Table
 from utils.run_folders import begin_output
@@ -92,7 +99,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Exchange, also of val, where the truth is known
     log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
-    rates = error_rates(model, train, batch_size, precision)
+    audio, visual = run_han(model, train, batch_size, precision, progress=True).modality_probs
+    labels = train.annotations.video_labels.to(device)
+    rates = AudioVisual(normalized_error_rates(audio, labels), normalized_error_rates(visual, labels))
     generator = torch.Generator().manual_seed(settings.seed)
     left = []
     for split in (train, val):

@@ -49,10 +49,11 @@ def framewise_logits(
         texts: text features of the classes, (C, D).
         scales: of the cosines.
     """
-    directions = texts.map(lambda x: F.normalize(x, dim=-1))
+    audio_texts, visual_texts = F.normalize(texts.audio, dim=-1), F.normalize(texts.visual, dim=-1)
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
-        return batch.features.map(lambda x, text, scale: scale * (F.normalize(x, dim=-1) @ text.T), directions, scales)
+        audio = scales.audio * (F.normalize(batch.features.audio, dim=-1) @ audio_texts.T)
+        return AudioVisual(audio, scales.visual * (F.normalize(batch.features.visual, dim=-1) @ visual_texts.T))
 
     return segment_logits(score, split, texts.audio.shape[0], batch_size)
 
@@ -60,53 +61,49 @@ def framewise_logits(
 def framewise_teacher(
     settings: FramewiseSettings, val: SplitBatches, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """CLIP and CLAP themselves, which see one segment at a time (VALOR)."""
+    """Return CLIP and CLAP themselves, which see one segment at a time (VALOR)."""
     for flag, width, text in zip(("--audio_features", "--visual_features"), val.widths, texts, strict=True):
         if width != text.shape[1]:
-            raise InputError(
-                flag,
+            found, expected = (
                 f"{width} wide beside text features {text.shape[1]} wide",
                 "segments and text in one space",
-                "Use clap for audio and clip for visual features, and text features of the same encoder.",
             )
+            way_out = "Use clap for audio and clip for visual features, and text features of the same encoder."
+            raise InputError(flag, found, expected, way_out)
     scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
     return lambda split: framewise_logits(split, texts, scales, batch_size)
 
 
 def framewise_settings(settings: Any) -> Any:
     """Return the settings of stage 2 with thresholds and prompts. Raises InputError for what VALOR would ignore."""
-    for flag, given in (
-        ("--transformer_dir", settings.transformer_dir),
-        ("--checkpoint", settings.checkpoint),
-        ("--num_heads", settings.num_heads),
-    ):
-        if given is not None:
+    for name in ("transformer_dir", "checkpoint", "num_heads"):
+        if (given := getattr(settings, name)) is not None:
             expected = "none with --teacher framewise, which has no network of ours"
-            raise InputError(flag, str(given), expected, "Leave out the flag, or the teacher.")
+            raise InputError(f"--{name}", str(given), expected, "Leave out the flag, or the teacher.")
+    thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
+    if thresholds == "fixed" and settings.threshold_type != "class_wise":
+        found, expected = settings.threshold_type, "none with fixed thresholds"
+        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
     prompts = settings.framewise.prompts
     if prompts == "auto":
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
     if prompts == "valor":
         load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
-    thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
-    if thresholds == "fixed" and settings.threshold_type != "class_wise":
-        found, expected = settings.threshold_type, "none with fixed thresholds"
-        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
     return with_settings(settings, prompts=prompts, thresholds=thresholds)
 
 
 def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
-    """Whether both modalities have features of VALOR's sentences; just one is more likely a mistake than a choice."""
+    """Return whether both modalities have features of VALOR's sentences. Raises InputError where just one has them."""
     folder = data.folder(dataset)
-    paths = features_with_text(data).map(lambda name: text_features_path(folder, name, "valor"))
-    if paths.audio.exists() != paths.visual.exists():
-        there, absent = sorted(paths, key=Path.exists, reverse=True)
+    audio, visual = (text_features_path(folder, name, "valor") for name in features_with_text(data))
+    if audio.exists() != visual.exists():
+        there, absent = (audio, visual) if audio.exists() else (visual, audio)
         raise InputError(absent, f"no file, but {there}", "text features of VALOR's prompts for both", "Add the file.")
-    return paths.audio.exists()
+    return audio.exists()
 
 
 def valor_thresholds(dataset: str) -> AudioVisual[Tensor]:
-    """VALOR's own thresholds, (C,) float64. Raises InputError for a data set that has none."""
+    """Return VALOR's own thresholds, (C,) float64. Raises InputError for a data set that has none."""
     if dataset not in FIXED_THRESHOLDS:
         expected = f"a data set that VALOR has thresholds for ({', '.join(FIXED_THRESHOLDS)})"
         raise InputError("--thresholds", f"fixed, for {dataset}", expected, "Search them: --thresholds search.")

@@ -1,7 +1,9 @@
 """The label rules of JoMoLD and LSLD beside plain loops that say the same."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,10 @@ from torch import Tensor
 from baselines.han.han_objective import smooth_labels
 from baselines.jomold.jomold_objective import cleaned_targets
 from baselines.jomold.noise_ratios import LIMITS, noise_ratios
-from baselines.lsld.label_refinement import refined_labels, softened_labels
+from baselines.lsld.refine_labels import class_cosines, refined_labels, softened_labels
+from dataloaders.batches import DataSettings, open_split
+from dataloaders.features import feature_path
+from tests.tiny_data import WIDTHS
 from utils.audio_visual import AudioVisual
 
 
@@ -158,3 +163,14 @@ def test_cosines_at_the_bounds_of_an_overlap_stay_hard():
     torch.testing.assert_close(soft, torch.tensor(expected, dtype=torch.float64))
     doubled = softened_labels(torch.tensor([[0.1], [0.5]]), torch.tensor([[True], [False]]), 4.0, dropped_factor=2.0)
     assert doubled[1].item() == 0  # nor is 2 * 0.5
+
+
+def test_class_cosines_are_those_of_visual_segments_with_the_names(llp_dir: Path):
+    settings = DataSettings(llp_dir, audio_features=("clap",), visual_features=("clip",))
+    split = open_split("LLP", "val", settings, torch.device("cpu"))
+    names = torch.nn.functional.normalize(torch.randn(3, WIDTHS["clip"], generator=torch.Generator().manual_seed(0)))
+    found = class_cosines(split, names, 4)
+    for n, feature_id in enumerate(split.annotations.feature_ids):
+        rows = torch.from_numpy(np.load(feature_path(llp_dir, "clip", feature_id)))
+        expected = torch.cosine_similarity(rows.unsqueeze(1), names.unsqueeze(0), dim=-1)
+        torch.testing.assert_close(found[n], expected)
