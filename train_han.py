@@ -81,7 +81,7 @@ def check_settings(settings: Settings) -> None:
     if epoch > settings.recipe.num_epochs or epoch % settings.saving.checkpoint_every:
         found = f"{epoch} of {settings.recipe.num_epochs} epochs, checkpoints every {settings.saving.checkpoint_every}"
         expected = "an epoch whose checkpoint is kept (--checkpoint_every), or 0 for the evaluated one"
-        raise InputError("--gates_epoch", found, expected, "Change either; see docs/baselines.md.")
+        raise InputError("--gates_epoch", found, expected, "Change either; see baselines/cmpae/README.md.")
 
 
 def validate(
