@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dataloaders.batches import SplitBatches
 from models import HANOutput
+from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, over_split
 from utils.evaluation.tasks import true_events
 from utils.method.decoding import DecodingSettings, gated_events
@@ -33,6 +34,13 @@ class CMPAEDecoding(DecodingSettings):
     """LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4"""
     gates_epoch: NonNegativeInt = 8
     """epoch whose checkpoint the gates are searched with (released: 8); 0: the evaluated one"""
+
+    def __post_init__(self):
+        if self.class_gates and self.decoding == "video":
+            expected = "--decoding modality, whose gates they are"
+            raise InputError(
+                "--class_gates", "--decoding video", expected, "Add --no-class_gates, or change the other."
+            )
 
 
 def predict(
