@@ -15,7 +15,7 @@ from utils.settings import settings_group
 
 @settings_group
 class CMPAELosses(JoMoLDLosses):
-    """The losses of CMPAE; CoLeaF's anchor has the same."""
+    """The losses of CMPAE, and of CoLeaF's anchor."""
 
     mutual_weight: NonNegativeFloat = 1.0
     """weight of the mutual learning with the video branch"""

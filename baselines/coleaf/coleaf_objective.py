@@ -5,13 +5,10 @@ B videos, C classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
-from baselines.cmpae.cmpae_decoding import CMPAEDecoding
 from baselines.cmpae.cmpae_network import CMPAEOutput
 from baselines.cmpae.cmpae_objective import CMPAELosses, cmpae_losses
 from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
@@ -20,31 +17,10 @@ from baselines.ma.ma_objective import segment_cosines
 from dataloaders.batches import Batch
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.method.losses import Losses, Moment
-from utils.settings import settings_group
 
 REFERENCE_WARM_UP = 3  # epochs in which the reference networks learn without the anchor
 FIRST_GUIDED_EPOCH = 2  # from which the reference networks guide the anchor
 CORRELATION_WEIGHT = 1e-4
-
-
-@settings_group
-class CoLeaFLosses(CMPAELosses):
-    """The losses of CoLeaF's anchor."""
-
-    video_weight: NonNegativeFloat = 2.0
-    """weight of the fused probability's loss"""
-
-
-@settings_group
-class CoLeaFDecoding(CMPAEDecoding):
-    """How probabilities become events in CoLeaF."""
-
-    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.52
-    """LLP: probability that the video, or its modality, needs"""
-    class_gates: bool = False
-    """LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4"""
-    gates_epoch: NonNegativeInt = 0
-    """epoch whose checkpoint the gates are searched with; 0: the evaluated one"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +51,7 @@ def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Ten
     """
     kept = (1 - probs + margin).clamp(max=1)
     focus = 1 - (targets * probs + (1 - targets) * kept).detach()
-    log_probs, log_kept = (x.clamp(min=1e-8).log() for x in (probs, kept))
+    log_probs, log_kept = probs.clamp(min=1e-8).log(), kept.clamp(min=1e-8).log()
     return -(focus * (targets * log_probs + (1 - targets) * log_kept)).sum()
 
 

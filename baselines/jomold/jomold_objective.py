@@ -56,18 +56,13 @@ def cleaned_targets(
     counts = positive.sum(dim=0)  # (C,)
     audio_losses = F.binary_cross_entropy(probs.audio.clamp(1e-7, 1 - 1e-7), targets.audio, reduction="none")
     visual_losses = F.binary_cross_entropy(probs.visual.clamp(1e-7, 1 - 1e-7), targets.visual, reduction="none")
-    audio_rank, visual_rank = _ranks(audio_losses, positive), _ranks(visual_losses, positive)  # (B, C) each
+    # Ranks among the positives of a class, 0 for the smallest loss: (B, C); other videos come last.
+    audio_rank = audio_losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
+    visual_rank = visual_losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
     audio_number, visual_number = (ratios.audio * counts).floor(), (ratios.visual * counts).floor()  # (C,) each
     not_seen = positive & (audio_rank < visual_number) & (visual_rank >= counts - visual_number)
     not_heard = positive & (audio_rank >= counts - audio_number) & (visual_rank < audio_number)
     return AudioVisual(targets.audio.masked_fill(not_heard, 0), targets.visual.masked_fill(not_seen, 0))
-
-
-def _ranks(losses: Tensor, positive: Tensor) -> Tensor:
-    """Return the rank of each loss among the positives of its class, 0 for the smallest: (B, C); others come last."""
-    order = losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True)
-    places = torch.arange(losses.shape[0], device=losses.device).unsqueeze(1).expand_as(order)
-    return torch.empty_like(order).scatter(0, order, places)
 
 
 def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:

@@ -13,7 +13,6 @@ from baselines.cmpae.cmpae_objective import CMPAEStep, mutual_learning_loss
 from baselines.coleaf.coleaf_network import ReferenceOutput
 from baselines.coleaf.coleaf_objective import (
     WEIGHTS,
-    CoLeaFLosses,
     asymmetric_loss,
     class_correlation_loss,
     guidance_losses,
@@ -249,7 +248,7 @@ def test_guidance_changes_the_anchor_and_not_the_references():
     said.features = said.features.map(lambda f: f.requires_grad_())
     references = AudioVisual(reference(40), reference(50))
     labels = video_labels()
-    losses = guidance_losses(said, references, AudioVisual(labels, labels), CoLeaFLosses())
+    losses = guidance_losses(said, references, AudioVisual(labels, labels), losses_of("coleaf"))
     losses["total"].backward()
     assert all(x.grad.abs().sum() > 0 for x in (*said.modality_probs, *said.features))
     expected = 1e-4 * (losses["audio_correlation"] + losses["visual_correlation"])
