@@ -92,10 +92,18 @@ def test_the_offset_of_most_videos_counts_or_the_smaller_one(compared, shifted: 
     assert compared(OWN, published).offset == offset
 
 
-def test_files_of_different_lengths_are_compared_on_the_rows_that_both_have(compared):
+def test_files_of_different_lengths_are_compared_on_the_rows_that_both_have_and_called_so(compared):
     comparison = compared(OWN, [rows[:9] for rows in OWN])
     assert comparison.raw_cosine == pytest.approx(1) and comparison.scale == 1
-    assert comparison.structure == pytest.approx(1) and comparison.linear == pytest.approx(1, abs=1e-3)
+    assert np.isnan(comparison.structure) and comparison.linear is None
+    assert "Lengths differ in 60 videos" in comparison.verdict and "too few rows" in report(comparison)
+
+
+def test_structures_are_compared_of_the_videos_whose_files_have_one_length(compared):
+    comparison = compared(OWN, [rows[: 9 + (number > 5)] for number, rows in enumerate(OWN)])
+    assert comparison.structure == pytest.approx(1, abs=1e-3) and comparison.linear == pytest.approx(1, abs=1e-2)
+    assert "Lengths differ in 6 videos" in comparison.verdict
+    assert "Lengths" not in compared(OWN, OWN).verdict
 
 
 def test_the_similarity_of_structures_is_linear_cka_without_bias(compared):
@@ -193,6 +201,7 @@ def test_the_verdict_follows_from_the_numbers(numbers: dict[str, object], words:
         videos=[],
         only_own=0,
         only_published=0,
+        other_lengths=0,
         widths=(4, 4),
         raw_cosine=0.2,
         cosine=0.1,
@@ -284,9 +293,9 @@ def test_the_videos_that_fit_least_come_first_in_the_table(compared, tmp_path: P
 
 
 def test_a_file_without_rows_of_features_is_an_error(compared, tmp_path: Path):
-    for wrong in (np.zeros((2, 10, 8)), np.zeros((0, 8))):
-        with pytest.raises(InputError, match="2-D array"):
-            compared(OWN[:1], [wrong])
+    for wrong in (np.zeros((2, 10, 8)), np.zeros((0, 8)), OWN[1][:, :8]):
+        with pytest.raises(InputError, match=r"video1.*2-D array"):
+            compared(OWN[:2], [OWN[0], wrong])
 
 
 def test_the_command_says_which_side_is_not_of_real_videos(tmp_path: Path, capsys):

@@ -17,7 +17,7 @@ from statistics import multimode
 import numpy as np
 import pandas as pd
 
-from dataloaders.features import read_npy
+from dataloaders.features import feature_error, read_npy
 from dataloaders.provenance import feature_note
 from utils.errors import InputError
 
@@ -32,8 +32,6 @@ SHIFT_GAIN = 0.1  # by which a shift has to raise it
 LINEAR = 0.8  # share of the variance that a linear map of the own features explains in videos that it was not fitted on
 RELATED = 0.3  # similarity of the two sets' inner structures (linear CKA)
 
-Rows = list[np.ndarray]  # (T, D) of each video
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -42,54 +40,56 @@ class Comparison:
     videos: pd.DataFrame  # one row a video: its name, both shapes, and these scores of its own
     only_own: int
     only_published: int
+    other_lengths: int  # videos whose two files differ in length: the rows that both have are compared
     widths: tuple[int, int]
     raw_cosine: float  # not centred; cosines are means over segments, then over videos
     cosine: float
     scale: float  # length of the published rows over that of the own ones, median over segments, then over videos
     offset: int  # by how many rows the published features come later than the own ones where most videos fit best
     cosine_at_offset: float
-    structure: float  # linear CKA, 0 to 1
-    linear: float | None  # variance explained by a linear map; None: too few rows to tell
+    structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows to tell
+    linear: float | None  # variance of these that a linear map explains; None: too few rows to tell
     whole_numbers: tuple[bool, bool]  # own and published: nothing but integers from 0 to 255
     rows_per_second: tuple[int, int]  # how many rows of one side stand for one of the other
 
     @property
     def verdict(self) -> str:
         """Say what the difference looks like."""
+        words = _verdict(self)
         own_rows, published_rows = self.rows_per_second
-        if own_rows == published_rows:
-            return _verdict(self)
-        many, few = ("own", "published") if own_rows > published_rows else ("published", "own")
-        return (
-            f"{_verdict(self)} The {many} files have {max(own_rows, published_rows)} rows for one of the {few} ones, "
-            "and were averaged for the comparison."
-        )
+        if own_rows != published_rows:
+            many, few = ("own", "published") if own_rows > published_rows else ("published", "own")
+            count = max(own_rows, published_rows)
+            words += (
+                f" The {many} files have {count} rows for one of the {few} ones, and were averaged for the comparison."
+            )
+        if self.other_lengths:
+            words += f" Lengths differ in {self.other_lengths} videos; only rows that both files have were compared."
+        return words
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
     """Compare the videos that both folders hold.
 
     Raises:
-        InputError: when a folder is absent, no video is in both, or a file is no 2-D array of numbers.
+        InputError: when a folder is absent, no video is in both, or a file is no 2-D array of the others' width.
     """
-    ours, theirs = _files(own), _files(published)
-    names = sorted(ours.keys() & theirs.keys())
+    ours, theirs = _names(own), _names(published)
+    names = sorted(ours & theirs)
     if not names:
         found = f"none of the {len(ours)} videos of {own}"
         raise InputError(published, found, "at least one video in both", "Compare features of the same data set.")
-    own_rows, published_rows = [_read(ours[name]) for name in names], [_read(theirs[name]) for name in names]
-    widths = (own_rows[0].shape[1], published_rows[0].shape[1])
+    own_rows, published_rows = _read(own, names), _read(published, names)
     ratios = {Fraction(len(x), len(y)) for x, y in zip(own_rows, published_rows, strict=True)}
     repeats = ratios.pop().as_integer_ratio() if len(ratios) == 1 else (1, 1)
     repeats = repeats if 1 in repeats else (1, 1)
-    xs = [rows.reshape(-1, repeats[0], widths[0]).mean(1) for rows in own_rows]  # one row a segment
-    ys = [rows.reshape(-1, repeats[1], widths[1]).mean(1) for rows in published_rows]
-    xs, ys = ([a[: len(b)] for a, b in zip(*sides, strict=True)] for sides in ((xs, ys), (ys, xs)))  # that both have
+    xs = [rows.reshape(-1, repeats[0], rows.shape[1]).mean(1) for rows in own_rows]  # one row a segment
+    ys = [rows.reshape(-1, repeats[1], rows.shape[1]).mean(1) for rows in published_rows]
     mean_x, mean_y = np.concatenate(xs).mean(0), np.concatenate(ys).mean(0)
-    centred_xs, centred_ys = [x - mean_x for x in xs], [y - mean_y for y in ys]
+    centred = [(x - mean_x, y - mean_y) for x, y in zip(xs, ys, strict=True)]
+    whole = [(x, y) for x, y in centred if len(x) == len(y)]
 
-    cosines = [[_cosine(x, y, k) for k in OFFSETS] for x, y in zip(centred_xs, centred_ys, strict=True)]
-    cosines = pd.DataFrame(cosines, columns=OFFSETS)
+    cosines = pd.DataFrame([[_cosine(x, y, k) for k in OFFSETS] for x, y in centred], columns=OFFSETS)
     videos = pd.DataFrame(
         {
             "video": names,
@@ -106,36 +106,41 @@ def compare_folders(own: Path, published: Path) -> Comparison:
         videos=videos,
         only_own=len(ours) - len(names),
         only_published=len(theirs) - len(names),
-        widths=widths,
+        other_lengths=len(centred) - len(whole),
+        widths=(xs[0].shape[1], ys[0].shape[1]),
         raw_cosine=pd.Series(map(_cosine, xs, ys)).mean(),
         cosine=videos.cosine.mean(),
         scale=videos.scale.median(),
         offset=offset,
         cosine_at_offset=cosines[offset].mean(),
-        structure=_cka(centred_xs, centred_ys),
-        linear=_linear_fit(centred_xs, centred_ys),
+        structure=_cka(whole),
+        linear=_linear_fit(whole),
         whole_numbers=(_whole_numbers(own_rows), _whole_numbers(published_rows)),
         rows_per_second=repeats,
     )
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _names(folder: Path) -> set[str]:
     if not folder.is_dir():
         raise InputError(folder, "no folder", "a folder of .npy files, one a video", "Check the path.")
-    return {path.stem: path for path in folder.glob("*.npy")}
+    return {path.stem for path in folder.glob("*.npy")}
 
 
-def _read(path: Path) -> np.ndarray:
-    try:
-        values = read_npy(path)
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"a damaged file ({error})", "a whole .npy file", "Extract or copy it again.") from error
-    if values.ndim != 2 or 0 in values.shape:
-        raise InputError(path, f"shape {values.shape}", "a 2-D array (rows, width)", "Is this a feature file?")
-    return values.astype(np.float64)
+def _read(folder: Path, names: list[str]) -> list[np.ndarray]:
+    """Return the rows (T, D) of each video."""
+    rows = []
+    for path in (folder / f"{name}.npy" for name in names):
+        try:
+            rows.append(read_npy(path))
+        except (OSError, ValueError) as error:
+            raise feature_error(path, error) from error
+        if rows[-1].ndim != 2 or 0 in rows[-1].shape or rows[-1].shape[1] != rows[0].shape[1]:
+            found, expected = f"shape {rows[-1].shape}", "a 2-D array (rows, width), of one width in all files"
+            raise InputError(path, found, expected, "Is this a feature file?")
+    return [values.astype(np.float64) for values in rows]
 
 
-def _whole_numbers(rows: Rows) -> bool:
+def _whole_numbers(rows: list[np.ndarray]) -> bool:
     return all((x == np.round(x)).all() and x.min() >= 0 and 1 < x.max() <= 255 for x in rows)
 
 
@@ -144,9 +149,10 @@ def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
 
     It is NaN where no row counts, the widths differ, or the offset leaves less than half of the rows.
     """
-    if x.shape[1] != y.shape[1] or 2 * abs(offset) > len(x):
+    if x.shape[1] != y.shape[1] or 2 * abs(offset) > min(len(x), len(y)):
         return np.nan
-    x, y = x[max(0, -offset) : len(x) - max(0, offset)], y[max(0, offset) : len(y) + min(0, offset)]
+    x, y = x[max(0, -offset) :], y[max(0, offset) :]
+    x, y = x[: len(y)], y[: len(x)]
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     valid = lengths > 0
     return float(((x * y).sum(1)[valid] / lengths[valid]).mean()) if valid.any() else np.nan
@@ -156,24 +162,25 @@ def _scale(x: np.ndarray, y: np.ndarray) -> float:
     """Return the median over rows of the length of y's over that of x's; 0 where x has none."""
     if x.shape[1] != y.shape[1]:
         return np.nan
-    ratios = [b / a for a, b in zip(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1), strict=True) if a > 0]
+    ratios = [b / a for a, b in zip(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1), strict=False) if a > 0]
     return float(np.median(ratios)) if ratios else 0.0
 
 
-def _sample(rows: Rows) -> np.ndarray:
-    """Return every k-th row of all videos, about MOST_ROWS of them."""
-    joined = np.concatenate(rows)
-    return joined[:: max(1, len(joined) // MOST_ROWS)]
+def _sample(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return every k-th row of all videos, about MOST_ROWS of them, of both sides."""
+    x, y = np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
+    step = max(1, len(x) // MOST_ROWS)
+    return x[::step], y[::step]
 
 
-def _cka(xs: Rows, ys: Rows) -> float:
+def _cka(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """Compute the linear centred kernel alignment (Kornblith et al., 2019), without bias for few rows.
 
     It is 0 for unrelated features and 1 for those that are equal up to rotation and scale.
     """
-    if sum(map(len, xs)) < 4:
-        return float("nan")
-    x, y = _sample(xs), _sample(ys)
+    if sum(len(x) for x, _ in pairs) < 4:
+        return np.nan
+    x, y = _sample(pairs)
     k, m = x @ x.T, y @ y.T
     return _hsic(k, m) / np.sqrt(max(_hsic(k, k) * _hsic(m, m), 1e-300))
 
@@ -186,15 +193,14 @@ def _hsic(k: np.ndarray, m: np.ndarray) -> float:
     return float(total / (n * (n - 3)))
 
 
-def _linear_fit(xs: Rows, ys: Rows) -> float | None:
+def _linear_fit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
     """Return the share of the published variance that a linear map of the own features explains.
 
     It is fitted on every other video and judged on the rest.
     """
-    if len(xs) < 2 or sum(map(len, xs[::2])) < 2 * xs[0].shape[1]:
+    if len(pairs) < 2 or sum(len(x) for x, _ in pairs[::2]) < 2 * pairs[0][0].shape[1]:
         return None
-    x, y = _sample(xs[::2]), _sample(ys[::2])
-    x_new, y_new = _sample(xs[1::2]), _sample(ys[1::2])
+    (x, y), (x_new, y_new) = _sample(pairs[::2]), _sample(pairs[1::2])
     ridge = 1e-3 * np.trace(x.T @ x) / x.shape[1]
     weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
     return float(1 - ((y_new - x_new @ weights) ** 2).sum() / (y_new**2).sum())
@@ -202,22 +208,21 @@ def _linear_fit(xs: Rows, ys: Rows) -> float | None:
 
 def _verdict(c: Comparison) -> str:
     rescaled = abs(c.scale - 1)
-    own_whole, published_whole = c.whole_numbers
     if c.widths[0] != c.widths[1]:
         return f"Another network: {c.widths[0]} features a row, published {c.widths[1]}."
     if c.raw_cosine > EQUAL and rescaled < 1e-3:
         return "The same features."
-    if published_whole and not own_whole:
+    if c.whole_numbers == (False, True):
         return (
             "PCA and 8-bit quantisation applied to the published ones (whole numbers from 0 to 255), as VGGish's "
             "post-processing does; the own ones are the network's output."
         )
-    if own_whole and not published_whole:
+    if c.whole_numbers == (True, False):
         return (
             "PCA and 8-bit quantisation applied to the own ones (whole numbers from 0 to 255): leave VGGish's "
             "post-processing out."
         )
-    if c.offset and c.cosine_at_offset > c.cosine + SHIFT_GAIN and c.cosine_at_offset > SAME_NETWORK:
+    if c.offset and c.cosine_at_offset > max(c.cosine + SHIFT_GAIN, SAME_NETWORK):
         shift = f"{abs(c.offset)} segment{'s' * (abs(c.offset) > 1)} {'later' if c.offset > 0 else 'earlier'}"
         return (
             f"Shifted: the published features come {shift}; the start of the "
