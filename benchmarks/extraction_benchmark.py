@@ -19,10 +19,9 @@ from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report
 from dataloaders.features import FEATURES, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
-from video.extraction.backbone_weights import draw_network
-from video.extraction.computing import FeatureNetwork
 from video.extraction.extraction_inputs import read_inputs
 from video.extraction.extraction_pipeline import default_num_decoders, extract
+from video.extraction.feature_networks import FeatureNetwork, draw_network
 from video.extraction.video_lists import videos_of_paths
 
 SEGMENTS = 10

@@ -18,17 +18,17 @@ from utils.settings import whole_number
 from utils.training.device import select_device
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import RECIPES
-from video.extraction.extraction_networks import (
-    WITH_NETWORK,
+from video.extraction.extraction_pipeline import default_num_decoders, extract, write_failures
+from video.extraction.feature_networks import (
+    NETWORKS,
     add_network_flags,
     build_networks,
     settings_of,
     source_of,
     text_settings_of,
 )
-from video.extraction.extraction_pipeline import Video, default_num_decoders, extract, shard_of, write_failures
 from video.extraction.ray_workers import Job, extract_on_ray
-from video.extraction.video_lists import SPLITS, fixed_segments, videos_of_dataset, videos_of_paths
+from video.extraction.video_lists import SPLITS, Video, fixed_segments, shard_of, videos_of_dataset, videos_of_paths
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
-    features.add_argument("--features", nargs="+", choices=WITH_NETWORK, default=list(WITH_NETWORK))
+    features.add_argument("--features", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
     features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
     features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="where there is no track")

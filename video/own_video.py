@@ -17,8 +17,9 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import SHORTEST_SECONDS, Recipe, num_segments_of
-from video.extraction.extraction_networks import Source, build_networks, settings_of
-from video.extraction.extraction_pipeline import Video, extract, missing_features
+from video.extraction.extraction_pipeline import extract, missing_features
+from video.extraction.feature_networks import Source, build_networks, settings_of
+from video.extraction.video_lists import Video
 from video.video_decoding import Frame, decode_video
 
 FRAMES_SHOWN = 90  # at most, in a page's strip

@@ -26,7 +26,7 @@ from utils.settings import whole_number
 from utils.trained import newest_han, open_trained, thresholds_of
 from utils.training.device import select_device
 from video.extraction.extraction_inputs import RECIPES
-from video.extraction.extraction_networks import add_network_flags, source_of
+from video.extraction.feature_networks import add_network_flags, source_of
 from video.own_video import SOUND_RATE, Overview, overview, own_features
 from video.pages.exports import write_exports
 from video.pages.tracks import ParsedVideo, Track

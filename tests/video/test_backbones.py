@@ -17,15 +17,15 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
 from utils.errors import InputError
-from video.backbones.clap import from_laion_names, load_laion_state
+from video.backbones.clap import CLAP, from_laion_names, load_laion_state
 from video.backbones.clip import CLIP
 from video.backbones.drawn_weights import draw_weights, draw_weights_of
+from video.backbones.other_packages import LaionCLAP, OpenCLIP
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
 from video.extraction import download
-from video.extraction.backbone_weights import WEIGHTS, draw_network, find_weights, load_network, read_state
-from video.extraction.backends import OpenCLIP, load_laion_clap, load_open_clip
 from video.extraction.download import TABLE, read_table
+from video.extraction.feature_networks import WEIGHTS, draw_network, find_weights, load_network, read_state
 
 
 def test_drawn_weights_are_the_same_on_every_machine():
@@ -262,7 +262,7 @@ def openai_archive(tmp_path: Path, monkeypatch) -> dict[str, torch.Tensor]:
 
 
 def test_open_clip_reads_openais_archive(tmp_path: Path, openai_archive):
-    loaded = load_open_clip(tmp_path).network.state_dict()
+    loaded = load_network("clip", tmp_path, "open_clip").network.state_dict()
     assert loaded.keys() == openai_archive.keys()
     assert all(x.dtype == torch.float32 for x in loaded.values())
     assert all(torch.equal(loaded[name], openai_archive[name].float()) for name in loaded)
@@ -270,7 +270,7 @@ def test_open_clip_reads_openais_archive(tmp_path: Path, openai_archive):
 
 def test_open_clip_reads_a_plain_state_dict_under_the_same_name(tmp_path: Path, openai_archive):
     torch.save(openai_archive, tmp_path / WEIGHTS["open_clip"].file)
-    loaded = load_open_clip(tmp_path).network.state_dict()
+    loaded = load_network("clip", tmp_path, "open_clip").network.state_dict()
     assert all(torch.equal(loaded[name], openai_archive[name].float()) for name in loaded)
 
 
@@ -278,17 +278,17 @@ def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path
     torch.save({"weight": torch.zeros(3)}, tmp_path / "open_clip_pytorch_model.bin")
     monkeypatch.setattr(download, "sha256_of", lambda path: "0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
-        load_open_clip(tmp_path)
+        load_network("clip", tmp_path, "open_clip")
     (tmp_path / WEIGHTS["open_clip"].file).unlink()
-    with pytest.raises(InputError, match=r"no weights of CLIP ViT-L/14.*openaipublic"):
-        load_open_clip(tmp_path)
+    with pytest.raises(InputError, match=r"nothing that open_clip reads.*openaipublic"):
+        load_network("clip", tmp_path, "open_clip")
 
 
 def test_open_clip_without_weights_says_where_they_are(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "open_clip", types.SimpleNamespace())
     with pytest.raises(InputError, match=r"ViT-L-14\.pt.*openaipublic.*download\.sh open_clip"):
-        load_open_clip(tmp_path)
+        load_network("clip", tmp_path, "open_clip")
 
 
 @pytest.mark.parametrize("fails", ["construction", "load_ckpt"])
@@ -303,9 +303,9 @@ def test_what_laion_clap_lacks_is_said_in_words(tmp_path: Path, monkeypatch, fai
 
     monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
     (tmp_path / WEIGHTS["clap"].file).touch()
-    expected = "roberta-base" if fails == "construction" else "no weights of laion_clap"
-    with pytest.raises(InputError, match=expected):
-        load_laion_clap(tmp_path)
+    expected = "couldn't connect" if fails == "construction" else "a damaged file"
+    with pytest.raises(InputError, match=rf"{expected}.*lukewys/laion_clap.*roberta-base"):
+        load_network("clap", tmp_path, "laion_clap")
 
 
 @pytest.fixture
@@ -327,9 +327,6 @@ def laion_clap_network(monkeypatch) -> torch.nn.Module:
 
 @torch.inference_mode()
 def test_laion_clap_gives_the_same_features_with_the_same_weights(laion_clap_network):
-    from video.backbones.clap import CLAP, load_laion_state
-    from video.extraction.backends import LaionCLAP
-
     draw_weights_of(laion_clap_network)
     ours, theirs = CLAP().eval(), LaionCLAP(laion_clap_network).eval()
     load_laion_state(ours.network, laion_clap_network.state_dict())
@@ -354,7 +351,7 @@ def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_pat
 def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"].file)
     monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["vggish"].sha256)
-    with pytest.raises(InputError, match="another network's weights"):
+    with pytest.raises(InputError, match=r"nothing that transformers reads as vggish.*harritaylor"):
         load_network("vggish", tmp_path)
     torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"].file)
     with pytest.raises(InputError, match="lacks"):
@@ -364,11 +361,11 @@ def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
 def test_a_damaged_checkpoint_is_an_error(tmp_path: Path):
     path = tmp_path / WEIGHTS["clap"].file
     path.write_bytes(b"<html>")
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found nothing that transformers reads"):
         load_network("clap", tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"no pickle")
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found nothing that transformers reads"):
         load_network("clap", tmp_path)
 
 

@@ -136,14 +136,22 @@ def test_only_a_single_top_folder_of_the_folder_s_or_the_archive_s_name_is_left_
     assert found == dict(zip(unpacked, entries, strict=True))
 
 
-def test_an_archive_cannot_write_outside_of_its_folder(server: str, tmp_path: Path):
+@pytest.mark.parametrize("name", ["../outside.npy", "archive/../../outside.npy", "/outside.npy"])
+def test_an_archive_that_would_write_outside_of_its_folder_is_refused(server: str, tmp_path: Path, name: str):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("../outside.npy", b"abc")
+        archive.writestr("archive/a.npy", b"abc")
+        archive.writestr(name, b"abc")
     Handler.archive = buffer.getvalue()
-    fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
-    assert [path.name for path in tmp_path.rglob("*.npy")] == ["outside.npy"]
-    assert not (tmp_path / "outside.npy").exists()
+    with pytest.raises(InputError, match=r"archive\.zip.*no archive to unpack"):
+        fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_archive_is_refused_and_removed(server: str, tmp_path: Path):
+    with pytest.raises(InputError, match=r"file\.zip.*zip file"):
+        fetch(Download(tmp_path / "file.zip", f"{server}/file", unpack=tmp_path / "feats"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_published_features_do_not_go_where_own_ones_are(server: str, tmp_path: Path):

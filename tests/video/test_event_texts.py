@@ -11,7 +11,6 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 
 from dataloaders.llp import LLP_CLASSES
 from utils.errors import InputError
-from video.extraction.backbone_weights import WEIGHTS, draw_network
 from video.extraction.event_texts import (
     PROMPTS_FILE,
     hashed_words,
@@ -20,7 +19,7 @@ from video.extraction.event_texts import (
     text_features,
     tokenize,
 )
-from video.extraction.extraction_networks import Source
+from video.extraction.feature_networks import WEIGHTS, Source, draw_network
 
 
 def test_the_prompts_are_those_of_the_papers():

@@ -25,14 +25,21 @@ from video import extract_features
 from video.extraction import event_texts as events
 from video.extraction import extraction_pipeline as pipeline
 from video.extraction import ray_workers
-from video.extraction.backbone_weights import WEIGHTS, draw_network
-from video.extraction.computing import BatchQueue, FeatureNetwork
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import read_inputs
-from video.extraction.extraction_networks import WITH_NETWORK, Source, build_network, settings_of, text_settings_of
-from video.extraction.extraction_pipeline import Video, extract, shard_of
+from video.extraction.extraction_pipeline import BatchQueue, extract
+from video.extraction.feature_networks import (
+    NETWORKS,
+    WEIGHTS,
+    FeatureNetwork,
+    Source,
+    build_network,
+    draw_network,
+    settings_of,
+    text_settings_of,
+)
 from video.extraction.ray_workers import Job
-from video.extraction.video_lists import fixed_segments
+from video.extraction.video_lists import Video, fixed_segments, shard_of
 from video.sounds import clap_mel
 from video.video_encoding import write_video
 
@@ -420,7 +427,7 @@ def test_the_record_names_the_file_of_the_backend(tmp_path: Path):
 
 
 def test_a_feature_without_a_network_is_an_error_in_words(tmp_path: Path):
-    assert set(WITH_NETWORK) <= FEATURES.keys() & WEIGHTS.keys()
+    assert NETWORKS.keys() <= FEATURES.keys() & WEIGHTS.keys()
     with pytest.raises(InputError, match="no network here makes"):
         build_network("i3d", Source(tmp_path, "small"))
 

@@ -16,9 +16,10 @@ from ray.cluster_utils import Cluster
 
 from tests.video.made_videos import make_video
 from utils.training.device import select_device
-from video.extraction.extraction_networks import Source, build_networks
-from video.extraction.extraction_pipeline import Video, extract
+from video.extraction.extraction_pipeline import extract
+from video.extraction.feature_networks import Source, build_networks
 from video.extraction.ray_workers import Job, extract_on_ray
+from video.extraction.video_lists import Video
 
 FEATURES = ["vggish", "r2plus1d_18"]
 

@@ -10,8 +10,7 @@ pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 
 from dataloaders.unav import UNAV_CLASSES
 from utils.errors import InputError
-from video.extraction.extraction_pipeline import Video
-from video.extraction.video_lists import videos_of_dataset, videos_of_paths
+from video.extraction.video_lists import Video, videos_of_dataset, videos_of_paths
 
 
 def touch(path: Path) -> Path:

@@ -69,52 +69,39 @@ def fetch(download: Download) -> bool:
     """Fetch one file, unless it is there. Returns whether anything was fetched.
 
     Raises:
-        InputError: when the address does not answer, the file's hash is another, or own features lie where it goes.
+        InputError: when the address does not answer, the file's hash is another, it cannot be unpacked, or own features
+            lie where it goes.
     """
-    done = download.path.with_name(f".{download.path.name}.done")  # an archive that was unpacked and removed
-    if download.path.exists() or done.exists():
+    path, unpack = download.path, download.unpack
+    done = path.with_name(f".{path.name}.done")  # an archive that was unpacked and removed
+    if path.exists() or done.exists():
         return False
-    if download.unpack is not None:
-        refuse_own_features(download.unpack)
-    download.path.parent.mkdir(parents=True, exist_ok=True)
-    part = download.path.with_name(f"{download.path.name}.part")
+    if unpack is not None:
+        refuse_own_features(unpack)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
     for seconds in WAITS:
         try:
             _fetch_rest(download.address, part)
             break
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) or seconds is None:
-                expected = f"the file {download.path.name}"
                 way_out = "Run this again: it goes on where it was. Or correct data/downloads.yaml."
-                raise InputError(download.address, f"no answer ({error})", expected, way_out) from error
+                raise InputError(download.address, f"no answer ({error})", f"the file {path.name}", way_out) from error
             time.sleep(seconds)
     try:
         check_sha256(part, download.sha256, download.address)
+        if unpack is not None:
+            _unpack(part, unpack, path.stem)
     except InputError:
         part.unlink()
         raise
-    os.replace(part, download.path)
-    if download.unpack is not None:
-        _unpack(download.path, download.unpack)
-        download.path.unlink()
+    if unpack is None:
+        os.replace(part, path)
+    else:
+        part.unlink()
         done.touch()
     return True
-
-
-def check_sha256(path: Path, beginning: str, source: str) -> None:
-    """Hold a file against the beginning of its hash, as far as the publisher names it.
-
-    Raises:
-        InputError: when its hash is another.
-    """
-    if beginning and not (digest := sha256_of(path)).startswith(beginning):
-        found, expected = f"a file with SHA-256 {digest[:16]}...", f"one that begins with {beginning}"
-        raise InputError(path, found, expected, f"Download it again from {source}.")
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch_rest(address: str, part: Path) -> None:
@@ -136,32 +123,36 @@ def _fetch_rest(address: str, part: Path) -> None:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file. A single folder at its top called as `folder` or as the archive is left out.
+def check_sha256(path: Path, beginning: str, source: str) -> None:
+    """Raise InputError when a file's hash does not begin as its publisher says; they name none for some files."""
+    if beginning and not (digest := sha256_of(path)).startswith(beginning):
+        found, expected = f"a file with SHA-256 {digest[:16]}...", f"one that begins with {beginning}"
+        raise InputError(path, found, expected, f"Download it again from {source}.")
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack(archive: Path, folder: Path, name: str) -> None:
+    """Unpack a zip file. A single folder at its top called as `folder` or `name` is left out.
 
     Raises:
-        InputError: when it is no zip file.
+        InputError: when it is no zip file, or would write outside of the folder.
     """
     try:
         with zipfile.ZipFile(archive) as content:
-            files = [entry for entry in content.infolist() if not entry.is_dir()]
-            top = os.path.commonpath([entry.filename for entry in files]).split("/")[0]
-            for entry in files:
-                if top in (folder.name, archive.stem):
+            entries = [entry for entry in content.infolist() if not entry.is_dir()]
+            top = os.path.commonpath([entry.filename for entry in entries]).split("/")[0]
+            for entry in entries:
+                if top in (folder.name, name):
                     entry.filename = entry.filename.removeprefix(f"{top}/")
-                content.extract(entry, folder)  # never outside of it, whatever the names
+                if not (folder / entry.filename).resolve().is_relative_to(folder.resolve()):
+                    raise ValueError(f"{entry.filename} would lie outside of {folder}")
+            content.extractall(folder, entries)
     except (zipfile.BadZipFile, ValueError) as error:
-        archive.unlink()
-        raise InputError(archive, f"no zip file ({error})", "a zip file", "Run this again.") from error
-
-
-def missing_videos(dataset: str, annotations_dir: Path, videos_dir: Path) -> list[str]:
-    """Addresses of a data set's videos that have no file yet, for `yt-dlp -a`."""
-    from video.extraction.video_lists import videos_of_dataset
-
-    videos_dir.mkdir(parents=True, exist_ok=True)
-    videos = videos_of_dataset(dataset, annotations_dir, videos_dir)
-    return [f"https://www.youtube.com/watch?v={video.feature_id}" for video in videos if video.path is None]
+        raise InputError(archive, f"no archive to unpack ({error})", "a zip file", "Run this again.") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -174,8 +165,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--videos_dir", type=Path, help="default: data/<dataset>/raw_videos")
     args = parser.parse_args(argv)
     if args.missing:
+        from video.extraction.video_lists import videos_of_dataset
+
         data_dir = args.root / "data" / args.missing
-        print("\n".join(missing_videos(args.missing, data_dir, args.videos_dir or data_dir / "raw_videos")))
+        videos_dir = args.videos_dir or data_dir / "raw_videos"
+        videos_dir.mkdir(parents=True, exist_ok=True)
+        for video in videos_of_dataset(args.missing, data_dir, videos_dir):
+            if video.path is None:
+                print(f"https://www.youtube.com/watch?v={video.feature_id}")
         return 0
     if not args.groups:
         raise InputError("groups", "none", "some of LLP, UnAV, AVE, weights, open_clip", "Name what to fetch.")

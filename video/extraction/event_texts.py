@@ -15,9 +15,7 @@ from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
 from dataloaders.prompts import load_prompts as load_sentences
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive, write_text
-from video.extraction.backbone_weights import find_weights
-from video.extraction.computing import FeatureNetwork
-from video.extraction.extraction_networks import Source
+from video.extraction.feature_networks import FeatureNetwork, Source, find_weights
 
 PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
 WITH_SENTENCES = ("LLP", "AVE")  # data sets that data/valor_prompts.yaml has sentences for

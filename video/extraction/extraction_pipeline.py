@@ -6,32 +6,24 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 from tqdm import tqdm
 
 from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
-from video.extraction.computing import ROWS_OF_A_SEGMENT, BatchQueue, FeatureNetwork
 from video.extraction.extraction_inputs import Recipe, read_inputs
+from video.extraction.feature_networks import FeatureNetwork
+from video.extraction.video_lists import Video
 
 LONGER_SECONDS = 1.0  # that a clip may last beyond its segments
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video to extract features of."""
-
-    feature_id: str  # the stem of its feature files
-    path: Path | None  # None: it is not there
-    num_segments: int | None = None  # None: as many as its duration says
-    is_clip: bool = False  # of num_segments seconds; a file that is longer by more than a second is another one
+ROWS_OF_A_SEGMENT = {"res152": 8}  # inputs that a network is given for one second, where it is not one
 
 
 @dataclass(frozen=True)
@@ -54,23 +46,45 @@ class Outcome:
 
 
 def missing_features(video: Video, data_dir: Path, features: Iterable[str]) -> list[str]:
-    """The features whose file a video does not have yet."""
+    """Return the features whose file a video does not have yet."""
     return [name for name in features if not feature_path(data_dir, name, video.feature_id).exists()]
 
 
-def shard_of(videos: list[Video], shard: str) -> list[Video]:
-    """The k-th of n parts of the videos: "3/16" is every sixteenth, beginning with the third.
+class BatchQueue:
+    """Cuts the rows of many videos into batches of one size for a network.
 
-    Raises:
-        InputError: when `shard` is not k/n with 1 <= k <= n.
+    All batches have the same size, the last one filled up with zeros, so that a row's feature does not depend on its
+    neighbours: an extraction that was interrupted writes the same files as one that was not.
     """
-    try:
-        k, n = (int(part) for part in shard.split("/"))
-    except ValueError:
-        k = n = 0
-    if not 1 <= k <= n:
-        raise InputError("--shard", repr(shard), "k/n with 1 <= k <= n, such as 3/16", "Correct the flag.")
-    return videos[k - 1 :: n]
+
+    def __init__(self, network: FeatureNetwork, batch_size: int):
+        self.network, self.batch_size = network, batch_size
+        self.waiting: deque[tuple[np.ndarray, str | None]] = deque()  # a row; with the last of a video also its name
+        self.features: list[Tensor] = []  # of the video that is being computed
+
+    def put(self, video: str, rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Add a video's rows. Returns the videos that are now complete, with their features (rows, D)."""
+        self.waiting.extend((row, None) for row in rows[:-1])
+        self.waiting.append((rows[-1], video))
+        return self._run_while(self.batch_size)
+
+    def finish(self) -> list[tuple[str, np.ndarray]]:
+        """Compute what is left."""
+        return self._run_while(1)
+
+    def _run_while(self, num_waiting: int) -> list[tuple[str, np.ndarray]]:
+        """Run batches while so many rows are waiting."""
+        finished = []
+        while len(self.waiting) >= num_waiting:
+            taken = [self.waiting.popleft() for _ in range(min(self.batch_size, len(self.waiting)))]
+            rows = np.stack([row for row, _ in taken])
+            padding = [(0, self.batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
+            for (_, complete), feature in zip(taken, self.network(np.pad(rows, padding)), strict=False):
+                self.features.append(feature)
+                if complete is not None:
+                    finished.append((complete, torch.stack(self.features).cpu().numpy()))
+                    self.features = []
+        return finished
 
 
 def extract(
@@ -116,7 +130,8 @@ def extract(
             ahead = deque(pool.submit(read, *job) for job in to_do[:num_decoders])
             waiting = iter(to_do[num_decoders:])
             for video, missing in tqdm(to_do, desc="extracting features", unit="video", smoothing=0.1):
-                ahead.extend(pool.submit(read, *job) for job in islice(waiting, 1))
+                if following := next(waiting, None):
+                    ahead.append(pool.submit(read, *following))
                 try:
                     inputs, reason = ahead.popleft().result(), "no audio track"
                 except Exception as error:  # whatever a broken file makes a decoder raise
@@ -152,5 +167,5 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
 
 
 def default_num_decoders() -> int:
-    """Threads that decode, where nothing else is said: all cores but one, at most sixteen."""
+    """Return how many threads decode where nothing else is said: all cores but one, at most sixteen."""
     return max(1, min(16, (os.cpu_count() or 2) - 1))

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from utils.errors import InputError
 from utils.training.device import select_device
 from video.extraction.extraction_inputs import Recipe
-from video.extraction.extraction_networks import Source, build_networks
-from video.extraction.extraction_pipeline import Outcome, Video, extract, missing_features
+from video.extraction.extraction_pipeline import Outcome, extract, missing_features
+from video.extraction.feature_networks import Source, build_networks
+from video.extraction.video_lists import Video
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the repository, what workers do not need.

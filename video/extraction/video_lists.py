@@ -1,12 +1,23 @@
 """Which videos to extract features of: those of a data set, of folders, or of a list."""
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from utils.errors import InputError
-from video.extraction.extraction_pipeline import Video
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video to extract features of."""
+
+    feature_id: str  # the stem of its feature files
+    path: Path | None  # None: it is not there
+    num_segments: int | None = None  # None: as many as its duration says
+    is_clip: bool = False  # of num_segments seconds; a file that is longer by more than a second is another one
 
 
 def videos_of_dataset(
@@ -64,6 +75,18 @@ def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[
             raise InputError(file, found, "one video a name", "Rename one of them: feature files bear their names.")
         by_stem[file.stem] = file
     return [Video(stem, path, num_segments) for stem, path in by_stem.items()]
+
+
+def shard_of(videos: list[Video], shard: str) -> list[Video]:
+    """Return the k-th of n parts of the videos: "3/16" is every sixteenth, beginning with the third.
+
+    Raises:
+        InputError: when `shard` is not k/n with 1 <= k <= n.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError("--shard", repr(shard), "k/n with 1 <= k <= n, such as 3/16", "Correct the flag.")
+    return videos[int(match[1]) - 1 :: int(match[2])]
 
 
 def fixed_segments(dataset: str | None) -> bool:

@@ -1,0 +1,276 @@
+"""The feature networks: where their weights lie, how they are computed on a device, and what a record says of them."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dataloaders.provenance import text_part
+from utils.errors import InputError
+from utils.settings import whole_number
+from utils.training.device import PRECISIONS
+from video.backbones import small
+from video.backbones.clap import CLAP, load_laion_state
+from video.backbones.clip import CLIP
+from video.backbones.drawn_weights import draw_weights_of
+from video.backbones.other_packages import is_torchscript, read_laion_clap, read_open_clip
+from video.backbones.resnets import r2plus1d_18_features, resnet152_features
+from video.backbones.vggish import VGGish
+from video.extraction.download import check_sha256
+from video.frames import CLIP as CLIP_PIXELS
+from video.frames import IMAGENET, KINETICS
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One network's weights: a file or a folder, and where it comes from."""
+
+    file: str
+    source: str
+    sha256: str = ""  # the beginning of its hash, as far as the publisher names it
+    hub_file: str = ""  # of a source on the Hugging Face hub, whose cache is looked into
+    group: str = "weights"  # of data/downloads.yaml
+
+
+HUB = "https://huggingface.co/"
+OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
+OPENAI = f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt"
+WEIGHTS = {
+    "vggish": Weights("vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", "10086976"),
+    "res152": Weights("resnet152-394f9c45.pth", "torchvision, ResNet152_Weights.IMAGENET1K_V1", "394f9c45"),
+    "r2plus1d_18": Weights("r2plus1d_18-91a641e6.pth", "torchvision, R2Plus1D_18_Weights.KINETICS400_V1", "91a641e6"),
+    "clip": Weights("clip-vit-large-patch14", f"{HUB}openai/clip-vit-large-patch14", hub_file="config.json"),
+    "clap": Weights("630k-fusion-best.pt", f"{HUB}lukewys/laion_clap", hub_file="630k-fusion-best.pt"),
+    "open_clip": Weights("ViT-L-14.pt", OPENAI, OPENAI_SHA256, group="open_clip"),
+    "clap tokenizer": Weights("roberta-base", f"{HUB}FacebookAI/roberta-base", hub_file="config.json"),
+}
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # each with its small stand-in
+    "vggish": (VGGish, small.SmallVGGish),
+    "res152": (resnet152_features, small.small_image_network),
+    "r2plus1d_18": (r2plus1d_18_features, small.small_clip_network),
+    "clip": (CLIP, small.small_clip),
+    "clap": (CLAP, small.small_clap),
+}
+NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP_PIXELS}
+CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18")  # plain enough to be traced
+BACKENDS = {"clip": ("transformers", "open_clip"), "clap": ("transformers", "laion_clap")}
+PACKAGES = {  # what the backends need
+    "transformers": "pip install -r requirements-video.txt",
+    "open_clip": "pip install open_clip_torch",
+    "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
+    "facebook/bart-base once",
+}
+OPEN_CLIP_FILES = (WEIGHTS["open_clip"].file, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where networks come from."""
+
+    weights_dir: Path
+    drawn: Literal["real", "small"] | None = None  # random weights: of the real architectures, or of small stand-ins
+    seed: int = 0
+    clip_backend: str = "transformers"
+    clap_backend: str = "transformers"
+
+    def backend(self, feature: str) -> str:
+        return {"clip": self.clip_backend, "clap": self.clap_backend}.get(feature, "transformers")
+
+    def record(self, feature: str, precision: str) -> dict[str, object]:
+        """Return what a folder's record holds of a feature's network."""
+        weights = WEIGHTS[feature].file
+        if self.drawn is not None:
+            weights = f"drawn from seed {self.seed}"
+        elif self.backend(feature) == "open_clip":
+            weights = open_clip_file(self.weights_dir).name
+        return {"weights": weights, "drawn_weights": self.drawn, "precision": precision}
+
+
+def settings_of(features: list[str], source: Source, recipe: str, precision: str) -> dict[str, dict]:
+    """Return what a folder's record holds for each feature."""
+    settings = {name: source.record(name, precision) for name in features}
+    for name in BACKENDS.keys() & settings.keys():
+        settings[name] |= {"recipe": recipe, "backend": source.backend(name)}
+    return settings
+
+
+def text_settings_of(features: list[str], source: Source, prompts: str, precision: str) -> dict[str, dict]:
+    """Return what it holds for their text features."""
+    return {
+        text_part(name, prompts): source.record(name, precision) | {"backend": source.backend(name)}
+        for name in features
+    }
+
+
+def add_network_flags(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say which networks make features, and how; `source_of` reads those of the weights."""
+    group.add_argument("--weights_dir", type=Path, default=Path("weights"))
+    group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
+    group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
+    group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
+    group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    """Return where networks come from, by the flags of `add_network_flags`."""
+    return Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
+
+
+def find_weights(name: str, weights_dir: Path) -> Path:
+    """Return a network's file or folder: in `weights_dir`, else in the cache of torch's or of Hugging Face's hub.
+
+    Raises:
+        InputError: when it is nowhere, or its hash is not the published one.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = WEIGHTS[name]
+    places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
+    if weights.hub_file:
+        cached = try_to_load_from_cache(weights.source.removeprefix(HUB), weights.hub_file)
+        if isinstance(cached, str):
+            places.append(Path(cached) if weights.hub_file == weights.file else Path(cached).parent)
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        expected = f"the weights of {name} from {weights.source}"
+        way_out = (
+            f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
+            "--random_weights does without."
+        )
+        raise InputError(places[0], "no weights", expected, way_out)
+    check_sha256(path, weights.sha256, weights.source)
+    return path
+
+
+def open_clip_file(weights_dir: Path) -> Path:
+    """Return the first file of `OPEN_CLIP_FILES` that there is; OpenAI's archive only with its published hash.
+
+    Raises:
+        InputError: when there is none, or the archive's hash is another.
+    """
+    path = next((weights_dir / name for name in OPEN_CLIP_FILES if (weights_dir / name).exists()), None)
+    return find_weights("open_clip", weights_dir) if path is None or is_torchscript(path) else path
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint file; LAION's lies beside numpy's counters of their training."""
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    number_types = [np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
+    names = [(scalar, "numpy.core.multiarray.scalar")]  # what files written with numpy 1 call it
+    with torch.serialization.safe_globals([*number_types, *names]):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    return state.get("state_dict", state)
+
+
+def load_network(name: str, weights_dir: Path, backend: str = "transformers") -> nn.Module:
+    """Return a feature's network with its published weights, in evaluation mode.
+
+    Args:
+        backend: the package that has CLIP or CLAP, one of `BACKENDS`.
+
+    Raises:
+        InputError: when the weights or the package are absent, or the weights are damaged or another network's.
+    """
+    path = open_clip_file(weights_dir) if backend == "open_clip" else find_weights(name, weights_dir)
+    try:
+        if backend == "open_clip":
+            network = read_open_clip(path)
+        elif backend == "laion_clap":
+            network = read_laion_clap(path)
+        elif name == "clip":
+            from transformers import CLIPModel
+
+            network = CLIP(CLIPModel.from_pretrained(path, local_files_only=True))
+        else:
+            network, state = NETWORKS[name][0](), read_state(path)
+            if name == "clap":
+                load_laion_state(network.network, state)
+            else:
+                of_network = {key: x for key, x in state.items() if not key.startswith("fc.")}  # without the classifier
+                network.load_state_dict(of_network)
+    except Exception as error:  # whatever an absent package or a damaged file makes torch or the package raise
+        found = f"nothing that {backend} reads as {name} ({' '.join(str(error).split())[:200]})"
+        weights = WEIGHTS["open_clip" if backend == "open_clip" else name]
+        expected = f"{weights.file} from {weights.source}, and the package"
+        raise InputError(path, found, expected, f"Download it again, or {PACKAGES[backend]}.") from error
+    return network.eval()
+
+
+def draw_network(name: str, kind: Literal["real", "small"], seed: int) -> nn.Module:
+    """Return a feature's network with weights drawn from a seed, the same on every machine, in evaluation mode."""
+    real, stand_in = NETWORKS[name]
+    network = real() if kind == "real" else stand_in()
+    draw_weights_of(network, seed)
+    return network.eval()
+
+
+def build_network(feature: str, source: Source) -> nn.Module:
+    """Return a feature's network, in evaluation mode on the CPU.
+
+    Raises:
+        InputError: as `load_network` does, and when random weights are wanted of another backend, or no network makes
+            the feature.
+    """
+    if feature not in NETWORKS:
+        found, expected = "a feature that no network here makes", f"one of {', '.join(NETWORKS)}"
+        raise InputError(feature, found, expected, "Put its files beside the others by other means.")
+    backend = source.backend(feature)
+    if source.drawn is None:
+        return load_network(feature, source.weights_dir, backend)
+    if backend != "transformers":
+        way_out = "Leave one of the two out."
+        raise InputError(f"--{feature}_backend", backend, "transformers with --random_weights", way_out)
+    return draw_network(feature, source.drawn, source.seed)
+
+
+class FeatureNetwork:
+    """A network with what comes before and after it: normalised pixels, precision, float32 features.
+
+    Args:
+        name: the feature's.
+        network: in evaluation mode; it is changed.
+        precision: "float32", "tf32" or "bf16" (the weights too).
+    """
+
+    def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str = "float32"):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        if name in CONVOLUTIONAL:
+            from torch.fx.experimental.optimization import fuse
+
+            network = fuse(network)  # folds batch norms into convolutions
+        self.device, self.dtype = device, torch.bfloat16 if precision == "bf16" else torch.float32
+        self.network = network.to(device, self.dtype)
+        if name in ("res152", "r2plus1d_18"):
+            last = torch.channels_last if name == "res152" else torch.channels_last_3d
+            self.network = self.network.to(memory_format=last)
+        self.scale = self.shift = None
+        if name in NORMALIZATIONS:
+            mean = torch.tensor(NORMALIZATIONS[name].mean, device=device)
+            deviation = torch.tensor(NORMALIZATIONS[name].deviation, device=device)
+            self.scale, self.shift = 1 / deviation, -mean / deviation
+
+    @torch.inference_mode()
+    def __call__(self, rows: np.ndarray) -> Tensor:
+        """Compute features: B rows of what `read_inputs` prepared -> (B, D) float32 on the device."""
+        x = torch.from_numpy(rows)
+        if self.device.type == "cuda":
+            x = x.pin_memory()
+        x = x.to(self.device, non_blocking=True)
+        if self.scale is not None:
+            unit = x / 255 if x.dtype == torch.uint8 else x  # (B, ..., h, w, 3)
+            x = torch.movedim(unit * self.scale + self.shift, -1, 1)  # (B, 3, ..., h, w), channels last in memory
+        return self.network(x.to(self.dtype)).float()
+
+
+def build_networks(
+    features: list[str], source: Source, device: torch.device, precision: str
+) -> dict[str, FeatureNetwork]:
+    """Return the networks of some features on a device. Raises InputError as `build_network` does."""
+    return {name: FeatureNetwork(name, build_network(name, source), device, precision) for name in features}
