@@ -49,7 +49,6 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
 
 
 def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
-    """(1001, 64) float32 of the samples [start, end)."""
     piece = np.zeros(min(end - start, CLAP_SAMPLES), np.float32)
     # laion-clap clips to [-1, 1] and truncates to 16 bits and back, which changes the sample -32768 alone.
     inside = np.maximum(pcm[start : start + len(piece)], -32767) / np.float32(32767)
@@ -83,29 +82,20 @@ def _periodic_hann(length: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
 
 
-def _mel(hertz: np.ndarray | float) -> np.ndarray:
-    """HTK's mel scale."""
-    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
-
-
 @cache
 def _vggish_mel_bands() -> np.ndarray:
-    """(257, 64) float32: 125 to 7500 Hz, triangles that are straight in mel; the bin of 0 Hz counts nowhere."""
-    bins = _mel(np.linspace(0, VGGISH_RATE / 2, _VGGISH_FFT // 2 + 1))
-    return _triangles(bins, np.linspace(_mel(125), _mel(7500), 64 + 2))
+    """(257, 64) float32: 125 to 7500 Hz, triangles that are straight in mel."""
+    return _mel_bands(_VGGISH_FFT, 125, 7500, VGGISH_RATE, triangularize_in_mel_space=True)
 
 
 @cache
 def _clap_mel_bands() -> np.ndarray:
-    """(513, 64) float32: 50 to 14000 Hz, triangles that are straight in hertz, not normed."""
-    bins = np.linspace(0, CLAP_RATE / 2, _CLAP_FFT // 2 + 1)
-    edges = 700 * (10 ** (np.linspace(_mel(50), _mel(14000), 64 + 2) / 2595) - 1)
-    return _triangles(bins, edges)
+    """(513, 64) float32: 50 to 14000 Hz, triangles that are straight in hertz."""
+    return _mel_bands(_CLAP_FFT, 50, 14_000, CLAP_RATE)
 
 
-def _triangles(bins: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Triangular bands over frequency bins (F,), each from one edge over the next to the one after: (F, bands)."""
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins[:, None] - lower) / (centre - lower)
-    falling = (upper - bins[:, None]) / (upper - centre)
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+def _mel_bands(fft_size: int, lowest: float, highest: float, rate: int, **how: bool) -> np.ndarray:
+    """Triangular bands on HTK's mel scale over the bins of an FFT, not normed: (bins, 64) float32."""
+    from transformers.audio_utils import mel_filter_bank
+
+    return mel_filter_bank(fft_size // 2 + 1, 64, lowest, highest, rate, mel_scale="htk", **how).astype(np.float32)

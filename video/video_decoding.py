@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any
 
 import av
 import numpy as np
@@ -21,14 +21,12 @@ LARGEST_SHORTER_SIDE = 720  # of a frame; larger ones, such as 4K, are scaled do
 LOST_SECONDS = 1.0  # a file that yields less than it declares by this is damaged
 GAP_SECONDS = 0.04  # between pieces of sound, that is filled with silence; packets of AAC last 0.02 to 0.06
 
-Kept = TypeVar("Kept")
-
 
 @dataclass(frozen=True)
-class DecodedVideo(Generic[Kept]):
+class DecodedVideo:
     """What was wanted of a file. N frames."""
 
-    frames: list[Kept]  # N
+    frames: list[Any]  # N of what `keep` makes of a frame; (H, W, 3) uint8 where nothing else is said
     times: np.ndarray  # (N,) float64, seconds from the start at which the file shows each frame
     sounds: dict[int, np.ndarray]  # by sample rate: (L,) int16, mono, from the start of the file; empty: no audio track
     duration: float  # seconds, to the end of the last frame, or of the sound where no frames were wanted
@@ -55,10 +53,10 @@ def decode_video(
     path: Path,
     frame_rate: float | None = FRAMES_PER_SECOND,
     sample_rates: Sequence[int] = (),
-    keep: Callable[[Frame], Kept] = Frame.rgb,
+    keep: Callable[[Frame], Any] = Frame.rgb,
     lost_seconds: float = LOST_SECONDS,
     longest: float = math.inf,
-) -> DecodedVideo[Kept]:
+) -> DecodedVideo:
     """Decode a file once.
 
     Frames are chosen and repeated as `ffmpeg -r <frame_rate>` does, from which the published features come: the k-th
@@ -72,19 +70,15 @@ def decode_video(
         longest: seconds that the file may last.
 
     Raises:
-        InputError: when the file is absent, empty, no video, lacks a video track where frames are wanted, yields no
-            frame, is damaged, so that more of what it declares is missing than may be, or lasts too long.
+        InputError: when the file is absent, no video, lacks a video track where frames are wanted, yields no frame, is
+            damaged, so that more of what it declares is missing than may be, or lasts too long.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no file", "a video file", "Check the path, or download the video again.")
-    if path.stat().st_size == 0:
-        raise InputError(path, "zero bytes", "a video file", "Download the video again.")
     try:
         with av.open(path) as container:
             return _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest)
     except (av.FFmpegError, ValueError) as error:  # PyAV raises ValueError for some broken headers
-        raise InputError(path, f"no readable video ({error})", "a video file", "Download the video again.") from error
+        way_out = "Check the path, or download the video again."
+        raise InputError(path, f"no readable video ({error})", "a video file", way_out) from error
 
 
 def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest) -> DecodedVideo:
@@ -156,14 +150,14 @@ def _declared_duration(container, video, audio) -> float:
     return max(whole, float(counted))
 
 
-class _Picture(Generic[Kept]):
+class _Picture:
     """Turns a track of any frame rate, constant or not, into frames at a constant one."""
 
-    def __init__(self, stream, frame_rate: float, keep: Callable[[Frame], Kept], start: float, declared: float):
+    def __init__(self, stream, frame_rate: float, keep: Callable[[Frame], Any], start: float, declared: float):
         self.rate, self.keep, self.start, self.declared = frame_rate, keep, start, declared
         source_rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         self.seconds_a_frame = float(1 / source_rate)
-        self.frames: list[Kept] = []
+        self.frames: list[Any] = []
         self.times: list[float] = []
         self.last: Frame | None = None
         self.written: Frame | None = None  # the one that `frames` ends with
@@ -208,7 +202,7 @@ class _Picture(Generic[Kept]):
             self.frames += [kept] * copies
             self.times += [frame.time] * copies
 
-    def finish(self) -> tuple[list[Kept], list[float], float]:
+    def finish(self) -> tuple[list[Any], list[float], float]:
         """Frames, their times and the end of the last."""
         if self.last is not None:
             self._write(self.last, sorted(self.repeated)[1])

@@ -159,7 +159,7 @@ def test_bad_videos_are_reported_and_stop_nothing(videos_dir: Path, tmp_path: Pa
     with open(output / "failures.csv") as file:
         failures = {row["id"]: row for row in csv.DictReader(file)}
     assert failures.keys() == {"empty", "damaged", "short", "silent"}
-    assert "zero bytes" in failures["empty"]["reason"]
+    assert "no readable video" in failures["empty"]["reason"]
     assert "no readable video" in failures["damaged"]["reason"]
     assert "0.25 seconds" in failures["short"]["reason"]
     assert failures["silent"]["reason"] == "no audio track"

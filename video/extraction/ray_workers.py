@@ -22,17 +22,7 @@ from video.extraction.video_lists import Video
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the repository, what workers do not need.
-NOT_SHIPPED = [
-    "/data/*/",
-    "/weights/",
-    "/tests/",
-    "/demo/",
-    "/results/",
-    "/temp_train_logs/",
-    "/test_logs/",
-    ".git",
-    ".venv",
-]
+NOT_SHIPPED = ["/data/*/", "/weights/", "/tests/", "/demo/", "/results/", "/*_logs/", ".git", ".venv"]
 VIDEOS_AT_A_TIME = 8  # that a worker is given
 
 
@@ -80,7 +70,15 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
         import ray
     except ImportError as error:
         raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
-    _connect(ray, address)
+    if not ray.is_initialized():
+        environment = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED, "env_vars": {"TQDM_DISABLE": "1"}}
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        try:  # without an address Ray looks for a cluster, and starts one if there is none
+            ray.init(None if address == "auto" else address, runtime_env=environment, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            found = f"no cluster at {address} ({str(error).splitlines()[0]})"
+            expected = "`auto` or the address of a running cluster"
+            raise InputError("--ray", found, expected, "ray start --head") from error
     gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device.startswith(("auto", "cuda")) else 0
     cores = int(ray.cluster_resources().get("CPU", 1))
     num_workers = num_workers or gpus or max(1, cores // 2)
@@ -110,18 +108,3 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
             total.failures += outcome.failures
             progress.update(row["videos"])
     return total
-
-
-def _connect(ray, address: str) -> None:
-    if ray.is_initialized():
-        return
-    environment = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED, "env_vars": {"TQDM_DISABLE": "1"}}
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    try:
-        ray.init(address=address, runtime_env=environment, log_to_driver=False)
-    except (ConnectionError, ValueError) as error:
-        if address == "auto" and isinstance(error, ConnectionError):
-            ray.init(runtime_env=environment, log_to_driver=False)
-            return
-        found = f"no cluster at {address} ({str(error).splitlines()[0]})"
-        raise InputError("--ray", found, "`auto` or the address of a running cluster", "ray start --head") from error

@@ -75,17 +75,12 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
         video: the file that ELAN opens with it, named relative to `path` where it lies beside it.
     """
     found = _apart(spans(parsed))
-    document = Element(
-        "ANNOTATION_DOCUMENT",
-        {
-            "AUTHOR": "",
-            "DATE": datetime.now(UTC).isoformat(timespec="seconds"),
-            "FORMAT": "3.0",
-            "VERSION": "3.0",
-            "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
-            "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
-        },
-    )
+    schema = {
+        "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
+        "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
+    }
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    document = Element("ANNOTATION_DOCUMENT", AUTHOR="", DATE=now, FORMAT="3.0", VERSION="3.0", **schema)
     header = SubElement(document, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
     if video is not None:
         kind = {".mp4": "video/mp4", ".mpg": "video/mpeg", ".mpeg": "video/mpeg"}.get(video.suffix.lower(), "unknown")
@@ -101,10 +96,10 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
     number = count(1)
     for event, kind in product(parsed.events, ("audible", "visible")):
         of_tier = [span for span in found if (span.event, span.kind) == (event, kind)]
-        if of_tier:
-            tier = SubElement(
-                document, "TIER", LINGUISTIC_TYPE_REF="default-lt", TIER_ID=f"{_one_line(event)} ({kind})"
-            )
+        if not of_tier:
+            continue
+        name = f"{_one_line(event)} ({kind})"
+        tier = SubElement(document, "TIER", LINGUISTIC_TYPE_REF="default-lt", TIER_ID=name)
         for span in of_tier:
             annotation = SubElement(
                 SubElement(tier, "ANNOTATION"),
