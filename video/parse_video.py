@@ -11,11 +11,17 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
-from dataloaders.provenance import feature_note
+from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
+from dataloaders.provenance import feature_note, record_extraction
 from models import HAN, TemporalTransformer
 from models.pretrained import Description
 from utils.audio_visual import AudioVisual
@@ -25,12 +31,20 @@ from utils.run_folders import DEFAULT_RUNS_DIR
 from utils.settings import whole_number
 from utils.trained import newest_han, open_trained, thresholds_of
 from utils.training.device import select_device
-from video.extraction.extraction_inputs import RECIPES
-from video.extraction.feature_networks import add_network_flags, source_of
-from video.own_video import SOUND_RATE, Overview, overview, own_features
+from video.extraction.event_texts import write_event_features
+from video.extraction.extraction_inputs import RECIPES, num_segments_of
+from video.extraction.extraction_pipeline import extract, missing_features
+from video.extraction.feature_networks import add_network_flags, build_networks, settings_of, source_of
+from video.extraction.video_lists import Video
 from video.pages.exports import write_exports
 from video.pages.tracks import ParsedVideo, Track
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
+from video.video_decoding import Frame, decode_video
+
+FRAMES_SHOWN = 90  # at most, in a page's strip
+FRAME_HEIGHT = 96  # pixels: sharp at twice the size in which the page shows it, nearly
+SOUND_RATE = 8000  # hertz, for a waveform
+BATCH_SIZE = 8  # segments that a feature network is given at a time
 
 Model = HAN | TemporalTransformer
 
@@ -71,15 +85,14 @@ def main(argv: list[str] | None = None) -> None:
     shown = overview(args.video)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.features_dir or Path(temporary)
-        named = events if isinstance(model, TemporalTransformer) else None
-        made_by = (source_of(args), args.recipe, args.precision)
-        features, texts = own_features(args.video, shown.num_segments, folder, model, named, *made_by)
+        features, texts = own_features(args, model, events, shown.num_segments, folder)
         note = feature_note(folder)
-    probs = parse(model, features, texts, args.events is not None, window, stride)
+    result = parse(model, features, texts, args.events is not None, window, stride)
+
     warning = f"This video has {note}." if note else ""
     if model.description.note:
         warning = f"{warning} The model was trained on {model.description.note}.".lstrip()
-    print(write_results(args, Path(source).name, model.description, events, probs, shown, warning))
+    print(write_results(args, Path(source).name, model.description, events, result, shown, warning))
 
 
 def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
@@ -109,6 +122,102 @@ def windows_of(args: argparse.Namespace, model: Model) -> tuple[int, int]:
     if not 1 <= stride <= window:
         raise InputError("--stride, --window", f"{stride}, {window}", "1 <= stride <= window", "Correct the flags.")
     return window, stride
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is shown of a video."""
+
+    duration: float  # seconds
+    num_segments: int  # T
+    frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
+    sound: np.ndarray | None  # (L,) float32 in [-1, 1] at SOUND_RATE; None: no audio track
+
+
+def overview(path: Path) -> Overview:
+    """Decode a video once in small. Raises InputError as `decode_video` does."""
+    rate = 2.0  # frames a second that are looked at
+
+    def small(frame: Frame) -> np.ndarray | None:
+        if frame.time % max(1 / rate, frame.declared / FRAMES_SHOWN) >= 1 / rate:
+            return None
+        image = frame.rgb()
+        width = max(1, round(image.shape[1] * FRAME_HEIGHT / image.shape[0]))
+        return np.asarray(Image.fromarray(image).resize((width, FRAME_HEIGHT), Image.Resampling.BILINEAR))
+
+    decoded = decode_video(path, rate, [SOUND_RATE], keep=small)
+    num_segments = num_segments_of(decoded.duration)
+    sound = decoded.sounds.get(SOUND_RATE)
+    return Overview(
+        duration=min(decoded.duration, num_segments),
+        num_segments=num_segments,
+        frames=[frame for frame in decoded.frames if frame is not None],
+        sound=None if sound is None else sound.astype(np.float32) / 32768,
+    )
+
+
+def own_features(
+    args: argparse.Namespace, model: Model, events: tuple[str, ...], num_segments: int, folder: Path
+) -> tuple[AudioVisual[Tensor], AudioVisual[Tensor] | None]:
+    """Read the video's features from a folder of feature files; those that are not there are extracted into it first.
+
+    A video without audio track is taken as silent.
+
+    Args:
+        model: whose description names the features; they are put on its device.
+        folder: in the layout of a data set.
+
+    Returns:
+        features (T, D), those of a modality concatenated; and for a temporal transformer text features (C, D) of the
+        events, by the features' own text encoders
+
+    Raises:
+        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, they
+            are not of the model's widths, or a modality has not one feature with a text encoder where it needs one.
+    """
+    video, source, with_texts = args.video, source_of(args), isinstance(model, TemporalTransformer)
+    device = next(model.parameters()).device
+    audio_names, visual_names = model.description.audio_features, model.description.visual_features
+    every_name = list(dict.fromkeys([*audio_names, *visual_names]))
+    wanted = Video(video.stem, video, num_segments)
+    to_build = every_name if with_texts else missing_features(wanted, folder, every_name)
+    networks = build_networks(to_build, source, device, args.precision)
+    if to_build:
+        record_extraction(folder, settings_of(to_build, source, args.recipe, args.precision))
+        outcome = extract([wanted], folder, networks, args.recipe, BATCH_SIZE, 1, silence_if_no_sound=True)
+        if outcome.failures:
+            raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+    audio = _read_segments(folder, audio_names, video.stem, num_segments)
+    visual = _read_segments(folder, visual_names, video.stem, num_segments)
+    widths = {"audio_dim": audio.shape[1], "visual_dim": visual.shape[1]}
+    expected = {name: model.sizes[name] for name in widths}
+    if widths != expected:
+        way_out = "Use the networks whose features the model was trained on."
+        raise InputError(video, f"features of widths {widths}", f"{expected}, as the model was trained", way_out)
+    segments = AudioVisual(audio.to(device), visual.to(device))
+    if not with_texts:
+        return segments, None
+    with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
+        write_event_features(Path(own), networks, source, events)
+        audio_texts = _read_texts(Path(own), audio_names, len(events)).to(device)
+        visual_texts = _read_texts(Path(own), visual_names, len(events)).to(device)
+    return segments, AudioVisual(audio_texts, visual_texts)
+
+
+def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:
+    """Read the features of one modality, concatenated: (T, D)."""
+    paths = {name: feature_path(folder, name, feature_id) for name in names}
+    rows = [read_segment_features(path, name, num_segments, pooled=False) for name, path in paths.items()]
+    return torch.from_numpy(np.concatenate(rows, axis=1))
+
+
+def _read_texts(folder: Path, names: Sequence[str], num_events: int) -> Tensor:
+    """Read the text features of one modality: (C, D)."""
+    with_text = [name for name in names if FEATURES[name].text_folder]
+    if len(with_text) != 1:
+        found, expected = " ".join(names), "exactly one feature with a text encoder"
+        raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+    return load_text_features(folder, with_text[0], num_events)
 
 
 def parse(

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
-from video.own_video import overview
+from video.parse_video import overview
 from video.video_encoding import write_video
 
 
