@@ -24,8 +24,15 @@ from video.backbones.other_packages import LaionCLAP, OpenCLIP
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
 from video.extraction import download
-from video.extraction.download import TABLE, read_table
-from video.extraction.feature_networks import WEIGHTS, draw_network, find_weights, load_network, read_state
+from video.extraction.feature_networks import (
+    NETWORKS,
+    WEIGHTS,
+    download_of,
+    draw_network,
+    find_weights,
+    load_network,
+    read_state,
+)
 
 
 def test_drawn_weights_are_the_same_on_every_machine():
@@ -255,9 +262,9 @@ def openai_archive(tmp_path: Path, monkeypatch) -> dict[str, torch.Tensor]:
 
     state = {name: x.half() for name, x in theirs.network.state_dict().items()}
     sizes = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
-    torch.jit.script(Tree(state | sizes)).save(tmp_path / WEIGHTS["open_clip"].file)
+    torch.jit.script(Tree(state | sizes)).save(tmp_path / WEIGHTS["open_clip"])
     monkeypatch.setattr(open_clip, "create_model", lambda name: small_open_clip())
-    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["open_clip"].sha256)
+    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("open_clip").sha256)
     return state
 
 
@@ -269,7 +276,7 @@ def test_open_clip_reads_openais_archive(tmp_path: Path, openai_archive):
 
 
 def test_open_clip_reads_a_plain_state_dict_under_the_same_name(tmp_path: Path, openai_archive):
-    torch.save(openai_archive, tmp_path / WEIGHTS["open_clip"].file)
+    torch.save(openai_archive, tmp_path / WEIGHTS["open_clip"])
     loaded = load_network("clip", tmp_path, "open_clip").network.state_dict()
     assert all(torch.equal(loaded[name], openai_archive[name].float()) for name in loaded)
 
@@ -279,7 +286,7 @@ def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path
     monkeypatch.setattr(download, "sha256_of", lambda path: "0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
         load_network("clip", tmp_path, "open_clip")
-    (tmp_path / WEIGHTS["open_clip"].file).unlink()
+    (tmp_path / WEIGHTS["open_clip"]).unlink()
     with pytest.raises(InputError, match=r"nothing that open_clip reads.*openaipublic"):
         load_network("clip", tmp_path, "open_clip")
 
@@ -302,7 +309,7 @@ def test_what_laion_clap_lacks_is_said_in_words(tmp_path: Path, monkeypatch, fai
             raise RuntimeError("a damaged file")
 
     monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
-    (tmp_path / WEIGHTS["clap"].file).touch()
+    (tmp_path / WEIGHTS["clap"]).touch()
     expected = "couldn't connect" if fails == "construction" else "a damaged file"
     with pytest.raises(InputError, match=rf"{expected}.*lukewys/laion_clap.*roberta-base"):
         load_network("clap", tmp_path, "laion_clap")
@@ -339,27 +346,27 @@ def test_laion_clap_gives_the_same_features_with_the_same_weights(laion_clap_net
 
 def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_path: Path, monkeypatch):
     state = draw_network("res152", "real", 3).state_dict()
-    file = tmp_path / WEIGHTS["res152"].file
+    file = tmp_path / WEIGHTS["res152"]
     torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, file)
     with pytest.raises(InputError, match="SHA-256"):
         load_network("res152", tmp_path)
-    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["res152"].sha256 + "0" * 56)
+    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("res152").sha256 + "0" * 56)
     loaded = load_network("res152", tmp_path).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
-    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"].file)
-    monkeypatch.setattr(download, "sha256_of", lambda path: WEIGHTS["vggish"].sha256)
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"])
+    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("vggish").sha256)
     with pytest.raises(InputError, match=r"nothing that transformers reads as vggish.*harritaylor"):
         load_network("vggish", tmp_path)
-    torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"].file)
+    torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"])
     with pytest.raises(InputError, match="lacks"):
         load_network("clap", tmp_path)
 
 
 def test_a_damaged_checkpoint_is_an_error(tmp_path: Path):
-    path = tmp_path / WEIGHTS["clap"].file
+    path = tmp_path / WEIGHTS["clap"]
     path.write_bytes(b"<html>")
     with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found nothing that transformers reads"):
         load_network("clap", tmp_path)
@@ -377,7 +384,7 @@ def test_counters_of_numpy_beside_a_state_dict_do_not_hinder(tmp_path: Path):
 
 def test_a_folder_of_transformers_is_loaded_as_clip(tmp_path: Path):
     ours, _ = draw_network("clip", "small", 0), None
-    ours.network.save_pretrained(tmp_path / WEIGHTS["clip"].file)
+    ours.network.save_pretrained(tmp_path / WEIGHTS["clip"])
     loaded = load_network("clip", tmp_path)
     images = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
@@ -389,20 +396,20 @@ def test_absent_weights_say_what_is_needed(name: str, tmp_path: Path, monkeypatc
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError) as error:
         find_weights(name, tmp_path)
-    assert WEIGHTS[name].file in str(error.value)
-    assert WEIGHTS[name].source in str(error.value)
+    assert WEIGHTS[name] in str(error.value)
+    assert download_of(name).address in str(error.value)
 
 
 def test_every_network_has_an_address_to_get_its_weights_from():
-    groups = sorted({one.group for one in WEIGHTS.values()})
-    files, _ = read_table(TABLE, groups, Path("."))
-    places = {part for file in files for part in (file.path.name, file.path.parent.name)}
-    assert {one.file for one in WEIGHTS.values()} <= places
+    assert WEIGHTS.keys() == NETWORKS.keys() | {"open_clip", "clap tokenizer"}
+    for name, file in WEIGHTS.items():
+        assert file in download_of(name).path.parts and download_of(name).address.startswith("https://")
+    assert all(download_of(name).sha256 for name in ("vggish", "res152", "r2plus1d_18", "open_clip"))
 
 
 def test_weights_in_the_named_folder_come_before_those_of_torch_s_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    own, in_hub = (folder / WEIGHTS["clap"].file for folder in (tmp_path / "own", tmp_path / "torch/hub/checkpoints"))
+    own, in_hub = (folder / WEIGHTS["clap"] for folder in (tmp_path / "own", tmp_path / "torch/hub/checkpoints"))
     for path in (in_hub, own):
         path.parent.mkdir(parents=True)
         path.touch()

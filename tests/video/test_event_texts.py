@@ -73,14 +73,14 @@ def write_tokenizer(folder: Path, words: list[str]) -> None:
 
 
 def test_a_tokenizer_is_read_from_the_weights_folder(tmp_path: Path):
-    write_tokenizer(tmp_path / WEIGHTS["clap tokenizer"].file, ["this", "is", "rain"])
+    write_tokenizer(tmp_path / WEIGHTS["clap tokenizer"], ["this", "is", "rain"])
     token_ids, mask = tokenize("clap", ["This is rain", "rain"], Source(tmp_path))
     assert token_ids.tolist() == [[4, 5, 6], [6, 1, 1]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path):
-    (tmp_path / WEIGHTS["clap tokenizer"].file).mkdir()
+    (tmp_path / WEIGHTS["clap tokenizer"]).mkdir()
     with pytest.raises(InputError, match="no tokenizer"):
         tokenize("clap", ["rain"], Source(tmp_path))
 

@@ -1,6 +1,7 @@
 """The feature networks: where their weights lie, how they are computed on a device, and what a record says of them."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,33 +22,18 @@ from video.backbones.drawn_weights import draw_weights_of
 from video.backbones.other_packages import is_torchscript, read_laion_clap, read_open_clip
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.vggish import VGGish
-from video.extraction.download import check_sha256
+from video.extraction.download import TABLE, Download, check_sha256, read_table
 from video.frames import CLIP as CLIP_PIXELS
 from video.frames import IMAGENET, KINETICS
 
-
-@dataclass(frozen=True)
-class Weights:
-    """One network's weights: a file or a folder, and where it comes from."""
-
-    file: str
-    source: str
-    sha256: str = ""  # the beginning of its hash, as far as the publisher names it
-    hub_file: str = ""  # of a source on the Hugging Face hub, whose cache is looked into
-    group: str = "weights"  # of data/downloads.yaml
-
-
-HUB = "https://huggingface.co/"
-OPENAI_SHA256 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
-OPENAI = f"https://openaipublic.azureedge.net/clip/models/{OPENAI_SHA256}/ViT-L-14.pt"
-WEIGHTS = {
-    "vggish": Weights("vggish-10086976.pth", "https://github.com/harritaylor/torchvggish (release v0.1)", "10086976"),
-    "res152": Weights("resnet152-394f9c45.pth", "torchvision, ResNet152_Weights.IMAGENET1K_V1", "394f9c45"),
-    "r2plus1d_18": Weights("r2plus1d_18-91a641e6.pth", "torchvision, R2Plus1D_18_Weights.KINETICS400_V1", "91a641e6"),
-    "clip": Weights("clip-vit-large-patch14", f"{HUB}openai/clip-vit-large-patch14", hub_file="config.json"),
-    "clap": Weights("630k-fusion-best.pt", f"{HUB}lukewys/laion_clap", hub_file="630k-fusion-best.pt"),
-    "open_clip": Weights("ViT-L-14.pt", OPENAI, OPENAI_SHA256, group="open_clip"),
-    "clap tokenizer": Weights("roberta-base", f"{HUB}FacebookAI/roberta-base", hub_file="config.json"),
+WEIGHTS = {  # files or folders, whose addresses and hashes are in data/downloads.yaml
+    "vggish": "vggish-10086976.pth",
+    "res152": "resnet152-394f9c45.pth",  # ImageNet V1
+    "r2plus1d_18": "r2plus1d_18-91a641e6.pth",  # Kinetics-400 V1
+    "clip": "clip-vit-large-patch14",
+    "clap": "630k-fusion-best.pt",
+    "open_clip": "ViT-L-14.pt",
+    "clap tokenizer": "roberta-base",
 }
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # each with its small stand-in
     "vggish": (VGGish, small.SmallVGGish),
@@ -65,7 +51,7 @@ PACKAGES = {  # what the backends need
     "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
     "facebook/bart-base once",
 }
-OPEN_CLIP_FILES = (WEIGHTS["open_clip"].file, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -83,7 +69,7 @@ class Source:
 
     def record(self, feature: str, precision: str) -> dict[str, object]:
         """Return what a folder's record holds of a feature's network."""
-        weights = WEIGHTS[feature].file
+        weights = WEIGHTS[feature]
         if self.drawn is not None:
             weights = f"drawn from seed {self.seed}"
         elif self.backend(feature) == "open_clip":
@@ -123,6 +109,12 @@ def source_of(args: argparse.Namespace) -> Source:
     return Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
 
 
+def download_of(name: str) -> Download:
+    """Return the line of data/downloads.yaml that a network's weights come from; of a folder its first file."""
+    files, _ = read_table(TABLE, ["weights", "open_clip"], Path("."))
+    return next(file for file in files if WEIGHTS[name] in file.path.parts)
+
+
 def find_weights(name: str, weights_dir: Path) -> Path:
     """Return a network's file or folder: in `weights_dir`, else in the cache of torch's or of Hugging Face's hub.
 
@@ -131,21 +123,21 @@ def find_weights(name: str, weights_dir: Path) -> Path:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    weights = WEIGHTS[name]
-    places = [weights_dir / weights.file, Path(torch.hub.get_dir()) / "checkpoints" / weights.file]
-    if weights.hub_file:
-        cached = try_to_load_from_cache(weights.source.removeprefix(HUB), weights.hub_file)
+    file, download = WEIGHTS[name], download_of(name)
+    places = [weights_dir / file, Path(torch.hub.get_dir()) / "checkpoints" / file]
+    if of_hub := re.fullmatch(r"https://huggingface\.co/(.+)/resolve/main/(.+)", download.address):
+        cached = try_to_load_from_cache(*of_hub.groups())
         if isinstance(cached, str):
-            places.append(Path(cached) if weights.hub_file == weights.file else Path(cached).parent)
+            places.append(Path(cached) if of_hub[2] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        expected = f"the weights of {name} from {weights.source}"
+        group = "open_clip" if name == "open_clip" else "weights"
         way_out = (
-            f"`bash scripts/download.sh {weights.group}` fetches them; --weights_dir names another folder; "
+            f"`bash scripts/download.sh {group}` fetches them; --weights_dir names another folder; "
             "--random_weights does without."
         )
-        raise InputError(places[0], "no weights", expected, way_out)
-    check_sha256(path, weights.sha256, weights.source)
+        raise InputError(places[0], "no weights", f"the weights of {name} from {download.address}", way_out)
+    check_sha256(path, download.sha256, download.address)
     return path
 
 
@@ -197,8 +189,8 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
                 network.load_state_dict(of_network)
     except Exception as error:  # whatever an absent package or a damaged file makes torch or the package raise
         found = f"nothing that {backend} reads as {name} ({' '.join(str(error).split())[:200]})"
-        weights = WEIGHTS["open_clip" if backend == "open_clip" else name]
-        expected = f"{weights.file} from {weights.source}, and the package"
+        address = download_of("open_clip" if backend == "open_clip" else name).address
+        expected = f"the weights from {address}, and the package"
         raise InputError(path, found, expected, f"Download it again, or {PACKAGES[backend]}.") from error
     return network.eval()
 
