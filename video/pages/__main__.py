@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dataloaders.annotations import SplitAnnotations, Subset
-from dataloaders.datasets import load_annotations
+from dataloaders.datasets import DATASETS, load_annotations
 from dataloaders.provenance import feature_note
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
@@ -38,43 +38,21 @@ def main(argv: list[str] | None = None) -> None:
     if len({run.resolve() for run in args.runs}) < len(args.runs):
         raise InputError("RUN", "the same folder twice", "different runs", "Name each run once.")
     predictions = [load_predictions(run, args.split) for run in args.runs]
+    settings = [read_args(run / ARGS_FILE) for run in args.runs]
+    default = DATASETS[predictions[0].dataset].folder
+    data_dirs = [Path(of_run.get("data_dir") or default) for of_run in settings]
     pseudo_labels = None
     if args.pseudo_label_dir:
-        annotations_dir = args.annotations_dir or annotations_dir_of(args.runs[0])
+        annotations_dir = Path(args.annotations_dir or settings[0].get("annotations_dir") or data_dirs[0])
         pseudo_labels = pseudo_labels_of(args.pseudo_label_dir, annotations_of(predictions[0], annotations_dir))
-    warning = ", ".join(filter(None, dict.fromkeys(note_of(run) for run in args.runs)))
+    warning = ", ".join(filter(None, dict.fromkeys(feature_note(data_dir) for data_dir in data_dirs)))
     output = args.output or timelines_path(args.runs[0], args.split)
     write_timelines(output, dict(zip(names_of(args.runs), predictions, strict=True)), pseudo_labels, warning)
     print(output)
 
 
-def annotations_dir_of(run: Path) -> Path:
-    """Where an evaluated run had its annotations from.
-
-    Raises:
-        InputError: when its settings do not say.
-    """
-    settings = read_args(run / ARGS_FILE)
-    folder = settings.get("annotations_dir") or settings.get("data_dir")
-    if folder is None:
-        way_out = "Give --annotations_dir."
-        raise InputError(run / ARGS_FILE, "neither annotations_dir nor data_dir", "where annotations lie", way_out)
-    return Path(folder)
-
-
-def note_of(run: Path) -> str:
-    """What has to be said of an evaluated run's features, as far as its settings tell."""
-    path = run / ARGS_FILE
-    data_dir = read_args(path).get("data_dir") if path.exists() else None
-    return feature_note(Path(data_dir)) if data_dir else ""
-
-
 def annotations_of(predictions: Predictions, annotations_dir: Path) -> SplitAnnotations:
-    """The annotations of the predicted videos and classes.
-
-    Raises:
-        InputError: when a video is not among them.
-    """
+    """Return the annotations of the predicted videos and classes. Raises InputError when a video is not among them."""
     annotations = load_annotations(predictions.dataset, annotations_dir, predictions.split)
     annotations = Subset(num_classes=len(predictions.classes)).annotations(annotations)
     place = {sample_id: n for n, sample_id in enumerate(annotations.sample_ids)}

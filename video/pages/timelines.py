@@ -67,9 +67,8 @@ def _track(name: str, letter: str, events: AudioVisual[np.ndarray]) -> dict:
 
     State is 1 where the class is audible, 2 visible, 3 both, as the page's script has it.
     """
-    states = np.pad(
-        (events.audio + 2 * events.visual.astype(np.int8)).transpose(0, 2, 1), ((0, 0), (0, 0), (1, 1))
-    )  # (N, C, T + 2)
+    states = (events.audio + 2 * events.visual.astype(np.int8)).transpose(0, 2, 1)  # (N, C, T)
+    states = np.pad(states, ((0, 0), (0, 0), (1, 1)))
     before, after = states[..., :-1], states[..., 1:]
     n, c, start = np.nonzero((after != before) & (after != 0))  # spans in order of video, class and time ...
     end = np.nonzero((after != before) & (before != 0))[2]  # ... and so their ends
@@ -79,13 +78,10 @@ def _track(name: str, letter: str, events: AudioVisual[np.ndarray]) -> dict:
 
 
 def pseudo_labels_of(folder: Path, annotations: SplitAnnotations) -> AudioVisual[np.ndarray]:
-    """The hard pseudo-labels that stage 2 has written of these videos, (N, T, C) bool.
-
-    Raises:
-        InputError: when there are none, or not of these videos.
-    """
-    labels = load_pseudo_labels(folder, annotations).labels
-    return labels.map(lambda rows: pad_rows(rows, annotations.lengths).numpy())
+    """Return the hard pseudo-labels that stage 2 has written of these videos, (N, T, C) bool."""
+    audible, visible = load_pseudo_labels(folder, annotations).labels
+    lengths = annotations.lengths
+    return AudioVisual(pad_rows(audible, lengths).numpy(), pad_rows(visible, lengths).numpy())
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

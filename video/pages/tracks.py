@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from utils.audio_visual import AudioVisual
 from utils.method.spans import maximal_spans
@@ -23,8 +22,10 @@ class Track:
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
         """Audible and visible events, (T, C) bool each, where all that is asked for exceeds the threshold."""
-        asked = self.probs if self.around is None else self.probs.map(np.minimum, self.around)
-        return asked.map(lambda p: p > threshold)
+        audible, visible = self.probs.audio > threshold, self.probs.visual > threshold
+        if self.around is None:
+            return AudioVisual(audible, visible)
+        return AudioVisual(audible & (self.around.audio > threshold), visible & (self.around.visual > threshold))
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ def spans(video: ParsedVideo) -> list[Span]:
         "visible": (visible, track.probs.visual),
         "audio-visual": (audible & visible, np.minimum(*track.probs)),
     }
-    found = [
-        Span(event, kind, float(first), min(float(end), video.duration), float(probs[first:end, c].mean()))
-        for c, event in enumerate(video.events)
-        for kind, (active, probs) in streams.items()
-        for first, end in torch.stack(maximal_spans(active[:, c]), dim=1).tolist()
-    ]
+    found = []
+    for c, event in enumerate(video.events):
+        for kind, (active, probs) in streams.items():
+            for first, end in zip(*maximal_spans(active[:, c]), strict=True):
+                onset, offset = float(first), min(float(end), video.duration)
+                found.append(Span(event, kind, onset, offset, float(probs[first:end, c].mean())))
     return sorted(found, key=lambda span: span.onset)
