@@ -91,8 +91,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     try:
         if is_han:
             chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
-            if "cross_attention" in settings:
-                chosen["cross_attention"] = settings["cross_attention"]
+            chosen["cross_attention"] = settings.get("cross_attention", True)  # earlier runs do not say
             network = load_network(HAN, checkpoint, {}, **chosen)
         else:
             network = load_network(TemporalTransformer, checkpoint, {}, num_heads=settings["num_heads"])
@@ -169,14 +168,12 @@ def export(network: HAN | TemporalTransformer, folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.trained", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m utils.trained", description=__doc__, formatter_class=form)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train_han.py or train_transformer.py")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
-    parser.add_argument(
-        "--pseudo_label_dir", type=Path, help="output of stage 2, whose thresholds go with a temporal transformer"
-    )
+    of_stage_2 = "output of stage 2, whose thresholds go with a temporal transformer"
+    parser.add_argument("--pseudo_label_dir", type=Path, help=of_stage_2)
     args = parser.parse_args(argv)
     network = open_run(args.run)
     if args.pseudo_label_dir is not None:
