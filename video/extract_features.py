@@ -28,7 +28,7 @@ from video.extraction.feature_networks import (
     text_settings_of,
 )
 from video.extraction.ray_workers import Job, extract_on_ray
-from video.extraction.video_lists import SPLITS, Video, fixed_segments, shard_of, videos_of_dataset, videos_of_paths
+from video.extraction.video_lists import SPLITS, fixed_segments, shard_of, videos_of_dataset, videos_of_paths
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +67,15 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(args.device)
     output = args.output or (Path("data") / args.dataset if args.dataset else Path("features"))
     recipe = args.recipe or ("valor" if fixed_segments(args.dataset) else "centre")
-    videos = None if args.text_only else videos_of(args)
+    videos = None  # only text features
+    if args.dataset and not args.text_only:
+        data_dir = Path("data") / args.dataset
+        annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
+        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, tuple(args.splits), args.num_segments)
+    elif args.videos and not args.text_only:
+        videos = videos_of_paths(args.videos, args.num_segments)
+    if videos is not None:
+        videos = shard_of(videos, args.shard)
 
     source = source_of(args)
     events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
@@ -99,19 +107,6 @@ def main(argv: list[str] | None = None) -> None:
     if outcome.failures:
         print(f"{len(outcome.failures)} failures: {failures}", file=sys.stderr)
         sys.exit(1)
-
-
-def videos_of(args: argparse.Namespace) -> list[Video] | None:
-    """This shard's videos; None where only events are named. Raises InputError when they cannot be found."""
-    if args.dataset:
-        data_dir = Path("data") / args.dataset
-        annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
-        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, tuple(args.splits), args.num_segments)
-    elif args.videos:
-        videos = videos_of_paths(args.videos, args.num_segments)
-    else:
-        return None
-    return shard_of(videos, args.shard)
 
 
 if __name__ == "__main__":

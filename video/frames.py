@@ -4,7 +4,7 @@ Sources are the authors' extraction scripts; docs/extraction.md has every recipe
 segments of one second, images (H, W, 3) uint8 RGB.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -34,19 +34,11 @@ def centre_frames(times: np.ndarray, num_segments: int) -> np.ndarray:
     return np.abs(times[None, :] - middles[:, None]).argmin(1)
 
 
-@dataclass(frozen=True)
-class Normalization:
+class Normalization(NamedTuple):
     """Mean and standard deviation of the red, green and blue values in [0, 1] that a network was trained with."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """(..., h, w, 3) uint8, or floats in [0, 1] -> (..., 3, h, w) float32."""
-        scale = 255.0 if pixels.dtype == np.uint8 else 1.0
-        mean, deviation = np.float32(self.mean), np.float32(self.deviation)
-        normalized = (pixels.astype(np.float32) / np.float32(scale) - mean) / deviation
-        return np.moveaxis(normalized, -1, -3)
 
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

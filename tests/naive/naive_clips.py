@@ -19,4 +19,6 @@ class ClipFiles(Dataset):
 
     def __getitem__(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         frames, sound, _ = decode_clip(self.sources[n], self.form)
-        return IMAGENET(frames), sound.astype(np.float32)
+        unit = frames.astype(np.float32) / np.float32(255)
+        normalized = (unit - np.float32(IMAGENET.mean)) / np.float32(IMAGENET.deviation)
+        return np.moveaxis(normalized, -1, -3), sound.astype(np.float32)

@@ -19,7 +19,7 @@ from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 from utils.errors import InputError
 from video.backbones.clap import CLAP, from_laion_names, load_laion_state
 from video.backbones.clip import CLIP
-from video.backbones.drawn_weights import draw_weights, draw_weights_of
+from video.backbones.drawn_weights import draw, draw_weights_of
 from video.backbones.other_packages import LaionCLAP, OpenCLIP
 from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
@@ -36,11 +36,10 @@ from video.extraction.feature_networks import (
 
 
 def test_drawn_weights_are_the_same_on_every_machine():
-    drawn = draw_weights({"layer.weight": (2, 3), "norm.weight": (2,), "norm.bias": (2,), "norm.running_var": (2,)})
     expected = torch.tensor([[-0.4228, 0.8664, 0.6823], [-0.4445, -0.4952, 1.1948]])
-    torch.testing.assert_close(drawn["layer.weight"], expected, atol=1e-4, rtol=0)
-    assert (drawn["norm.running_var"] >= 1).all()
-    assert not torch.equal(drawn["layer.weight"], draw_weights({"layer.weight": (2, 3)}, seed=1)["layer.weight"])
+    torch.testing.assert_close(draw("layer.weight", (2, 3)), expected, atol=1e-4, rtol=0)
+    assert (draw("norm.running_var", (2,)) >= 1).all()
+    assert not torch.equal(draw("layer.weight", (2, 3)), draw("layer.weight", (2, 3), seed=1))
 
 
 def test_drawn_weights_follow_the_published_formula():
@@ -49,7 +48,7 @@ def test_drawn_weights_follow_the_published_formula():
 
     shapes = {"a.weight": (4, 3, 2), "a.bias": (5,), "n.weight": (5,), "n.running_mean": (5,), "n.running_var": (50,)}
     x = {name: normal(name, *shape) for name, shape in shapes.items()} | {"scale": normal("scale")}
-    drawn = draw_weights(shapes | {"scale": ()}, seed=2)
+    drawn = {name: draw(name, shape, seed=2) for name, shape in (shapes | {"scale": ()}).items()}
     expected = {
         "a.weight": x["a.weight"] / math.sqrt(3 * 2),
         "a.bias": 0.1 * x["a.bias"],
@@ -68,7 +67,7 @@ def test_parameters_and_running_statistics_of_a_network_are_drawn_and_other_buff
     network.register_buffer("mask", torch.ones(2))
     draw_weights_of(network, seed=1)
     state = network.state_dict()
-    drawn = draw_weights({name: x.shape for name, x in state.items() if x.is_floating_point()}, seed=1)
+    drawn = {name: draw(name, x.shape, seed=1) for name, x in state.items() if x.is_floating_point()}
     assert state["mask"].tolist() == [1, 1] and state["1.num_batches_tracked"] == 0
     assert all(torch.equal(state[name], drawn[name]) for name in drawn if name != "mask")
 

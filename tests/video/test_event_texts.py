@@ -12,9 +12,7 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 from dataloaders.llp import LLP_CLASSES
 from utils.errors import InputError
 from video.extraction.event_texts import (
-    PROMPTS_FILE,
     hashed_words,
-    read_prompt,
     sentences_of,
     text_features,
     tokenize,
@@ -38,9 +36,9 @@ def test_prompts_without_a_place_for_the_event_are_an_error(tmp_path: Path):
     path = tmp_path / "prompts.yaml"
     path.write_text("event_names: {clip: A photo, clap: 'The sound of {event}'}")
     with pytest.raises(InputError, match="A photo"):
-        read_prompt(path, "event_names", "clip")
+        sentences_of("clip", ("rain",), "event_names", None, path)
     with pytest.raises(InputError, match="other"):
-        read_prompt(PROMPTS_FILE, "other", "clip")
+        sentences_of("clip", ("rain",), "other", None)
 
 
 def test_equal_words_have_equal_tokens_where_weights_are_drawn():

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
 from tests.test_reference_cases import Case, every_case_of, opened
 from video import frames, sounds
 from video.backbones.clap import CLAP, load_laion_state
-from video.backbones.drawn_weights import draw_weights
+from video.backbones.drawn_weights import draw
 from video.backbones.vggish import VGGish
+from video.extraction.feature_networks import FeatureNetwork
 
 
 def assert_near(actual: np.ndarray, expected: np.ndarray, name: str, tolerance: float = 1e-4) -> None:
@@ -43,7 +45,7 @@ def weights_of(case: Case) -> dict[str, torch.Tensor]:
     """The weights that a case was computed with: anyone can draw them from their names."""
     keys = json.loads(str(case.array("state_keys")))
     assert {dtype for _, dtype in keys.values()} == {"float32"}
-    return draw_weights({name: shape for name, (shape, _) in keys.items()})
+    return {name: draw(name, shape) for name, (shape, _) in keys.items()}
 
 
 @every_case_of("features_frames")
@@ -58,17 +60,24 @@ def test_the_same_frames_are_chosen(path: Path):
                 np.testing.assert_array_equal(chosen, of_these, err_msg=f"{name} of {num_frames}")
 
 
+def given_to(name: str, pixels: np.ndarray) -> np.ndarray:
+    """(h, w, 3) -> what reaches the network of this name, (3, h, w)."""
+    network = FeatureNetwork(name, nn.Flatten(), torch.device("cpu"))
+    return network(pixels[None]).view(3, *pixels.shape[:2]).numpy()
+
+
 @every_case_of("features_pixels")
 def test_every_network_is_given_the_same_pixels(path: Path):
     with opened(path) as case:
         image = case.array("image")
         ours = {
-            "resnet152": frames.IMAGENET(frames.resnet152_pixels(image)),
-            "r2plus1d_18": frames.KINETICS(frames.r2plus1d_pixels(image)),
-            "clip_valor": frames.CLIP(frames.clip_pixels(image)),
-            "lavish_vit": frames.IMAGENET(frames.lavish_pixels(image, case.array("lavish_vit").shape[-1])),
-            "lavish_swin": frames.IMAGENET(frames.lavish_pixels(image, case.array("lavish_swin").shape[-1])),
+            "resnet152": given_to("res152", frames.resnet152_pixels(image)),
+            "r2plus1d_18": given_to("r2plus1d_18", frames.r2plus1d_pixels(image)),
+            "clip_valor": given_to("clip", frames.clip_pixels(image)),
         }
+        for name in ("lavish_vit", "lavish_swin"):
+            pixels = frames.lavish_pixels(image, case.array(name).shape[-1])
+            ours[name] = ((pixels - frames.IMAGENET.mean) / frames.IMAGENET.deviation).transpose(2, 0, 1)
         for name, pixels in ours.items():
             assert_near(pixels, case.array(name), name)
 

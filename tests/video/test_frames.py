@@ -84,16 +84,6 @@ def test_clips_and_lavishs_pixels_are_torchs_interpolation(height: int, width: i
         assert pixels.dtype == np.float32
 
 
-def test_bytes_and_values_up_to_one_are_normalised_alike():
-    image = random_image(3, 4)
-    mean, deviation = np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.25, 2.0])
-    normalization = Normalization((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
-    expected = ((image / 255 - mean) / deviation).transpose(2, 0, 1)
-    np.testing.assert_allclose(normalization(image), expected, atol=1e-6)
-    np.testing.assert_allclose(normalization(image.astype(np.float32) / 255), expected, atol=1e-6)
-    assert normalization(image[None].repeat(2, 0)).shape == (2, 3, 3, 4)
-
-
 def test_normalisations_are_the_published_ones():
     assert Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) == IMAGENET
     assert Normalization((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)) == KINETICS

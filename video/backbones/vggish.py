@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-EMBEDDING_DIM = 128
-
 
 class VGGish(nn.Module):
     """Log-mel spectrograms to embeddings, with the parameter names of the PyTorch port of the released checkpoint.
@@ -28,7 +26,7 @@ class VGGish(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, EMBEDDING_DIM),
+            nn.Linear(hidden, 128),
             nn.ReLU(inplace=True),
         )
 

@@ -66,36 +66,32 @@ def write_event_features(
                 np.save(file, features)
 
 
-def sentences_of(encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None) -> list[str]:
+def sentences_of(
+    encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None, prompts_file: Path = PROMPTS_FILE
+) -> list[str]:
     """Return what the text encoder reads of each event: for `Frying_(food)` `A photo of Frying (food)`.
 
     Args:
         encoder: "clip" or "clap".
         prompts: "event_names", or "valor": of a data set, the sentences of data/valor_prompts.yaml.
         dataset: whose classes the events are; None: any names.
-    """
-    if prompts == "valor" and dataset in WITH_SENTENCES:
-        sentences = load_sentences(SENTENCES_FILE, dataset)
-        return list(sentences.audio if encoder == "clap" else sentences.visual)
-    prompt = read_prompt(PROMPTS_FILE, prompts, encoder)
-    names = [event.replace("_", " ") for event in events]
-    return [prompt.format(event=name, lower=name.lower()) for name in names]
-
-
-def read_prompt(path: Path, style: str, encoder: str) -> str:
-    """Return an encoder's sentence of one style, with {event} or {lower} in the event's place.
+        prompts_file: sentences by style and encoder, with {event} or {lower} in the event's place.
 
     Raises:
         InputError: when the file is absent or has no such sentence.
     """
+    if prompts == "valor" and dataset in WITH_SENTENCES:
+        sentences = load_sentences(SENTENCES_FILE, dataset)
+        return list(sentences.audio if encoder == "clap" else sentences.visual)
     try:
-        prompt = str(yaml.safe_load(path.read_text(encoding="utf-8"))[style][encoder])
+        prompt = str(yaml.safe_load(prompts_file.read_text(encoding="utf-8"))[prompts][encoder])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         prompt = f"none ({error})"
     if "{event}" not in prompt and "{lower}" not in prompt:
-        expected = f"under `{style}` a sentence for {encoder} that holds {{event}} or {{lower}}"
-        raise InputError(path, f"the prompt {prompt!r}", expected, "Correct the file.")
-    return prompt
+        expected = f"under `{prompts}` a sentence for {encoder} that holds {{event}} or {{lower}}"
+        raise InputError(prompts_file, f"the prompt {prompt!r}", expected, "Correct the file.")
+    names = [event.replace("_", " ") for event in events]
+    return [prompt.format(event=name, lower=name.lower()) for name in names]
 
 
 def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from utils.files import atomic_write
 from video.pages.html import packed, write_page
-from video.pages.tracks import ParsedVideo, Track
+from video.pages.tracks import ParsedVideo
 
 MAX_STRIP_WIDTH = 16_000  # pixels, less than what browsers' canvases and JPEG allow
 NUM_PEAKS = 20_000  # at most, of the waveform
@@ -38,6 +38,12 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), wa
     Args:
         warning: shown on top, for results that are not what they look like (random weights, simulated features).
     """
+    tracks = []
+    for track in parsed.tracks:
+        arrays = {"audio": track.probs.audio, "visual": track.probs.visual}
+        if track.around is not None:
+            arrays |= {"audio_around": track.around.audio, "visual_around": track.around.visual}
+        tracks.append({"name": track.name} | {name: packed(array.astype(np.float32)) for name, array in arrays.items()})
     data = {
         "title": parsed.name,
         "notes": list(parsed.notes),
@@ -46,21 +52,13 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), wa
         "segments": parsed.num_segments,
         "threshold": parsed.threshold,
         "events": [event.replace("_", " ") for event in parsed.events],
-        "tracks": [_packed_track(track) for track in parsed.tracks],
+        "tracks": tracks,
         "video": media.source,
         "video_name": media.file_name,
         "peaks": None if media.peaks is None else packed(media.peaks),
         "strip": media.strip,
     }
     write_page(path, "video", parsed.name, data)
-
-
-def _packed_track(track: Track) -> dict:
-    """A track as the page's script reads it."""
-    arrays = {"audio": track.probs.audio, "visual": track.probs.visual}
-    if track.around is not None:
-        arrays |= {"audio_around": track.around.audio, "visual_around": track.around.visual}
-    return {"name": track.name} | {name: packed(array.astype(np.float32)) for name, array in arrays.items()}
 
 
 def strip_of(frames: Sequence[np.ndarray], quality: int = 72) -> dict[str, object]:
