@@ -36,8 +36,7 @@ from video.extraction.extraction_inputs import RECIPES, num_segments_of
 from video.extraction.extraction_pipeline import extract, missing_features
 from video.extraction.feature_networks import add_network_flags, build_networks, settings_of, source_of
 from video.extraction.video_lists import Video
-from video.pages.exports import write_exports
-from video.pages.tracks import ParsedVideo, Track
+from video.pages.parsed_video import ParsedVideo, Track, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 from video.video_decoding import Frame, decode_video
 

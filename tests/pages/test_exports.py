@@ -9,7 +9,9 @@ import pytest
 
 from tests.pages.tiny_parse import HOSTILE, tiny_parse
 from utils.audio_visual import AudioVisual
-from video.pages.exports import (
+from video.pages.parsed_video import (
+    ParsedVideo,
+    Track,
     _vtt_time,
     write_audacity,
     write_csv,
@@ -18,7 +20,6 @@ from video.pages.exports import (
     write_json,
     write_webvtt,
 )
-from video.pages.tracks import ParsedVideo, Track
 
 ONE_LINE = '</script><img src=x onerror="window.injected=1">&amp; line'  # of HOSTILE
 

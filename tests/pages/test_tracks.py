@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.pages.tiny_parse import tiny_parse
 from utils.audio_visual import AudioVisual
-from video.pages.tracks import Track, spans
+from video.pages.parsed_video import Track, spans
 
 
 def test_an_event_needs_the_segment_and_the_video_around_it():

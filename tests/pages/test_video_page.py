@@ -13,7 +13,7 @@ from tests.pages.conftest import SAMPLE, Browser
 from tests.pages.tiny_parse import HOSTILE, tiny_parse
 from tests.tiny_parsers import han_run
 from utils.audio_visual import AudioVisual
-from video.pages.tracks import ParsedVideo, Track, spans
+from video.pages.parsed_video import ParsedVideo, Track, spans
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 FRAMES = [np.full((60, 80, 3), 40 * n, np.uint8) for n in range(6)]

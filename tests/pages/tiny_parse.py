@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.audio_visual import AudioVisual
-from video.pages.tracks import ParsedVideo, Track
+from video.pages.parsed_video import ParsedVideo, Track
 
 HOSTILE = '</script><img src=x onerror="window.injected=1">&amp;\tline'
 

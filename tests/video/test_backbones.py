@@ -19,9 +19,9 @@ from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 from utils.errors import InputError
 from video.backbones.clap import CLAP, from_laion_names, load_laion_state
 from video.backbones.clip import CLIP
+from video.backbones.convolutional import r2plus1d_18_features, resnet152_features
 from video.backbones.drawn_weights import draw, draw_weights_of
 from video.backbones.other_packages import LaionCLAP, OpenCLIP
-from video.backbones.resnets import r2plus1d_18_features, resnet152_features
 from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
 from video.extraction import download
 from video.extraction.feature_networks import (

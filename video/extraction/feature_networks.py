@@ -18,10 +18,9 @@ from utils.training.device import PRECISIONS
 from video.backbones import small
 from video.backbones.clap import CLAP, load_laion_state
 from video.backbones.clip import CLIP
+from video.backbones.convolutional import VGGish, r2plus1d_18_features, resnet152_features
 from video.backbones.drawn_weights import draw_weights_of
 from video.backbones.other_packages import is_torchscript, read_laion_clap, read_open_clip
-from video.backbones.resnets import r2plus1d_18_features, resnet152_features
-from video.backbones.vggish import VGGish
 from video.extraction.download import TABLE, Download, check_sha256, read_table
 from video.frames import CLIP as CLIP_PIXELS
 from video.frames import IMAGENET, KINETICS

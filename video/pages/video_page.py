@@ -15,7 +15,7 @@ from PIL import Image
 
 from utils.files import atomic_write
 from video.pages.html import packed, write_page
-from video.pages.tracks import ParsedVideo
+from video.pages.parsed_video import ParsedVideo
 
 MAX_STRIP_WIDTH = 16_000  # pixels, less than what browsers' canvases and JPEG allow
 NUM_PEAKS = 20_000  # at most, of the waveform

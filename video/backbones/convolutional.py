@@ -1,4 +1,4 @@
-"""VGGish (Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017)."""
+"""VGGish, and ResNet-152 and R(2+1)D-18 without their classifiers."""
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 class VGGish(nn.Module):
     """Log-mel spectrograms to embeddings, with the parameter names of the PyTorch port of the released checkpoint.
 
+    Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017.
     The output is that of the last ReLU: neither PCA nor quantisation follows, as in LLP's published features.
     """
 
@@ -35,3 +36,21 @@ class VGGish(nn.Module):
         maps = self.features(log_mel[:, None])  # (B, 512, 6, 4)
         # Time, mel, channel: the order in which the TensorFlow original flattens.
         return self.embeddings(torch.flatten(maps.permute(0, 2, 3, 1), 1))
+
+
+def resnet152_features() -> nn.Module:
+    """ResNet-152 up to its classifier: (B, 3, 224, 224) -> (B, 2048)."""
+    from torchvision.models import resnet152
+
+    network = resnet152()
+    network.fc = nn.Identity()
+    return network
+
+
+def r2plus1d_18_features() -> nn.Module:
+    """R(2+1)D-18 up to its classifier: (B, 3, 8, 112, 112), eight frames of a second -> (B, 512)."""
+    from torchvision.models.video import r2plus1d_18
+
+    network = r2plus1d_18()
+    network.fc = nn.Identity()
+    return network
