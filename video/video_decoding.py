@@ -6,6 +6,7 @@ docs/extraction.md says what happens to files that are not as they should be.
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -124,18 +125,10 @@ def _decoded_frames(container, streams: list) -> Iterator[av.VideoFrame | av.Aud
     """The frames of some streams in the order of the file. Packets that cannot be decoded are passed over."""
     for stream in streams:
         stream.codec_context.thread_count = 1  # many files are decoded at a time instead
-    packets = container.demux(*streams)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:  # the file ends in the middle of a packet; what is missing is judged by the caller
-            packet = None
-        if packet is None:
-            return
-        try:
-            yield from packet.decode()
-        except av.FFmpegError:
-            continue
+    with suppress(av.FFmpegError):  # the file ends in the middle of a packet; what is missing is judged by the caller
+        for packet in container.demux(*streams):
+            with suppress(av.FFmpegError):
+                yield from packet.decode()
 
 
 def _declared_duration(container, video, audio) -> float:

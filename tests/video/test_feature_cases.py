@@ -63,7 +63,7 @@ def test_the_same_frames_are_chosen(path: Path):
 def given_to(name: str, pixels: np.ndarray) -> np.ndarray:
     """(h, w, 3) -> what reaches the network of this name, (3, h, w)."""
     network = FeatureNetwork(name, nn.Flatten(), torch.device("cpu"))
-    return network(pixels[None]).view(3, *pixels.shape[:2]).numpy()
+    return network(pixels[None].copy()).view(3, *pixels.shape[:2]).numpy()
 
 
 @every_case_of("features_pixels")
