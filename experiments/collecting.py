@@ -52,7 +52,7 @@ class Experiment:
 class ComparedExperiment(Experiment):
     """A table with ours under each published row of the same name, then ours that have none."""
 
-    published: Mapping[str, Mapping[str, float] | float]  # scores by name or one number, in the paper's order
+    published: Mapping[str, Mapping[str, float] | float | None]  # scores by name or one number, in the paper's order
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
         """Return what the table shows of one of our runs."""
@@ -62,7 +62,7 @@ class ComparedExperiment(Experiment):
         """Return name, scores of all runs, and note of each row."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
-            if name in self.published:
+            if self.published.get(name) is not None:
                 rows.append((name, [self.published[name]], "published"))
             if name in self.ours:
                 rows.append((name, [self.scores(runner, job) for job in self.ours[name]], self.mark))

@@ -6,6 +6,7 @@
 A clip's name is `<class>/v_<class>_g<group>_c<clip>`.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dataloaders.annotation_files import check_rows, read_table, read_text
+from dataloaders.annotation_files import line_error, read_text
 from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
 from utils.errors import InputError
 from utils.files import write_text
@@ -101,13 +102,13 @@ def load_ucf101(
 
 def read_classes(lists_dir: Path) -> tuple[str, ...]:
     """Read the names in `classInd.txt` in the order of their numbers. Raises InputError for a wrong or repeated one."""
-    path = lists_dir / "classInd.txt"
-    table = read_table(path, ("number", "name"), r"\s+", header=False)
-    right = table.number.str.fullmatch(r"\d{1,9}") & table["name"].str.fullmatch(r"\w+")
-    right &= ~(table.number.duplicated() | table["name"].duplicated())
-    lines = table.number + " " + table["name"]
-    check_rows(right, path, "line", lines, "`<number> <class>`, each number and class once")
-    return tuple(table.sort_values("number", key=pd.to_numeric)["name"])
+    path, numbers = lists_dir / "classInd.txt", {}
+    for line, text in _lines(path):
+        match = re.fullmatch(r"(\d{1,9})\s+(\w+)", text)
+        if not match or match[2] in numbers or int(match[1]) in numbers.values():
+            raise line_error(path, line, f"line {text!r}", "`<number> <class>`, each number and class once")
+        numbers[match[2]] = int(match[1])
+    return tuple(sorted(numbers, key=numbers.get))
 
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
@@ -119,22 +120,27 @@ def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
     Raises:
         InputError: for a malformed or repeated line, an unknown class, and a number that is another class's.
     """
-    lines = pd.Series(read_text(path).splitlines(), dtype=str).str.strip()
-    lines.index += 1
-    lines = lines[lines != ""]
-    if lines.empty:
-        raise InputError(path, "no clips", "a list of clips", OFFICIAL)
-    of_line = r"(?P<clip>(?P<of_class>\w+)/v_\w+_g(?P<group>\d{1,9})_c\d+)\.\w+(?:\s+(?P<number>\d+))?"
-    clips = lines.str.extract(f"^{of_line}$")
-    numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
-    right = clips.of_class.isin(class_names) & ~clips["clip"].duplicated()
-    right &= clips.number.isna() | (clips.number == clips.of_class.map(numbers))
     expected = (
         "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training lists "
         "followed by the class's number there"
     )
-    check_rows(right, path, "line", lines, expected)
-    return clips.set_index("clip")[["of_class", "group"]].astype({"group": int})
+    numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
+    clips: dict[str, tuple[str, int]] = {}
+    for line, text in _lines(path):
+        match = re.fullmatch(r"((\w+)/v_\w+_g(\d{1,9})_c\d+)\.\w+(?:\s+(\d+))?", text)
+        clip, of_class, group, number = match.groups() if match else (None,) * 4
+        if of_class not in numbers or clip in clips or number not in (None, numbers[of_class]):
+            raise line_error(path, line, f"line {text!r}", expected)
+        clips[clip] = of_class, int(group)
+    return pd.DataFrame.from_dict(clips, "index", columns=["of_class", "group"]).rename_axis("clip")
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a list that are not blank, with their numbers."""
+    lines = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
+    if not lines:
+        raise InputError(path, "no lines", "an official list of UCF-101", OFFICIAL)
+    return lines
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:
