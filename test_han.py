@@ -48,7 +48,7 @@ from utils.settings import (
     with_settings,
 )
 from utils.training.device import DeviceSettings, Precision, select_device
-from utils.training.events import EventLog
+from utils.training.events import write_scalars
 from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
@@ -215,7 +215,6 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
         told += f", decoding {settings.decoding.decoding}"
         log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
     scores: RunScores = {}
-    events = EventLog(folder)
     for name, split in splits.items():
         annotations = split.annotations
         prediction = task.decode(outputs[name], settings.decoding, gates)
@@ -223,7 +222,7 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
         scores[name] = task.score(prediction, truth)
         if settings.unimodal_scores:
             scores[name] |= task.unimodal_scores(prediction, truth)
-        events.write({f"{name}/{metric}": value for metric, value in scores[name].items()})
+        write_scalars(folder, {f"{name}/{metric}": value for metric, value in scores[name].items()})
         task.write_class_reports(folder, name, prediction, truth, annotations.classes, note)
         save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)

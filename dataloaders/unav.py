@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field, ValidationError
 
-from dataloaders.annotation_files import GET_FILES, YOUTUBE_ID, class_names, read_text
-from dataloaders.annotations import SplitAnnotations
+from dataloaders.annotations import GET_FILES, YOUTUBE_ID, SplitAnnotations, class_names, read_text
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 

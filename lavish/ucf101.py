@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from dataloaders.annotation_files import line_error, read_text
+from dataloaders.annotations import line_error, read_text
 from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
 from utils.errors import InputError
 from utils.files import write_text

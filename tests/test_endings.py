@@ -22,7 +22,7 @@ from utils.errors import InputError
 from utils.files import atomic_write, claim, exclusive, write_error
 from utils.run_folders import create_run_dir, open_log
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
-from utils.training.events import EventLog
+from utils.training.events import write_scalars
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,10 +94,9 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_saved_keeps_the_old_one(tmp_
 
 
 def test_a_disk_that_fills_up_while_tensorboard_events_are_written_ends_with_a_message(tmp_path: Path, capfd):
-    events = EventLog(tmp_path)
     with largest_file(3_000), pytest.raises(InputError, match="found no room left"):
         for step in range(1_000):
-            events.write({f"score_{n}": 1.0 for n in range(20)}, step)
+            write_scalars(tmp_path, {f"score_{n}": 1.0 for n in range(20)}, step)
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataloaders import annotation_files, ave, llp, unav
+from dataloaders import annotations as annotation_files
+from dataloaders import ave, llp, unav
 from dataloaders.datasets import DATASETS, load_annotations
 from utils.errors import InputError
 

@@ -89,7 +89,8 @@ class UWAVStep:
     def targets(self, kind: str, batch: Batch) -> AudioVisual[Tensor]:
         """Return "soft", "hard" or "ceiling" pseudo-labels of each modality, (B, T, C) in [0, 1] (Eq. 10, 12)."""
         if kind == "hard":
-            return batch.pseudo.labels.map(lambda labels: labels.to(batch.video_labels.dtype))
+            audio, visual = batch.pseudo.labels
+            return AudioVisual(audio.to(batch.video_labels), visual.to(batch.video_labels))
         logits, temperature = batch.pseudo.logits, self.settings.temperature
         audio = soft_pseudo_labels(logits.audio, self.thresholds.audio, batch.video_labels, temperature)
         visual = soft_pseudo_labels(logits.visual, self.thresholds.visual, batch.video_labels, temperature)
@@ -122,5 +123,7 @@ def make_step(settings: UWAVLosses, train: SplitBatches, run: Run) -> UWAVStep:
     pseudo, device = train.pseudo, train.device
     if pseudo is None:
         return UWAVStep(settings, None, None, run)
-    thresholds = pseudo.thresholds.map(lambda x: x.to(device, torch.float32))
-    return UWAVStep(settings, thresholds, pseudo.class_frequencies.map(lambda x: x.to(device, torch.float32)), run)
+    (audio, visual), (audio_frequencies, visual_frequencies) = pseudo.thresholds, pseudo.class_frequencies
+    thresholds = AudioVisual(audio.to(device, torch.float32), visual.to(device, torch.float32))
+    frequencies = audio_frequencies.to(device, torch.float32), visual_frequencies.to(device, torch.float32)
+    return UWAVStep(settings, thresholds, AudioVisual(*frequencies), run)

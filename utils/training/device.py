@@ -119,4 +119,6 @@ class Precision:
 
 
 def _to_float32(value: Tensor | AudioVisual[Tensor]) -> Tensor | AudioVisual[Tensor]:
-    return value.map(Tensor.float) if isinstance(value, AudioVisual) else value.float()
+    if isinstance(value, AudioVisual):
+        return AudioVisual(value.audio.float(), value.visual.float())
+    return value.float()

@@ -18,7 +18,7 @@ from utils.method.losses import Losses, Moment
 from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
-from utils.training.events import EventLog
+from utils.training.events import write_scalars
 
 Batch = TypeVar("Batch", covariant=True)  # what the losses of one step are computed from
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
@@ -170,7 +170,6 @@ def fit(
     if resume and (run_dir / LAST_STATE).exists():
         progress = _restore(run_dir / LAST_STATE, network, optimizer, train.device)
         log.info(f"resuming after epoch {progress.epoch}")
-    events = EventLog(run_dir, first_step=progress.epoch + 1)
     steps = math.ceil(train.num_videos / recipe.batch_size)
 
     def take_step() -> Tensor:
@@ -217,7 +216,7 @@ def fit(
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
         if epoch % saving.save_every == 0 or epoch == recipe.num_epochs:
             _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
-        events.write(_scalars(progress, means, scores), epoch)
+        write_scalars(run_dir, _scalars(progress, means, scores), epoch)
         log.info(_epoch_line(progress, best_metric, time.perf_counter() - started - train_seconds))
     return progress
 
