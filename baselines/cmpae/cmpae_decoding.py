@@ -37,10 +37,11 @@ class CMPAEDecoding(DecodingSettings):
 
     def __post_init__(self):
         if self.class_gates and self.decoding == "video":
-            expected = "--decoding modality, whose gates they are"
-            raise InputError(
-                "--class_gates", "--decoding video", expected, "Add --no-class_gates, or change the other."
+            expected, way_out = (
+                "--decoding modality, whose gates they are",
+                "Add --no-class_gates, or change the other.",
             )
+            raise InputError("--class_gates", "--decoding video", expected, way_out)
 
 
 def predict(

@@ -2,11 +2,11 @@
 
 import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.cmpae.cmpae_network import CMPAEOutput
 from baselines.han.han_objective import with_term
-from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDStep, jomold_losses
+from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDStep
 from dataloaders.batches import Batch
 from utils.audio_visual import AudioVisual
 from utils.method.losses import Losses, Moment
@@ -48,19 +48,11 @@ def mutual_learning_loss(
     return ((1 - video_uncertainty) * (1 - uncertainty) * (output.video_probs.detach() - said).square()).mean()
 
 
-def cmpae_losses(
-    output: CMPAEOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment, settings: CMPAELosses
-) -> Losses:
-    """Return JoMoLD's losses against the targets (B, C), and mutual learning: odd batches teach the video branch."""
-    losses = jomold_losses(output, batch, targets, settings)
-    mutual = mutual_learning_loss(output, batch.video_labels, teach_video=moment.step % 2 == 1)
-    return with_term(losses, "mutual", settings.mutual_weight, mutual)
-
-
 class CMPAEStep(JoMoLDStep):
     """One training step of CMPAE."""
 
-    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised."""
-        output = self.run(network, *batch.features)
-        return cmpae_losses(output, batch, self.learned_targets(network, batch, moment), moment, self.settings)
+    def losses(self, output: CMPAEOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
+        """Return JoMoLD's losses, and mutual learning: odd batches teach the video branch, even ones the modalities."""
+        losses = super().losses(output, batch, targets, moment)
+        mutual = mutual_learning_loss(output, batch.video_labels, teach_video=moment.step % 2 == 1)
+        return with_term(losses, "mutual", self.settings.mutual_weight, mutual)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from baselines.cmpae.cmpae_network import CMPAEOutput
-from baselines.cmpae.cmpae_objective import CMPAELosses, cmpae_losses
+from baselines.cmpae.cmpae_objective import CMPAELosses, CMPAEStep
 from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
-from baselines.jomold.jomold_objective import JoMoLDStep, noise_contrastive_loss
+from baselines.jomold.jomold_objective import noise_contrastive_loss
 from baselines.ma.ma_objective import segment_cosines
 from dataloaders.batches import Batch
 from utils.audio_visual import MODALITIES, AudioVisual
@@ -143,7 +143,7 @@ def guidance_losses(
     return {**losses, "total": total}
 
 
-class CoLeaFStep(JoMoLDStep):
+class CoLeaFStep(CMPAEStep):
     """Two training steps on a batch: the reference networks learn, then the anchor, also from what they now predict."""
 
     def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
@@ -161,7 +161,7 @@ class CoLeaFStep(JoMoLDStep):
         (audio + visual).backward()
         norm = take_step()
 
-        losses = cmpae_losses(output, batch, targets, moment, self.settings)
+        losses = self.losses(output, batch, targets, moment)
         if moment.epoch >= FIRST_GUIDED_EPOCH:
             with torch.no_grad():
                 references = self.references(network, batch)

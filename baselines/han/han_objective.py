@@ -44,20 +44,6 @@ def smoothed_targets(labels: AudioVisual[Tensor], settings: HANLosses, device: t
     return AudioVisual(smooth_labels(audio, settings.audio_smoothing), smooth_labels(visual, settings.visual_smoothing))
 
 
-def guided_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: HANLosses) -> Losses:
-    """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name (the "guided" losses of `main_avvp.py`, HAN 2020).
-
-    Args:
-        targets: P, (B, C) of each modality.
-    """
-    video = video_loss(output.video_probs, batch.video_labels)
-    audio = video_loss(output.modality_probs.audio, targets.audio)
-    visual = video_loss(output.modality_probs.visual, targets.visual)
-    total = settings.video_weight * video
-    total = total + settings.audio_guided_weight * audio + settings.visual_guided_weight * visual
-    return {"video": video, "audio_guided": audio, "visual_guided": visual, "total": total}
-
-
 def with_term(losses: Losses, name: str, weight: float, term: Tensor) -> Losses:
     """Return the losses with one more term, weighted in the total."""
     return {**losses, name: term, "total": losses["total"] + weight * term}
@@ -69,13 +55,27 @@ class HANStep:
     def __init__(self, settings: HANLosses, train: SplitBatches, run: Run):
         self.settings, self.run = settings, run
         labels = AudioVisual(train.annotations.video_labels, train.annotations.video_labels)
-        self.targets = smoothed_targets(labels, settings, train.device)  # P, (N, C) of all training videos
-
-    def targets_of(self, batch: Batch) -> AudioVisual[Tensor]:
-        """Return P, what each modality shall learn of a batch: (B, C)."""
-        return AudioVisual(self.targets.audio[batch.videos], self.targets.visual[batch.videos])
+        self.targets = smoothed_targets(labels, settings, train.device)  # (N, C) of all training videos
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""
         output = self.run(network, *batch.features)
-        return guided_losses(output, batch, self.targets_of(batch), self.settings)
+        targets = self.learned_targets(network, batch, moment)
+        return self.losses(output, batch, targets, moment)
+
+    def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
+        """Return P, what each modality shall learn of a batch: (B, C)."""
+        return AudioVisual(self.targets.audio[batch.videos], self.targets.visual[batch.videos])
+
+    def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
+        """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020).
+
+        Args:
+            targets: P, (B, C) of each modality.
+        """
+        video = video_loss(output.video_probs, batch.video_labels)
+        audio = video_loss(output.modality_probs.audio, targets.audio)
+        visual = video_loss(output.modality_probs.visual, targets.visual)
+        total = self.settings.video_weight * video
+        total = total + self.settings.audio_guided_weight * audio + self.settings.visual_guided_weight * visual
+        return {"video": video, "audio_guided": audio, "visual_guided": visual, "total": total}

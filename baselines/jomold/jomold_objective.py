@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from baselines.han.han_objective import HANStep, guided_losses, with_term
+from baselines.han.han_objective import HANStep, with_term
 from baselines.jomold.noise_ratios import load_noise_ratios
 from baselines.ma.ma_objective import MABaseLosses, segment_cosines
 from dataloaders.batches import Batch, SplitBatches
@@ -83,14 +83,6 @@ def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | 
     return losses.mean() if weights is None else (losses.unflatten(0, (-1, num_segments)).mean(dim=1) * weights).mean()
 
 
-def jomold_losses(output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], settings: MABaseLosses) -> Losses:
-    """Return HAN's losses against the targets (B, C), and the contrastive loss of the encoded features."""
-    losses = guided_losses(output, batch, targets, settings)
-    cosines = segment_cosines(*output.features, settings.contrastive_temperature)
-    contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing)
-    return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)
-
-
 class JoMoLDStep(HANStep):
     """One training step of JoMoLD, or of its estimator, whose targets are not cleaned."""
 
@@ -101,19 +93,21 @@ class JoMoLDStep(HANStep):
             audio, visual = load_noise_ratios(settings.noise_ratio_dir, train.annotations)
             self.ratios = AudioVisual(audio.to(self.targets.audio), visual.to(self.targets.visual))
 
-    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised."""
-        output = self.run(network, *batch.features)
-        return jomold_losses(output, batch, self.learned_targets(network, batch, moment), self.settings)
-
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
         """Return what each modality shall learn of a batch, (B, C), cleaned by the network that learns it.
 
         It judges the labels without cross-attention and without gradients, but in training mode, dropout and all.
         """
-        targets = self.targets_of(batch)
+        targets = super().learned_targets(network, batch, moment)
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
             return targets
         with torch.no_grad():
             probs = self.run(network, *batch.features, False).modality_probs
         return cleaned_targets(probs, targets, self.ratios, batch.video_labels)
+
+    def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
+        """Return HAN's losses, and the contrastive loss of the encoded features."""
+        losses, settings = super().losses(output, batch, targets, moment), self.settings
+        cosines = segment_cosines(*output.features, settings.contrastive_temperature)
+        contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing)
+        return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)

@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 2 Data
     data_dir = settings.data.folder(DATASET)
-    texts = features_with_text(settings.data).map(lambda feature: load_subset_texts(data_dir, feature))
+    texts = AudioVisual(*(load_subset_texts(data_dir, feature) for feature in features_with_text(settings.data)))
     splits = {name: open_split(DATASET, name, settings.data, device) for name in SPLITS}
     classes = splits["train"].annotations.classes
     names = load_names(settings.names_file, DATASET, classes)

@@ -26,8 +26,6 @@ from utils.errors import InputError
 
 NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"
 TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
-OTHER = "other"
-AUDIO_PROMPT = "This is a sound of {}"
 WAY_OUT = "baselines/lsld/README.md says how the texts are printed and where their features go."
 
 
@@ -39,8 +37,8 @@ def label_subsets(classes: Iterable[int]) -> list[tuple[int, ...]]:
 
 def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> str:
     """Return the text of a subset: its names joined by " and ", "other" for none; in a sentence for audio."""
-    text = " and ".join(names[c] for c in subset) if subset else OTHER
-    return AUDIO_PROMPT.format(text) if modality == "audio" else text
+    text = " and ".join(names[c] for c in subset) or "other"
+    return f"This is a sound of {text}" if modality == "audio" else text
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
@@ -51,14 +49,13 @@ def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, .
     """
     expected = "wordings by data set and class"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        wording = dict((content.get(dataset) or {}).items())
+        wording = yaml.safe_load(path.read_text(encoding="utf-8")).get(dataset) or {}
+        names = tuple(str(wording.get(name, name)) for name in classes)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
         raise InputError(path, f"no such YAML file ({error})", expected, "See data/lsld_names.yaml.") from error
-    unknown = [name for name in wording if name not in classes]
-    if unknown:
+    if unknown := [name for name in wording if name not in classes]:
         raise InputError(path, f"unknown classes {unknown}", f"classes of {dataset}", "Correct the names.")
-    return tuple(str(wording.get(name, name)) for name in classes)
+    return names
 
 
 def subsets_of(splits: Iterable[SplitAnnotations]) -> list[tuple[int, ...]]:

@@ -6,11 +6,13 @@ from typing import Annotated, ClassVar
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 
-from baselines.han.han_objective import HANLosses, HANStep, guided_losses, smoothed_targets, with_term
+from baselines.han.han_objective import HANLosses, HANStep, smoothed_targets, with_term
 from baselines.ma.exchange import load_cleaned_labels
 from dataloaders.batches import Batch, SplitBatches
+from models import HANOutput
+from utils.audio_visual import AudioVisual
 from utils.method.losses import Losses, Moment, Run
 from utils.settings import settings_group
 
@@ -78,10 +80,9 @@ class MAStep(HANStep):
             labels = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
             self.targets = smoothed_targets(labels, settings, train.device)
 
-    def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised. Visual features are contrasted before the encoder."""
-        settings, output = self.settings, self.run(network, *batch.features)
-        losses = guided_losses(output, batch, self.targets_of(batch), settings)
+    def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
+        """Return HAN's losses, and the contrastive loss of encoded audio and the visual features before the encoder."""
+        losses, settings = super().losses(output, batch, targets, moment), self.settings
         constants = settings.contrastive_temperature, settings.contrastive_smoothing
         contrastive = contrastive_loss(output.features.audio, output.visual_inputs, *constants)
         return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)
