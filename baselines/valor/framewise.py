@@ -64,12 +64,9 @@ def framewise_teacher(
     """Return CLIP and CLAP themselves, which see one segment at a time (VALOR)."""
     for flag, width, text in zip(("--audio_features", "--visual_features"), val.widths, texts, strict=True):
         if width != text.shape[1]:
-            found, expected = (
-                f"{width} wide beside text features {text.shape[1]} wide",
-                "segments and text in one space",
-            )
+            found = f"{width} wide beside text features {text.shape[1]} wide"
             way_out = "Use clap for audio and clip for visual features, and text features of the same encoder."
-            raise InputError(flag, found, expected, way_out)
+            raise InputError(flag, found, "segments and text in one space", way_out)
     scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
     return lambda split: framewise_logits(split, texts, scales, batch_size)
 

@@ -114,7 +114,7 @@ def over_split(
 def hard_events(
     logits: AudioVisual[Tensor], thresholds: AudioVisual[Tensor], video_labels: Tensor
 ) -> AudioVisual[Tensor]:
-    """Return hard pseudo-labels 1[logit > threshold] · y: (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
+    """Return hard pseudo-labels 1[logit > threshold] · y (Eq. 10): (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
     in_video = video_labels.unsqueeze(1)  # (N, 1, C)
     return AudioVisual((logits.audio > thresholds.audio) & in_video, (logits.visual > thresholds.visual) & in_video)
 
