@@ -83,7 +83,7 @@ class ClipBatches:
             expected = f"at most the {packed_frames} frames of {packed_size} pixels that were packed"
             raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.")
         self.split = split
-        self.accumulate = 1
+        self.accumulate = 1  # parts that shuffled batches come in
         self.device = device
         self.features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
         self.num_videos = split.num_clips
