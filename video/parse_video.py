@@ -23,7 +23,6 @@ from torch import Tensor
 from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
 from dataloaders.provenance import feature_note, record_extraction
 from models import HAN, TemporalTransformer
-from models.pretrained import Description
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
@@ -55,14 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="where runs are looked for")
     parser.add_argument("--events", nargs="+", metavar="NAME", help="any events, for a temporal transformer")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that an event exceeds")
-    parser.add_argument(
-        "--window",
-        type=whole_number(1),
-        help=f"segments that the model sees at a time (default: HAN {HAN_WINDOW}, transformer {TRANSFORMER_WINDOW})",
-    )
-    parser.add_argument(
-        "--stride", type=whole_number(1), help="segments between windows (default: HAN 1, transformer half a window)"
-    )
+    of_window = f"segments that the model sees at a time (default: HAN {HAN_WINDOW}, transformer {TRANSFORMER_WINDOW})"
+    parser.add_argument("--window", type=whole_number(1), help=of_window)
+    of_stride = "segments between windows (default: HAN 1, transformer half a window)"
+    parser.add_argument("--stride", type=whole_number(1), help=of_stride)
     parser.add_argument("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
     parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="smaller videos go into the page")
     features = parser.add_argument_group("features")
@@ -88,10 +83,29 @@ def main(argv: list[str] | None = None) -> None:
         note = feature_note(folder)
     result = parse(model, features, texts, args.events is not None, window, stride)
 
+    name, description = Path(source).name, model.description
+    every_feature = dict.fromkeys([*description.audio_features, *description.visual_features])
+    notes = [name, f"{len(events)} events", ", ".join(every_feature)]
+    if shown.sound is None:
+        notes.append("no audio track, taken as silence")
     warning = f"This video has {note}." if note else ""
-    if model.description.note:
-        warning = f"{warning} The model was trained on {model.description.note}.".lstrip()
-    print(write_results(args, Path(source).name, model.description, events, result, shown, warning))
+    if description.note:
+        warning = f"{warning} The model was trained on {description.note}.".lstrip()
+    probs = AudioVisual(result.probs.audio.cpu().numpy(), result.probs.visual.cpu().numpy())
+    around = result.around and AudioVisual(result.around.audio.cpu().numpy(), result.around.visual.cpu().numpy())
+    track = Track(name, probs, around)
+    parsed = ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes))
+    folder = args.output_dir or Path("parsed_videos") / args.video.stem
+    page = folder / "page.html"
+    media = Media(
+        source=video_source(args.video, page, round(args.embed_below * 1e6)),
+        file_name=args.video.name,
+        strip=strip_of(shown.frames) if shown.frames else None,
+        peaks=None if shown.sound is None else peaks_of(shown.sound, SOUND_RATE, shown.duration),
+    )
+    write_video_page(page, parsed, media, warning)
+    write_exports(folder, parsed, args.video)
+    print(page)
 
 
 def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
@@ -232,42 +246,6 @@ def parse(
         return han_probs(model, features, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
     return transformer_probs(model, features, texts, thresholds, window, stride)
-
-
-def write_results(
-    args: argparse.Namespace,
-    name: str,
-    description: Description,
-    events: tuple[str, ...],
-    result: SegmentProbs,
-    shown: Overview,
-    warning: str,
-) -> Path:
-    """Write the page, the exports and, if it is large, a copy of the video. Returns the page.
-
-    Args:
-        name: of the model.
-        warning: what the page has to say on top, of features or a training that are not real.
-    """
-    probs = AudioVisual(result.probs.audio.cpu().numpy(), result.probs.visual.cpu().numpy())
-    around = result.around and AudioVisual(result.around.audio.cpu().numpy(), result.around.visual.cpu().numpy())
-    features = dict.fromkeys([*description.audio_features, *description.visual_features])
-    notes = [name, f"{len(events)} events", ", ".join(features)]
-    if shown.sound is None:
-        notes.append("no audio track, taken as silence")
-    track = Track(name, probs, around)
-    parsed = ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes))
-    folder = args.output_dir or Path("parsed_videos") / args.video.stem
-    page = folder / "page.html"
-    media = Media(
-        source=video_source(args.video, page, round(args.embed_below * 1e6)),
-        file_name=args.video.name,
-        strip=strip_of(shown.frames) if shown.frames else None,
-        peaks=None if shown.sound is None else peaks_of(shown.sound, SOUND_RATE, shown.duration),
-    )
-    write_video_page(page, parsed, media, warning)
-    write_exports(folder, parsed, args.video)
-    return page
 
 
 if __name__ == "__main__":
