@@ -201,7 +201,6 @@ def test_the_verdict_follows_from_the_numbers(numbers: dict[str, object], words:
         videos=[],
         only_own=0,
         only_published=0,
-        other_lengths=0,
         widths=(4, 4),
         raw_cosine=0.2,
         cosine=0.1,
@@ -211,7 +210,6 @@ def test_the_verdict_follows_from_the_numbers(numbers: dict[str, object], words:
         structure=0.0,
         linear=None,
         whole_numbers=(False, False),
-        rows_per_second=(1, 1),
     )
     assert replace(unrelated, **numbers).verdict.startswith(words)
 

@@ -40,7 +40,6 @@ class Comparison:
     videos: pd.DataFrame  # one row a video: its name, both shapes, and these scores of its own
     only_own: int
     only_published: int
-    other_lengths: int  # videos whose two files differ in length: the rows that both have are compared
     widths: tuple[int, int]
     raw_cosine: float  # not centred; cosines are means over segments, then over videos
     cosine: float
@@ -50,22 +49,12 @@ class Comparison:
     structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows to tell
     linear: float | None  # variance of these that a linear map explains; None: too few rows to tell
     whole_numbers: tuple[bool, bool]  # own and published: nothing but integers from 0 to 255
-    rows_per_second: tuple[int, int]  # how many rows of one side stand for one of the other
+    remarks: str = ""  # on rows that were averaged, and lengths that differ
 
     @property
     def verdict(self) -> str:
         """Say what the difference looks like."""
-        words = _verdict(self)
-        own_rows, published_rows = self.rows_per_second
-        if own_rows != published_rows:
-            many, few = ("own", "published") if own_rows > published_rows else ("published", "own")
-            count = max(own_rows, published_rows)
-            words += (
-                f" The {many} files have {count} rows for one of the {few} ones, and were averaged for the comparison."
-            )
-        if self.other_lengths:
-            words += f" Lengths differ in {self.other_lengths} videos; only rows that both files have were compared."
-        return words
+        return _verdict(self) + self.remarks
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
@@ -88,6 +77,13 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     mean_x, mean_y = np.concatenate(xs).mean(0), np.concatenate(ys).mean(0)
     centred = [(x - mean_x, y - mean_y) for x, y in zip(xs, ys, strict=True)]
     whole = [(x, y) for x, y in centred if len(x) == len(y)]
+    remarks = ""
+    if repeats != (1, 1):
+        many, few = ("own", "published") if repeats[1] == 1 else ("published", "own")
+        per_row = f"{max(repeats)} rows for one of the {few} ones"
+        remarks += f" The {many} files have {per_row}, and were averaged for the comparison."
+    if differing := len(centred) - len(whole):
+        remarks += f" Lengths differ in {differing} videos; only rows that both files have were compared."
 
     cosines = pd.DataFrame([[_cosine(x, y, k) for k in OFFSETS] for x, y in centred], columns=OFFSETS)
     videos = pd.DataFrame(
@@ -106,7 +102,6 @@ def compare_folders(own: Path, published: Path) -> Comparison:
         videos=videos,
         only_own=len(ours) - len(names),
         only_published=len(theirs) - len(names),
-        other_lengths=len(centred) - len(whole),
         widths=(xs[0].shape[1], ys[0].shape[1]),
         raw_cosine=pd.Series(map(_cosine, xs, ys)).mean(),
         cosine=videos.cosine.mean(),
@@ -116,7 +111,7 @@ def compare_folders(own: Path, published: Path) -> Comparison:
         structure=_cka(whole),
         linear=_linear_fit(whole),
         whole_numbers=(_whole_numbers(own_rows), _whole_numbers(published_rows)),
-        rows_per_second=repeats,
+        remarks=remarks,
     )
 
 

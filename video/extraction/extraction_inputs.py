@@ -8,28 +8,13 @@ from typing import Literal
 import numpy as np
 
 from utils.errors import InputError
-from video.frames import (
-    FRAMES_PER_SECOND,
-    centre_frames,
-    clip_pixels,
-    r2plus1d_pixels,
-    resnet152_pixels,
-    spread_frames,
-)
-from video.sounds import (
-    CLAP_RATE,
-    VGGISH_RATE,
-    clap_boundaries,
-    clap_mel,
-    second_boundaries,
-    vggish_log_mel,
-)
+from video import frames, sounds
 from video.video_decoding import Frame, decode_video
 
 Recipe = Literal["valor", "centre"]
 RECIPES: tuple[Recipe, ...] = ("valor", "centre")
-SAMPLE_RATES = {"vggish": VGGISH_RATE, "clap": CLAP_RATE}
-PIXELS = {"res152": resnet152_pixels, "r2plus1d_18": r2plus1d_pixels, "clip": clip_pixels}
+SAMPLE_RATES = {"vggish": sounds.VGGISH_RATE, "clap": sounds.CLAP_RATE}
+PIXELS = {"res152": frames.resnet152_pixels, "r2plus1d_18": frames.r2plus1d_pixels, "clip": frames.clip_pixels}
 NEGLIGIBLE_SECONDS = 0.1  # a rest of a video so short is no segment: 10.04 s are ten segments
 SHORTEST_SECONDS = 0.5  # of a video that features are made of
 EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does is followed by silence
@@ -66,7 +51,7 @@ def read_inputs(
     """
     visual = [name for name in features if name in PIXELS]
     sample_rates = [SAMPLE_RATES[name] for name in features if name not in PIXELS]
-    wanted = (path, FRAMES_PER_SECOND if visual else None, sample_rates)
+    wanted = (path, frames.FRAMES_PER_SECOND if visual else None, sample_rates)
     decoded = decode_video(*wanted, keep=partial(_keep, visual, recipe == "centre"), longest=longest)
     if (visual or decoded.sounds) and decoded.duration < SHORTEST_SECONDS:
         found = f"{decoded.duration:.2f} seconds"
@@ -76,21 +61,21 @@ def read_inputs(
     inputs = {}
     for name in features:
         if name == "clip":
-            chosen = spread_frames(len(decoded.frames), num_segments)
+            chosen = frames.spread_frames(len(decoded.frames), num_segments)
             if recipe == "centre":
-                chosen = centre_frames(decoded.times, num_segments)
+                chosen = frames.centre_frames(decoded.times, num_segments)
             if not all(name in decoded.frames[n] for n in chosen):  # frames are rare, and the nearest far from a middle
                 decoded = decode_video(*wanted, keep=partial(_keep, visual, False), longest=longest)
-            inputs[name] = np.stack([clip_pixels(decoded.frames[n][name]) for n in chosen])
+            inputs[name] = np.stack([frames.clip_pixels(decoded.frames[n][name]) for n in chosen])
         elif name in PIXELS:
-            chosen = spread_frames(len(decoded.frames), FRAMES_PER_SECOND * num_segments)
+            chosen = frames.spread_frames(len(decoded.frames), frames.FRAMES_PER_SECOND * num_segments)
             pixels = np.stack([decoded.frames[n][name] for n in chosen])
-            clips = pixels.reshape(num_segments, FRAMES_PER_SECOND, *pixels.shape[1:])
+            clips = pixels.reshape(num_segments, frames.FRAMES_PER_SECOND, *pixels.shape[1:])
             inputs[name] = clips if name == "r2plus1d_18" else pixels
         elif decoded.sounds or silence_if_no_sound:
             sound = decoded.sounds.get(SAMPLE_RATES[name], np.zeros(0, np.int16))
             if name == "vggish":
-                inputs[name] = vggish_log_mel(sound, num_segments)
+                inputs[name] = sounds.vggish_log_mel(sound, num_segments)
             else:
                 inputs[name] = _clap_mel(sound, num_segments, recipe)
     return inputs
@@ -103,7 +88,7 @@ def _keep(visual: list[str], near_centres: bool, frame: Frame) -> dict[str, np.n
         near_centres: keep frames for CLIP only around the middle of each second, and at the end of the video, where
             the last frame stands for the middle of a second that it does not reach.
     """
-    near = abs(frame.time % 1 - 0.5) <= 1 / FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
+    near = abs(frame.time % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
     kept = [name for name in visual if name != "clip" or near or not near_centres]
     if not kept:
         return {}
@@ -114,9 +99,9 @@ def _keep(visual: list[str], near_centres: bool, frame: Frame) -> dict[str, np.n
 def _clap_mel(sound: np.ndarray, num_segments: int, recipe: Recipe) -> np.ndarray:
     """(T, 1001, 64) float32."""
     if recipe == "centre":
-        return clap_mel(sound, second_boundaries(num_segments))
-    whole = num_segments * CLAP_RATE
+        return sounds.clap_mel(sound, sounds.second_boundaries(num_segments))
+    whole = num_segments * sounds.CLAP_RATE
     sound = sound[:whole]
-    if len(sound) < whole - EARLY_END_SECONDS * CLAP_RATE:
+    if len(sound) < whole - EARLY_END_SECONDS * sounds.CLAP_RATE:
         sound = np.pad(sound, (0, whole - len(sound)))
-    return clap_mel(sound, clap_boundaries(len(sound), num_segments))
+    return sounds.clap_mel(sound, sounds.clap_boundaries(len(sound), num_segments))
