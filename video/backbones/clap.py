@@ -10,15 +10,14 @@ from torch import Tensor, nn
 # The classes' defaults are HTSAT-tiny and a RoBERTa; LAION's RoBERTa has another epsilon than transformers' default.
 HTSAT_TINY_FUSION = {"audio_config": {"enable_fusion": True}, "text_config": {"layer_norm_eps": 1e-5}}
 
-# What LAION's names are called in transformers, first match first. Query, key and value lie in one matrix there.
+# What LAION's names are called in transformers. Query, key and value lie in one matrix there.
 _RENAMED = (
-    (r"text_branch\.", "text_model."),
-    (r"audio_branch\.bn0\.", "audio_model.audio_encoder.batch_norm."),
-    (r"audio_branch\.", "audio_model.audio_encoder."),
-    (r"(audio|text)_projection\.0\.", r"\1_projection.linear1."),
-    (r"(audio|text)_projection\.2\.", r"\1_projection.linear2."),
-)
-_RENAMED_IN_BLOCKS = (
+    (r"^module\.", ""),
+    (r"^text_branch\.", "text_model."),
+    (r"^audio_branch\.bn0\.", "audio_model.audio_encoder.batch_norm."),
+    (r"^audio_branch\.", "audio_model.audio_encoder."),
+    (r"^(audio|text)_projection\.0\.", r"\1_projection.linear1."),
+    (r"^(audio|text)_projection\.2\.", r"\1_projection.linear2."),
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
     (r"\.attn\.proj\.", ".attention.output.dense."),
@@ -31,7 +30,7 @@ _RENAMED_IN_BLOCKS = (
 _LEFT_OUT = re.compile(
     r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\."
     r"|(audio|text)_transform\."
-    r"|.*\.(attn_mask|relative_position_index|position_ids|token_type_ids)$"
+    r"|\.(attn_mask|relative_position_index|position_ids|token_type_ids)$"
 )
 
 
@@ -69,17 +68,10 @@ def from_laion_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of laion-clap under the names of transformers' ClapModel. A prefix `module.` is taken off."""
     converted = {}
     for name, tensor in state.items():
-        name = name.removeprefix("module.")
-        if _LEFT_OUT.match(name):
+        if _LEFT_OUT.search(name):
             continue
         for pattern, replacement in _RENAMED:
-            renamed, count = re.subn("^" + pattern, replacement, name)
-            if count:
-                name = renamed
-                break
-        if ".layers." in name:
-            for pattern, replacement in _RENAMED_IN_BLOCKS:
-                name = re.sub(pattern, replacement, name)
+            name = re.sub(pattern, replacement, name)
         if ".qkv." in name:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
                 converted[name.replace(".qkv.", f".{part}.")] = rows
@@ -91,5 +83,5 @@ def from_laion_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_laion_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put a state dict of laion-clap into transformers' model; torch raises RuntimeError where they do not fit."""
     own = network.state_dict()
-    kept = {name: own[name] for name in own if _LEFT_OUT.match(name) or name.endswith("num_batches_tracked")}
+    kept = {name: own[name] for name in own if _LEFT_OUT.search(name) or name.endswith("num_batches_tracked")}
     network.load_state_dict(kept | from_laion_names(state))
