@@ -296,6 +296,15 @@ def test_a_file_without_rows_of_features_is_an_error(compared, tmp_path: Path):
             compared(OWN[:2], [OWN[0], wrong])
 
 
+def test_an_absent_folder_and_a_damaged_file_are_errors(compared, tmp_path: Path):
+    compared(OWN[:1], OWN[:1])
+    with pytest.raises(InputError, match=r"nowhere.*no folder"):
+        compare_folders(tmp_path / "own", tmp_path / "nowhere")
+    (tmp_path / "published" / "video0.npy").write_bytes(b"<html>")
+    with pytest.raises(InputError, match=r"video0\.npy.*unreadable"):
+        compare_folders(tmp_path / "own", tmp_path / "published")
+
+
 def test_the_command_says_which_side_is_not_of_real_videos(tmp_path: Path, capsys):
     for name in ("own", "LLP"):
         folder = tmp_path / name / "feats" / "vggish"

@@ -1,4 +1,4 @@
-"""Exports, read back as the other programs read them."""
+"""Sources of events, their spans, and exports, read back as the other programs read them."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ from video.pages.parsed_video import (
     ParsedVideo,
     Track,
     _vtt_time,
+    spans,
     write_audacity,
     write_csv,
     write_eaf,
@@ -181,3 +182,27 @@ def test_a_video_without_events_gives_whole_files(tmp_path: Path):
     assert (tmp_path / "events.txt").read_text() == ""
     assert json.loads((tmp_path / "events.json").read_text())["spans"] == []
     assert eaf_annotations(tmp_path / "events.eaf") == {}
+
+
+def test_an_event_needs_the_segment_and_the_video_around_it():
+    audible, visible = tiny_parse().tracks[0].decoded(0.5)
+    assert audible[:, 1].tolist() == [True, True, True, False, False, False]
+    assert visible[:, 0].tolist() == [False, True, True, False, False, False]
+
+
+def test_a_probability_at_the_threshold_is_no_event():
+    track = Track("model", AudioVisual(np.full((1, 1), 0.5, np.float32), np.full((1, 1), 0.5001, np.float32)))
+    audible, visible = track.decoded(0.5)
+    assert not audible.any() and visible.all()
+
+
+def test_spans_say_when_and_how_probable_and_end_with_the_video():
+    found = [(s.event, s.kind, s.onset, s.offset, round(s.probability, 3)) for s in spans(tiny_parse(("a", "b", "c")))]
+    assert found == [
+        ("a", "audible", 0, 2, 0.8),
+        ("b", "audible", 0, 3, 0.95),
+        ("a", "visible", 1, 3, 0.8),
+        ("a", "audio-visual", 1, 2, 0.7),
+        ("a", "audible", 4, 5.5, 0.7),
+        ("c", "visible", 5, 5.5, 0.75),
+    ]
