@@ -19,29 +19,6 @@ from utils.settings import whole_number
 
 def main(argv: list[str] | None = None) -> None:
     """Simulate the data sets that the command line names."""
-    arguments = parse_arguments(argv)
-    sizes = {"train": arguments.num_train, "val": arguments.num_val, "test": arguments.num_test}
-    for dataset in arguments.dataset:
-        if arguments.videos:
-            generate_videos(dataset, arguments, sizes)
-        else:
-            simulate(dataset, arguments.output, arguments.annotations, sizes, arguments.seed, arguments.features)
-
-
-def generate_videos(dataset: str, arguments: argparse.Namespace, sizes: dict[str, int | None]) -> None:
-    """Write the videos of one data set. Needs the packages of requirements-video.txt, which features do not."""
-    try:
-        from simulation import generated_videos as videos
-    except ImportError as error:
-        found = f"no {error.name}"
-        way_out = "pip install -r requirements-video.txt"
-        raise InputError("--videos", found, "the packages that write videos", way_out) from error
-    where = (dataset, arguments.output, arguments.annotations, sizes, arguments.seed)
-    videos.generate_videos(*where, arguments.num_events, arguments.longest)
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Flags of the command line."""
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("data"), help="folder of the data sets' folders")
     parser.add_argument("--dataset", nargs="+", choices=list(SIMULATED), default=["LLP", "UnAV"])
@@ -54,7 +31,20 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
     videos.add_argument("--num_events", type=whole_number(1), help="of the events that both LLP and UnAV have")
     videos.add_argument("--longest", type=whole_number(1), help="segments of the longest video to take")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    sizes = {"train": args.num_train, "val": args.num_val, "test": args.num_test}
+    if args.videos:
+        try:
+            from simulation.generated_videos import generate_videos  # features do without its packages
+        except ImportError as error:
+            expected, way_out = "the packages that write videos", "pip install -r requirements-video.txt"
+            raise InputError("--videos", f"no {error.name}", expected, way_out) from error
+    for dataset in args.dataset:
+        where = (dataset, args.output, args.annotations, sizes, args.seed)
+        if args.videos:
+            generate_videos(*where, args.num_events, args.longest)
+        else:
+            simulate(*where, args.features)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ and low hums that are of no class go on besides. `generated_videos.yaml` marks t
 
 import math
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import yaml
@@ -24,9 +24,9 @@ from dataloaders.datasets import SPLITS
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
-from simulation.generated_annotations import choose_videos, copy_annotations
-from simulation.simulate import annotation_files, check_folder
-from simulation.simulated_features import Truth, generator, name_words
+from simulation.generated_annotations import annotation_files, choose_videos, copy_annotations
+from simulation.simulate import check_folder
+from simulation.simulated_features import PARAMETERS, Truth, generator, name_words
 from simulation.truth import video_truth
 from utils.errors import InputError
 from utils.files import write_text
@@ -36,37 +36,18 @@ VIDEOS_FOLDER = "raw_videos"
 VERSION = 1  # of what videos look and sound like; files of different versions are never mixed
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "bars")
 SOUNDS = ("tone", "chirp", "noise", "pulses", "warble", "chord")
-
-
-@dataclass(frozen=True)
-class VideoModel:
-    """How videos are made."""
-
-    height: int = 96
-    width: int = 128
-    frame_rate: int = 8
-    sample_rate: int = 32_000
-    hidden: float = 0.15  # share of seconds in which a visible event is faint and half as large
-    quiet: float = 0.15  # share of seconds in which an audible event is quiet
-    distractors: float = 0.5  # mean number of grey shapes, and of hums, a video
-    picture_noise: float = 6.0  # grey levels, standard deviation
-    sound_noise: float = 0.01  # of full scale
-
-
-MODEL = VideoModel()
+MODEL = SimpleNamespace(**PARAMETERS["videos"])
 
 
 def concept_of(name: str) -> tuple[str, ...]:
-    """What a class is, whatever data set names it: the words of its name that are not generic."""
+    """Return what a class is, whatever data set names it: the words of its name that are not generic."""
     words = name_words(name)
     return tuple(sorted(word for word, weight in words.items() if weight == max(words.values())))
 
 
 CONCEPTS = tuple(sorted({concept_of(name) for name in (*LLP_CLASSES, *UNAV_CLASSES, *AVE_CLASSES)}))
-# Those that both LLP and UnAV have, in LLP's order.
-SHARED_CONCEPTS = tuple(
-    concept for concept in map(concept_of, LLP_CLASSES) if concept in set(map(concept_of, UNAV_CLASSES))
-)
+UNAV_CONCEPTS = {concept_of(name) for name in UNAV_CLASSES}
+SHARED_CONCEPTS = tuple(concept for concept in map(concept_of, LLP_CLASSES) if concept in UNAV_CONCEPTS)
 
 
 def generate_videos(
@@ -100,23 +81,22 @@ def generate_videos(
             chosen = choose_videos(whole[split].subset(suitable), (sizes or {}).get(split), seed)
             kept[split] = suitable[chosen].numpy()
             if not len(chosen):
-                found = f"no {split} video with these events alone"
-                way_out = "Allow more events or longer videos."
+                found, way_out = f"no {split} video with these events alone", "Allow more events or longer videos."
                 raise InputError("--num_events, --longest", found, "at least one", way_out)
         marker = {"generated": True, "version": VERSION, "dataset": dataset, "seed": seed, "num_events": num_events}
-        marker["model"] = asdict(MODEL)
+        marker["model"] = PARAMETERS["videos"]
         check_folder(data_dir, VIDEOS_MARKER, marker)
         write_text(data_dir / VIDEOS_MARKER, yaml.safe_dump(marker, sort_keys=False))
         copy_annotations(source, data_dir, whole, kept)
     videos = dict.fromkeys(whole[split].feature_ids[n] for split in SPLITS for n in kept[split])
-    missing = [video for video in videos if not (data_dir / VIDEOS_FOLDER / f"{video}.mp4").exists()]
+    paths = {video: data_dir / VIDEOS_FOLDER / f"{video}.mp4" for video in videos}
 
     def write(video: str) -> None:
         rng = generator(seed, dataset, video, "video")
         frames, sound = render_video(truth[video], whole["train"].classes, rng)
-        path = data_dir / VIDEOS_FOLDER / f"{video}.mp4"
-        write_video(path, frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
+        write_video(paths[video], frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
 
+    missing = [video for video, path in paths.items() if not path.exists()]
     progress = {"desc": f"generating videos of {dataset}", "unit": "video", "mininterval": 1}
     thread_map(write, missing, max_workers=os.cpu_count(), **progress)
     return data_dir
@@ -136,31 +116,29 @@ def _suitable(
 
 
 def render_video(truth: Truth, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The frames (8 T, H, W, 3) uint8 and the sound (L,) int16 of a video in which `truth` happens."""
-    num_segments = len(truth.audio)
+    """Return the frames (8 T, H, W, 3) uint8 and the sound (L,) int16 of a video in which `truth` happens."""
     concepts = [CONCEPTS.index(concept_of(name)) for name in classes]
-    return _render_frames(truth.visual, concepts, num_segments, rng), _render_sound(truth.audio, concepts, rng)
+    return _render_frames(truth.visual, concepts, rng), _render_sound(truth.audio, concepts, rng)
 
 
-def _render_frames(visible: np.ndarray, concepts: list[int], num_segments: int, rng: np.random.Generator) -> np.ndarray:
+def _render_frames(visible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
     """(8 T, H, W, 3) uint8."""
-    height, width = MODEL.height, MODEL.width
+    height, width, rate, num_segments = MODEL.height, MODEL.width, MODEL.frame_rate, len(visible)
     ground = 60 + 60 * rng.random((2, 1, 3))  # from the top to the bottom
-    frames = np.empty((num_segments * MODEL.frame_rate, height, width, 3), np.float32)
+    frames = np.empty((num_segments * rate, height, width, 3), np.float32)
     frames[:] = np.linspace(ground[0], ground[1], height)
     actors = [(c, *look_of(concepts[c])) for c in np.flatnonzero(visible.any(0))]
     grey = rng.poisson(MODEL.distractors)
     actors += [(None, SHAPES[rng.integers(len(SHAPES))], np.full(3, 60 + 120 * rng.random())) for _ in range(grey)]
     for c, shape, colour in actors:
-        shown = np.ones(num_segments, bool) if c is None else visible[:, c]
         faint = rng.random(num_segments) < MODEL.hidden
         size = rng.uniform(16, 26)
         start, speed = rng.random(2), rng.uniform(-0.4, 0.4, 2)
         for n in range(len(frames)):
-            if not shown[n // MODEL.frame_rate]:
+            if c is not None and not visible[n // rate, c]:
                 continue
-            weak = c is not None and faint[n // MODEL.frame_rate]
-            place = np.abs((start + speed * n / MODEL.frame_rate + 1) % 2 - 1)  # bounces off the edges
+            weak = c is not None and faint[n // rate]
+            place = np.abs((start + speed * n / rate + 1) % 2 - 1)  # bounces off the edges
             _draw(frames[n], shape, colour, place, size / 2 if weak else size, 0.5 if weak else 1.0)
     grain = MODEL.picture_noise * rng.standard_normal((height, width, 3), dtype=np.float32)
     for n, (down, right) in enumerate(rng.integers(0, (height, width), (len(frames), 2))):
@@ -169,9 +147,8 @@ def _render_frames(visible: np.ndarray, concepts: list[int], num_segments: int, 
 
 
 def look_of(concept: int) -> tuple[str, np.ndarray]:
-    """A concept's shape and its colour (3,); neighbours in the list of concepts differ in both."""
-    hue = concept * 0.618034 % 1
-    angles = 2 * np.pi * (hue + np.array([0, 1 / 3, 2 / 3]))
+    """Return a concept's shape and its colour (3,); neighbours in the list of concepts differ in both."""
+    angles = 2 * np.pi * (concept * 0.618034 % 1 + np.array([0, 1 / 3, 2 / 3]))
     return SHAPES[concept % len(SHAPES)], 128 + 127 * np.cos(angles)
 
 
@@ -212,7 +189,7 @@ def _render_sound(audible: np.ndarray, concepts: list[int], rng: np.random.Gener
 
 
 def sound_of(concept: int, rate: int) -> np.ndarray:
-    """A second of a concept's sound, (rate,), between -1 and 1."""
+    """Return a second of a concept's sound, (rate,), between -1 and 1."""
     times = np.arange(rate) / rate
     pitch = 200 * 2 ** (5 * (concept * 0.618034 % 1))  # 200 to 6400 Hz
     kind = SOUNDS[concept % len(SOUNDS)]
@@ -227,8 +204,7 @@ def sound_of(concept: int, rate: int) -> np.ndarray:
     elif kind == "chord":
         wave = (wave + np.sin(1.26 * phase) + np.sin(1.5 * phase)) / 3
     elif kind == "noise":
-        noise = np.random.default_rng(concept).standard_normal(rate)
-        spectrum = np.fft.rfft(noise)
+        spectrum = np.fft.rfft(np.random.default_rng(concept).standard_normal(rate))
         hertz = np.fft.rfftfreq(rate, 1 / rate)
         spectrum[np.abs(np.log2(np.maximum(hertz, 1) / pitch)) > 0.25] = 0  # half an octave
         wave = np.fft.irfft(spectrum, rate)

@@ -7,10 +7,6 @@ own, so a video has the same files whatever else is simulated, and a run that wa
 
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -20,28 +16,14 @@ from tqdm.contrib.concurrent import thread_map
 from baselines.leap.leap_network import WORD_VECTORS_FILE
 from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, subset_text, subsets_of
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import DATASETS, SPLITS, load_annotations
+from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.provenance import SIMULATION_MARKER
-from simulation.generated_annotations import (
-    annotations_digest,
-    choose_videos,
-    copy_annotations,
-    generate_annotations,
-)
-from simulation.simulated_features import (
-    BACKBONES,
-    STREAMS,
-    TEXTS,
-    Truth,
-    VideoSimulator,
-    generator,
-    text_features,
-    word_vectors_text,
-)
-from simulation.truth import ONE_SIDED, video_truth
+from simulation.generated_annotations import annotation_files, annotations_digest, choose_videos, copy_annotations
+from simulation.simulated_features import MODEL, Truth, VideoSimulator, generator, text_features, word_vectors_text
+from simulation.truth import video_truth
 from utils.errors import InputError
-from utils.files import atomic_write, write_error, write_text
+from utils.files import atomic_write, write_text
 
 WITH_LABEL_TEXTS = ("LLP",)  # data sets whose classes have LSLD's texts and LEAP's word vectors
 TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
@@ -81,12 +63,7 @@ def simulate(
             "dataset": dataset,
             "seed": seed,
             "annotations": {"origin": origin, "sha256": annotations_digest(dataset, source)},
-            "model": {
-                "one_sided_events": asdict(ONE_SIDED),
-                "streams": {name: asdict(model) for name, model in STREAMS.items()},
-                "backbones": {name: asdict(model) for name, model in BACKBONES.items()},
-                "texts": {name: asdict(model) for name, model in TEXTS.items()},
-            },
+            "model": MODEL,
         }
         before = check_folder(data_dir, SIMULATION_MARKER, parameters)
         marker = {
@@ -100,17 +77,17 @@ def simulate(
     truth = video_truth(whole, seed)
     if whole["train"].labels is None:
         _write_train_truth(data_dir / TRAIN_TRUTH, whole["train"], kept["train"], truth)
+    classes = whole["train"].classes
     for name in names:
         if FEATURES[name].text_folder:
             with atomic_write(text_features_path(data_dir, name)) as file:
-                np.save(file, text_features(name, whole["train"].classes, seed))
+                np.save(file, text_features(name, classes, seed))
             if dataset in WITH_LABEL_TEXTS:
                 _write_subset_texts(data_dir, name, list(whole.values()), seed)
     if dataset in WITH_LABEL_TEXTS:
-        write_text(data_dir / WORD_VECTORS_FILE, word_vectors_text(whole["train"].classes, seed))
+        write_text(data_dir / WORD_VECTORS_FILE, word_vectors_text(classes, seed))
     videos = [whole[split].feature_ids[n] for split in SPLITS for n in kept[split]]
-    simulator = VideoSimulator(dataset, whole["train"].classes, seed)
-    _write_features(simulator, data_dir, {video: truth[video] for video in videos}, names)
+    _write_features(VideoSimulator(dataset, classes, seed), data_dir, {video: truth[video] for video in videos}, names)
     write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump({**marker, "complete": True}, sort_keys=False))
     return data_dir
 
@@ -142,22 +119,6 @@ def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, tr
         )
 
 
-@contextmanager
-def annotation_files(
-    dataset: str, annotations: Path | None, seed: int
-) -> Iterator[tuple[Path, dict[str, SplitAnnotations]]]:
-    """The folder of the annotation files to simulate for, and all splits.
-
-    Args:
-        annotations: folder that holds `<dataset>/`; None: files are generated, and gone at the end.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        source = Path(temporary) if annotations is None else Path(annotations) / dataset
-        if annotations is None:
-            generate_annotations(dataset, source, seed)
-        yield source, {split: load_annotations(dataset, source, split) for split in SPLITS}
-
-
 def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> dict:
     """Make sure that nothing is mixed: a folder is empty, or its marker has these parameters.
 
@@ -176,57 +137,31 @@ def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> 
 
 
 def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
-    """Write the feature files that are not there yet."""
-    missing = {}
+    """Write the feature files that are not there yet. Raises InputError if the disk lacks room for them."""
+    missing, num_bytes = {}, 0
     for video in truth:
         if absent := [name for name in names if not feature_path(data_dir, name, video).exists()]:
             missing[video] = absent
-    _check_room(data_dir, truth, missing)
-    for name in names:
-        (data_dir / FEATURES[name].folder).mkdir(parents=True, exist_ok=True)
+            per_second = sum(4 * FEATURES[name].width * FEATURES[name].rows_per_second for name in absent)
+            num_bytes += len(truth[video].audio) * per_second
+    free = shutil.disk_usage(data_dir).free
+    if num_bytes > free:
+        found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, num_bytes))
+        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train ...) or --features.")
 
     def write(video: str) -> None:
         for name, values in simulator.features(video, truth[video], missing[video]).items():
-            rows = _file_rows(simulator, video, len(values))
-            _write_array(feature_path(data_dir, name, video), values if rows is None else values[rows])
+            with atomic_write(feature_path(data_dir, name, video)) as file:
+                np.save(file, values[_file_rows(simulator, video, len(values))])
 
     progress = {"desc": f"simulating {simulator.dataset}", "unit": "video", "mininterval": 1}
     thread_map(write, missing, max_workers=os.cpu_count(), **progress)
 
 
-def _check_room(data_dir: Path, truth: dict[str, Truth], missing: dict[str, list[str]]) -> None:
-    """Raises InputError if the disk lacks room for the missing files."""
-    needed = 0
-    for video, names in missing.items():
-        per_second = sum(4 * FEATURES[name].width * FEATURES[name].rows_per_second for name in names)
-        needed += len(truth[video].audio) * per_second + 4096 * len(names)  # headers and unused ends of blocks
-    free = shutil.disk_usage(data_dir).free
-    if needed > free:
-        found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, needed))
-        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train ...) or --features.")
-
-
-def _file_rows(simulator: VideoSimulator, video: str, num_segments: int) -> np.ndarray | None:
-    """Which segments a file's rows show; None: one each. Where files are pooled, some have a row more or less."""
+def _file_rows(simulator: VideoSimulator, video: str, num_segments: int) -> np.ndarray | slice:
+    """Which segments a file's rows show: one each, but where files are pooled, some have a row more or less."""
     rng = generator(simulator.seed, simulator.dataset, video, "rows")
     if not DATASETS[simulator.dataset].pooled or rng.random() >= UNAV_OTHER_ROW_COUNT:
-        return None
+        return slice(None)
     num_rows = max(1, num_segments + int(rng.choice((-1, 1))))
     return ((np.arange(num_rows) + 0.5) * num_segments / num_rows).astype(int)
-
-
-def _write_array(path: Path, values: np.ndarray) -> None:
-    """Write one feature file so that it is whole or absent, also after a kill.
-
-    Unlike `utils.files.atomic_write` it does not wait for the disk: that would take longer than all the rest, and
-    after a loss of power the data can be simulated again.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, values)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)  # where something stopped it

@@ -1,6 +1,7 @@
 """The generative model of simulated features: text features of class names and backbone features of videos.
 
-docs/simulation.md states it with equations. T segments, C classes, K words' concepts, D the width of a feature.
+docs/simulation.md states it with equations, data/simulated_data.yaml has its parameters. T segments, C classes, K
+words' concepts, D the width of a feature.
 """
 
 import hashlib
@@ -9,89 +10,31 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+import yaml
 
 from baselines.leap.leap_network import class_words
 from dataloaders.features import FEATURES
 from utils.method.spans import joined_rows, maximal_spans
 
 WORD_VECTOR_WIDTH = 300  # GloVe's
-STOP_WORDS = frozenset(
-    ["a", "an", "and", "by", "flyby", "for", "in", "of", "on", "passing", "the", "to", "up", "with", "other", "down"]
-)
-GENERIC_WORDS = frozenset(
-    (
-        "playing", "people", "driving", "cleaning", "floors", "sound", "noise", "kit", "electronic", "base",
-        "man", "woman", "male", "female", "child", "kid",
-    )
-)  # fmt: skip
-GENERIC_WEIGHT = 0.4
-SYNONYMS = {
-    "speech": "speak", "talk": "speak", "male": "man", "female": "woman", "laughter": "laugh", "fiddle": "violin",
-    "infant": "baby", "sob": "cry", "mower": "mow", "lawnmow": "mow", "airplane": "aircraft", "siren": "alarm",
-    "rooster": "chicken", "bicycle": "bike",
-}  # fmt: skip
+PARAMETERS_FILE = Path(__file__).resolve().parent.parent / "data" / "simulated_data.yaml"
+PARAMETERS = yaml.safe_load(PARAMETERS_FILE.read_text(encoding="utf-8"))
+MODEL, WORDS = PARAMETERS["model"], PARAMETERS["words"]
 
 
-@dataclass(frozen=True)
-class StreamModel:
-    """Parameters of one modality's evidence, shared by all its backbones."""
+def backbone_model(feature: str) -> SimpleNamespace:
+    """Return the parameters of a backbone and the text encoder that goes with it.
 
-    hidden: float  # mean share of an event's segments whose evidence is missing
-    hidden_spread: float  # how much that share differs between events: concentration of its beta distribution
-    gain_spread: float  # standard deviation of an event's log strength
-    distractor: float  # probability, per segment, of false evidence for a suggested class that is not active there
-    suggested: float  # mean number of further classes, not of the video, that distractors suggest
-
-
-@dataclass(frozen=True)
-class FeatureModel:
-    """Parameters of one backbone; amplitudes are norms, relative to the evidence of one event of strength 1."""
-
-    concepts: int  # K, dimensions that the words' vectors span
-    styles: int  # S, dimensions of everything that says nothing about classes
-    scene: float  # the video's constant style
-    look: float  # an event's own look or timbre, in all its segments, evidence or not: a style, too
-    noise: float  # per segment, over all K + S dimensions
-    frame_noise: float = 0.0  # per frame, around its second (res152)
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """Parameters of the text encoder that goes with a backbone (CLIP, CLAP)."""
-
-    common: float  # what all texts have in common
-    association: float  # a class's text in the dimensions of style, so that a scene resembles events that are not there
-    gap: float  # the constant that all segments have in common, apart from all texts
-
-
-STREAMS = {
-    "audio": StreamModel(hidden=0.4, hidden_spread=20.0, gain_spread=0.2, distractor=0.08, suggested=3.0),
-    "visual": StreamModel(hidden=0.4, hidden_spread=20.0, gain_spread=0.2, distractor=0.08, suggested=3.0),
-}
-BACKBONES = {
-    "clip": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
-    "clap": FeatureModel(concepts=32, styles=8, scene=2.5, look=1.0, noise=0.6),
-    "vggish": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.4),
-    "res152": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.8, frame_noise=1.0),
-    "r2plus1d_18": FeatureModel(concepts=32, styles=8, scene=1.0, look=1.0, noise=0.8),
-}
-TEXTS = {
-    "clip": TextModel(common=0.1, association=1.0, gap=3.0),
-    "clap": TextModel(common=0.1, association=1.0, gap=1.5),
-}
-
-
-def backbone_model(feature: str) -> FeatureModel:
-    """The model of a backbone; without one of its own it is like R(2+1)D's, or CLIP's if it has texts."""
-    return BACKBONES.get(feature, BACKBONES["clip" if FEATURES[feature].text_folder else "r2plus1d_18"])
-
-
-def text_model(feature: str) -> TextModel:
-    """The model of the text encoder that goes with a backbone."""
-    return TEXTS.get(feature, TEXTS["clip"])
+    Without ones of its own a backbone is like R(2+1)D, or like CLIP if it has texts.
+    """
+    backbones, texts = MODEL["backbones"], MODEL["texts"]
+    similar = "clip" if FEATURES[feature].text_folder else "r2plus1d_18"
+    return SimpleNamespace(**backbones.get(feature, backbones[similar]), **texts.get(feature, texts["clip"]))
 
 
 @dataclass(frozen=True)
@@ -104,24 +47,25 @@ class Truth:
 
 
 def generator(*key: object) -> np.random.Generator:
-    """A random generator that depends on the key alone, the same on every machine and in every process."""
+    """Return a random generator that depends on the key alone, the same on every machine and in every process."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
 
 
 def name_words(name: str) -> dict[str, float]:
-    """Stems of a class name's words with their weights: `playing cello` -> {play: 0.25, cello: 1}."""
-    words = [word for word in re.findall(r"[a-z]+", name.lower()) if word not in STOP_WORDS]
+    """Return stems of a class name's words with their weights: `playing cello` -> {play: 0.4, cello: 1}."""
+    words = [word for word in re.findall(r"[a-z]+", name.lower()) if word not in WORDS["left_out"]]
     weights: dict[str, float] = {}
     for word in words or [name.lower()]:
         stem = _stem(word)
-        weights[stem] = max(weights.get(stem, 0.0), GENERIC_WEIGHT if word in GENERIC_WORDS else 1.0)
+        weights[stem] = max(weights.get(stem, 0.0), WORDS["generic_weight"] if word in WORDS["generic"] else 1.0)
     return weights
 
 
 def _stem(word: str) -> str:
-    if word in SYNONYMS:
-        return SYNONYMS[word]
+    synonyms = WORDS["synonyms"]
+    if word in synonyms:
+        return synonyms[word]
     for ending in ("ing", "er", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word.removesuffix(ending)
@@ -129,16 +73,15 @@ def _stem(word: str) -> str:
                 word = word[:-1]
             break
     word = word.removesuffix("e")
-    return SYNONYMS.get(word, word)
+    return synonyms.get(word, word)
 
 
 @cache
 def _axes(feature: str, seed: int) -> np.ndarray:
     """(2 + K + S, D) orthonormal rows: of all texts, of all segments, of concepts and of styles."""
     model = backbone_model(feature)
-    square = generator(seed, "axes", feature).standard_normal(
-        (FEATURES[feature].width, 2 + model.concepts + model.styles)
-    )
+    shape = (FEATURES[feature].width, 2 + model.concepts + model.styles)
+    square = generator(seed, "axes", feature).standard_normal(shape)
     return np.linalg.qr(square)[0].T.astype(np.float32)
 
 
@@ -156,34 +99,26 @@ def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, see
 
 
 def class_concepts(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """What a backbone makes of each class, by the words of its name: C names -> (C, K) float32, unit rows."""
+    """Return what a backbone makes of each class, by the words of its name: C names -> (C, K) float32, unit rows."""
     return _sums_of_words(feature, "word", names, backbone_model(feature).concepts, seed)
 
 
 def text_features(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """Text features of class names in the space of CLIP or CLAP: C names -> (C, D) float32, unit rows."""
-    names, model = tuple(names), text_model(feature)
+    """Return text features of class names in the space of CLIP or CLAP: C names -> (C, D) float32, unit rows."""
+    names, model = tuple(names), backbone_model(feature)
     concepts = class_concepts(feature, names, seed)
-    styles = model.association * _sums_of_words(feature, "association", names, backbone_model(feature).styles, seed)
+    styles = model.association * _sums_of_words(feature, "association", names, model.styles, seed)
     constants = np.tile(np.float32([model.common, 0]), (len(names), 1))
     return _unit(np.concatenate([constants, concepts, styles], axis=1) @ _axes(feature, seed))
 
 
 def word_vectors_text(names: Iterable[str], seed: int) -> str:
-    """Random word vectors for every word of the class names, in GloVe's text format; forms of a word share theirs."""
+    """Return random vectors of all words of the class names, in GloVe's text format; forms of a word share theirs."""
     lines = []
     for word in dict.fromkeys(word for name in names for word in class_words(name)):
         vector = generator(seed, "word vector", _stem(word)).standard_normal(WORD_VECTOR_WIDTH)
         lines.append(" ".join([word, *(f"{x:.4f}" for x in vector)]))
     return "\n".join(lines) + "\n"
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """What a modality's backbones see of a video."""
-
-    classes: np.ndarray  # (T, C) strength of each class's evidence, true or false
-    events: np.ndarray  # (T, J) bool, which of the video's J events are under way, seen or not
 
 
 class VideoSimulator:
@@ -203,11 +138,17 @@ class VideoSimulator:
 
     def features(self, video: str, truth: Truth, names: Iterable[str]) -> dict[str, np.ndarray]:
         """Features of one video by name, each (T x rows per second, D) float32. They do not depend on each other."""
-        evidence = {m: self._evidence(video, m, truth) for m in {FEATURES[name].modality for name in names}}
-        return {name: self._feature(name, video, evidence[FEATURES[name].modality]) for name in names}
+        evidence = {m: self.evidence(video, m, truth) for m in {FEATURES[name].modality for name in names}}
+        return {name: self._feature(name, video, *evidence[FEATURES[name].modality]) for name in names}
 
-    def _evidence(self, video: str, modality: str, truth: Truth) -> _Evidence:
-        model = STREAMS[modality]
+    def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a modality's backbones see of a video.
+
+        Returns:
+            (T, C) float32, the strength of each class's evidence, true or false, and (T, J) bool, which of the video's
+            J events are under way, seen or not.
+        """
+        model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)
         active = truth.audio if modality == "audio" else truth.visual  # (T, C)
         num_segments, num_classes = active.shape
@@ -220,29 +161,28 @@ class VideoSimulator:
         share = rng.beta(model.hidden * model.hidden_spread, (1 - model.hidden) * model.hidden_spread, num_events)
         visible = events & (rng.random(events.shape) >= share)
         strength = np.exp(model.gain_spread * rng.standard_normal(num_events))
-        classes = np.zeros(active.shape, np.float32)
-        np.add.at(classes.T, event_classes, (visible * strength).T.astype(np.float32))
+        evidence = np.zeros(active.shape, np.float32)
+        np.add.at(evidence.T, event_classes, (visible * strength).T.astype(np.float32))
 
         suggested = truth.labels | truth.audio.any(0) | truth.visual.any(0)  # (C,)
         suggested[rng.integers(num_classes, size=rng.poisson(model.suggested))] = True
         false = suggested & ~active & (rng.random(active.shape) < model.distractor)
-        classes += false * np.exp(model.gain_spread * rng.standard_normal(active.shape)).astype(np.float32)
-        return _Evidence(classes, events)
+        evidence += false * np.exp(model.gain_spread * rng.standard_normal(active.shape)).astype(np.float32)
+        return evidence, events
 
-    def _feature(self, feature: str, video: str, evidence: _Evidence) -> np.ndarray:
+    def _feature(self, feature: str, video: str, evidence: np.ndarray, events: np.ndarray) -> np.ndarray:
         """(T x rows per second, D) float32; CLIP and CLAP: unit rows, others: not negative."""
         model = backbone_model(feature)
         rng = generator(self.seed, self.dataset, video, feature)
-        num_segments, num_events = evidence.events.shape
         per_second = FEATURES[feature].rows_per_second
         size = model.concepts + model.styles
 
         def normal(rows: int, columns: int) -> np.ndarray:  # rows of norm 1 on average
             return rng.standard_normal((rows, columns), dtype=np.float32) / math.sqrt(columns)
 
-        latent = model.noise * normal(num_segments, size)
-        latent[:, : model.concepts] += evidence.classes @ self.prototypes[feature]
-        looks = evidence.events.astype(np.float32) @ normal(num_events, model.styles)
+        latent = model.noise * normal(len(events), size)
+        latent[:, : model.concepts] += evidence @ self.prototypes[feature]
+        looks = events.astype(np.float32) @ normal(events.shape[1], model.styles)
         latent[:, model.concepts :] += model.scene * normal(1, model.styles) + model.look * looks
         if per_second > 1:
             latent = np.repeat(latent, per_second, axis=0)
@@ -250,7 +190,7 @@ class VideoSimulator:
         axes = _axes(feature, self.seed)
         rows = latent @ axes[2:]
         if FEATURES[feature].text_folder:
-            return _unit(rows + text_model(feature).gap * axes[1])
+            return _unit(rows + model.gap * axes[1])
         rows *= math.sqrt(FEATURES[feature].width) / 4
         rows += 0.25
         return np.maximum(rows, 0, out=rows)

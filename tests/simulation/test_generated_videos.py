@@ -1,6 +1,5 @@
 """Generated videos hold the events that their annotations say."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 from dataloaders.llp import LLP_CLASSES, load_split
 from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
-from simulation import generated_videos as videos
 from simulation.__main__ import main
 from simulation.generated_videos import (
     CONCEPTS,
@@ -48,7 +46,7 @@ def test_one_name_is_one_look_and_sound_in_every_data_set():
 
 def test_an_event_is_visible_where_it_is_said_to_be(monkeypatch):
     c = LLP_CLASSES.index("Cello")
-    monkeypatch.setattr(videos, "MODEL", replace(MODEL, hidden=0.0))
+    monkeypatch.setattr(MODEL, "hidden", 0.0)
     frames, _ = render_video(truth_of([], [1, 2], c), LLP_CLASSES, np.random.default_rng(3))
     assert frames.shape == (4 * MODEL.frame_rate, MODEL.height, MODEL.width, 3)
     _, colour = look_of(CONCEPTS.index(concept_of("Cello")))

@@ -17,7 +17,7 @@ from dataloaders.unav import UNAV_CLASSES
 from simulation import simulate as simulation
 from simulation.__main__ import main as simulation_main
 from simulation.simulated_features import (
-    BACKBONES,
+    MODEL,
     Truth,
     VideoSimulator,
     class_concepts,
@@ -81,7 +81,7 @@ def test_the_marker_says_that_and_how_a_folder_was_simulated(generated):
     marker = yaml.safe_load((generated / "LLP" / SIMULATION_MARKER).read_text())
     assert marker["simulated"] is True and marker["complete"] is True
     assert marker["videos"] == SIZES and marker["seed"] == 0
-    assert set(marker["model"]["backbones"]) == set(BACKBONES)
+    assert set(marker["model"]["backbones"]) == set(MODEL["backbones"])
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(generated, tmp_path):
@@ -106,21 +106,23 @@ def test_a_video_has_the_same_files_whatever_else_is_simulated(generated, tmp_pa
 
 def test_a_killed_simulation_continues_where_it_was(generated, tmp_path, monkeypatch):
     whole = read_bytes(simulation.simulate("LLP", tmp_path / "whole", generated, features=SMALL))
-    write, written = simulation._write_array, []
+    write, written = simulation.atomic_write, []
+    folders = {tmp_path / "killed/LLP" / FEATURES[name].folder for name in SMALL}
 
-    def killed(path, values):
-        if len(written) == 5:
-            raise KeyboardInterrupt
-        write(path, values)
-        written.append(path)
+    def killed(path):
+        if path.parent in folders:
+            if len(written) == 5:
+                raise KeyboardInterrupt
+            written.append(path)
+        return write(path)
 
     monkeypatch.setattr(simulation.os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(simulation, "_write_array", killed)
+    monkeypatch.setattr(simulation, "atomic_write", killed)
     with pytest.raises(KeyboardInterrupt):
         simulation.simulate("LLP", tmp_path / "killed", generated, features=SMALL)
     assert yaml.safe_load((tmp_path / "killed/LLP" / SIMULATION_MARKER).read_text())["complete"] is False
     before = {path: path.stat().st_mtime_ns for path in written}
-    monkeypatch.setattr(simulation, "_write_array", write)
+    monkeypatch.setattr(simulation, "atomic_write", write)
     continued = simulation.simulate("LLP", tmp_path / "killed", generated, features=SMALL)
     assert read_bytes(continued) == whole
     assert {path: path.stat().st_mtime_ns for path in written} == before
@@ -159,13 +161,14 @@ def test_single_segments_mislead():
     """Evidence is hidden in part of an event's segments, and distractors show classes that are not there."""
     truth = Truth(*np.zeros((2, 2000, 25), bool), np.zeros(25, bool))
     truth.audio[:1000, 3] = truth.labels[3] = True
-    evidence = VideoSimulator("LLP", LLP_CLASSES, seed=0)._evidence("video", "audio", truth).classes[:, 3] > 0
+    strengths, _ = VideoSimulator("LLP", LLP_CLASSES, seed=0).evidence("video", "audio", truth)
+    evidence = strengths[:, 3] > 0
     assert 0.1 < evidence[:1000].mean() < 0.9
     assert 0.02 < evidence[1000:].mean() < evidence[:1000].mean() / 2
 
 
 def test_every_backbone_sees_every_class():
-    for feature in BACKBONES:
+    for feature in MODEL["backbones"]:
         concepts = class_concepts(feature, LLP_CLASSES, seed=0)
         similarity = concepts @ concepts.T
         assert np.abs(similarity - np.diag(similarity.diagonal())).max() < 0.9
@@ -229,12 +232,12 @@ def test_a_disk_without_room_is_refused_before_features_are_written(generated, t
     assert not list((tmp_path / "LLP").rglob(FEATURES["vggish"].folder + "/*.npy"))
 
 
-def test_a_disk_that_fills_up_leaves_no_half_written_file(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_leaves_no_half_written_file(generated, tmp_path, monkeypatch):
     def full(file, _):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(simulation.np, "save", full)
     with pytest.raises(InputError, match="No space left"):
-        simulation._write_array(tmp_path / "video.npy", np.zeros((2, 2)))
-    assert list(tmp_path.iterdir()) == []
+        simulation.simulate("LLP", tmp_path, generated, features=["vggish"])
+    assert not [path for path in tmp_path.rglob("*.npy*")]
