@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.effort import count_operations, measure_machine
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, resident_bytes, timed
+from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, matrix_rates, report, timed
 from dataloaders.features import FEATURES, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
@@ -40,8 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     device = select_device(args.device)
     videos = videos_of_paths(args.videos, SEGMENTS)[: args.num_videos]
-    few = videos[: args.num_naive]
-    machine = measure_machine(1.0)
+    few, rates = videos[: args.num_naive], matrix_rates()
     plain = {name: draw_network(name, "real", 0) for name in FEATURES}
     batch_size = 64 if device.type == "cuda" else 4
     naive: dict[str, dict[str, np.ndarray]] = {}
@@ -59,27 +57,24 @@ def main(argv: list[str] | None = None) -> None:
 
         operations = count_operations(run_naively) / len(few)  # and warmed up
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
-        for precision, rate in machine.matrix_rates.items():
-            networks = {
-                name: FeatureNetwork(name, draw_network(name, "real", 0), device, precision) for name in FEATURES
-            }
+        for precision, rate in rates.items():
+            drawn = {name: draw_network(name, "real", 0) for name in FEATURES}
+            networks = {name: FeatureNetwork(name, network, device, precision) for name, network in drawn.items()}
             ways[precision] = Way(partial(run_ours, precision, networks), len(videos), floor=operations / rate)
         what = "features of a ten-second video"
         rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=("wall", "cpu"))
-        notes = {
-            f"cosine with the naive {name}, {precision}": f"{smallest_cosine(naive, output, name):.5f}"
-            for precision, output in outputs.items()
-            for name in FEATURES
-        }
+        notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
+        for precision, output in outputs.items():
+            for name in FEATURES:
+                cosine = smallest_cosine(naive, output, name)
+                notes[f"cosine with the naive {name}, {precision}"] = f"{cosine:.5f}"
     decoding = timed(lambda: [read_inputs(v.path, list(FEATURES), SEGMENTS, "valor") for v in videos]).wall
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
-    rows.append(Measurement("peak memory, networks of all ways", None, resident_bytes("VmHWM"), unit="bytes"))
-    notes["operations"] = f"{operations / 1e12:.2f} TFLOP a video"
-    report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, machine.description | notes)
+    report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
 
 
 def smallest_cosine(naive: dict[str, dict[str, np.ndarray]], output: Path, name: str) -> float:
-    """Smallest cosine of a feature's row with that of the authors' way."""
+    """Return the smallest cosine of a feature's row with that of the authors' way."""
     cosines = []
     for feature_id, features in naive.items():
         x, y = features[name], np.load(feature_path(output, name, feature_id))

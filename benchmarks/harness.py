@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables
 
 NAIVE = "naive"  # the way that the others are compared with
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Seconds(NamedTuple):
@@ -52,16 +54,15 @@ class Measurement:
     @property
     def cells(self) -> tuple[str | None, ...]:
         """What the table says: naive, ours, ratio, share of the floor."""
-        return (
-            None if self.naive is None else quantity(self.naive, self.unit),
-            quantity(self.ours, self.unit),
-            None if self.naive is None else f"{self.naive / self.ours:.3g}x",
-            None if self.floor is None else f"{100 * self.floor / self.ours:.0f} %",
-        )
+        ours = quantity(self.ours, self.unit)
+        floor = None if self.floor is None else f"{100 * self.floor / self.ours:.0f} %"
+        if self.naive is None:
+            return None, ours, None, floor
+        return quantity(self.naive, self.unit), ours, f"{self.naive / self.ours:.3g}x", floor
 
 
 def start_clock() -> Callable[[], Seconds]:
-    """A function that returns the time since now."""
+    """Return a function that returns the time since now."""
     wall, cpu = time.perf_counter(), time.process_time()
     return lambda: Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
@@ -99,25 +100,30 @@ def compare(
         for name, way in ways.items():
             seconds[name].append(way.run())
     rows = []
-    for name, way in ways.items():
-        if name == NAIVE:
-            continue
-        sample = f"naive {ways[NAIVE].amount:g}, ours {way.amount:g} {unit}, " if unit else ""
+    for name in [name for name in ways if name != NAIVE]:
+        sample = f"naive {ways[NAIVE].amount:g}, ours {ways[name].amount:g} {unit}, " if unit else ""
         for clock in clocks:
             measured = {n: [getattr(times, clock) for times in seconds[n]] for n in (NAIVE, name)}
             naive, ours = (whole / ways[n].amount * statistics.median(measured[n][warm_up:]) for n in (NAIVE, name))
-            title, floor = (f"{what}, {name}", way.floor) if clock == "wall" else (f"{what}, {name}, CPU time", None)
-            row = Measurement(title, naive, ours, way.goal, floor, f"{sample}{rounds} rounds", measured)
+            title = f"{what}, {name}" if clock == "wall" else f"{what}, {name}, CPU time"
+            floor = ways[name].floor if clock == "wall" else None
+            row = Measurement(title, naive, ours, ways[name].goal, floor, f"{sample}{rounds} rounds", measured)
             print(f"{title}: {', '.join(filter(None, row.cells))} ({row.sample})", flush=True)
             rows.append(row)
     return rows
 
 
-def report(stem: Path, title: str, measurements: Sequence[Measurement], machine: Mapping[str, object] = {}) -> None:
+def report(
+    stem: Path,
+    title: str,
+    measurements: Sequence[Measurement],
+    rates: Mapping[str, float] = {},
+    notes: Mapping[str, object] = {},
+) -> None:
     """Print the table, and write it as `<stem>.txt`, `.md`, `.csv` and `.json`, with all rounds in a further JSON file.
 
     Args:
-        machine: what was measured of it, beside its names.
+        rates: of matrix products, by precision, as `matrix_rates` measures them.
     """
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     machine = {
@@ -125,7 +131,8 @@ def report(stem: Path, title: str, measurements: Sequence[Measurement], machine:
         "threads": torch.get_num_threads(),
         "PyTorch": torch.__version__,
         "time": time.strftime("%Y-%m-%d %H:%M"),
-        **machine,
+        **{precision: f"{rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()},
+        **notes,
     }
     columns = tuple(Column(name) for name in ("naive", "ours", "ratio", "share of the floor"))
     rows = tuple(Row((m.what, m.goal, m.sample), m.cells) for m in measurements)
@@ -137,7 +144,7 @@ def report(stem: Path, title: str, measurements: Sequence[Measurement], machine:
 
 
 def quantity(value: float, unit: str) -> str:
-    """Three significant digits with a unit that suits."""
+    """Format three significant digits with a unit that suits."""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
     if value >= 100:
@@ -146,8 +153,27 @@ def quantity(value: float, unit: str) -> str:
     return f"{value / factor:.3g} {name}"
 
 
+def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
+    """Return the operations a second of a product of square matrices on the CPU, by precision: the best of some rounds.
+
+    A job's floor is the number of its operations over this rate: the least time that it could take.
+    """
+    rates = {}
+    for precision, dtype in DTYPES.items():
+        a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
+        rates[precision] = 2 * size**3 / min(timed(torch.mm, a, b).wall for _ in range(rounds))
+    return rates
+
+
+def count_operations(run: Callable[[], object]) -> int:
+    """Return the operations of all matrix products that a function computes."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Bytes that a function needs at most on top of what was taken before."""
+    """Return the bytes that a function needs at most on top of what was taken before."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -161,6 +187,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """Memory that this process has resident, mapped files included: now ("VmRSS") or at most ("VmHWM")."""
+    """Return the memory that this process has resident, mapped files included: now ("VmRSS") or at most ("VmHWM")."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

@@ -13,6 +13,7 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, peak_bytes, report, timed
+from benchmarks.harness import NAIVE, Measurement, Way, compare, peak_bytes, report, timed
 from lavish.classification import binary_cross_entropy_of_softmax
 from lavish.clip_batches import ClipBatches
 from lavish.clip_splits import ClipSource, ClipSplit
@@ -76,12 +77,11 @@ def train_epoch(
 
 
 def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: torch.device) -> list[Measurement]:
-    """An epoch of either way, the time to pack once, and the share of the backbone's frozen products."""
+    """Measure an epoch of either way, the time to pack once, and the share of the backbone's frozen products."""
     image_size, sound, _, _ = SIZES[size]
     sources, form = write_clips(folder / "videos", num_clips), ClipFormat(10, image_size, sound=sound)
-    started = time.perf_counter()
+    packing = timed(open_pack, folder / f"packed_{size}", sources, form).wall
     pack = open_pack(folder / f"packed_{size}", sources, form)
-    packing = time.perf_counter() - started
     names = tuple(source.name for source in sources)
     split = ClipSplit(("a",), names, names, torch.zeros(num_clips, 10, dtype=torch.int64))
     packed = ClipBatches(split, pack, device, image_size)
@@ -106,29 +106,25 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
     return rows
 
 
-def seconds_of_linear_layers(network: nn.Module, run: Callable[[], Seconds]) -> float:
-    """Seconds of a run that a network's linear layers take, forwards and backwards; on the CPU."""
-    spent, started, handles = 0.0, {}, []
+def seconds_of_linear_layers(network: nn.Module, run: Callable[[], object]) -> float:
+    """Return the seconds of a run that a network's linear layers take, forwards and backwards; on the CPU."""
+    times: dict[nn.Module, list[float]] = defaultdict(list)  # begin, end, begin, end, ...
 
-    def begin(module: nn.Module, *_) -> None:
-        started[module] = time.perf_counter()
+    def note_time(layer: nn.Module, *_) -> None:
+        times[layer].append(time.perf_counter())
 
-    def end(module: nn.Module, *_) -> None:
-        nonlocal spent
-        spent += time.perf_counter() - started[module]
-
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
-            handles += [module.register_full_backward_pre_hook(begin), module.register_full_backward_hook(end)]
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.register_forward_pre_hook(note_time)
+            layer.register_forward_hook(note_time)
+            layer.register_full_backward_pre_hook(note_time)
+            layer.register_full_backward_hook(note_time)
     run()
-    for handle in handles:
-        handle.remove()
-    return spent
+    return sum(sum(of_layer[1::2]) - sum(of_layer[::2]) for of_layer in times.values())
 
 
 def frames_rows(size: str, device: torch.device, precision: str, rounds: int) -> list[Measurement]:
-    """Seconds and memory of a training step on one clip of T frames, with kept and with checkpointed blocks."""
+    """Measure seconds and memory of a training step on one clip of T frames, with kept and with checkpointed blocks."""
     image_size, _, bank, _ = SIZES[size]
     how, label = Precision(precision, device), torch.zeros(1, dtype=torch.int64, device=device)
     rows = []

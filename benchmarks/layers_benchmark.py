@@ -10,39 +10,32 @@ from utils.entry_point import run_entry_point
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, report, timed
-from benchmarks.inference_rows import predicted_events
-from benchmarks.training_rows import CPU, STAGE_1, STAGE_3, han_losses, seconds_of_steps, transformer_losses
+from benchmarks.effort import STAGE_1, STAGE_3, predicted_events
+from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, report, timed
+from benchmarks.training_rows import han_losses, seconds_of_steps, transformer_losses
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MultiheadAttention
 from tests.naive.made_up_data import zero_split
 from utils.audio_visual import AudioVisual
-from utils.training.device import Precision
 
-
-def pack_all(packing: Packing, x: Tensor) -> Tensor:
-    """(B, T, D) -> (B·T, D): every layer works on padding, and attention does not look at it."""
-    return x.flatten(0, 1)
-
-
-def unpack_all(packing: Packing, x: Tensor) -> Tensor:
-    """(B·T, D) -> (B, T, D)"""
-    return x.unflatten(0, packing.mask.shape)
-
-
-# What a variant is replaced by to measure without it: a class, and its methods' plain definitions.
+# What a variant is replaced by to measure without it: a class, and its methods' plain definitions. Without packing
+# every layer works on padding, (B, T, D) -> (B·T, D), and attention does not look at it.
 PLAIN = {
     "FastDropout": (FastDropout, {"forward": nn.Dropout.forward}),
     "FastMultiheadAttention": (FastMultiheadAttention, {"attend": MultiheadAttention.attend}),
-    "Packing": (Packing, {"pack": pack_all, "pad": unpack_all}),
+    "Packing": (
+        Packing,
+        {"pack": lambda _, x: x.flatten(0, 1), "pad": lambda packing, x: x.unflatten(0, packing.mask.shape)},
+    ),
 }
 
 
@@ -53,15 +46,6 @@ def without(layer: str, run: Callable, *arguments: object) -> object:
         return run(*arguments)
 
 
-def rows_of(what: str, run: Callable[[], Seconds], layers: tuple[str, ...], rounds: int) -> list[Measurement]:
-    """A row for each of some variants."""
-    rows = []
-    for layer in layers:
-        ways = {NAIVE: Way(partial(without, layer, run)), layer: Way(run)}
-        rows += compare(what, ways, rounds, clocks=("cpu",))
-    return rows
-
-
 def layer_rows(
     folder: Path,
     rounds: int,
@@ -70,14 +54,13 @@ def layer_rows(
     longest: int = 60,
     videos: tuple[int, int, int] = (64, 512, 16),
 ) -> list[Measurement]:
-    """Steps and an evaluation of HAN, and steps of the temporal transformer, on features of zeros.
+    """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on features of zeros.
 
     Args:
         folder: takes the features.
         longest: segments of the temporal transformer's longest video; a third of all is padding.
         videos: of a step of HAN, of its evaluation, and of a step of the temporal transformer.
     """
-    rows = []
     train = zero_split(folder, "LLP", "train", torch.full((videos[0],), 10))
     val = zero_split(folder, "LLP", "val", torch.full((videos[1],), 10))
     unav = zero_split(folder, "UnAV", "train", torch.linspace(longest / 3, longest, videos[2]).round().long())
@@ -85,17 +68,22 @@ def layer_rows(
     teacher = TemporalTransformer(config=transformer)
     widths = (teacher.sizes["audio_text_dim"], teacher.sizes["visual_text_dim"])
     texts = AudioVisual(*(nn.functional.normalize(torch.randn(len(unav.annotations.classes), d)) for d in widths))
-    for precision in ("float32", "bf16"):
-        losses = han_losses(network, precision, train)
-        step = partial(seconds_of_steps, network, losses, train, STAGE_3.recipe, 1, videos[0])
-        both = ("FastDropout", "FastMultiheadAttention")
-        rows += rows_of(f"HAN step, {videos[0]} videos, {precision}", step, both, rounds)
-        run = partial(timed, predicted_events, network, val, min(256, videos[1]), Precision(precision, CPU))
-        rows += rows_of(f"HAN evaluation, {videos[1]} videos, {precision}", run, both[1:], rounds)
-        losses = transformer_losses(teacher, precision, texts)
-        step = partial(seconds_of_steps, teacher, losses, unav, STAGE_1.recipe, 1, videos[2])
-        layers = ("FastMultiheadAttention", "Packing")
-        rows += rows_of(f"temporal transformer step, {videos[2]} videos, {precision}", step, layers, rounds)
+    of_han, of_teacher = ("FastDropout", "FastMultiheadAttention"), ("FastMultiheadAttention", "Packing")
+    recipes = replace(STAGE_3.recipe, batch_size=videos[0]), replace(STAGE_1.recipe, batch_size=videos[2])
+    rows = []
+    for precision in DTYPES:
+        losses, teacher_losses = han_losses(network, precision, train), transformer_losses(teacher, precision, texts)
+        step = partial(seconds_of_steps, network, losses, train, recipes[0], 1)
+        evaluation = partial(timed, predicted_events, network, val, precision)
+        teacher_step = partial(seconds_of_steps, teacher, teacher_losses, unav, recipes[1], 1)
+        for what, run, layers in (
+            (f"HAN step, {videos[0]} videos", step, of_han),
+            (f"HAN evaluation, {videos[1]} videos", evaluation, of_han[1:]),
+            (f"temporal transformer step, {videos[2]} videos", teacher_step, of_teacher),
+        ):
+            for layer in layers:
+                ways = {NAIVE: Way(partial(without, layer, run)), layer: Way(run)}
+                rows += compare(f"{what}, {precision}", ways, rounds, clocks=("cpu",))
     return rows
 
 

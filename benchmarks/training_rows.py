@@ -1,8 +1,12 @@
-"""Training steps of stages 1 and 3 and of their naive counterparts, data included, and epochs scaled from them."""
+"""Training: steps of stages 1 and 3 and of their naive counterparts, data included, and epochs scaled from them; time
+and peak memory of stage 3 by number and length of videos.
+"""
 
 import logging
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -12,110 +16,113 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import train_han
-import train_transformer
-from benchmarks.effort import LLP_VIDEOS, PARAMETER_PASSES, UNAV_TRAIN_VIDEOS, Setup, count_operations
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, start_clock, timed
+from benchmarks.effort import CPU, STAGE_1, STAGE_3, Setup, predicted_events
+from benchmarks.harness import (
+    NAIVE,
+    Measurement,
+    Seconds,
+    Way,
+    compare,
+    count_operations,
+    resident_bytes,
+    start_clock,
+    timed,
+)
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
-from models import HAN, TemporalTransformer
+from models import HAN, HANConfig, TemporalTransformer
+from simulation.generated_annotations import SIZES
 from tests.naive import naive_stages
-from tests.naive.made_up_data import random_pseudo_labels
+from tests.naive.made_up_data import random_pseudo_labels, zero_split
 from tests.naive.naive_networks import naive_twin
 from utils.audio_visual import AudioVisual
+from utils.evaluation.tasks import find_task, true_events
 from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.uwav_objective import make_step
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 
-CPU = torch.device("cpu")
-STAGE_1 = train_transformer.Settings()
-STAGE_3 = train_han.Settings()
 PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
-COUNTED_VIDEOS = 8  # whose step's operations are counted
 GOALS = {"float32": "2x", "bf16": "5x"}
+GROWTH = (1, 2, 4, 10)  # times as many videos
+SEGMENTS = (10, 60, 300)  # of longer videos
+SEGMENTS_BATCH = 8  # 64 videos of 300 segments would need about 40 GB of activations
+ALLOWANCE = 2e9  # bytes of memory beyond the tensors of the split
 BatchLosses = Callable[[Batch], Losses]
 
 
 def han_epoch(setup: Setup) -> list[Measurement]:
     """Stage 3: float32 and bf16 beside the naive float32."""
-    effort, data_dir, pseudo_dir = setup.effort, setup.folder / "LLP", setup.folder / "pseudo_labels"
-    annotations = load_annotations("LLP", data_dir, "train")
-    offered = repeated(annotations, (effort.han_steps + 1 + PREFETCHED) * effort.batch_size)
+    settings, pseudo_dir = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), setup.folder / "pseudo_labels"
+    annotations = load_annotations("LLP", settings.data_dir, "train")
+    offered = offered_to_workers(annotations, setup.han_steps, setup.han_batch)
     save_pseudo_labels(random_pseudo_labels(annotations), pseudo_dir / "train.safetensors")
     export_npy(random_pseudo_labels(offered), pseudo_dir / "npy", {name: name for name in offered.sample_ids})
-    settings = replace(STAGE_3.data, data_dir=data_dir)
-    split = open_batches(annotations, settings, CPU, pseudo_dir)
     files = naive_stages.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir / "npy")
-    network = HAN(len(annotations.classes), split.widths.audio, split.feature_widths.visual, effort.han)
-    losses, size = partial(han_losses, split=split), (effort.han_steps, effort.batch_size)
-    what = f"HAN epoch of {LLP_VIDEOS['train']:,} videos"
-    return epoch_rows(setup, what, LLP_VIDEOS["train"], network, losses, split, files, STAGE_3.recipe, size)
+    split = open_batches(annotations, settings, CPU, pseudo_dir)
+    network = HAN(len(annotations.classes), split.widths.audio, split.feature_widths.visual, setup.han)
+    recipe = replace(STAGE_3.recipe, batch_size=setup.han_batch)
+    return epoch_rows(setup, "HAN", network, partial(han_losses, split=split), split, files, recipe, setup.han_steps)
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
-    """Stage 1 on videos whose lengths are spread as in the whole split: float32 and bf16 beside the naive float32."""
-    effort, data_dir = setup.effort, setup.folder / "UnAV"
-    size = (effort.transformer_steps, effort.transformer_batch)
-    annotations = load_annotations("UnAV", data_dir, "train")
-    spread = torch.linspace(0, annotations.num_videos - 1, size[0] * size[1]).long()
-    chosen = annotations.lengths.argsort()[spread]
-    annotations = annotations.subset(chosen[torch.randperm(len(chosen), generator=torch.Generator().manual_seed(0))])
-    offered = repeated(annotations, (size[0] + 1 + PREFETCHED) * size[1])
-    settings = replace(STAGE_1.data, data_dir=data_dir)
+    """Stage 1, a step on videos whose lengths are spread as in the whole split; precisions as in `han_epoch`."""
+    settings, batch_size = replace(STAGE_1.data, data_dir=setup.folder / "UnAV"), setup.transformer_batch
+    annotations = load_annotations("UnAV", settings.data_dir, "train")
+    spread = annotations.lengths.argsort()[torch.linspace(0, annotations.num_videos - 1, batch_size).long()]
+    annotations = annotations.subset(spread[torch.randperm(batch_size, generator=torch.Generator().manual_seed(0))])
+    files = naive_stages.VideoFiles(offered_to_workers(annotations, 1, batch_size), settings, LONGEST_UNAV)
     split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
-    files = naive_stages.VideoFiles(offered, settings, num_segments=LONGEST_UNAV)
-    network = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], effort.transformer)
-    losses = partial(transformer_losses, texts=texts)
-    seconds = annotations.lengths.double().mean()
-    what = f"temporal transformer epoch of {UNAV_TRAIN_VIDEOS:,} videos of {seconds:.0f} s"
-    return epoch_rows(setup, what, UNAV_TRAIN_VIDEOS, network, losses, split, files, STAGE_1.recipe, size)
+    network = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], setup.transformer)
+    recipe, losses = replace(STAGE_1.recipe, batch_size=batch_size), partial(transformer_losses, texts=texts)
+    return epoch_rows(setup, "temporal transformer", network, losses, split, files, recipe, 1)
+
+
+def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size: int) -> SplitAnnotations:
+    """Repeat a split's videos, so that workers go on reading during all steps, the first of which is not timed."""
+    num_videos = (num_steps + 1 + PREFETCHED) * batch_size
+    return annotations.subset(torch.arange(num_videos) % annotations.num_videos)
 
 
 def epoch_rows(
     setup: Setup,
-    what: str,
-    num_videos: int,
+    name: str,
     network: HAN | TemporalTransformer,
     losses_of: Callable[..., BatchLosses],
     split: SplitBatches,
     files: naive_stages.VideoFiles,
     recipe: Recipe,
-    size: tuple[int, int],
+    num_steps: int,
 ) -> list[Measurement]:
-    """Some steps of both networks, scaled to an epoch.
+    """Measure some steps of a network and its naive counterpart, and scale them to an epoch.
 
     Args:
-        num_videos: of the epoch.
         losses_of: makes the losses of a network, from the network, its precision, and whether it is compiled.
-        size: number of steps that are measured, and videos of a batch.
+        recipe: with the size of the batches that are measured.
     """
-    slow, amount = naive_twin(network), size[0] * size[1]
-    few = next(split.in_order(COUNTED_VIDEOS))
-    operations = count_operations(lambda: losses_of(network, "float32")(few)["total"].backward())
-    lengths = split.annotations.lengths.double()
-    operations *= num_videos * float(lengths.mean() / lengths[few.videos].sum())
-    num_bytes = PARAMETER_PASSES * sum(4 * p.numel() for p in network.parameters()) * num_videos / size[1]
-    ways = {NAIVE: Way(partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, *size), amount)}
-    for compiled in (False, True)[: 1 + setup.effort.compiled]:
+    slow, amount = naive_twin(network), num_steps * recipe.batch_size
+    num_videos = SIZES[split.annotations.dataset]["train"]
+    batch = next(split.in_order(recipe.batch_size))
+    operations = count_operations(lambda: losses_of(network, "float32")(batch)["total"].backward())
+    operations *= num_videos / len(batch.videos)
+    run_naively = partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, num_steps)
+    ways = {NAIVE: Way(run_naively, amount)}
+    for compiled in (False, True)[: 1 + setup.compiled]:
         for precision, goal in GOALS.items():
             losses = losses_of(network, precision, compiled=compiled)
-            run = partial(seconds_of_steps, network, losses, split, recipe, *size)
-            floor = setup.machine.floor(precision, operations, num_bytes)
-            ways[f"{precision}, compiled" if compiled else precision] = Way(run, amount, goal, floor)
-    return compare(what, ways, setup.effort.rounds, num_videos, f"videos in batches of {size[1]}", warm_up=0)
-
-
-def repeated(annotations: SplitAnnotations, num_videos: int) -> SplitAnnotations:
-    """The videos of a split again and again, as many as are wanted."""
-    return annotations.subset(torch.arange(num_videos) % annotations.num_videos)
+            run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
+            way = Way(run, amount, goal, operations / setup.rates[precision])
+            ways[f"{precision}, compiled" if compiled else precision] = way
+    what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
+    unit = f"videos in batches of {recipe.batch_size}"
+    return compare(what, ways, setup.rounds, num_videos, unit, warm_up=0)
 
 
 def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
-    """The losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
+    """Return the losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
     how, forward = Precision(precision, split.device), compile_network(network, split.device) if compiled else network
     step = make_step(STAGE_3.losses, split, lambda _, *inputs: how.run(forward, *inputs))
     return lambda batch: step(network, batch, Moment())
@@ -124,7 +131,7 @@ def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled
 def transformer_losses(
     network: nn.Module, precision: str, texts: AudioVisual[Tensor], compiled: bool = False
 ) -> BatchLosses:
-    """The losses of stage 1 for the temporal transformer or its naive counterpart."""
+    """Return the losses of stage 1 for the temporal transformer or its naive counterpart."""
     how, forward = Precision(precision, CPU), compile_network(network, CPU) if compiled else network
 
     def losses(batch: Batch) -> Losses:
@@ -138,48 +145,93 @@ def transformer_losses(
 class FirstSteps:
     """The first steps of every epoch of a split, for `fit`, and how long those of the last epoch took."""
 
-    def __init__(self, split: SplitBatches, num_steps: int, batch_size: int):
-        self.split = split
-        self.device = split.device
-        self.num_steps = num_steps
-        self.num_videos = min(num_steps * batch_size, split.num_videos)
-        self.seconds = Seconds(0, 0)
+    def __init__(self, split: SplitBatches, num_steps: int):
+        self.split, self.num_steps = split, num_steps
+        self.device, self.num_videos = split.device, split.num_videos
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+    def shuffled(self, *which: int) -> Iterator[Batch]:
         read_clock = start_clock()
-        yield from islice(self.split.shuffled(batch_size, seed, epoch), self.num_steps)
+        yield from islice(self.split.shuffled(*which), self.num_steps)
         self.seconds = read_clock()  # the loop asks for more batches after the last step
 
 
 def seconds_of_steps(
-    network: nn.Module, losses: BatchLosses, split: SplitBatches, recipe: Recipe, num_steps: int, batch_size: int
+    network: nn.Module, losses: BatchLosses, split: SplitBatches, recipe: Recipe, num_steps: int
 ) -> Seconds:
-    """Time of some steps of the training loop, data included, after as many to warm up."""
-    steps = FirstSteps(split, num_steps, batch_size)
+    """Return the time of some steps of the training loop, data included, after as many to warm up."""
+    steps, recipe = FirstSteps(split, num_steps), replace(recipe, num_epochs=2)
+
+    def step(network: nn.Module, batch: Batch, moment: Moment) -> Losses:
+        return losses(batch)
+
+    def validate() -> dict[str, float]:
+        return {"none": float("nan")}  # and so there is no best checkpoint
+
     with tempfile.TemporaryDirectory() as folder:
-        fit(
-            network,
-            steps,
-            lambda network, batch, moment: losses(batch),
-            lambda: {"none": float("nan")},  # no validation, and so no best checkpoint
-            replace(recipe, num_epochs=2, batch_size=batch_size),
-            "none",
-            Path(folder),
-            logging.getLogger("benchmark"),
-            Saving(save_every=2),
-        )
+        log = logging.getLogger("benchmark")
+        fit(network, steps, step, validate, recipe, "none", Path(folder), log, Saving(save_every=2))
     return steps.seconds
 
 
 def seconds_of_naive_steps(
-    network: nn.Module,
-    losses: BatchLosses,
-    files: naive_stages.VideoFiles,
-    recipe: Recipe,
-    num_steps: int,
-    batch_size: int,
+    network: nn.Module, losses: BatchLosses, files: naive_stages.VideoFiles, recipe: Recipe, num_steps: int
 ) -> Seconds:
-    """Time of some naive steps, after one to warm up; the workers read ahead all the while, as within an epoch."""
-    with closing(naive_stages.train(network, losses, files, recipe, batch_size)) as steps:
+    """Return the time of some naive steps, after one to warm up; workers read ahead all the while, as in an epoch."""
+    with closing(naive_stages.train(network, losses, files, recipe, recipe.batch_size)) as steps:
         next(steps)
         return timed(lambda: list(islice(steps, num_steps)))
+
+
+def peak_memory(config: HANConfig, num_videos: int) -> Measurement:
+    """Measure the peak memory of stage 3 with its split resident, training steps and a validation included."""
+    _, split_bytes, peak = in_own_process(config, num_videos, num_steps=2, validate=True)
+    goal, sample = f"at most {(split_bytes + ALLOWANCE) / 1e9:.2f} GB", f"the split {split_bytes / 1e9:.2f} GB"
+    what = f"peak memory of stage 3, {num_videos:,} videos resident"
+    return Measurement(what, None, peak, goal, sample=sample, unit="bytes")
+
+
+def growth(num_videos: int, num_steps: int) -> list[Measurement]:
+    """Measure seconds of an epoch and peak memory for more videos, and for longer ones."""
+    points = [(factor * num_videos, 10, 64, residency) for residency in ("resident", "stream") for factor in GROWTH]
+    points += [(num_videos // 10, segments, SEGMENTS_BATCH, "resident") for segments in SEGMENTS]
+    rows = []
+    for count, segments, batch_size, residency in points:
+        seconds, split_bytes, peak = in_own_process(HANConfig(), count, num_steps, segments, batch_size, residency)
+        step, what = seconds / num_steps, f"{count:,} videos of {segments} s, {residency}"
+        sample = f"step {step:.2f} s, {batch_size} videos; features {split_bytes / 1e9:.2f} GB"
+        rows.append(Measurement(f"HAN epoch of {what}", None, step * count / batch_size, sample=sample))
+        rows.append(Measurement(f"peak memory, {what}", None, peak, sample=sample, unit="bytes"))
+    return rows
+
+
+def in_own_process(*arguments: object, **flags: object) -> tuple[float, int, int]:
+    """Call `measure` in a new process, whose peak memory is its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments, **flags).result()
+
+
+def measure(
+    config: HANConfig,
+    num_videos: int,
+    num_steps: int,
+    num_segments: int = 10,
+    batch_size: int = 64,
+    residency: str = "resident",
+    validate: bool = False,
+) -> tuple[float, int, int]:
+    """Return seconds of some float32 steps, bytes of the training split's features, peak bytes of this process.
+
+    Features are sparse files of zeros, mapped as a packed file is: neither time nor memory depend on values.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        train = zero_split(Path(folder), "LLP", "train", torch.full((num_videos,), num_segments), residency)
+        network = HAN(len(train.annotations.classes), train.widths.audio, train.feature_widths.visual, config)
+        recipe = replace(STAGE_3.recipe, batch_size=batch_size)
+        seconds = seconds_of_steps(network, han_losses(network, "float32", train), train, recipe, num_steps)
+        for _ in train.in_order(batch_size):
+            pass  # every page of the split is touched, as in a whole epoch
+        if validate:
+            val = zero_split(Path(folder), "LLP", "val", torch.full((SIZES["LLP"]["val"],), num_segments), residency)
+            prediction = predicted_events(network, val, "float32")
+            find_task("LLP").score(prediction, true_events(val.annotations, CPU))
+    return seconds.wall, 4 * sum(train.widths) * num_videos * num_segments, resident_bytes("VmHWM")

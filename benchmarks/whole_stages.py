@@ -1,7 +1,6 @@
 """The entry points themselves: times of whole stages on a GPU, and what bf16 costs in accuracy."""
 
 import json
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +30,7 @@ def gpu_rows(
     num_seeds: int = 5,
     network: tuple[str, ...] = (),
 ) -> list[Measurement]:
-    """Stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts.
+    """Time stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts.
 
     Args:
         folder: holds `LLP/` and `UnAV/`.
@@ -47,21 +46,22 @@ def gpu_rows(
     runs, common = str(folder / "gpu_runs"), ["--device", device, "--precision", precision]
     unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
     training = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
-    row = partial(Measurement, naive=None, sample=f"{device}, {precision}, validation after each epoch; packed before")
+    sample = f"{device}, {precision}, validation after each epoch; packed before"
     rows = []
     for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
         stage_1 = timed(train_transformer.main, [*unav, *training, *flags]).wall
         stage_2 = timed(pseudo_label_generation.main, [*llp, "--runs_dir", runs]).wall
         stage_3 = timed(train_han.main, [*llp, *training, *flags]).wall
-        find = ["--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs")]
-        stage_4 = timed(test_han.main, [*llp, *find]).wall
-        rows.append(row(f"GPU: stage 3, {num_epochs} epochs{how}", ours=stage_3, goal="30 s"))
-        rows.append(row(f"GPU: stage 1, {num_epochs} epochs{how}", ours=stage_1, goal="90 s"))
-        rows.append(row(f"GPU: all four stages{how}", ours=stage_1 + stage_2 + stage_3 + stage_4, goal="3 min"))
+        stage_4 = timed(test_han.main, [*llp, "--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs")]).wall
+        measured = [
+            (f"stage 3, {num_epochs} epochs{how}", stage_3, "30 s"),
+            (f"stage 1, {num_epochs} epochs{how}", stage_1, "90 s"),
+            (f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min"),
+        ]
         if not flags:
             several = timed(train_han.main, [*llp, *training, "--num_runs", str(num_seeds)]).wall
-            goal = f"{2 * stage_3:.0f} s, twice one"
-            rows.append(row(f"GPU: stage 3 of {num_seeds} seeds side by side", ours=several, goal=goal))
+            measured.append((f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one"))
+        rows += [Measurement(f"GPU: {what}", None, ours, goal, sample=sample) for what, ours, goal in measured]
     return rows
 
 
@@ -74,7 +74,7 @@ def bf16_difference(
     stage_1: tuple[str, ...] = STAGE_1,
     stage_3: tuple[str, ...] = STAGE_3,
 ) -> Table:
-    """Segment-level Type@AV of the test split by precision and seed, and the difference.
+    """Compare segment-level Type@AV of the test split by precision and seed, and the difference.
 
     Args:
         sizes: training videos of UnAV and of LLP, and videos of each other split.
@@ -89,10 +89,10 @@ def bf16_difference(
     for precision, of_precision in scores.items():
         for seed in seeds:
             output = str(folder / f"{precision}_{seed}")
+            how = ["--precision", precision]
             training = ["--pseudo_label_dir", teacher, "--output_dir", output, *network, *stage_3, "--seed", str(seed)]
-            train_han.main([*llp, *training, "--precision", precision])
-            tested = ["--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"]
-            test_han.main([*llp, *tested, "--precision", precision])
+            train_han.main([*llp, *how, *training])
+            test_han.main([*llp, *how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
             of_precision.append(json.loads(Path(output, "test/summary.json").read_text())["test"][METRIC])
     scores["bf16 - float32"] = [b - a for a, b in zip(scores["float32"], scores["bf16"], strict=True)]
     rows = tuple(Row((name,), (*map(Cell, values), Cell.over_runs(values))) for name, values in scores.items())

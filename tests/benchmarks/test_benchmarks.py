@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from benchmarks import layers_benchmark as layers
 from benchmarks import run
-from benchmarks.effort import QUICK, Machine, count_operations, prepare
-from benchmarks.harness import report
-from benchmarks.inference_rows import predicted_events
-from benchmarks.training_rows import STAGE_1, STAGE_3, han_losses, transformer_losses
+from benchmarks.effort import QUICK, STAGE_1, STAGE_3, prepare
+from benchmarks.harness import count_operations, matrix_rates, report
+from benchmarks.training_rows import han_losses, transformer_losses
 from benchmarks.whole_stages import bf16_difference, gpu_rows
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
@@ -24,8 +23,8 @@ from tests.naive.made_up_data import random_events, random_pseudo_labels, zero_s
 from tests.naive.naive_networks import NaiveHAN, NaiveTemporalTransformer, naive_twin
 from tests.tiny_data import write_llp, write_unav
 from utils.audio_visual import AudioVisual
-from utils.evaluation.inference import hard_events, make_pseudo_labels, temporal_transformer_logits
-from utils.evaluation.tasks import true_events
+from utils.evaluation.inference import hard_events, make_pseudo_labels, run_han, temporal_transformer_logits
+from utils.evaluation.tasks import find_task, true_events
 from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
@@ -129,7 +128,7 @@ def test_naive_evaluation_has_the_same_scores(llp_dir: Path):
     for model in (ours, slow):
         nn.init.constant_(model.fc_prob.bias, 0.3)  # so that some segments are positive
     files = naive_stages.VideoFiles(annotations, han_data(llp_dir))
-    prediction = predicted_events(ours, split, 4, FLOAT32)
+    prediction = find_task("LLP").decode(run_han(ours, split, 4, FLOAT32), STAGE_3.decoding)
     assert all(events.any() and not events.all() for events in prediction)
     scores = parsing_scores(prediction, true_events(annotations, CPU))
     literal = naive_stages.evaluate(slow, files, num_workers=0)
@@ -187,24 +186,27 @@ def test_the_operations_of_a_han_epoch_are_those_of_its_layers():
     assert counted == 20 * (per_segment + attention)
 
 
+def test_matrix_rates_are_of_both_precisions():
+    rates = matrix_rates(size=64)
+    assert set(rates) == {"float32", "bf16"} and min(rates.values()) > 1e7
+
+
 def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture):
-    effort = replace(
-        QUICK,
-        llp_videos={"train": 4, "val": 2, "test": 2},
-        unav_videos=3,
-        han_steps=1,
-        transformer_steps=1,
-        transformer_batch=2,
-        batch_size=2,
-        labelled=3,
-        naive_videos=1,
-        rate_seconds=0.0,
-        han=HANConfig(**SMALL),
-        transformer=TemporalTransformerConfig(**SMALL),
-    )
-    setup = replace(prepare(tmp_path, None, effort), machine=Machine({"float32": 1e11, "bf16": 1e12}, 1e10))
+    effort = {
+        **QUICK,
+        "llp_videos": {"train": 4, "val": 2, "test": 2},
+        "unav_videos": 3,
+        "han_steps": 1,
+        "han_batch": 2,
+        "transformer_batch": 2,
+        "labelled": 3,
+        "naive_videos": 1,
+        "han": HANConfig(**SMALL),
+        "transformer": TemporalTransformerConfig(**SMALL),
+    }
+    setup = prepare(tmp_path, None, {"float32": 1e11, "bf16": 1e12}, **effort)
     measurements = list(run.cpu_rows(setup, memory_videos=20))
-    report(tmp_path / "benchmark", "Speed", measurements, setup.machine.description)
+    report(tmp_path / "benchmark", "Speed", measurements, setup.rates)
     table = capsys.readouterr().out.rpartition("Speed\n")[2]
     assert len(measurements) == 12 and "float32 100 GFLOP/s" in table
     for measurement in measurements:
