@@ -127,27 +127,26 @@ def frames_rows(size: str, device: torch.device, precision: str, rounds: int) ->
     """Measure seconds and memory of a training step on one clip of T frames, with kept and with checkpointed blocks."""
     image_size, _, bank, _ = SIZES[size]
     how, label = Precision(precision, device), torch.zeros(1, dtype=torch.int64, device=device)
+
+    def step(network: LavishNetwork, frames: Tensor, sound: Tensor) -> None:
+        with how.context():
+            logits = network(frames, sound).logits
+        nn.functional.cross_entropy(logits.float(), label).backward()
+        network.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
     rows = []
     for num_frames in FRAME_COUNTS:
         frames = torch.randn(1, num_frames, 3, image_size, image_size, device=device)
         sound = torch.randn(1, num_frames, *bank, device=device)
-
-        def step(network: LavishNetwork, frames: Tensor = frames, sound: Tensor = sound) -> None:
-            with how.context():
-                logits = network(frames, sound).logits
-            nn.functional.cross_entropy(logits.float(), label).backward()
-            network.zero_grad()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        steps = {
-            name: partial(step, make_network(size, "mean", device, checkpointed))
-            for name, checkpointed in ((NAIVE, False), ("checkpointed", True))
-        }
+        kept = partial(step, make_network(size, "mean", device), frames, sound)
+        checkpointed = partial(step, make_network(size, "mean", device, checkpointed=True), frames, sound)
         what = f"LAVISH step, clip of {num_frames} frames, {size}, {precision} ({device.type})"
-        rows += compare(what, {name: Way(partial(timed, run)) for name, run in steps.items()}, rounds)
-        kept, checkpointed = (peak_bytes(run, device) for run in steps.values())
-        rows.append(Measurement(f"memory of a {what}, checkpointed", kept, checkpointed, unit="bytes"))
+        ways = {NAIVE: Way(partial(timed, kept)), "checkpointed": Way(partial(timed, checkpointed))}
+        rows += compare(what, ways, rounds)
+        peaks = peak_bytes(kept, device), peak_bytes(checkpointed, device)
+        rows.append(Measurement(f"memory of a {what}, checkpointed", *peaks, unit="bytes"))
     return rows
 
 

@@ -170,7 +170,8 @@ def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
         _write_lines(target / name, (samples[n] for n in kept[split]))
 
 
-# Of each data set that can be simulated: its annotation files, how they are generated, and how some rows are copied.
+# Of each data set that can be simulated: its annotation files, how they are generated from its statistics in
+# data/simulated_data.yaml, and how some rows are copied.
 SIMULATED = {
     "LLP": ((*llp.FILES.values(), llp.AUDIO_FILE, llp.VISUAL_FILE, ALL_LLP_FILE), _generate_llp, _copy_llp),
     "UnAV": ((unav.FILE,), _generate_unav, _copy_unav),
