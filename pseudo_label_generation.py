@@ -49,7 +49,7 @@ METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
 
 @settings_group
 class Settings(FromFile):
-    """What stage 2 can be told."""
+    """Settings of stage 2."""
 
     dataset: Literal[PARSED_DATASETS] = "LLP"
     """data set"""

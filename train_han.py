@@ -61,14 +61,14 @@ def variant(settings: Settings) -> str:
 def find_labels(settings: Settings) -> Settings:
     """Return the settings with the newest folder of the labels that they ask for, where none is named."""
     losses, folder = settings.losses, f"{settings.dataset}_{settings.losses.suffix}"
-    if not losses.setting or (losses.wants_labels and getattr(losses, losses.setting) is not None):
+    if not losses.flag or (losses.wants_labels and getattr(losses, losses.flag) is not None):
         return settings
     if not losses.wants_labels:
-        return with_settings(settings, **{losses.setting: None})
-    way_out = f"Run {losses.command} first, or give --{losses.setting}."
+        return with_settings(settings, **{losses.flag: None})
+    way_out = f"Run {losses.command} first, or give --{losses.flag}."
     marker = f"{folder}/{SUMMARY_FILE}"
-    run_dir = newest_finished_run(settings.run.output_dir, losses.teacher, way_out, marker)
-    return with_settings(settings, **{losses.setting: run_dir / folder})
+    run_dir = newest_finished_run(settings.run.output_dir, losses.run_prefix, way_out, marker)
+    return with_settings(settings, **{losses.flag: run_dir / folder})
 
 
 def check_settings(settings: Settings) -> None:
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         log,
         settings.saving,
         resume=settings.run.resume is not None,
-        several_steps=method.several_steps,
+        takes_steps=method.takes_steps,
     )
 
     # 5 Report

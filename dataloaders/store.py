@@ -6,6 +6,7 @@ is packed again.
 """
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -105,12 +106,12 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
         return manifest
     found = {}
     for feature_id, length in segments.items():
-        path = feature_path(data_dir, feature, feature_id)
+        path = f"{folder}/{feature_id}.npy"  # no Path: there are tens of thousands
         try:
-            status = path.stat()
+            status = os.stat(path)
             found[feature_id] = (length, status.st_size, status.st_mtime_ns)
         except OSError as error:
-            if (problem := feature_error(path, error)).problem != "missing":  # such as a link that leads nowhere
+            if (problem := feature_error(Path(path), error)).problem != "missing":  # such as a link that leads nowhere
                 raise problem from error
     return found
 

@@ -23,7 +23,7 @@ CLIP_RUN_PREFIX = "Clips_"
 
 @settings_group
 class TrainedClassifier:
-    """Which run, and what of its settings may be another now."""
+    """Which run to load, and the settings that may differ from the run's."""
 
     checkpoint_dir: Path | None = None
     """run of lavish.train_classifier (default: the newest finished one)"""

@@ -106,7 +106,7 @@ class ClipNetworkSettings:
     head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
     """between the head's two layers; a network of one modality has one layer"""
     temporal: Literal["none", "mean", "transformer"] = "none"
-    """how frames become a clip"""
+    """how features of frames are pooled into one of the clip"""
     checkpoint_blocks: bool = False
     """compute blocks again in the backward pass: less memory, more time"""
 

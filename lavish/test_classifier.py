@@ -22,7 +22,7 @@ FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
 
 @settings_group
 class Settings(FromFile):
-    """What the evaluation of a classifier can be told."""
+    """Settings of the evaluation of a classifier."""
 
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     """splits to evaluate"""

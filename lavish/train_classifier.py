@@ -49,7 +49,7 @@ class ClipRecipe(Recipe):
 
 @settings_group
 class Settings(ClassifierSettings):
-    """What the training of a classifier can be told; data set and model choose its recipe, a file in configs/."""
+    """Settings of the training of a classifier; data set and model choose its recipe, a file in configs/."""
 
     loss: Literal[tuple(LOSSES)] = "binary"
     """binary: binary cross-entropy of softmax outputs, as released"""
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         log,
         settings.saving,
         resume=settings.run.resume is not None,
-        several_steps=True,
+        takes_steps=True,
         patience=settings.recipe.patience,
         lr_factors=dict.fromkeys(HEAD, settings.recipe.head_lr / settings.recipe.lr),
     )

@@ -200,12 +200,12 @@ def check_training(path: Path, run_dir: Path, name: str, num_epochs: int) -> Non
 
         def checked(*inputs: object) -> Losses:
             losses = step(*inputs)
-            steps = 2 if method.several_steps else 1
+            steps = 2 if method.takes_steps else 1
             expected = sum(next(expected_losses) for _ in range(steps))
             assert_equal_to_nine_digits(losses["total"].detach(), expected, f"loss, {inputs[2]}")
             return losses
 
-        several = {"several_steps": method.several_steps}
+        several = {"takes_steps": method.takes_steps}
         recipe, log = settings.recipe, logging.getLogger()
         fit(network, videos, checked, lambda: {"none": 0.0}, recipe, "none", run_dir, log, **several)
         assert not list(expected_losses), "the authors' training has more steps"

@@ -46,7 +46,7 @@ class Method:
     make_network: Callable[[Any, SplitBatches], nn.Module] = make_network
     predict: Callable[..., SplitOutput] = predict
     find_gates: Callable[..., Any] | None = None  # searched on val in stage 4 (CMPAE)
-    several_steps: bool = False  # whether its step takes the optimiser's steps itself, several on one batch (CoLeaF)
+    takes_steps: bool = False  # whether its step takes the optimiser's steps itself, several on one batch (CoLeaF)
 
 
 def find_method(name: str) -> Method:

@@ -15,7 +15,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
 
-CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
+ENCODER_CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
 CONTEXT_DROPOUT = 0.2
 SLOPE = 0.2  # of the leaky ReLUs
 LARGEST_LOGIT = 10.0
@@ -169,6 +169,6 @@ class CMPAE(nn.Module):
             return alone
         crossed = self.hat_encoder(audio, visual)
         return AudioVisual(
-            CROSS_SHARE * crossed.audio + (1 - CROSS_SHARE) * alone.audio,
-            CROSS_SHARE * crossed.visual + (1 - CROSS_SHARE) * alone.visual,
+            ENCODER_CROSS_SHARE * crossed.audio + (1 - ENCODER_CROSS_SHARE) * alone.audio,
+            ENCODER_CROSS_SHARE * crossed.visual + (1 - ENCODER_CROSS_SHARE) * alone.visual,
         )

@@ -21,9 +21,10 @@ class CMPAELosses(JoMoLDLosses):
     """weight of the mutual learning with the video branch"""
 
 
-def mutual_learning_loss(
-    output: CMPAEOutput, video_labels: Tensor, teach_video: bool, least_video_uncertainty: float = 0.9
-) -> Tensor:
+_LEAST_VIDEO_UNCERTAINTY = 0.9  # "mutual_loss.py" of the released code
+
+
+def mutual_learning_loss(output: CMPAEOutput, video_labels: Tensor, teach_video: bool) -> Tensor:
     """Return CMPAE's loss on how the video branch and the modalities agree (`mutual_loss.py` of the released code).
 
     Of a labelled class the modalities say m = max(p_a, p_v), with that modality's uncertainty u; of another class the
@@ -32,7 +33,7 @@ def mutual_learning_loss(
     the gradient; the weights keep theirs.
 
     Args:
-        output: its video's uncertainty is raised to `least_video_uncertainty`.
+        output: its video's uncertainty is clamped from below at 0.9.
         video_labels: (B, C) in {0, 1}.
         teach_video: True in odd batches (counted from 0), False in even ones.
     """
@@ -42,7 +43,7 @@ def mutual_learning_loss(
     said = torch.where(present, leading, (probs.audio + probs.visual) / 2)
     of_leading = torch.where(audio_leads, doubts.audio, doubts.visual)
     uncertainty = torch.where(present, of_leading, (doubts.audio + doubts.visual) / 2)
-    video_uncertainty = output.video_uncertainty.clamp(min=least_video_uncertainty).unsqueeze(1)  # (B, 1)
+    video_uncertainty = output.video_uncertainty.clamp(min=_LEAST_VIDEO_UNCERTAINTY).unsqueeze(1)  # (B, 1)
     if teach_video:
         return (video_uncertainty * (1 - uncertainty) * (output.video_probs - said.detach()).square()).mean()
     return ((1 - video_uncertainty) * (1 - uncertainty) * (output.video_probs.detach() - said).square()).mean()

@@ -15,6 +15,6 @@ METHODS = {
         decoding=CMPAEDecoding,
         predict=predict,
         find_gates=find_gates,
-        several_steps=True,
+        takes_steps=True,
     )
 }

@@ -22,8 +22,8 @@ from utils.settings import settings_group
 class JoMoLDLosses(MABaseLosses):
     """The losses of JoMoLD, whose labels are cleaned; its estimator has those of MA's base model."""
 
-    setting: ClassVar = "noise_ratio_dir"
-    teacher: ClassVar = "HAN_"
+    flag: ClassVar = "noise_ratio_dir"
+    run_prefix: ClassVar = "HAN_"
     suffix: ClassVar = "Noise"
     command: ClassVar = "python -m baselines.jomold.find_noise_ratios"
     noise_ratio_dir: Path | None = None

@@ -19,7 +19,7 @@ from utils.settings import settings_group
 class LEAPLosses(PseudoLabels):
     """What LEAP learns from, and its losses."""
 
-    teacher: ClassVar = "Framewise_"
+    run_prefix: ClassVar = "Framewise_"
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
     """word vectors of the class names, in GloVe's text format (default: glove.txt in data_dir)"""

@@ -16,7 +16,7 @@ from utils.settings import settings_group
 class LSLDLosses(PseudoLabels):
     """The labels and losses of LSLD."""
 
-    teacher: ClassVar = "Language_"
+    run_prefix: ClassVar = "Language_"
     command: ClassVar = "python -m baselines.lsld.refine_labels"
     video_weight: NonNegativeFloat = 1.0
     """weight of the video loss"""

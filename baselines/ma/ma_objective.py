@@ -33,8 +33,8 @@ class MABaseLosses(HANLosses):
 class MALosses(MABaseLosses):
     """The losses of MA, whose labels `python -m baselines.ma.find_exchange` has cleaned."""
 
-    setting: ClassVar = "cleaned_label_dir"
-    teacher: ClassVar = "HAN_"
+    flag: ClassVar = "cleaned_label_dir"
+    run_prefix: ClassVar = "HAN_"
     suffix: ClassVar = "Exchange"
     command: ClassVar = "python -m baselines.ma.find_exchange"
     cleaned_label_dir: Path | None = None

@@ -14,7 +14,7 @@ from utils.settings import settings_group
 class VALORLosses(UWAVLosses):
     """UWAV's losses on VALOR's labels."""
 
-    teacher: ClassVar = "Framewise_"
+    run_prefix: ClassVar = "Framewise_"
 
 
 METHODS = {"valor": Method("VALOR", losses=VALORLosses)}

@@ -3,15 +3,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-DATASET=${DATASET:-AVE} # or UCF101
+DATASET=${DATASET:-AVE} # or UCF101; the one of CONFIG
 CONFIG=${CONFIG:-} # a recipe; empty: configs/<model>_<dataset>.yaml, or else LAVISH's on the data set
 DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
 PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
-BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-hub} # or random, a file, or a folder
+BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-} # hub, random, a file, or a folder; empty: as the recipe says
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" -m lavish.train_classifier --dataset "$DATASET" ${CONFIG:+--config "$CONFIG"} --data_dir "$DATA_DIR" \
-    --annotations_dir "$ANNOTATIONS_DIR" --packed_dir "$PACKED_DIR" --backbone_weights "$BACKBONE_WEIGHTS" --output_dir "$OUTPUT_DIR" "$@"
+"$PYTHON" -m lavish.train_classifier ${CONFIG:+--config "$CONFIG"} --data_dir "$DATA_DIR" \
+    --annotations_dir "$ANNOTATIONS_DIR" --packed_dir "$PACKED_DIR" --output_dir "$OUTPUT_DIR" \
+    ${BACKBONE_WEIGHTS:+--backbone_weights "$BACKBONE_WEIGHTS"} --dataset "$DATASET" "$@"

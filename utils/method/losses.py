@@ -1,6 +1,6 @@
-"""Losses of both stages as pure functions of tensors. B videos, T segments, C classes.
+"""Losses of UWAV's two trainings as pure functions of tensors. B videos, T segments, C classes.
 
-Where paper and released code differ, the docstring says so. Constants are settings of `utils.method.uwav_objective`.
+Where paper and released code differ, the docstring says so. Constants are arguments.
 """
 
 from collections.abc import Callable
@@ -124,7 +124,9 @@ def mixup_features(features: Tensor, lam: Tensor | float, permutation: Tensor) -
 
 
 def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm) (Eq. 16).
+    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm).
+
+    The same as BCE(z_bar, lam·q + (1 - lam)·q_perm) (Eq. 14 to 16), since BCE is linear in its target.
 
     Args:
         mixed_logits: (B·T, C), the classifier's output on `mixup_features`.

@@ -28,7 +28,7 @@ from utils.settings import settings_group
 class UWAVLosses(PseudoLabels):
     """The pseudo-labels and losses of UWAV; the defaults are the released recipe on LLP."""
 
-    teacher: ClassVar = "TemporalTransformer_"  # run folders with labels
+    run_prefix: ClassVar = "TemporalTransformer_"  # run folders with labels
     segment_labels: Literal["soft", "hard", "none"] = "soft"
     """none: video labels only"""
     temperature: PositiveFloat = 2.0
@@ -105,7 +105,7 @@ class UWAVStep:
         return AudioVisual(audio, class_balance_weights(video_labels, self.class_frequencies.visual, *constants))
 
     def mixup(self, network: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
-        """Return the mixup loss of one modality, with a lambda and an order of its own (Eq. 14 to 16).
+        """Return the mixup loss of one modality, with a lambda and a permutation of its own (Eq. 14 to 16).
 
         Args:
             features: (B, T, D) after the encoder.
@@ -115,6 +115,7 @@ class UWAVStep:
         lam = torch.distributions.Beta(alpha, alpha).sample()
         permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
         lam = lam.to(features.device, non_blocking=True)
+        # fc_prob is called outside `run`: in float32, not compiled.
         return mixup_loss(network.fc_prob(mixup_features(features, lam, permutation)), targets, lam, permutation)
 
 

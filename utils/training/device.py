@@ -108,7 +108,7 @@ class Precision:
         self._context = torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
 
     def context(self) -> AbstractContextManager:
-        """What networks are called in where their output is no dataclass."""
+        """The context to call a network in whose output is no dataclass (`run` is for the others)."""
         return self._context
 
     def run(self, model: Callable, *inputs: Tensor | None) -> object:

@@ -135,7 +135,7 @@ def fit(
     log: logging.Logger,
     saving: Saving = SAVING,
     resume: bool = False,
-    several_steps: bool = False,
+    takes_steps: bool = False,
     patience: int | None = None,
     lr_factors: Mapping[str, float] | None = None,
 ) -> Progress:
@@ -149,7 +149,7 @@ def fit(
         best_metric: the score whose highest value makes `checkpoint_best.pt`.
         run_dir: takes checkpoints, the state to resume from and TensorBoard events.
         resume: go on from `checkpoints/last.pt` where there is one.
-        several_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one and returns the
+        takes_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one and returns the
             norm of the gradient (CoLeaF takes two on a batch, LAVISH one for several parts of it).
         patience: epochs without a better score after which training stops; None: never (LAVISH).
         lr_factors: learning rates of the parameters whose names begin so, relative to that of all others.
@@ -192,7 +192,7 @@ def fit(
         desc = f"epoch {epoch}/{recipe.num_epochs}"
         for number, batch in enumerate(tqdm(batches, desc, steps, leave=False, unit="step", disable=None)):
             moment = Moment(epoch, number)
-            if several_steps:
+            if takes_steps:
                 losses = step(network, batch, moment, take_step)
             else:
                 losses = step(network, batch, moment)

@@ -1,4 +1,4 @@
-"""Weights that anyone can draw: from a name, a shape and a seed alone, the same on every machine."""
+"""Reproducible random weights: drawn from a name, a shape and a seed alone, the same on every machine."""
 
 import math
 import zlib

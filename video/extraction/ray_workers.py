@@ -28,7 +28,7 @@ VIDEOS_AT_A_TIME = 8  # that a worker is given
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker is told. Paths are absolute, and mean the same on every node."""
+    """What every worker needs to know. Paths are absolute, and mean the same on every node."""
 
     features: list[str]
     source: Source

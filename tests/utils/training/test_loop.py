@@ -68,7 +68,7 @@ def run(model: nn.Module, run_dir: Path, recipe: Recipe, scores: list[float], pa
 
     log = logging.getLogger("test")
     step = losses if parts == 1 else losses_of_parts
-    arguments["several_steps"] = parts > 1
+    arguments["takes_steps"] = parts > 1
     return fit(model, data, step, validate, recipe, "score", run_dir, log, **arguments), moments, data
 
 
