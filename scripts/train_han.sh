@@ -5,7 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest one
 DATASET=${DATASET:-LLP} # or AVE
-CONFIG=${CONFIG:-configs/uwav_$(tr A-Z a-z <<< "$DATASET").yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/uwav_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}

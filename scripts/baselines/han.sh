@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-LLP} # or AVE
-CONFIG=${CONFIG:-configs/han_$(tr A-Z a-z <<< "$DATASET").yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/han_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe: edit it, or name another
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}

@@ -72,7 +72,7 @@ class UWAVStep:
         settings, output = self.settings, self.run(network, *batch.features)
         losses = {"video": video_loss(output.video_probs, batch.video_labels)}
         total = settings.video_weight * losses["video"]
-        if settings.segment_labels != "none":
+        if settings.wants_labels:
             targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch.video_labels)
             losses["audio_segment"] = segment_loss(output.logits.audio, targets.audio, weights.audio)
             losses["visual_segment"] = segment_loss(output.logits.visual, targets.visual, weights.visual)
