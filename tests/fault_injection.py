@@ -6,6 +6,7 @@ A process that has computed nothing forks one for each trial, and that one ends 
 JSON, at how many moments it was killed and what differed.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -24,6 +25,9 @@ from utils.training import loop
 
 KILLED = 137
 EPOCHS = ("--num_epochs", "2", "--checkpoint_every", "1")
+# What the stages and PyTorch import late, seconds of it: once here, not again in each fork.
+LATE = ("pandas", "tyro", "tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer")
+LATE += ("torch._dynamo", "matplotlib.backends.backend_agg", "utils.reporting.figures")
 TRAINED = ("checkpoints/last.pt", "checkpoints/checkpoint_best.pt", "checkpoints/checkpoint_epoch_001.pt")
 
 
@@ -154,6 +158,8 @@ def trials(stage: Stage, folder: Path) -> dict[str, object]:
 
 
 def main(name: str, folder: Path) -> None:
+    for module in LATE:
+        importlib.import_module(module)
     shared = folder / "shared"
     write_llp(shared / "LLP")
     write_unav(shared / "UnAV")
