@@ -8,6 +8,11 @@ from matplotlib.figure import Figure
 from tests.tiny_data import write_ave, write_llp, write_unav
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let slow tests begin first, so that none of them is what all other processes wait for in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture
 def llp_dir(tmp_path: Path) -> Path:
     """A tiny LLP folder of its own."""

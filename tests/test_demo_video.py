@@ -13,6 +13,7 @@ from tests.tiny_runs import evaluate, label, pretrain, train
 from video import extract_features
 
 
+@pytest.mark.slow
 def test_generated_videos_go_through_all_stages_and_every_table_says_what_they_are(tmp_path: Path):
     runs = tmp_path / "runs"
     for dataset, longest in (("UnAV", "14"), ("LLP", "10")):

@@ -217,6 +217,7 @@ def run_script(name: str, **variables: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["LLP", "AVE"])
 def test_demo_runs_from_nothing_to_the_table_and_figures(tmp_path, dataset):
     done = run_script(

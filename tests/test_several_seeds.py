@@ -55,6 +55,7 @@ def test_the_evaluation_has_a_table_of_each_seed_and_one_of_all(three_seeds, tmp
     assert json.loads((logs / "summary.json").read_text()).keys() == {"run_5", "run_6", "run_7"}
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_stops_no_other_and_all_are_continued(three_seeds, tmp_path):
     llp_dir, whole = three_seeds
     command = (*VIDEO_LABELS_ONLY, "--num_runs", "2", "--jobs", "2", "--seed", "5")

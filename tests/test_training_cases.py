@@ -256,6 +256,7 @@ def test_cmpae_trains_as_with_its_authors_code(path: Path, tmp_path: Path):
     check_training(path, tmp_path, "cmpae", num_epochs=8)
 
 
+@pytest.mark.slow
 @every_case_of("training_coleaf")
 def test_coleaf_trains_as_with_its_authors_code(path: Path, tmp_path: Path):
     check_training(path, tmp_path, "coleaf", num_epochs=8)

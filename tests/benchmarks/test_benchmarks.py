@@ -191,6 +191,7 @@ def test_matrix_rates_are_of_both_precisions():
     assert set(rates) == {"float32", "bf16"} and min(rates.values()) > 1e7
 
 
+@pytest.mark.slow
 def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture):
     effort = {
         **QUICK,

@@ -62,6 +62,7 @@ def kill_a_worker_then_a_node(cluster: Cluster, node, output: Path, lost: list[s
     lost.append("node")
 
 
+@pytest.mark.slow
 def test_a_lost_worker_and_a_lost_node_cost_no_feature(tmp_path: Path):
     videos = [
         Video(f"video{n}", make_video(tmp_path / "videos" / f"video{n}.mp4", 1 + n % 2, seed=n)) for n in range(48)
