@@ -121,7 +121,8 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
         raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
     of_run = read_args(Path(run_dir) / ARGS_FILE) if run_dir and (Path(run_dir) / ARGS_FILE).exists() else {}
     method = chosen.get("method") or of_run.get("method") or "uwav"
-    start = with_groups(Settings, decoding=find_method(method).decoding)(method=method)
+    found = find_method(method)
+    start = with_groups(Settings, decoding=found.decoding, data=found.data)(method=method)
     if of_run:
         start = with_settings(settings_of(start, Path(run_dir) / ARGS_FILE), checkpoint_dir=run_dir)
     elif (path := CONFIGS / f"{method}_{dataset.lower()}.yaml").is_file():

@@ -95,8 +95,8 @@ def main(argv: list[str] | None = None) -> None:
 
     # 5 Report
     finish_run(run_dir, {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score})
-    best = f"best {BEST_METRIC} {progress.best_score:.2f} in epoch {progress.best_epoch}"
-    log.info(f"{best}: {run_dir / BEST_CHECKPOINT}")
+    kept = f"kept: epoch {progress.best_epoch}, {BEST_METRIC} {progress.best_score:.2f}"
+    log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}")
 
 
 if __name__ == "__main__":

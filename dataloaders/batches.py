@@ -65,7 +65,7 @@ class Batch:
     """What the networks and losses see: B videos, T segments, C classes."""
 
     videos: Tensor  # (B,) int64, which videos of the split these are
-    features: AudioVisual[Tensor]  # (B, T, D) the chosen features of each modality, concatenated
+    features: AudioVisual[Tensor]  # (B, T, D) float32, the chosen features of each modality, concatenated
     mask: Tensor | None  # (B, T) bool, False where a segment is padding; None: no video is shorter than T
     valid_rows: Tensor | None  # (R,) int64, where the flattened mask is True; made on the host: no wait for a device
     video_labels: Tensor  # (B, C) float32
@@ -97,7 +97,7 @@ class SplitBatches:
         self.device = device
         audio, visual = (tuple(feature.width for feature in of_modality) for of_modality in features)
         self.feature_widths, self.widths = AudioVisual(audio, visual), AudioVisual(sum(audio), sum(visual))
-        num_bytes = 4 * sum(feature.values.numel() for feature in (*features.audio, *features.visual))
+        num_bytes = sum(feature.values.nbytes for feature in (*features.audio, *features.visual))
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
         if not self.resident:
@@ -164,7 +164,7 @@ class SplitBatches:
                 rows = (feature.first_rows[videos].unsqueeze(1) + steps).flatten()
                 rows = rows.to(feature.values.device, non_blocking=True)
                 parts.append(feature.values.index_select(0, rows).unflatten(0, steps.shape))
-            features = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+            features = torch.cat(parts, dim=-1).float() if len(parts) > 1 else parts[0].float()
             if self.device.type == "cuda" and features.device.type == "cpu":
                 features = features.pin_memory()
             taken.append(features.to(self.device, non_blocking=True))

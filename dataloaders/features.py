@@ -4,7 +4,7 @@ import io
 import os
 import stat
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,12 @@ class Feature:
     folder: str  # below a data set's folder
     rows_per_second: int = 1
     text_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
+    averaged: bool = True  # False: the rows of a second stay beside each other
+
+    @property
+    def parts(self) -> int:
+        """Return how many rows of the file stand beside each other in a row of the packed feature."""
+        return 1 if self.averaged else self.rows_per_second
 
 
 FEATURES: dict[str, Feature] = {
@@ -39,7 +45,8 @@ FEATURES: dict[str, Feature] = {
         Feature("clap", "audio", 512, "feats_CLAP/segment_feats", text_folder="feats_CLAP/event_feats"),
     )
 }
-
+# What can be packed: these, and the frames of a second one by one, which CMPAE and CoLeaF ask for.
+PACKED = FEATURES | {"res152_frames": replace(FEATURES["res152"], name="res152_frames", averaged=False)}
 
 # What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
 TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
@@ -59,7 +66,7 @@ class FeatureError(InputError):
 
 def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
     """Return the file of one video: `data_dir/feats/vggish/<feature_id>.npy` and so on."""
-    return Path(data_dir) / FEATURES[feature].folder / f"{feature_id}.npy"
+    return Path(data_dir) / PACKED[feature].folder / f"{feature_id}.npy"
 
 
 def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
@@ -78,8 +85,9 @@ def read_segment_features(
 
     Args:
         pooled: any number of rows is brought to T by adaptive average pooling over time (UnAV). Otherwise the file must
-            hold T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10).
-        width: D that the file must have, if it is known.
+            hold T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10), or laid
+            beside each other where the feature says so.
+        width: of a row of the file, if it is known.
 
     Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a 2-D array of floats, of the wrong
     number of rows or of the wrong width, or holds NaN or infinity.
@@ -88,10 +96,14 @@ def read_segment_features(
     if pooled and len(rows) != num_segments:
         averages = F.adaptive_avg_pool1d(torch.from_numpy(rows.T.copy()), num_segments)  # (D, T)
         return np.ascontiguousarray(averages.numpy().T)
-    per_second = 1 if pooled else FEATURES[feature].rows_per_second
+    known = PACKED[feature]
+    per_second = 1 if pooled else known.rows_per_second
     if len(rows) != num_segments * per_second:
         raise _shape_error(path, f"{len(rows)} rows", f"{num_segments * per_second} rows")
-    return rows if per_second == 1 else rows.reshape(num_segments, per_second, -1).mean(1)  # (T, D)
+    if per_second == 1:
+        return rows
+    seconds = rows.reshape(num_segments, per_second, -1)
+    return seconds.mean(1) if known.averaged else seconds.reshape(num_segments, -1)  # (T, D)
 
 
 def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:

@@ -2,7 +2,7 @@
 
 A packed file holds the features of a split's videos one after the other, one row a second, and a manifest of the source
 files (name, size, time of change, segments). A source that was changed, added or removed since is noticed, and the file
-is packed again.
+is packed again. Rows are float32; those that hold the frames of a second beside each other are float16.
 """
 
 import json
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dataloaders.annotations import WHOLE, SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS
-from dataloaders.features import FEATURES, feature_error, feature_path, read_segment_features
+from dataloaders.features import PACKED, feature_error, feature_path, read_segment_features
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive
 
@@ -38,12 +38,12 @@ class PackedFeature:
 
     path: Path
     feature: str
-    values: Tensor  # (R, D) float32, memory-mapped
+    values: Tensor  # (R, k·D), memory-mapped, of k frames a second; k = 1 but for frames that are not averaged
     first_rows: Tensor  # (N,) int64, the first row of each annotated video
 
     @property
     def width(self) -> int:
-        return self.values.shape[1]
+        return self.values.shape[1] // PACKED[self.feature].parts
 
 
 def open_features(
@@ -57,7 +57,7 @@ def open_features(
     """Open a split's features, packing first whatever is not packed yet or out of date.
 
     Args:
-        features: names in `FEATURES`.
+        features: names in `PACKED`.
         data_dir: the data set's folder.
         packed_dir: where packed files lie; None: `data_dir/packed`.
         allow_missing: leave out videos without a feature file, and say how many, instead of raising.
@@ -81,9 +81,9 @@ def open_features(
         annotations = annotations.subset(torch.tensor(keep, dtype=torch.int64))
 
     for feature, path in packs.items():
-        if _why_stale(path, sources[feature]):
+        if _why_stale(path, feature, sources[feature]):
             with exclusive(packed_dir, ANOTHER_FOLDER):
-                if stale := _why_stale(path, sources[feature]):  # another process may have packed it meanwhile
+                if stale := _why_stale(path, feature, sources[feature]):  # another process may have packed it meanwhile
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
                     _pack(path, feature, data_dir, sources[feature], pooled=DATASETS[annotations.dataset].pooled)
     annotations = subset.annotations(annotations)
@@ -92,9 +92,9 @@ def open_features(
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
     """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone."""
-    folder = data_dir / FEATURES[feature].folder
+    folder = data_dir / PACKED[feature].folder
     if not folder.is_dir():
-        manifest = _read_manifest(pack)
+        manifest = _read_manifest(pack, feature)
         if manifest is None:
             way_out = "data/README.md says where to get them, or how to simulate them."
             raise InputError(folder, "no such folder", f"the {feature} features, one .npy a video", way_out)
@@ -133,7 +133,7 @@ def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations,
     tqdm.write(f"{split}: leaving out {num_missing} of {number} videos without feature files; {lacking}")
 
 
-def _read_manifest(path: Path) -> Manifest | None:
+def _read_manifest(path: Path, feature: str) -> Manifest | None:
     """Read what a packed file was packed from; None when there is no whole packed file of this format."""
     try:
         with safe_open(path, framework="np") as file:
@@ -148,18 +148,23 @@ def _read_manifest(path: Path) -> Manifest | None:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     fits = all(column.dtype == np.int64 and column.shape == (len(ids),) for column in columns)
-    fits = fits and metadata.get("format") == PACK_FORMAT and dtype == "F32"
+    fits = fits and metadata.get("format") == PACK_FORMAT and dtype == _dtype(feature)[0]
     if not fits or num_rows != sum(columns[0].tolist()):
         return None
     return dict(zip(ids, zip(*(column.tolist() for column in columns), strict=True), strict=True))
 
 
-def _why_stale(path: Path, sources: Manifest) -> str | None:
+def _why_stale(path: Path, feature: str, sources: Manifest) -> str | None:
     """Return why a packed file cannot be used for these sources; None when it can."""
-    manifest = _read_manifest(path)
+    manifest = _read_manifest(path, feature)
     if manifest is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"
     return None if list(manifest.items()) == list(sources.items()) else "feature files were added, removed or changed"
+
+
+def _dtype(feature: str) -> tuple[str, str]:
+    """Return the type of a packed feature's values, as safetensors and as numpy write it."""
+    return ("F32", "<f4") if PACKED[feature].averaged else ("F16", "<f2")
 
 
 def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: bool) -> None:
@@ -171,14 +176,15 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: b
         feature_id, length = video
         return read_segment_features(feature_path(data_dir, feature, feature_id), feature, length, pooled, width)
 
-    width = read(videos[0]).shape[1]
-    num_rows, num_files = sum(length for _, length in videos), len(videos)
-    tensors = {"values": ("F32", [num_rows, width], num_rows * width * 4)}
+    columns = read(videos[0]).shape[1]
+    width = columns // PACKED[feature].parts
+    num_rows, num_files, (stored, dtype) = sum(length for _, length in videos), len(videos), _dtype(feature)
+    tensors = {"values": (stored, [num_rows, columns], num_rows * columns * np.dtype(dtype).itemsize)}
     tensors |= {name: ("I64", [num_files], num_files * 8) for name in MANIFEST}
     header: dict = {"__metadata__": {"format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources)}}
     end = 0
-    for name, (dtype, shape, num_bytes) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + num_bytes]}
+    for name, (kind, shape, num_bytes) in tensors.items():
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + num_bytes]}
         end += num_bytes
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -191,7 +197,7 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: b
         out.write(len(encoded).to_bytes(8, "little") + encoded)
         for first in range(0, num_files, VIDEOS_IN_FLIGHT):
             for rows in pool.map(read, videos[first : first + VIDEOS_IN_FLIGHT]):  # (T, D)
-                out.write(np.ascontiguousarray(rows, dtype="<f4").data)
+                out.write(np.ascontiguousarray(rows, dtype=dtype).data)
                 progress.update()
         out.write(np.array(list(sources.values()), dtype="<i8").T.tobytes())  # the columns of the manifest
 

@@ -12,10 +12,10 @@ import yaml
 from dataloaders.provenance import MARKERS, feature_note
 from experiments.jobs import Job
 from utils.errors import InputError
-from utils.recipes import CONFIGS
+from utils.recipes import CONFIGS, method_names
 
 PRESETS = ("paper", "small", "tiny")
-SECTIONS = ("transformer", "uwav", "valor", "han", "ma", "jomold", "cmpae", "lsld", "leap", "coleaf")
+SECTIONS = ("transformer", *(name for name in method_names() if not name.endswith("_base")))
 
 
 def load_preset(name: str) -> dict[str, dict]:
@@ -74,7 +74,7 @@ class Study:
         inputs = {}
         if method == "uwav" and changes.get("segment_labels") != "none":
             inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, teacher)
-        elif method in ("valor", "leap"):
+        elif method in ("valor", "valor_plus", "valor_plus_plus", "leap"):
             inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, "framewise")
         elif method == "lsld":
             inputs["pseudo_label_dir"] = self._job("refine_labels", f"labels_language_{dataset}", dataset, {})

@@ -45,7 +45,7 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
     """Make LAVISH, or what it is compared with; only its backbone has weights."""
     weights, sizes = settings.backbone_weights, _sizes(settings.backbone_sizes or ())
     try:
-        backbone = make_backbone(settings.backbone, image_size, sizes, pretrained=weights == HUB)
+        backbone = make_backbone(settings.backbone, image_size, sizes, settings.drop_path, pretrained=weights == HUB)
         if weights not in (RANDOM, HUB):
             load_backbone(backbone, Path(weights))
         return LavishNetwork(backbone, num_classes, model, settings)

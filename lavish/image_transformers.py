@@ -119,7 +119,7 @@ def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
 
 
 def make_backbone(
-    name: str, image_size: int, sizes: Mapping[str, int | float], pretrained: bool = False
+    name: str, image_size: int, sizes: Mapping[str, int | float], drop_path: float = 0.0, pretrained: bool = False
 ) -> VisionTransformer | SwinTransformerV2:
     """Make a network of timm without its classifier.
 
@@ -127,6 +127,7 @@ def make_backbone(
         name: timm's, such as `swinv2_large_window12_192.ms_in22k` or `vit_base_patch16_224`.
         sizes: arguments of the network that differ from the named one's, such as `depth`; not with the hub's weights,
             of which timm would load those that fit.
+        drop_path: share of samples that skip the last block in training; from 0 in the first block on, linearly.
         pretrained: with the weights of the hub or its cache; else with random ones.
 
     Raises:
@@ -136,6 +137,7 @@ def make_backbone(
     if pretrained and sizes:
         raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=image_size, **sizes)
+        options = {"num_classes": 0, "img_size": image_size, "drop_path_rate": drop_path, **sizes}
+        return timm.create_model(name, pretrained=pretrained, **options)
     except (TypeError, AssertionError, ZeroDivisionError) as error:
         raise ValueError(f"{name} with {dict(sizes)}: {error}") from error

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -78,7 +79,7 @@ class LavishAdapter(nn.Module):
 
 @settings_group
 class ClipNetworkSettings:
-    """How the network is made; defaults are LAVISH's on AVE."""
+    """How the network is made."""
 
     backbone: str = "swinv2_large_window12_192.ms_in22k"
     """a ViT or SwinV2 of timm"""
@@ -107,6 +108,8 @@ class ClipNetworkSettings:
     """between the head's two layers; a network of one modality has one layer"""
     temporal: Literal["none", "mean", "transformer"] = "none"
     """how features of frames are pooled into one of the clip"""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """share of training clips that skip the backbone's last block; from 0 in the first block on, linearly"""
     checkpoint_blocks: bool = False
     """compute blocks again in the backward pass: less memory, more time"""
 
@@ -155,9 +158,12 @@ class LavishNetwork(nn.Module):
         self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch
 
     def train(self, mode: bool = True) -> "LavishNetwork":
-        """Keep a frozen backbone in evaluation mode: nothing in it is dropped."""
+        """Keep a backbone that is not fine-tuned in evaluation mode, all but its drop path where adapters learn."""
         super().train(mode)
         self.backbone.train(mode and self.train_backbone)
+        for module in self.backbone.modules():
+            if isinstance(module, DropPath):
+                module.train(mode and not self.frozen)
         return self
 
     def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:

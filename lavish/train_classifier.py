@@ -2,6 +2,7 @@
 
 from utils.entry_point import run_entry_point
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -43,6 +44,8 @@ class ClipRecipe(Recipe):
     """that of the head, on the same schedule"""
     accumulate: PositiveInt = 1
     """parts of a batch that are computed one after the other"""
+    second_step_every: PositiveInt | None = None
+    """batches after which (and at an epoch's end) the optimiser steps again on the same gradient; default: never"""
     patience: PositiveInt | None = 5
     """epochs without a better score before training stops"""
 
@@ -124,7 +127,9 @@ def main(argv: list[str] | None = None) -> None:
         if not train.augmented:
             keep_features(network, train, batch_size, precision)
 
-    def step(network: nn.Module, parts: list[ClipBatch], moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
+    num_steps, every = math.ceil(train.num_videos / settings.recipe.batch_size), settings.recipe.second_step_every
+
+    def step(network: nn.Module, parts: list[ClipBatch], moment: Moment, take_step: Callable[[bool], Tensor]) -> Losses:
         """One step on a batch that is computed part by part."""
         size, total = sum(len(part.clips) for part in parts), torch.zeros((), device=device)
         for part in parts:
@@ -133,7 +138,9 @@ def main(argv: list[str] | None = None) -> None:
             weighted = loss if share == 1 else share * loss
             weighted.backward()
             total = total + weighted.detach()
-        return {"total": total, "gradient_norm": take_step()}
+        done = moment.step + 1  # batches of the epoch
+        twice = every is not None and (done % every == 0 or done == num_steps)
+        return {"total": total, "gradient_norm": take_step(twice)}
 
     progress = fit(
         network,
@@ -157,8 +164,8 @@ def main(argv: list[str] | None = None) -> None:
     best = {task.best_metric: progress.best_score if progress.best_epoch else None}
     facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
     finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts})
-    line = f"best {task.best_metric} {progress.best_score:.2f} in epoch {progress.best_epoch}"
-    log.info(f"{line if progress.best_epoch else 'nothing was trained'}: {run_dir / BEST_CHECKPOINT}")
+    kept = f"kept: epoch {progress.best_epoch}, {task.best_metric} {progress.best_score:.2f}"
+    log.info(f"{kept if progress.best_epoch else 'nothing was trained'}, {run_dir / BEST_CHECKPOINT}")
 
 
 if __name__ == "__main__":

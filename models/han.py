@@ -60,7 +60,7 @@ class HANConfig(EncoderConfig):
     proj_hidden_dim: PositiveInt | None = None
     """hidden width of the visual projection (default: 2·dim)"""
     mmil_hidden_dim: PositiveInt | None = None
-    """hidden width of the MMIL heads (default: dim)"""
+    """hidden width of the MMIL heads (default: 2·dim)"""
     num_audio_proj_layers: PositiveInt = 2
     """layers of the audio input projection (HAN of 2020: 1)"""
     visual_fusion: Literal["concatenated", "projected"] = "concatenated"
@@ -156,7 +156,7 @@ class HAN(nn.Module, Pretrained):
         self.config = config = config or HANConfig()
         dim = config.dim
         proj_hidden = [config.proj_hidden_dim or 2 * dim] * (config.num_proj_layers - 1)
-        mmil_hidden = [config.mmil_hidden_dim or dim] * (config.num_mmil_layers - 1)
+        mmil_hidden = [config.mmil_hidden_dim or 2 * dim] * (config.num_mmil_layers - 1)
         self.visual_dims = tuple(visual_dims)
         self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         self.fc_a = MLP([audio_dim, *[2 * dim] * (config.num_audio_proj_layers - 1), dim])

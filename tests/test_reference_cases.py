@@ -58,6 +58,7 @@ KINDS = {
     "unav_labels": r"unav_labels.*\.npz",
     "unav_pooling": r"unav_pooling.*\.npz",
     # Checked in test_method_cases.py.
+    "ma_exchange": r"ma_exchange.*\.npz",
     "method_jomold": r"method_jomold.*\.npz",
     "method_cmpae_losses": r"method_cmpae_losses.*\.npz",
     "method_cmpae": r"method_cmpae.*\.npz",

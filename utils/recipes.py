@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from dataloaders.batches import SplitBatches
+from dataloaders.batches import DataSettings, SplitBatches
 from models import HAN, HANConfig
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, run_han
@@ -43,6 +43,7 @@ class Method:
     network: type[nn.Module] = HAN
     config: type = HANConfig  # settings of the network
     decoding: type = DecodingSettings
+    data: type = DataSettings  # which features it can have
     make_network: Callable[[Any, SplitBatches], nn.Module] = make_network
     predict: Callable[..., SplitOutput] = predict
     find_gates: Callable[..., Any] | None = None  # searched on val in stage 4 (CMPAE)
@@ -50,7 +51,7 @@ class Method:
 
 
 def find_method(name: str) -> Method:
-    """Return a method: UWAV, or one in a room of baselines/ (`ma_base` lies in `baselines/ma`).
+    """Return a method: UWAV, or one in a room of baselines/ (`ma_base` and `ma` lie in `baselines/ma`).
 
     Raises:
         InputError: when there is none of this name.
@@ -60,14 +61,19 @@ def find_method(name: str) -> Method:
     if name not in method_names():
         way_out = "Choose one of these, or add a room and a recipe (README)."
         raise InputError("--method", repr(name), f"one of {', '.join(method_names())}", way_out)
-    return importlib.import_module(f"baselines.{name.removesuffix('_base')}").METHODS[name]
+    return importlib.import_module(f"baselines.{room(name)}").METHODS[name]
+
+
+def room(name: str) -> str:
+    """Return the folder of a method in baselines/, which the first word of its name says."""
+    return name.partition("_")[0]
 
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods that have a recipe and a room, UWAV's first."""
     names = {path.stem.rpartition("_")[0] for path in CONFIGS.glob("*.yaml")}
     rooms = CONFIGS.parent / "baselines"
-    return ("uwav", *sorted(name for name in names if (rooms / name.removesuffix("_base")).is_dir()))
+    return ("uwav", *sorted(name for name in names if (rooms / room(name)).is_dir()))
 
 
 def recipe_file(method: str, dataset: str) -> Path:
@@ -100,7 +106,8 @@ def parse_recipe(
         chosen.get(key) or given[key] or default for key, default in (("method", "uwav"), ("dataset", "LLP"))
     )
     method = find_method(name)
-    start = with_groups(kind, losses=method.losses, model=method.config, decoding=method.decoding)(method=name)
+    groups = {"losses": method.losses, "model": method.config, "decoding": method.decoding, "data": method.data}
+    start = with_groups(kind, **groups)(method=name)
     if given["resume"] is not None:
         check_former(chosen, method, Path(path))
     elif path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():

@@ -1,7 +1,7 @@
 """CMPAE (Gao, Chen and Xu, CVPR 2023): evidence for presence and absence, JoMoLD's cleaning, class-wise gates."""
 
 from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict
-from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig
+from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, CMPAEData
 from baselines.cmpae.cmpae_objective import CMPAELosses, CMPAEStep
 from utils.recipes import Method
 
@@ -13,6 +13,7 @@ METHODS = {
         network=CMPAE,
         config=CMPAEConfig,
         decoding=CMPAEDecoding,
+        data=CMPAEData,
         predict=predict,
         find_gates=find_gates,
     )

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from dataloaders.batches import DataSettings
+from dataloaders.features import PACKED
 from models.fast_layers import FastDropout
 from models.han import EncoderConfig, HANEncoder, HANOutput
 from models.layers import at_least_float32, count_layers
@@ -49,6 +51,21 @@ class CMPAEOutput(HANOutput):
     video_uncertainty: Tensor  # (B,) of the video branch
     modality_uncertainty: AudioVisual[Tensor]  # (B, C) of the pooled probabilities
     segment_uncertainty: AudioVisual[Tensor]  # (B, T, C)
+
+
+@settings_group
+class CMPAEData(DataSettings):
+    """Where the data lie, and which features are used."""
+
+    visual_features: tuple[Literal[tuple(PACKED)], ...] = ("res152_frames", "r2plus1d_18")
+    """frames and clips; res152_frames: the frames of a second are projected one by one, res152: their average is"""
+
+
+def split_frames(visual: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the frames (B, T, k, ·) and the clips (B, T, ·) of visual features, (B, T, k·dims[0] + dims[1])."""
+    frames_dim, clips_dim = dims
+    frames, clips = visual.split([visual.shape[-1] - clips_dim, clips_dim], dim=-1)
+    return frames.unflatten(-1, (-1, frames_dim)), clips
 
 
 @settings_group
@@ -120,21 +137,19 @@ class CMPAE(nn.Module):
 
         Args:
             audio: (B, T, audio_dim).
-            visual: (B, T, sum of visual_dims), every feature averaged to one row a second, concatenated.
+            visual: (B, T, k·frames_dim + clips_dim), the k frames of a second beside each other, then its clip.
             with_cross_attention: False: the encoder shows no modality the other.
         """
-        frames, clips = visual.split(self.visual_dims, dim=-1)
-        return self.parse(*self.project(audio, frames, clips), with_cross_attention)
+        return self.parse(*self.project(audio, *split_frames(visual, self.visual_dims)), with_cross_attention)
 
     def project(self, audio: Tensor, frames: Tensor, clips: Tensor) -> AudioVisual[Tensor]:
         """Return the features as the encoder sees them, (B, T, D) of each modality.
 
         Args:
             audio, clips: (B, T, ·).
-            frames: (B, k·T, ·), k frames a second; projected before they are averaged. The released code has k = 8; the
-                batches of this repository hold averages, so k = 1.
+            frames: (B, T, k, ·), projected before they are averaged.
         """
-        seconds = self.fc_v(frames).unflatten(1, (clips.shape[1], -1)).mean(dim=2)  # (B, T, D)
+        seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D)
         return AudioVisual(self.fc_a(audio), self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1)))
 
     def parse(self, audio_inputs: Tensor, visual_inputs: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:

@@ -1,6 +1,6 @@
 """CoLeaF (Sardari et al., ECCV 2024): two unimodal reference networks guide CMPAE's network in training."""
 
-from baselines.cmpae import CMPAEConfig, CMPAEDecoding, CMPAELosses, find_gates, predict
+from baselines.cmpae import CMPAEConfig, CMPAEData, CMPAEDecoding, CMPAELosses, find_gates, predict
 from baselines.coleaf.coleaf_network import CoLeaF
 from baselines.coleaf.coleaf_objective import CoLeaFStep
 from utils.recipes import Method
@@ -13,6 +13,7 @@ METHODS = {
         network=CoLeaF,
         config=CMPAEConfig,
         decoding=CMPAEDecoding,
+        data=CMPAEData,
         predict=predict,
         find_gates=find_gates,
         takes_steps=True,

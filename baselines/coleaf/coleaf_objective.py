@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from baselines.cmpae.cmpae_network import CMPAEOutput
+from baselines.cmpae.cmpae_network import CMPAEOutput, split_frames
 from baselines.cmpae.cmpae_objective import CMPAELosses, CMPAEStep
 from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
 from baselines.jomold.jomold_objective import noise_contrastive_loss
@@ -62,13 +62,13 @@ def reference_loss(
 
     Args:
         targets: (B, C), the modality's cleaned labels.
-        anchor_probs: (B, C), what the anchor predicts for the modality; no gradient flows there.
+        anchor_probs: (B, C), what the anchor predicts for the modality, without gradients.
         epoch: counted from 1.
     """
     pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
     if epoch <= REFERENCE_WARM_UP:
         return pooled + weights.early_tokens * tokens
-    confirmed = targets * (anchor_probs.detach() >= weights.anchor_reaches)
+    confirmed = targets * (anchor_probs >= weights.anchor_reaches)
     return 0.5 * pooled + weights.tokens * tokens + 0.5 * asymmetric_loss(reference.probs, confirmed)
 
 
@@ -155,7 +155,8 @@ class CoLeaFStep(CMPAEStep):
         output = self.run(network, *batch.features)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
-        said = output.modality_probs
+        with torch.no_grad():  # a pass of its own, with dropout of its own, confirms labels
+            said = self.run(network, *batch.features).modality_probs
         audio = reference_loss(references.audio, targets.audio, said.audio, WEIGHTS.audio, moment.epoch)
         visual = reference_loss(references.visual, targets.visual, said.visual, WEIGHTS.visual, moment.epoch)
         (audio + visual).backward()
@@ -174,5 +175,7 @@ class CoLeaFStep(CMPAEStep):
 
     def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
         """Return what each reference network makes of its own modality."""
-        audio = self.run(network.audio_reference, batch.features.audio)
-        return AudioVisual(audio, self.run(network.visual_reference, batch.features.visual))
+        audio, visual = batch.features
+        frames, clips = split_frames(visual, network.anchor.visual_dims)
+        seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear: averages will do
+        return AudioVisual(self.run(network.audio_reference, audio), self.run(network.visual_reference, seconds))

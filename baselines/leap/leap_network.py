@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from baselines.leap.mm_pyramid import PyramidConfig, PyramidEncoder, QueryNormLayer
+from baselines.leap.mm_pyramid import PyramidConfig, PyramidEncoder, QueryNormLayer, begin_alike
 from dataloaders.batches import SplitBatches
 from models.han import HANOutput
 from models.layers import FusedProjection, at_least_float32, count_layers
@@ -21,6 +21,8 @@ from utils.settings import settings_group
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
 WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; baselines/leap/README.md says where it comes from."
 LABEL_DIM = 300  # E, of GloVe's vectors
+# How the released code names two classes; the others' names are their own.
+RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry infancy cry"}
 
 
 @settings_group
@@ -94,6 +96,7 @@ class LEAP(nn.Module):
         self.project_visual = FusedProjection(visual_dims, dim)
         self.encoder = PyramidEncoder(config)
         self.decode_audio, self.decode_visual = LabelDecoder(config), LabelDecoder(config)
+        begin_alike([*self.decode_audio.layers, *self.decode_visual.layers])
         if label_vectors is None:
             label_vectors = torch.zeros(num_classes, LABEL_DIM)
         self.project_labels = nn.Linear(label_vectors.shape[1], dim)
@@ -150,15 +153,14 @@ def make_network(settings: Any, train: SplitBatches) -> LEAP:
 
 
 def class_words(name: str) -> tuple[str, ...]:
-    """Return the words of a class name in lower case: Frying_(food) -> frying, food."""
-    return tuple(re.findall(r"[a-z]+", name.lower()))
+    """Return the words of a class's name, as the released code has it, in lower case: Frying_(food) -> fry, food."""
+    return tuple(re.findall(r"[a-z]+", RELEASED_NAMES.get(name, name).lower()))
 
 
 def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
     """Read the mean vector of each class name's words, (C, E) float32, from a file in GloVe's text format.
 
-    A line is a word and its E numbers. The released code ships one vector a class; how it made them of several words is
-    not known.
+    A line is a word and its E numbers. The released code ships such means (`label_glove_embeddings.pt`).
 
     Raises:
         InputError: when the file is absent, lacks a word, or has a line of another form among the words looked for.

@@ -34,6 +34,12 @@ class PyramidConfig:
         check_heads(self.dim, self.num_heads)
 
 
+def begin_alike(modules: Sequence[nn.Module]) -> None:
+    """Give modules of one kind the first one's weights, as the released code copies them before training."""
+    for module in modules[1:]:
+        module.load_state_dict(modules[0].state_dict())
+
+
 class QueryNormLayer(nn.Module):
     """Transformer layer that normalises the query alone, before attending; keys and values come in as they are."""
 
@@ -41,6 +47,11 @@ class QueryNormLayer(nn.Module):
         super().__init__()
         dim = config.dim
         self.attention = FastMultiheadAttention(dim, config.num_heads, ATTENTION_DROPOUT)
+        with torch.no_grad():  # queries, keys, values and output begin as copies of one layer (released code)
+            linear = nn.Linear(dim, dim)
+            self.attention.in_proj_weight.copy_(linear.weight.repeat(3, 1))
+            self.attention.in_proj_bias.copy_(linear.bias.repeat(3))
+            begin_alike([linear, self.attention.out_proj])
         self.linear1 = nn.Linear(dim, config.ffn_dim)
         self.linear2 = nn.Linear(config.ffn_dim, dim)
         self.norm1 = nn.LayerNorm(dim)
@@ -140,6 +151,10 @@ class PyramidEncoder(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(PyramidLevel(level, config) for level in range(NUM_LEVELS))
         self.fusion_audio, self.fusion_visual = LevelFusion(config), LevelFusion(config)
+        layers = [layer for level in self.levels for layer in (level.self_audio, level.self_visual, level.cross)]
+        begin_alike([layer.linear1 for layer in layers])
+        begin_alike([layer.linear2 for layer in layers])
+        begin_alike([self.fusion_audio.layer, self.fusion_visual.layer])
 
     def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
         """(B, T, D) each -> (B, T, D) of each modality"""

@@ -42,30 +42,26 @@ def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512
     return torch.cat(partners)
 
 
-def normalized_error_rates(probs: Tensor, labels: Tensor) -> Tensor:
-    """Return how often a modality misses each class, divided by the mean over classes: (N, C), (N, C) bool -> (C,).
+def error_rates(probs: Tensor, labels: Tensor) -> Tensor:
+    """Return how often each class is decided wrongly, over the worst class: (N, C), (N, C) bool -> (C,) in [0, 1].
 
-    The error rate of a class is the share of the videos labelled with it whose pooled probability is under 0.5. The
-    mean is over the classes that occur; where nothing is missed at all, and for a class that does not occur, the rate
-    is 1.
+    The error of a class is the share of all videos whose pooled probability is on the wrong side of 0.5. Where no
+    decision is wrong at all, every rate is 0, and no label is removed (`estimate_label` of the released code).
     """
-    counts = labels.sum(dim=0)  # (C,)
-    occurring = counts > 0
-    rates = ((probs < 0.5) & labels).sum(dim=0) / counts
-    mean = rates[occurring].mean()
-    return torch.where(occurring & (mean > 0), rates / mean, 1.0)
+    errors = ((probs > 0.5) != labels).double().mean(dim=0)  # (C,)
+    return (errors / errors.amax()).nan_to_num(0).to(probs)
 
 
-def absent_labels(modality_probs: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Tensor:
+def absent_labels(modality_probs: AudioVisual[Tensor], rates: Tensor) -> Tensor:
     """Return the classes that neither modality shows after the exchange: p / r < 0.5 in both, (B, C) bool.
 
-    It is computed as p < r / 2, since a class that is never missed has r = 0.
+    It is computed as p < r / 2, since a class that is never decided wrongly has r = 0.
 
     Args:
         modality_probs: (B, C) pooled over time, with one modality exchanged.
-        rates: (C,), from `normalized_error_rates`.
+        rates: (C,), from `error_rates`, of the modality that was kept.
     """
-    return (modality_probs.audio < rates.audio / 2) & (modality_probs.visual < rates.visual / 2)
+    return (modality_probs.audio < rates / 2) & (modality_probs.visual < rates / 2)
 
 
 def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:
@@ -88,7 +84,7 @@ def exchange_modalities(
     Args:
         model: MA's base model.
         partners: (N,), from `unrelated_videos`; a video without a partner keeps its labels.
-        rates: (C,), from `normalized_error_rates`.
+        rates: (C,) of each modality, from `error_rates`.
     """
     model.eval()
     labels = split.annotations.video_labels
@@ -99,8 +95,8 @@ def exchange_modalities(
         heard = precision.run(model, batch.features.audio, partner.features.visual)
         seen = precision.run(model, partner.features.audio, batch.features.visual)
         videos = batch.videos.cpu()
-        left.audio[videos] &= ~absent_labels(heard.modality_probs, rates).cpu()
-        left.visual[videos] &= ~absent_labels(seen.modality_probs, rates).cpu()
+        left.audio[videos] &= ~absent_labels(heard.modality_probs, rates.audio).cpu()
+        left.visual[videos] &= ~absent_labels(seen.modality_probs, rates.visual).cpu()
     return left
 
 

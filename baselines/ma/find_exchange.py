@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.ma.exchange import (
+    error_rates,
     exchange_modalities,
     given_back,
-    normalized_error_rates,
     save_cleaned_labels,
     unrelated_videos,
 )
@@ -24,7 +24,6 @@ from utils.evaluation.tasks import true_events
 from utils.reporting.tables import Column, Table
 from utils.run_folders import begin_output
 from utils.settings import settings_group
-from utils.training.loop import Recipe
 
 
 @settings_group
@@ -33,7 +32,7 @@ class Settings(OnBaseRun):
 
     keep_one_modality: bool = False
     """give labels that would be removed from both modalities back to both"""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Recipe.seed
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2
     """seed of the choice of unrelated videos"""
 
 
@@ -53,7 +52,7 @@ def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rat
         Column("error rate", "Visual", decimals=2): rates.visual,
     }
     title = f"Labels that the exchange removes, {annotations.dataset} {annotations.split}"
-    return class_table(title, annotations.classes, columns, ["Error rates in proportion to the average class."])
+    return class_table(title, annotations.classes, columns, ["Error rates in proportion to the worst class."])
 
 
 def agreement(annotations: SplitAnnotations, left: AudioVisual[Tensor]) -> dict[str, float]:
@@ -101,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
     audio, visual = run_han(model, train, batch_size, precision, progress=True).modality_probs
     labels = train.annotations.video_labels.to(device)
-    rates = AudioVisual(normalized_error_rates(audio, labels), normalized_error_rates(visual, labels))
+    rates = AudioVisual(error_rates(audio, labels), error_rates(visual, labels))
     generator = torch.Generator().manual_seed(settings.seed)
     left = []
     for split in (train, val):

@@ -1,14 +1,15 @@
 """MA's objective: HAN's on cleaned labels, and a contrastive loss over the seconds (Wu and Yang, CVPR 2021)."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from baselines.han.han_objective import HANLosses, HANStep, smoothed_targets, with_term
+from baselines.han.han_objective import HANLosses, HANStep, with_term
 from baselines.ma.exchange import load_cleaned_labels
 from dataloaders.batches import Batch, SplitBatches
 from models import HANOutput
@@ -39,6 +40,8 @@ class MALosses(MABaseLosses):
     command: ClassVar = "python -m baselines.ma.find_exchange"
     cleaned_label_dir: Path | None = None
     """folder of cleaned labels (default: the newest in output_dir)"""
+    fused_labels: Literal["audio", "video"] = "audio"
+    """what the fused probability learns: the labels left to the audio (released), or the video's"""
 
 
 def segment_cosines(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
@@ -76,12 +79,23 @@ class MAStep(HANStep):
 
     def __init__(self, settings: MABaseLosses, train: SplitBatches, run: Run):
         super().__init__(settings, train, run)
+        self.fused_targets = None  # (N, C); None: the videos' labels
         if isinstance(settings, MALosses):
-            labels = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
-            self.targets = smoothed_targets(labels, settings, train.device)
+            labels = train.annotations.video_labels
+            left = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
+            # A removed label is 0, where one that the video never had is s/2 (`step3_retrain/dataloader.py`).
+            removed = AudioVisual(labels & ~left.audio, labels & ~left.visual)
+            self.targets = AudioVisual(
+                self.targets.audio.masked_fill(removed.audio.to(train.device), 0),
+                self.targets.visual.masked_fill(removed.visual.to(train.device), 0),
+            )
+            if settings.fused_labels == "audio":
+                self.fused_targets = left.audio.to(self.targets.audio)
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
         """Return HAN's losses, and the contrastive loss of encoded audio and the visual features before the encoder."""
+        if self.fused_targets is not None:
+            batch = replace(batch, video_labels=self.fused_targets[batch.videos])
         losses, settings = super().losses(output, batch, targets, moment), self.settings
         constants = settings.contrastive_temperature, settings.contrastive_smoothing
         contrastive = contrastive_loss(output.features.audio, output.visual_inputs, *constants)

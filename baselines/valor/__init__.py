@@ -17,4 +17,8 @@ class VALORLosses(UWAVLosses):
     run_prefix: ClassVar = "Framewise_"
 
 
-METHODS = {"valor": Method("VALOR", losses=VALORLosses)}
+METHODS = {
+    "valor": Method("VALOR", losses=VALORLosses),
+    "valor_plus": Method("VALOR+", losses=VALORLosses),  # deeper and narrower
+    "valor_plus_plus": Method("VALOR++", losses=VALORLosses),  # on CLIP's and CLAP's features
+}

@@ -20,13 +20,13 @@ from baselines.ma import find_exchange
 from baselines.ma.exchange import (
     FILE,
     absent_labels,
+    error_rates,
     given_back,
     load_cleaned_labels,
-    normalized_error_rates,
     save_cleaned_labels,
     unrelated_videos,
 )
-from baselines.ma.ma_objective import MABaseLosses, MAStep, contrastive_loss
+from baselines.ma.ma_objective import MABaseLosses, MALosses, MAStep, contrastive_loss
 from baselines.valor.framewise import FIXED_THRESHOLDS
 from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import Batch
@@ -42,7 +42,6 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.method.decoding import decode_segments_by_modality
 from utils.method.losses import Moment
-from utils.recipes import parse_recipe
 from utils.settings import read_args
 from utils.training.checkpoints import load_network
 from utils.training.loop import step_learning_rate
@@ -147,16 +146,6 @@ def test_a_method_sets_defaults_that_flags_override_and_args_keep(llp_dir: Path,
     assert {name: args[name] for name in kept} == kept
 
 
-@pytest.mark.parametrize(
-    ("method", "batch_size", "num_epochs"), [("uwav", 64, 80), ("han", 16, 40), ("ma_base", 16, 12), ("valor", 64, 80)]
-)
-def test_methods_have_their_recipes(method: str, batch_size: int, num_epochs: int):
-    _, settings = parse_recipe(train_han.Settings, "", ["--method", method], ())
-    recipe, model = settings.recipe, settings.model
-    assert (recipe.batch_size, recipe.num_epochs) == (batch_size, num_epochs)
-    assert (model.num_layers, model.num_heads, model.ffn_dim) == ((5, 16, 2048) if method == "uwav" else (1, 1, 512))
-
-
 def test_a_file_of_one_method_refuses_another(llp_dir: Path, tmp_path: Path):
     run = train(llp_dir, tmp_path, "han")
     with pytest.raises(InputError, match="han as in"):
@@ -207,11 +196,12 @@ def test_framewise_labels_equal_a_loop_over_segments_and_classes(llp_dir: Path, 
                     assert pseudo.labels[m][10 * n + t, c].item() == expected
 
 
-def test_valor_trains_on_the_newest_framewise_labels_and_is_evaluated(llp_dir: Path, tmp_path: Path):
+@pytest.mark.parametrize("method", ["valor", "valor_plus", "valor_plus_plus"])
+def test_valor_trains_on_the_newest_framewise_labels_and_is_evaluated(llp_dir: Path, tmp_path: Path, method: str):
     folder = label_framewise(llp_dir, tmp_path / "runs", "--thresholds", "search")
     quality = (folder / "pseudo_label_quality.txt").read_text()
     assert "VALOR pseudo-labels" in quality and "80.5" in quality  # the paper's Table 3
-    run = train(llp_dir, tmp_path / "runs", "valor")
+    run = train(llp_dir, tmp_path / "runs", method)
     assert read_args(run / "args.yaml")["pseudo_label_dir"] == str(folder)
     assert (evaluate(run, tmp_path / "logs") / "scores.md").exists()
 
@@ -345,39 +335,64 @@ def test_the_contrastive_loss_matches_encoded_audio_with_the_visual_inputs():
 
 def test_error_rates_and_absent_labels_equal_a_loop():
     generator = torch.Generator().manual_seed(4)
-    probs = [torch.rand(30, 4, generator=generator) for _ in range(2)]
+    probs = torch.rand(30, 4, generator=generator)
     labels = torch.rand(30, 4, generator=generator) < 0.5
     labels[:, 3] = False  # a class that does not occur
-    rates = []
-    for p in probs:
-        missed = [sum(labels[n, c] and p[n, c] < 0.5 for n in range(30)) / int(labels[:, c].sum()) for c in range(3)]
-        expected = [*(float(rate / (sum(missed) / 3)) for rate in missed), 1.0]
-        rates.append(normalized_error_rates(p, labels))
-        assert rates[-1].tolist() == pytest.approx(expected, rel=1e-5)
+    wrong = [sum((probs[n, c] > 0.5).item() != labels[n, c].item() for n in range(30)) for c in range(4)]
+    rates = error_rates(probs, labels)
+    assert rates.tolist() == pytest.approx([number / max(wrong) for number in wrong], rel=1e-5)
     exchanged = AudioVisual(*(torch.rand(30, 4, generator=generator) for _ in range(2)))
-    absent = absent_labels(exchanged, AudioVisual(*rates))
+    absent = absent_labels(exchanged, rates)
     for n in range(30):
         for c in range(4):
-            audio, visual = (float(exchanged[m][n, c] / rates[m][c]) for m in range(2))
+            audio, visual = (float(exchanged[m][n, c] / rates[c]) for m in range(2))
             assert absent[n, c].item() == (audio < 0.5 and visual < 0.5)
 
 
-def test_a_class_that_is_never_missed_keeps_its_labels():
+def test_a_class_that_is_never_decided_wrongly_keeps_its_labels():
     labels = torch.tensor([[True, True], [True, True]])
-    rates = normalized_error_rates(torch.tensor([[0.9, 0.1], [0.8, 0.1]]), labels)
-    assert rates.tolist() == [0, 2]
-    assert not absent_labels(AudioVisual(torch.zeros(1, 2), torch.zeros(1, 2)), AudioVisual(rates, rates))[0, 0]
-    assert normalized_error_rates(torch.ones(2, 2), labels).tolist() == [1, 1]  # nothing is missed at all
+    rates = error_rates(torch.tensor([[0.9, 0.1], [0.8, 0.1]]), labels)
+    assert rates.tolist() == [0, 1]
+    assert not absent_labels(AudioVisual(torch.zeros(1, 2), torch.zeros(1, 2)), rates)[0, 0]
+    assert error_rates(torch.ones(2, 2), labels).tolist() == [0, 0]  # nothing is wrong at all
 
 
-def test_probabilities_of_just_one_half_are_not_missed():
-    labels = torch.tensor([[True, True], [True, True]])
-    rates = normalized_error_rates(torch.tensor([[0.5, 0.4], [0.4, 0.4]]), labels)
-    assert rates.tolist() == pytest.approx([0.5 / 0.75, 1 / 0.75])
+def test_a_probability_of_just_one_half_decides_against_the_class():
+    labels = torch.tensor([[True, False], [True, True], [False, False]])
+    rates = error_rates(torch.tensor([[0.5, 0.5], [0.4, 0.9], [0.1, 0.6]]), labels)
+    assert rates.tolist() == pytest.approx([1, 0.5])
     low, half = torch.tensor([[0.3]]), torch.tensor([[0.4]])  # of a rate of 0.8
-    of_rate = AudioVisual(torch.tensor([0.8]), torch.tensor([0.8]))
-    found = [absent_labels(AudioVisual(*pair), of_rate).item() for pair in ((low, low), (half, low), (low, half))]
+    pairs = ((low, low), (half, low), (low, half))
+    found = [absent_labels(AudioVisual(*pair), torch.tensor([0.8])).item() for pair in pairs]
     assert found == [True, False, False]
+
+
+@pytest.mark.parametrize("fused_labels", ["audio", "video"])
+def test_removed_labels_become_zero_and_leave_the_fused_target_with_the_audio(tmp_path: Path, fused_labels: str):
+    labels = torch.tensor([[1, 1, 1, 1, 0]]).bool()
+    left = AudioVisual(torch.tensor([[0, 0, 1, 1, 0]]).bool(), torch.tensor([[0, 1, 0, 1, 0]]).bool())
+    of_videos = {"lengths": torch.tensor([2]), "video_labels": labels, "labels": None}
+    annotations = SplitAnnotations("LLP", "train", LLP_CLASSES[:5], ("a",), ("a",), **of_videos)
+    save_cleaned_labels(left, annotations, tmp_path)
+    train = SimpleNamespace(annotations=annotations, device=torch.device("cpu"))
+    settings = MALosses(cleaned_label_dir=tmp_path, fused_labels=fused_labels, contrastive_weight=0)
+    probs = [torch.tensor([[0.9, 0.8, 0.7, 0.6, 0.3]]), torch.tensor([[0.2, 0.4, 0.6, 0.8, 0.1]])]
+    video, seconds = torch.tensor([[0.5, 0.3, 0.2, 0.9, 0.4]]), torch.eye(2).unsqueeze(0)
+    output = HANOutput(video, AudioVisual(*probs), None, AudioVisual(seconds, seconds), seconds)
+    batch = Batch(torch.arange(1), (), None, None, labels.float(), None, None)
+    losses = MAStep(settings, train, lambda network, *inputs: output)(None, batch, Moment())
+
+    # As `step3_retrain/dataloader.py` makes them: pa and the label of the video are one array there.
+    label = [1.0, 1.0, 1.0, 1.0, 0.0]
+    pv, pa = [0.9 * y + 0.05 for y in label], list(label)
+    for c in range(5):
+        if label[c]:
+            pv[c] = 0.0 if not left.visual[0, c] else pv[c]
+            pa[c] = 0.0 if not left.audio[0, c] else pa[c]
+    fused = pa if fused_labels == "audio" else label
+    for name, p, target in (("audio_guided", probs[0], pa), ("visual_guided", probs[1], pv), ("video", video, fused)):
+        expected = [-(t * math.log(x) + (1 - t) * math.log(1 - x)) for x, t in zip(p[0].tolist(), target, strict=True)]
+        assert losses[name].item() == pytest.approx(sum(expected) / 5, rel=1e-5)
 
 
 def test_labels_that_both_modalities_lose_can_be_given_back():
@@ -451,7 +466,7 @@ def test_labels_lost_by_both_modalities_are_given_back_on_request(llp_dir: Path,
 
 
 def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path):
-    run = train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "4")
+    run = train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "12")
     folder = find(tmp_path)
     annotations = load_annotations("LLP", llp_dir, "train")
     cleaned = load_cleaned_labels(folder, annotations)
@@ -470,15 +485,15 @@ def test_exchanged_labels_equal_a_loop_over_videos(llp_dir: Path, tmp_path: Path
 
     labels = annotations.video_labels
     own = [pooled(*stream) for stream in streams]
-    rates = [normalized_error_rates(torch.stack([p[m] for p in own]), labels) for m in range(2)]
-    partners = unrelated_videos(labels, torch.Generator().manual_seed(20000)).tolist()
+    rates = [error_rates(torch.stack([p[m] for p in own]), labels) for m in range(2)]
+    partners = unrelated_videos(labels, torch.Generator().manual_seed(2)).tolist()
     removed = 0
     for n, partner in enumerate(partners):
         heard = pooled(streams[n][0], streams[partner][1])
         seen = pooled(streams[partner][0], streams[n][1])
         for c in labels[n].nonzero().squeeze(1).tolist():
-            for left, probs in ((cleaned.audio, heard), (cleaned.visual, seen)):
-                absent = all(float(probs[m][c]) < 0.5 * float(rates[m][c]) for m in range(2))
+            for kept, left, probs in ((0, cleaned.audio, heard), (1, cleaned.visual, seen)):
+                absent = all(float(probs[m][c]) < 0.5 * float(rates[kept][c]) for m in range(2))
                 assert left[n, c].item() == (not absent)
                 removed += absent
     assert 0 < removed < 2 * int(labels.sum())
@@ -496,7 +511,7 @@ def test_ma_runs_through_its_three_stages(llp_dir: Path, tmp_path: Path):
     folder = find(tmp_path / "runs")
     args = read_args(folder / "args.yaml")
     assert (args["data_dir"], args["audio_features"], args["num_heads"]) == (str(llp_dir), ["clap"], 1)  # of the run
-    assert args["seed"] == 20000  # its own
+    assert args["seed"] == 2  # its own
     assert "Speech" in (folder / "removed_labels.md").read_text()
     run = train(llp_dir, tmp_path / "runs", "ma")
     assert read_args(run / "args.yaml")["cleaned_label_dir"] == str(folder)

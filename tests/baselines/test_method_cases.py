@@ -13,10 +13,11 @@ from baselines.cmpae.cmpae_objective import mutual_learning_loss
 from baselines.coleaf.coleaf_objective import asymmetric_loss
 from baselines.jomold.jomold_objective import JoMoLDLosses, noise_contrastive_loss
 from baselines.leap.leap_objective import semantic_similarity_loss
+from baselines.ma.exchange import absent_labels, error_rates
 from baselines.ma.ma_objective import contrastive_loss, segment_cosines
 from models.han import HAN
 from tests.test_reference_cases import Case, assert_equal_to_rounding, every_case_of, opened
-from utils.audio_visual import AudioVisual
+from utils.audio_visual import MODALITIES, AudioVisual
 
 # Released names of HAN's first version, and ours; what is not named here is called the same.
 HAN_NAMES = {
@@ -83,6 +84,16 @@ def assert_gradients(case: Case, inputs: dict[str, Tensor], prefix: str) -> None
         assert_equal_to_rounding(gradient, case[f"{prefix}{name}"], f"{prefix}{name}", x.dtype)
 
 
+@every_case_of("ma_exchange")
+def test_ma_s_exchange_removes_the_labels_that_its_authors_code_removes(path: Path):
+    with opened(path) as case:
+        labels = case["labels"].bool()
+        for kept, exchanged in (("audio", "pictures"), ("visual", "sound")):
+            rates = error_rates(case[f"own_{kept}"], labels)
+            beside = AudioVisual(*(case[f"{modality}_beside_foreign_{exchanged}"] for modality in MODALITIES))
+            assert torch.equal(labels & absent_labels(beside, rates), case[f"removed_{kept}"])
+
+
 @every_case_of("method_jomold")
 @torch.no_grad()
 def test_jomold_s_network_equals_the_released_code(path: Path):
@@ -116,7 +127,9 @@ def test_cmpae_s_network_equals_the_released_code(path: Path):
         }
         model = CMPAE.from_state(state, **ONE_HEAD).eval()
         model.load_state_dict(state)
-        projected = model.project(case["audio"], case["visual2d"].float(), case["visual3d"])
+        clips = case["visual3d"]
+        frames = case["visual2d"].float().unflatten(1, (clips.shape[1], -1))  # (B, T, 8, 2048)
+        projected = model.project(case["audio"], frames, clips)
         for suffix, with_cross_attention in WITH_CROSS_ATTENTION.items():
             output = model.parse(*projected, with_cross_attention)
             num_videos, num_segments, _ = output.logits.audio.shape

@@ -226,6 +226,60 @@ def test_leap_drops_a_tenth_of_its_attention_and_of_the_rest_what_it_is_told():
     assert {(layer.attention.dropout.p, layer.dropout.p) for layer in layers} == {(0.1, 0.2)}
 
 
+def linear_copies(layer: QueryNormLayer) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of queries, keys, values and output of a layer's attention."""
+    attention = layer.attention
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    return [*zip(weights, biases, strict=True), (attention.out_proj.weight, attention.out_proj.bias)]
+
+
+def test_leap_s_layers_begin_as_the_copies_that_the_released_code_makes():
+    model = LEAP(3, *WIDTHS, LEAPConfig(dim=64, ffn_dim=48))
+    levels = [layer for level in model.encoder.levels for layer in (level.self_audio, level.self_visual, level.cross)]
+    fusion = [model.encoder.fusion_audio.layer, model.encoder.fusion_visual.layer]
+    decoders = [*model.decode_audio.layers, *model.decode_visual.layers]
+    for layer in (*levels, *fusion, *decoders):
+        copies = linear_copies(layer)
+        assert all(torch.equal(a, b) for copy in copies for a, b in zip(copy, copies[0], strict=True))
+        assert copies[0][0].abs().max() <= 1 / 8 and copies[0][1].abs().max() <= 1 / 8  # of nn.Linear, 64 wide
+        assert copies[0][1].abs().min() > 0
+    for group in (levels, fusion, decoders):
+        first, *others = group
+        assert all(torch.equal(layer.linear1.weight, first.linear1.weight) for layer in others)
+        assert all(torch.equal(layer.linear2.bias, first.linear2.bias) for layer in others)
+        same = [torch.equal(layer.attention.in_proj_weight, first.attention.in_proj_weight) for layer in others]
+        assert all(same) if group is not levels else not any(same)  # each layer of a level draws its attention
+    assert not torch.equal(levels[0].linear1.weight, decoders[0].linear1.weight)
+    assert not torch.equal(fusion[0].linear1.weight, decoders[0].linear1.weight)
+
+
+def frames_and_clips() -> tuple[Tensor, Tensor, Tensor]:
+    """Audio (2, 10, 4), eight frames a second that differ (2, 10, 8, 6), clips (2, 10, 5)."""
+    draw = torch.Generator().manual_seed(5)
+    return tuple(torch.randn(*shape, generator=draw) for shape in ((2, 10, 4), (2, 10, 8, 6), (2, 10, 5)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("network", [CMPAE, CoLeaF])
+def test_each_frame_of_a_second_is_projected_before_they_are_averaged(network: type[nn.Module]):
+    model = seeded(network, 3, *WIDTHS, SMALL_CMPAE)
+    audio, frames, clips = frames_and_clips()
+    visual = torch.cat([frames.flatten(2), clips], dim=-1)
+    anchor = getattr(model, "anchor", model)
+    seconds = torch.zeros(2, 10, 8)
+    for b in range(2):
+        for t in range(10):
+            for k in range(8):
+                seconds[b, t] += torch.nn.functional.elu(anchor.fc_v[0](frames[b, t, k])) / 8
+    fused = torch.nn.functional.elu(anchor.fc_fusion[0](torch.cat([seconds, anchor.fc_st(clips)], dim=-1)))
+    torch.testing.assert_close(model(audio, visual).visual_inputs, fused)
+    averaged = model(audio, torch.cat([frames.mean(dim=2), clips], dim=-1)).visual_inputs
+    assert not torch.allclose(averaged, fused, atol=1e-3)
+    alike = torch.cat([frames[:, :, :1].expand(-1, -1, 8, -1).flatten(2), clips], dim=-1)
+    of_one = model(audio, torch.cat([frames[:, :, 0], clips], dim=-1))
+    torch.testing.assert_close(model(audio, alike).video_probs, of_one.video_probs)
+
+
 @torch.no_grad()
 def test_coleaf_parses_by_its_anchor_alone():
     model = seeded(CoLeaF, 3, *WIDTHS, SMALL_CMPAE)

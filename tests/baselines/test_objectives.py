@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.cmpae.cmpae_network import CMPAEOutput
+from baselines.cmpae.cmpae_network import CMPAEConfig, CMPAEOutput
 from baselines.cmpae.cmpae_objective import CMPAEStep, mutual_learning_loss
-from baselines.coleaf.coleaf_network import ReferenceOutput
+from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
 from baselines.coleaf.coleaf_objective import (
     WEIGHTS,
+    CoLeaFStep,
     asymmetric_loss,
     class_correlation_loss,
     guidance_losses,
@@ -240,6 +241,35 @@ def test_a_reference_learns_alone_for_three_epochs_and_then_from_the_anchor_too(
     for epoch, expected in ((1, early), (3, early), (4, later)):
         loss = reference_loss(own, targets, anchor, WEIGHTS._asdict()[modality], epoch)
         torch.testing.assert_close(loss, expected)
+
+
+def test_labels_are_confirmed_by_a_pass_of_its_own_and_references_see_averaged_frames(tmp_path: Path, monkeypatch):
+    torch.manual_seed(0)
+    network = CoLeaF(C, 4, (6, 5), CMPAEConfig(dim=8, num_heads=1, ffn_dim=8, num_layers=1, dropout=0.5)).train()
+    frames, clips = drawn(B, T, 8, 6, seed=1), drawn(B, T, 5, seed=2)
+    of_batch = batch()
+    of_batch.features = AudioVisual(drawn(B, T, 4), torch.cat([frames.flatten(2), clips], dim=-1))
+    passes, seen, confirming = [], [], []
+
+    def run(module: torch.nn.Module, *inputs: Tensor | bool) -> object:
+        found = module(*inputs)
+        if module is network and len(inputs) == 2:
+            passes.append((found.modality_probs, torch.is_grad_enabled()))
+        if module is network.visual_reference:
+            seen.append(inputs[0])
+        return found
+
+    def remember(reference, targets, anchor_probs, weights, epoch):
+        confirming.append(anchor_probs)
+        return reference_loss(reference, targets, anchor_probs, weights, epoch)
+
+    monkeypatch.setattr("baselines.coleaf.coleaf_objective.reference_loss", remember)
+    step = CoLeaFStep(losses_on_ratios("coleaf", tmp_path), train(), run)
+    step(network, of_batch, Moment(epoch=1), lambda: torch.zeros(()))
+    (trained, with_gradients), (own, without) = passes
+    assert with_gradients and not without and not torch.equal(trained.audio, own.audio)
+    assert torch.equal(confirming[0], own.audio) and torch.equal(confirming[1], own.visual)
+    torch.testing.assert_close(seen[0], torch.cat([frames.sum(dim=2) / 8, clips], dim=-1))
 
 
 def test_guidance_changes_the_anchor_and_not_the_references():

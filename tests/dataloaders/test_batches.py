@@ -119,7 +119,9 @@ def test_batches_in_order_hold_every_video_once_the_last_batch_being_smaller():
 
 def orders(seed: int, epoch: int) -> list[int]:
     split = SplitBatches(
-        make_annotations((1,) * 50), AudioVisual(*([packed("f", 0.0, first_rows=(0,) * 50)] for _ in range(2))), CPU
+        make_annotations((1,) * 50),
+        AudioVisual(*([packed("vggish", 0.0, first_rows=(0,) * 50)] for _ in range(2))),
+        CPU,
     )
     return torch.cat([batch.videos for batch in split.shuffled(7, seed, epoch)]).tolist()
 

@@ -41,6 +41,18 @@ def test_packed_features_equal_their_files(llp_dir):
         assert torch.equal(packed_rows(annotations, feature), torch.from_numpy(np.stack(rows)))
 
 
+def test_the_frames_of_a_second_are_packed_beside_each_other_in_half_precision(llp_dir):
+    annotations, opened = open_llp(llp_dir, ["res152_frames", "res152"])
+    frames = opened["res152_frames"]
+    assert frames.values.dtype == torch.float16 and frames.width == opened["res152"].width == WIDTHS["res152"]
+    files = [np.load(feature_path(llp_dir, "res152", i)) for i in annotations.feature_ids]  # (80, D) each
+    expected = torch.from_numpy(np.stack(files).reshape(len(files), 10, -1)).half()
+    assert torch.equal(packed_rows(annotations, frames), expected)
+    before = frames.path.stat().st_mtime_ns
+    open_llp(llp_dir, ["res152_frames"])
+    assert frames.path.stat().st_mtime_ns == before  # not packed again
+
+
 def test_videos_of_unequal_length_are_pooled_to_their_seconds(unav_dir):
     annotations = load_annotations("UnAV", unav_dir, "train")
     path = feature_path(unav_dir, "clip", annotations.feature_ids[2])

@@ -98,6 +98,21 @@ def test_accumulated_parts_of_a_batch_give_the_step_of_the_whole_batch(folder: P
     )
 
 
+def test_the_released_recipe_of_ave_steps_twice_after_every_eighth_batch_and_the_last(
+    folder: Path, tmp_path: Path, monkeypatch
+):
+    recipe = clip_recipe(train_classifier.Settings(), []).recipe
+    assert (recipe.second_step_every, recipe.keep) == (8, "last_best")
+    steps = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: steps.append(1))
+    for every, expected in ((None, 2), ("8", 3), ("1", 4)):  # two batches an epoch
+        steps.clear()
+        train(
+            folder, tmp_path / f"runs{every}", "--num_epochs", "1", *(["--second_step_every", every] if every else [])
+        )
+        assert len(steps) == expected
+
+
 def test_the_head_learns_at_its_own_rate(folder: Path, tmp_path: Path):
     state = last_state(train(folder, tmp_path, "--lr", "1e-3", "--head_lr", "1e-4"))
     rates = {group["lr"]: len(group["params"]) for group in state["optimizer"]["param_groups"]}

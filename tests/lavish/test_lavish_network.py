@@ -9,6 +9,7 @@ from torch import Tensor
 
 pytest.importorskip("timm", reason="LAVISH wraps networks of timm")
 
+from timm.layers import DropPath
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
@@ -27,7 +28,7 @@ def vit(**settings) -> VisionTransformer:
 def swin(**settings) -> SwinTransformerV2:
     torch.manual_seed(0)
     sizes = {"img_size": 32, "patch_size": 4, "embed_dim": 16, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}
-    network = SwinTransformerV2(**sizes | settings, num_classes=0)
+    network = SwinTransformerV2(**{"drop_path_rate": 0.0} | sizes | settings, num_classes=0)
     for parameter in network.parameters():  # its norms start at 0, which would hide every block
         torch.nn.init.normal_(parameter, std=0.2)
     return network
@@ -187,6 +188,17 @@ def test_the_backbone_is_in_training_mode_and_trained_only_when_it_is_fine_tuned
     assert {p.requires_grad for p in network.backbone.parameters()} == {train_backbone}
     assert network.vis_adapter_blocks_p1[0].bn1.training
     assert not any(module.training for module in network.eval().modules())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: vit(drop_path_rate=0.5), lambda: swin(drop_path_rate=0.5)], ids=["vit", "swin"]
+)
+def test_a_frozen_backbone_drops_paths_where_adapters_learn_and_nothing_else(make):
+    adapted = network_of(make()).train()
+    training = [module for module in adapted.backbone.modules() if module.training]
+    assert training and all(isinstance(module, DropPath) for module in training)
+    assert not any(module.training for module in network_of(make(), model="late_fusion").train().backbone.modules())
+    assert not any(module.training for module in adapted.eval().modules())
 
 
 def test_normalisation_layers_of_every_kind_are_trained_alone():

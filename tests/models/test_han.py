@@ -25,11 +25,11 @@ def test_after_pre_norm_layers_each_modality_has_a_norm_of_its_own():
 @pytest.mark.parametrize(
     ("config", "projection", "mmil"),
     [
-        ({}, [(16, 11), (16, 16), (8, 16)], [(8, 8), (3, 8)]),
+        ({}, [(16, 11), (16, 16), (8, 16)], [(16, 8), (3, 16)]),
         ({"proj_hidden_dim": 7, "mmil_hidden_dim": 9}, [(7, 11), (7, 7), (8, 7)], [(9, 8), (3, 9)]),
     ],
 )
-def test_projections_are_twice_as_wide_as_the_encoder_inside_and_mmil_as_wide_unless_told(config, projection, mmil):
+def test_projections_are_twice_as_wide_as_the_encoder_inside_and_so_is_mmil_unless_told(config, projection, mmil):
     model = HAN(3, 4, (6, 5), HANConfig(**SIZES, num_proj_layers=3, num_mmil_layers=2, **config))
 
     def shapes(mlp: nn.Module) -> list[tuple[int, ...]]:

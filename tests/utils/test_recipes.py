@@ -21,6 +21,7 @@ UWAV = {
     **{"video_weight": 1.0, "segment_weight": 1.0, "mixup_weight": 1.0},
     **{"optimizer": "adamw", "lr": 1e-4, "lr_min": 5e-6, "schedule": "cosine", "warmup_epochs": 10, "num_epochs": 80},
     **{"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 1e-4, "clip_norm": 1.0, "batch_size": 64, "seed": 20000},
+    **{"keep": "first_best", "decoding": "video", "inclusive": False},
 }
 HAN_ENCODER = {
     **{"dim": 512, "num_heads": 1, "ffn_dim": 512, "num_layers": 1, "dropout": 0.1, "encoder_order": "parallel"},
@@ -36,37 +37,46 @@ HAN_LOSSES = {
     **{"audio_smoothing": 0.0, "visual_smoothing": 0.1},
 }
 CONTRASTIVE = {"contrastive_weight": 1.0, "contrastive_temperature": 0.2, "contrastive_smoothing": 0.1}
-HAN = {**HAN_NETWORK, **HAN_LOSSES, "num_epochs": 40}
-MA = {**HAN, **CONTRASTIVE, "num_epochs": 12, "decoding": "modality"}
+HAN = {**HAN_NETWORK, **HAN_LOSSES, "num_epochs": 40, "seed": 1, "keep": "last_best"}
+MA = {**HAN, **CONTRASTIVE, "num_epochs": 12, "decoding": "modality", "keep": "last"}
 JOMOLD_TRAINING = {
     **{"visual_dropout": 0.5, "lr": 5e-4, "lr_decay": 0.25, "lr_decay_every": 6, "batch_size": 128, "seed": 6},
-    **{"num_epochs": 25, "decoding": "modality", "select_on": "event_A"},
+    **{"num_epochs": 25, "decoding": "modality", "select_on": "event_A", "keep": "last_best"},
 }
 JOMOLD_LOSSES = {**HAN_LOSSES, **CONTRASTIVE, "audio_guided_weight": 2.0, "clean_from_epoch": 2}
 CMPAE = {
     **{**HAN_ENCODER, **JOMOLD_LOSSES, **JOMOLD_TRAINING, "visual_guided_weight": 0.6, "video_weight": 0.6},
     **{"mutual_weight": 1.0, "num_epochs": 20, "seed": 0, "select_on": "mean"},
+    **{"visual_features": ["res152_frames", "r2plus1d_18"]},
     **{"segment_threshold": 0.25, "gate_threshold": 0.45, "cross_share": 0.7, "class_gates": True, "gates_epoch": 8},
 }
+VALOR = {
+    **{**UWAV, "num_heads": 8, "ffn_dim": 1024, "num_layers": 1, "num_audio_proj_layers": 1, "mixup": False},
+    **{"visual_fusion": "projected", "segment_labels": "hard", "reweight": False, "inclusive": True, "lr_min": 1e-6},
+    **{"betas": [0.5, 0.999], "weight_decay": 1e-3, "num_epochs": 60, "seed": 1000},
+}
+VALOR_PLUS = {"dim": 256, "num_layers": 4, "lr": 3e-4, "lr_min": 3e-6, "seed": 64}
+CLIP_AND_CLAP = {"audio_features": ["clap"], "visual_features": ["clip", "r2plus1d_18"]}
 RECIPES = {
     "uwav": UWAV,
-    "han": HAN,
+    "han": {**HAN, "decoding": "video", "inclusive": True},
     "ma_base": MA,
-    "ma": MA,
+    "ma": {**MA, "fused_labels": "audio"},
     "jomold_base": {**HAN, **CONTRASTIVE, **JOMOLD_TRAINING, "cross_attention": False},
     "jomold": {**HAN, **JOMOLD_LOSSES, **JOMOLD_TRAINING},
     "cmpae": CMPAE,
-    "valor": {
-        **{**UWAV, "num_heads": 1, "ffn_dim": 512, "num_layers": 1, "num_audio_proj_layers": 1, "mixup": False},
-        **{"visual_fusion": "projected", "encoder_order": "parallel", "segment_labels": "hard", "reweight": False},
-    },
+    "valor": VALOR,
+    "valor_plus": {**VALOR, **VALOR_PLUS},
+    "valor_plus_plus": {**VALOR, **VALOR_PLUS, **CLIP_AND_CLAP, "seed": 87},
     "lsld": {
         **{**HAN_NETWORK, **JOMOLD_TRAINING, "num_layers": 6, "audio_segment_weight": 3.0, "segment_weight": 1.0},
+        **{"layer_init": "independent"},
         **{"video_weight": 1.0, "lr": 8e-5, "num_epochs": 20, "batch_size": 32},
     },
     "leap": {
         **{**HAN_ENCODER, "num_heads": 8, "num_layers": 2, "dropout": 0.2, "similarity_weight": 1.0, "lr": 1e-4},
         **{"video_weight": 0.0, "segment_weight": 1.0, "num_epochs": 30, "batch_size": 32, "seed": 1},
+        **{"keep": "last_best", "decoding": "video", "inclusive": True},
     },
     "coleaf": {
         **{**CMPAE, "visual_guided_weight": 1.0, "video_weight": 2.0, "num_epochs": 10, "seed": 1},
@@ -100,7 +110,8 @@ def test_a_recipe_names_every_setting_of_its_method_and_nothing_else(path: Path)
         kind = pytest.importorskip("lavish.train_classifier").Settings
     else:
         method = find_method(path.stem.rpartition("_")[0])
-        kind = with_groups(train_han.Settings, losses=method.losses, model=method.config, decoding=method.decoding)
+        groups = {"losses": method.losses, "model": method.config, "decoding": method.decoding, "data": method.data}
+        kind = with_groups(train_han.Settings, **groups)
     settings = flat(with_file(kind(), path))
     assert settings == of_file(path)
     if "dataset" in settings:

@@ -118,7 +118,7 @@ class Parsing(_Scored):
         """
         threshold, gate = settings.segment_threshold, settings.gate_threshold
         if settings.decoding == "video":
-            return decode_segments(output.logits, output.video_probs, threshold, gate)
+            return decode_segments(output.logits, output.video_probs, threshold, gate, settings.inclusive)
         gates = AudioVisual(gate, gate if visual_gates is None else visual_gates)
         return decode_segments_by_modality(output.logits, output.modality_probs, threshold, gates)
 

@@ -21,6 +21,8 @@ class DecodingSettings:
     """LLP: probability that a segment needs"""
     gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """LLP: probability that the video, or its modality, needs"""
+    inclusive: bool = False
+    """LLP, --decoding video: a probability of exactly the threshold is enough (HAN, VALOR, LEAP), as with modality"""
     event_from: Literal["video", "segments"] = "video"
     """AVE: a video's event has the highest video probability, or the highest mean over segments"""
     active_in: Literal["both", "either"] = "both"
@@ -28,7 +30,11 @@ class DecodingSettings:
 
 
 def decode_segments(
-    logits: AudioVisual[Tensor], video_probs: Tensor, threshold: float = 0.5, gate: float = 0.5
+    logits: AudioVisual[Tensor],
+    video_probs: Tensor,
+    threshold: float = 0.5,
+    gate: float = 0.5,
+    inclusive: bool = False,
 ) -> AudioVisual[Tensor]:
     """Audible and visible events of each segment, for LLP.
 
@@ -37,12 +43,14 @@ def decode_segments(
     Args:
         logits: (B, T, C).
         video_probs: (B, C).
+        inclusive: reaching threshold and gate is enough.
 
     Returns:
         (B, T, C) bool
     """
-    in_video = (video_probs > gate).unsqueeze(1)  # (B, 1, C)
-    return logits.map(lambda z: (torch.sigmoid(z) > threshold) & in_video)
+    above = torch.ge if inclusive else torch.gt
+    in_video = above(video_probs, gate).unsqueeze(1)  # (B, 1, C)
+    return logits.map(lambda z: above(torch.sigmoid(z), threshold) & in_video)
 
 
 def decode_segments_by_modality(

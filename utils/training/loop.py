@@ -82,6 +82,8 @@ class Recipe:
     """largest gradient norm; inf: no clipping"""
     seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000
     """seed of first weights, dropout, mixup and order of videos"""
+    keep: Literal["first_best", "last_best", "last"] = "first_best"
+    """epoch that is evaluated: the first or the last of those with the best score on val, or the last of all (MA)"""
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch (counted from 1)."""
@@ -146,11 +148,11 @@ def fit(
         train: batches to learn from.
         step: (network, batch, moment) -> losses of one batch by name; "total" is minimised.
         validate: scores of the network by name; it is in evaluation mode then.
-        best_metric: the score whose highest value makes `checkpoint_best.pt`.
+        best_metric: the score whose highest value makes `checkpoint_best.pt`, unless the recipe keeps the last epoch.
         run_dir: takes checkpoints, the state to resume from and TensorBoard events.
         resume: go on from `checkpoints/last.pt` where there is one.
-        takes_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one and returns the
-            norm of the gradient (CoLeaF takes two on a batch, LAVISH one for several parts of it).
+        takes_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one, or two on the
+            same gradient, and returns the gradient's norm (CoLeaF takes two on a batch, LAVISH one for several parts).
         patience: epochs without a better score after which training stops; None: never (LAVISH).
         lr_factors: learning rates of the parameters whose names begin so, relative to that of all others.
 
@@ -172,9 +174,10 @@ def fit(
         log.info(f"resuming after epoch {progress.epoch}")
     steps = math.ceil(train.num_videos / recipe.batch_size)
 
-    def take_step() -> Tensor:
+    def take_step(twice: bool = False) -> Tensor:
         norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-        optimizer.step()
+        for _ in range(1 + twice):
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm
 
@@ -209,8 +212,9 @@ def fit(
             scores = validate()
         progress.epoch = epoch
         progress.history.append({**means, **scores, "learning_rate": lr, "train_seconds": train_seconds})
-        if scores[best_metric] > progress.best_score:
-            progress.best_score, progress.best_epoch = scores[best_metric], epoch
+        score, best = scores[best_metric], progress.best_score
+        if score > best or recipe.keep == "last" or (recipe.keep == "last_best" and score == best):
+            progress.best_score, progress.best_epoch = score, epoch
             save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
         if epoch % saving.checkpoint_every == 0:
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
@@ -245,9 +249,9 @@ def _scalars(progress: Progress, means: dict[str, float], scores: dict[str, floa
 def _epoch_line(progress: Progress, best_metric: str, other_seconds: float) -> str:
     """One line on the last epoch."""
     epoch, last = progress.epoch, progress.history[-1]
-    best = " (best)" if progress.best_epoch == epoch else ""
+    kept = " (kept)" if progress.best_epoch == epoch else ""
     seconds = f"{last['train_seconds']:.1f} s + {other_seconds:.1f} s"
-    return f"epoch {epoch:3d}  loss {last['total']:.4f}  {best_metric} {last[best_metric]:.2f}{best}  {seconds}"
+    return f"epoch {epoch:3d}  loss {last['total']:.4f}  {best_metric} {last[best_metric]:.2f}{kept}  {seconds}"
 
 
 def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: TrainingData) -> None:

@@ -145,7 +145,7 @@ def test_each_modality_is_exchanged_for_that_of_its_partner(llp_dir: Path):
             continue  # keeps its labels
         heard = model(videos[n].audio, videos[partner].visual).modality_probs
         seen = model(videos[partner].audio, videos[n].visual).modality_probs
-        for left, probs in zip(expected, (heard, seen), strict=True):
-            left[n] &= ~((probs.audio[0] < rates.audio / 2) & (probs.visual[0] < rates.visual / 2))
+        for left, probs, rate in zip(expected, (heard, seen), rates, strict=True):
+            left[n] &= ~((probs.audio[0] < rate / 2) & (probs.visual[0] < rate / 2))
     assert all(found.map(torch.equal, expected))
     assert not torch.equal(*expected) and all(left.sum() < labels.sum() for left in expected)

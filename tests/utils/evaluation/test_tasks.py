@@ -75,11 +75,18 @@ def test_segments_have_a_threshold_and_what_is_around_them_a_gate(decoding: str)
     assert classes_of(find_task("LLP").decode(output, settings)) == ([0, 1], [0, 1])
 
 
-@pytest.mark.parametrize(("decoding", "found"), [("video", [0]), ("modality", [0, 1, 2])])
-def test_probabilities_have_to_exceed_one_half_in_uwav_and_to_reach_it_in_ma(decoding: str, found: list[int]):
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"decoding": "video"}, [0]),
+        ({"decoding": "video", "inclusive": True}, [0, 1, 2]),
+        ({"decoding": "modality"}, [0, 1, 2]),
+    ],
+)
+def test_probabilities_have_to_exceed_one_half_in_uwav_and_to_reach_it_in_han_and_ma(settings: dict, found: list[int]):
     around = [0.6, 0.6, 0.5]
     output = output_of(around, around, around, [0.6, 0.5, 0.6])
-    assert classes_of(find_task("LLP").decode(output, DecodingSettings(decoding=decoding))) == (found, found)
+    assert classes_of(find_task("LLP").decode(output, DecodingSettings(**settings))) == (found, found)
 
 
 def test_gates_of_the_classes_replace_the_visual_gate_alone():

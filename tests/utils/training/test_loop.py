@@ -115,6 +115,41 @@ def test_the_first_of_equal_scores_is_the_best_and_its_weights_are_kept(tmp_path
     assert all(torch.equal(best[name], weight) for name, weight in kept[1].items())
 
 
+@pytest.mark.parametrize(("keep", "epoch"), [("first_best", 2), ("last_best", 3), ("last", 4)])
+def test_the_epoch_that_is_kept_is_the_one_that_the_recipe_says(tmp_path: Path, keep: str, epoch: int):
+    model, recipe, scores = network(), replace(RECIPE, num_epochs=4, keep=keep), [1.0, 5.0, 5.0, 2.0]
+    progress, _, _ = run(model, tmp_path, recipe, scores, saving=Saving(checkpoint_every=1))
+    assert (progress.best_epoch, progress.best_score) == (epoch, scores[epoch - 1])
+    kept, of_epoch = (
+        torch.load(tmp_path / f"checkpoints/checkpoint_{name}.pt", weights_only=True)
+        for name in ("best", f"epoch_{epoch:03d}")
+    )
+    assert all(torch.equal(kept[name], weight) for name, weight in of_epoch.items())
+
+
+def test_a_second_step_is_taken_on_the_same_gradient(tmp_path: Path):
+    ours, theirs, data = network(), network(), Numbers()
+    recipe = replace(RECIPE, num_epochs=1, clip_norm=float("inf"))
+
+    def step(network: nn.Module, batch: Tensor, moment: Moment, take_step: Callable[[bool], Tensor]) -> Losses:
+        loss = network(batch).square().mean()
+        loss.backward()
+        return {"total": loss, "gradient_norm": take_step(moment.step == 1)}
+
+    fit(ours, data, step, lambda: {"score": 0.0}, recipe, "score", tmp_path, logging.getLogger(), takes_steps=True)
+    lr = recipe.learning_rate(1)
+    optimizer = torch.optim.AdamW(
+        theirs.parameters(), lr=lr, betas=recipe.betas, eps=recipe.eps, weight_decay=recipe.weight_decay
+    )
+    for number, batch in enumerate(data.inputs.split(recipe.batch_size)):
+        optimizer.zero_grad()
+        theirs(batch).square().mean().backward()
+        for _ in range(1 + (number == 1)):
+            optimizer.step()
+    for weight, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_training_stops_after_as_many_epochs_without_a_better_score_as_its_patience(tmp_path: Path):
     recipe = replace(RECIPE, num_epochs=9)
     progress, _, _ = run(network(), tmp_path, recipe, [1.0, 2.0, 1.5, 2.0, 9.0], patience=2)
