@@ -58,6 +58,8 @@ METHODS = {
     "cmpae": "--noise_ratio_dir {jomold_base}/LLP_Noise --gates_epoch 1",
     "coleaf": "--noise_ratio_dir {jomold_base}/LLP_Noise",
     "valor": "--pseudo_label_dir labels_framewise",
+    "valor_plus": "--pseudo_label_dir labels_framewise",
+    "valor_plus_plus": "--pseudo_label_dir labels_framewise",
     "leap": "--pseudo_label_dir labels_framewise",
     "lsld": "--pseudo_label_dir labels_language --num_layers 2",
 }
