@@ -94,7 +94,7 @@ class Stage:
             labels = ("--pseudo_label_dir", newest(runs, "TemporalTransformer_") / "LLP_Dataset")
             train(llp, folder, *EPOCHS, *labels, *packed, *resumed)
         else:
-            evaluate(newest(runs, "HAN_"), folder / "logs", *packed, "--num_figures", "1")
+            evaluate(newest(runs, "HAN_"), folder / "logs", *packed, "--splits", "test")
 
     def _resumed(self, folder: Path) -> tuple[object, ...]:
         begun = [path.parent for path in folder.glob("*/args.yaml")]
