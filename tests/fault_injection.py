@@ -47,7 +47,8 @@ def hook(kill_at: int | None, count_file: Path | None) -> None:
 
         return call
 
-    for module, name in ((os, "replace"), (os, "fsync"), (os, "unlink"), (os, "mkdir"), (torch, "save")):
+    # Not os.fsync: what a killed process has written stays, so the disk is as before the rename that follows.
+    for module, name in ((os, "replace"), (os, "unlink"), (os, "mkdir"), (torch, "save")):
         setattr(module, name, counted(getattr(module, name)))
 
 
