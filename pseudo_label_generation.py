@@ -16,14 +16,14 @@ from torch import Tensor
 from baselines.valor.framewise import FramewiseSettings, framewise_settings, framewise_teacher, valor_thresholds
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
 from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
-from utils.base_runs import note_with_stage_one
 from utils.errors import InputError
 from utils.evaluation.inference import Teacher, hard_events, make_pseudo_labels, temporal_transformer_logits
 from utils.evaluation.tasks import RunScores, find_task, true_events
+from utils.files import hash_of_file
+from utils.provenance import LABELS, STAGE_2, hash_of_tensors, provenance_of, read_provenance
 from utils.reporting.tables import format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
@@ -163,14 +163,20 @@ def main(argv: list[str] | None = None) -> None:
     settings = find_settings(parse_settings(Settings(), __doc__.partition("\n")[0], argv))
     device, precision = settings.device.select()
     output_dir, task = settings.output_dir, find_task(settings.dataset)
-    note = note_with_stage_one(feature_note(settings.data.folder(settings.dataset)), settings.transformer_dir)
 
     # 2 Data
     splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS_IN_ORDER}
     texts = open_texts(settings.dataset, settings.data, device, settings.framewise.prompts)
 
+    sources = {"texts": hash_of_tensors(*texts)}
+    if settings.teacher == "temporal_transformer":
+        sources["weights"] = hash_of_file(settings.checkpoint)
+    record = provenance_of(LABELS.format(STAGE_2.format(settings.teacher)), splits, sources)
+    if settings.transformer_dir is not None:
+        record = record.inherit(read_provenance(settings.transformer_dir), "stage 1")
+
     # 3 Model
-    log = begin_output(output_dir, settings, FILES)
+    log = begin_output(output_dir, settings, FILES, record)
     teacher = make_teacher(settings, splits["val"], texts, precision, log)
 
     # 4 Pseudo-labels
@@ -178,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, split in splits.items():
         logits = teacher(split).map(Tensor.cpu)
         if thresholds is None:
-            thresholds = find_thresholds(settings, logits, split, bool(note), log)
+            thresholds = find_thresholds(settings, logits, split, bool(record.marks), log)
         events = hard_events(logits, thresholds, split.annotations.video_labels)
         pseudo = make_pseudo_labels(split, logits, events, thresholds)
         save_pseudo_labels(pseudo, output_dir / f"{name}.safetensors")
@@ -189,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
             scores[name] = task.score(events, true_events(split.annotations, torch.device("cpu")))
 
     # 5 Report
-    table = task.quality_table(METHOD_OF_TEACHER[settings.teacher], scores, note)
+    table = task.quality_table(METHOD_OF_TEACHER[settings.teacher], scores, record.note)
     write_tables(output_dir / "pseudo_label_quality", table)
     log.info("\n" + format_text(table))
     finish_run(output_dir, scores)

@@ -4,6 +4,7 @@ from utils.entry_point import run_entry_point
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from logging import Logger
 from pathlib import Path
@@ -16,19 +17,21 @@ from torch import Tensor
 from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.provenance import feature_note
 from utils.audio_visual import AudioVisual
-from utils.base_runs import note_with_stage_one, settings_of, transformer_of_labels
+from utils.base_runs import settings_of
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
+from utils.files import hash_of_file
 from utils.method.decoding import DecodingSettings
+from utils.provenance import Provenance, provenance_of, read_provenance
 from utils.recipes import CONFIGS, find_method
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
+    SUMMARY_FILE,
     begin_output,
     finish_run,
     is_one_of_several,
@@ -138,10 +141,18 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
 
 
 def settings_of_seeds(settings: Settings) -> list[Settings]:
-    """The settings for the run of each of several seeds; those given where there is only one run."""
+    """The settings for the run of each of several seeds; those given where there is only one run.
+
+    Raises:
+        InputError: when a seed is not finished.
+    """
     run_dir = settings.checkpoint_dir
     if settings.num_runs == 1 or run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT:
         return [settings]
+    for folder in seed_folders(run_dir, settings.seed, settings.num_runs):
+        if not (folder / SUMMARY_FILE).is_file():
+            way_out = f"Wait for it, or go on with train_han.py --resume {run_dir}."
+            raise InputError(folder, "a run that is not finished", "finished runs of all seeds", way_out)
     return [
         with_settings(
             settings,
@@ -205,11 +216,28 @@ def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
-def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Precision, note: str) -> RunScores:
+def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance:
+    """Return the record of the evaluation of a run, or of a checkpoint without one.
+
+    Raises:
+        InputError: when the run has learned another data set or other classes.
+    """
+    record = provenance_of("an evaluation by test_han.py", splits, {"weights": hash_of_file(settings.checkpoint)})
+    if settings.checkpoint_dir is None:
+        return record
+    of_run = read_provenance(settings.checkpoint_dir)
+    way_out = "Evaluate it on its own data set and classes."
+    of_run.check(settings.checkpoint_dir, way_out, dataset=record.dataset, classes=record.classes)
+    return record.inherit(of_run, "training")
+
+
+def evaluate(
+    settings: Settings, splits: dict[str, SplitBatches], precision: Precision, record: Provenance
+) -> RunScores:
     """Return the scores of one run on each split; per-class tables, predictions and figures go to `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
     outputs = {name: parse_split(settings, settings.checkpoint, split, precision) for name, split in splits.items()}
-    log = begin_output(folder, settings, FILES)
+    log = begin_output(folder, settings, FILES, record)
     gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
         told = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
@@ -224,7 +252,7 @@ def evaluate(settings: Settings, splits: dict[str, SplitBatches], precision: Pre
         if settings.unimodal_scores:
             scores[name] |= task.unimodal_scores(prediction, truth)
         write_scalars(folder, {f"{name}/{metric}": value for metric, value in scores[name].items()})
-        task.write_class_reports(folder, name, prediction, truth, annotations.classes, note)
+        task.write_class_reports(folder, name, prediction, truth, annotations.classes, record.note)
         save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
@@ -258,8 +286,6 @@ def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = find_settings(argv)
     device, precision = settings.device.select()
-    note = feature_note(settings.data.folder(settings.dataset))
-    note = note_with_stage_one(note, transformer_of_labels(settings.pseudo_label_dir))
 
     # 2 Data
     splits = {
@@ -270,20 +296,23 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Evaluation of each run
     runs = settings_of_seeds(settings)
+    records = [record_of(of_run, splits) for of_run in runs]
+    record = replace(records[0], marks=tuple(dict.fromkeys(mark for of_run in records for mark in of_run.marks)))
     if len(runs) > 1:
-        begin_output(settings.output_dir, settings, FILES)
+        begin_output(settings.output_dir, settings, FILES, record)
     scores: dict[str, RunScores] = {}
-    for of_run in runs:
+    for of_run, its_record in zip(runs, records, strict=True):
         name = of_run.output_dir.name
-        scores[name] = evaluate(of_run, splits, precision, note)
-        table = report(of_run, [scores[name]], note)
-        finish_run(of_run.output_dir, scores[name])
+        scores[name] = evaluate(of_run, splits, precision, its_record)
+        table = report(of_run, [scores[name]], its_record.note)
 
     # 4 Report
     log = open_log(settings.output_dir)
-    write_pages(settings, runs, splits, note)
+    write_pages(settings, runs, splits, record.note)
+    for of_run in runs:
+        finish_run(of_run.output_dir, scores[of_run.output_dir.name])
     if len(runs) > 1:
-        table = report(settings, list(scores.values()), note)
+        table = report(settings, list(scores.values()), record.note)
         finish_run(settings.output_dir, scores)
     log.info("\n" + format_text(table))
     log.info(f"tables, per-class scores, timelines.html and figures: {settings.output_dir}")

@@ -17,6 +17,7 @@ from utils.errors import InputError
 from utils.evaluation.tasks import SELECTABLE, find_task, true_events
 from utils.method.decoding import DecodingSettings
 from utils.method.uwav_objective import UWAVLosses
+from utils.provenance import HAN_RUN, provenance_of
 from utils.recipes import Method, parse_recipe
 from utils.run_folders import SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
 from utils.settings import FromFile, settings_group, with_settings
@@ -110,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     labels = getattr(settings.losses, "pseudo_label_dir", None)
     train = open_split(settings.dataset, "train", settings.data, device, labels, settings.subset)
     val = open_split(settings.dataset, "val", settings.data, device, subset=settings.subset)
+    record = provenance_of(HAN_RUN.format(settings.method), {"train": train, "val": val})
+    record = settings.losses.add_to(record)
 
     # 3 Model and what it minimises
     model = method.make_network(settings, train).to(device)
@@ -121,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     step = method.make_step(settings.losses, train, run)
 
     # 4 Loop
-    run_dir, log = begin_run(settings, name)
+    run_dir, log = begin_run(settings, name, record)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
     select_on = settings.select_on or find_task(settings.dataset).best_metric
     progress = fit(

@@ -13,6 +13,7 @@ from utils.evaluation.inference import temporal_transformer_logits
 from utils.evaluation.tasks import true_events
 from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.metrics import segment_counts, video_f_scores
+from utils.provenance import hash_of_tensors, provenance_of
 from utils.run_folders import TrainingRun, begin_run, finish_run
 from utils.settings import FromFile, parse_settings, settings_group
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
@@ -65,6 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data
     train, val = (open_split(DATASET, name, settings.data, device) for name in ("train", "val"))
     texts = open_texts(DATASET, settings.data, device)
+    sources = {"texts": hash_of_tensors(*texts)}
+    record = provenance_of("a run of train_transformer.py", {"train": train, "val": val}, sources)
 
     # 3 Model
     text_dims = texts.audio.shape[1], texts.visual.shape[1]
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     forward = compile_network(model, device) if settings.compile.compile else model
 
     # 4 Loop
-    run_dir, log = begin_run(settings, f"TemporalTransformer_{DATASET}")
+    run_dir, log = begin_run(settings, f"TemporalTransformer_{DATASET}", record)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
     def step(network: nn.Module, batch: Batch, moment: Moment) -> Losses:

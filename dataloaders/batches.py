@@ -95,6 +95,9 @@ class SplitBatches:
     ):
         self.annotations = annotations
         self.device = device
+        every = {feature.feature: feature for feature in (*features.audio, *features.visual)}
+        self.sources = {name: feature.sha256 for name, feature in every.items()}  # hashes of the features
+        self.marks = tuple(dict.fromkeys(mark for feature in every.values() for mark in feature.marks))
         audio, visual = (tuple(feature.width for feature in of_modality) for of_modality in features)
         self.feature_widths, self.widths = AudioVisual(audio, visual), AudioVisual(sum(audio), sum(visual))
         num_bytes = sum(feature.values.nbytes for feature in (*features.audio, *features.visual))
@@ -242,8 +245,8 @@ def open_texts(
     Raises:
         InputError: when a modality has not exactly one feature with a text encoder, or its file is unusable.
     """
-    num_classes, data_dir = len(DATASETS[dataset].classes), settings.folder(dataset)
-    texts = [load_text_features(data_dir, name, num_classes, prompts) for name in features_with_text(settings)]
+    classes, data_dir = DATASETS[dataset].classes, settings.folder(dataset)
+    texts = [load_text_features(data_dir, name, classes, prompts) for name in features_with_text(settings)]
     return AudioVisual(*(text.to(device) for text in texts))
 
 

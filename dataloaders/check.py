@@ -77,7 +77,7 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
             read = partial(read_segment_features, path, feature, length, DATASETS[split.dataset].pooled)
             reads.append((split.split, path, read))
     if FEATURES[feature].text_folder is not None:
-        read = partial(load_text_features, data_dir, feature, len(annotations[0].classes))
+        read = partial(load_text_features, data_dir, feature, annotations[0].classes)
         reads.append((CLASS_NAMES, text_features_path(data_dir, feature), read))
     judged = thread_map(_judge, *zip(*reads, strict=True), max_workers=READER_THREADS, desc=feature, leave=False)
     files = pd.DataFrame(judged, columns=("part", "path", "width", "problem", "message"))

@@ -1,9 +1,8 @@
 """Reads feature files, one `.npy` per video, and judges whether they can be used."""
 
 import io
-import os
-import stat
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.errors import InputError
+from utils.files import require_file
 
 PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
 
@@ -106,12 +106,20 @@ def read_segment_features(
     return seconds.mean(1) if known.averaged else seconds.reshape(num_segments, -1)  # (T, D)
 
 
-def load_text_features(data_dir: Path, feature: str, num_classes: int, prompts: str = "event_names") -> Tensor:
-    """Load text features of the classes, (C, D) float32. Raises FeatureError as `read_segment_features` does."""
+def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], prompts: str = "event_names") -> Tensor:
+    """Load text features of the classes, (C, D) float32.
+
+    Raises:
+        FeatureError: as `read_segment_features` does, and when a list beside the file (`.txt`) has other names.
+    """
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
-    if len(rows) != num_classes:
-        raise _shape_error(path, f"{len(rows)} rows", f"{num_classes} rows, one per class")
+    if len(rows) != len(classes):
+        raise _shape_error(path, f"{len(rows)} rows", f"{len(classes)} rows, one per class")
+    listed = path.with_suffix(".txt")
+    if listed.is_file() and listed.read_text(encoding="utf-8", errors="replace").splitlines() != list(classes):
+        way_out = "Extract the text features again, for this data set."
+        raise FeatureError("wrong names", listed, "other names or another order", "the classes in order", way_out)
     return torch.from_numpy(rows)
 
 
@@ -141,8 +149,7 @@ def read_npy(path: Path) -> np.ndarray:
         OSError: when there is no such file, or it cannot be read.
         ValueError: when it is no whole `.npy` file of numbers.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a named pipe would wait for a writer
-        raise ValueError("a folder, a named pipe or a device")
+    require_file(path)
     content = io.BytesIO(path.read_bytes())
     try:
         with _PARSER_LOCK:

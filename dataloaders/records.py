@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from utils.errors import InputError
-from utils.files import atomic_write
+from utils.files import atomic_write, require_file
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def load_record(path: Path, dataset: str, classes: tuple[str, ...], way_out: str
         InputError: when it is absent, damaged, or of another data set or other classes.
     """
     try:
+        require_file(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
             metadata = file.metadata() or {}

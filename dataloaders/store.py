@@ -1,10 +1,12 @@
 """The packed feature store: one memory-mapped file per feature and split instead of thousands of `.npy` files.
 
-A packed file holds the features of a split's videos one after the other, one row a second, and a manifest of the source
-files (name, size, time of change, segments). A source that was changed, added or removed since is noticed, and the file
-is packed again. Rows are float32; those that hold the frames of a second beside each other are float16.
+A packed file holds the features of a split's videos one after the other, one row a second, a hash of them, their marks,
+and a manifest of the source files (name, size, time of change, segments). A source that was changed, replaced, added or
+removed since is noticed, and the file is packed again. Rows are float32; those that hold the frames of a second beside
+each other are float16.
 """
 
+import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +22,15 @@ from tqdm import tqdm
 
 from dataloaders.annotations import WHOLE, SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS
+from dataloaders.feature_origin import feature_marks
 from dataloaders.features import PACKED, feature_error, feature_path, read_segment_features
 from utils.errors import InputError
-from utils.files import atomic_write, exclusive
+from utils.files import atomic_write, exclusive, require_file
 
 PACK_FORMAT = "1"
-MANIFEST = ("lengths", "sizes", "mtimes")  # of source files: segments, bytes, nanoseconds
+# Of source files: segments, bytes, and the nanosecond of the last change, also of name or owner (whose name is older).
+MANIFEST = ("lengths", "sizes", "mtimes")
+NO_HASH = 64 * "0"  # stands in a packed file's header until all is written
 Manifest = dict[str, tuple[int, int, int]]  # of each feature id, in the order of the rows
 READER_THREADS = 8
 ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
@@ -40,6 +45,8 @@ class PackedFeature:
     feature: str
     values: Tensor  # (R, k·D), memory-mapped, of k frames a second; k = 1 but for frames that are not averaged
     first_rows: Tensor  # (N,) int64, the first row of each annotated video
+    sha256: str = ""  # of all values; empty: not known
+    marks: tuple[str, ...] = ()  # what every result of these features has to say
 
     @property
     def width(self) -> int:
@@ -80,36 +87,42 @@ def open_features(
         keep = [n for n, feature_id in enumerate(annotations.feature_ids) if feature_id not in incomplete]
         annotations = annotations.subset(torch.tensor(keep, dtype=torch.int64))
 
+    opened, pooled = {}, DATASETS[annotations.dataset].pooled
     for feature, path in packs.items():
-        if _why_stale(path, feature, sources[feature]):
+        pack = _open(path, feature, sources[feature])
+        if isinstance(pack, str):
             with exclusive(packed_dir, ANOTHER_FOLDER):
-                if stale := _why_stale(path, feature, sources[feature]):  # another process may have packed it meanwhile
-                    tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {stale}")
-                    _pack(path, feature, data_dir, sources[feature], pooled=DATASETS[annotations.dataset].pooled)
-    annotations = subset.annotations(annotations)
-    return annotations, {f: _open(path, f, sources[f], annotations) for f, path in packs.items()}
+                pack = _open(path, feature, sources[feature])  # another process may have packed it meanwhile
+                if isinstance(pack, str):
+                    tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {pack}")
+                    _pack(path, feature, data_dir, sources[feature], pooled)
+                    pack = _open(path, feature, sources[feature])
+        opened[feature] = pack
+    annotations, marks = subset.annotations(annotations), feature_marks(data_dir)
+    return annotations, {f: _find_videos(packs[f], f, pack, annotations, marks) for f, pack in opened.items()}
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
     """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone."""
     folder = data_dir / PACKED[feature].folder
     if not folder.is_dir():
-        manifest = _read_manifest(pack, feature)
-        if manifest is None:
+        found = _read(pack, feature)
+        if found is None:
             way_out = "data/README.md says where to get them, or how to simulate them."
             raise InputError(folder, "no such folder", f"the {feature} features, one .npy a video", way_out)
-        if any(segments.get(feature_id, length) != length for feature_id, (length, _, _) in manifest.items()):
+        lengths = {feature_id: length for feature_id, (length, _, _) in found.manifest.items()}
+        if any(segments.get(feature_id, length) != length for feature_id, length in lengths.items()):
             found = f"videos of other lengths than annotated, and no folder {folder} to pack them anew from"
             way_out = "Put the feature files back, or use the annotations that the file was packed with."
             raise InputError(pack, found, "features of the annotated lengths", way_out)
         tqdm.write(f"{folder} is gone; using {pack} as it is")
-        return manifest
+        return found.manifest
     found = {}
     for feature_id, length in segments.items():
         path = f"{folder}/{feature_id}.npy"  # no Path: there are tens of thousands
         try:
             status = os.stat(path)
-            found[feature_id] = (length, status.st_size, status.st_mtime_ns)
+            found[feature_id] = (length, status.st_size, status.st_ctime_ns)
         except OSError as error:
             if (problem := feature_error(Path(path), error)).problem != "missing":  # such as a link that leads nowhere
                 raise problem from error
@@ -133,33 +146,45 @@ def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations,
     tqdm.write(f"{split}: leaving out {num_missing} of {number} videos without feature files; {lacking}")
 
 
-def _read_manifest(path: Path, feature: str) -> Manifest | None:
-    """Read what a packed file was packed from; None when there is no whole packed file of this format."""
+@dataclass(frozen=True)
+class _Pack:
+    """What one packed file holds, read through one handle: another process may put a new file in its place."""
+
+    manifest: Manifest
+    values: Tensor  # memory-mapped
+    metadata: dict[str, str]
+
+
+def _read(path: Path, feature: str) -> _Pack | None:
+    """Read a packed file; None when there is no whole one of this format."""
     try:
-        with safe_open(path, framework="np") as file:
+        require_file(path)
+        with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             ids = metadata["ids"].split("\n") if metadata["ids"] else []
             columns = [file.get_tensor(name) for name in MANIFEST]
-            values = file.get_slice("values")
-            (num_rows, _), dtype = values.get_shape(), values.get_dtype()
+            stored, (num_rows, _) = file.get_slice("values").get_dtype(), file.get_slice("values").get_shape()
+            values = file.get_tensor("values")
     except PermissionError as error:
         way_out = "Give yourself permission to read it, or choose another --packed_dir."
         raise InputError(path, "no permission to read it", "a readable file", way_out) from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    fits = all(column.dtype == np.int64 and column.shape == (len(ids),) for column in columns)
-    fits = fits and metadata.get("format") == PACK_FORMAT and dtype == _dtype(feature)[0]
+    fits = all(column.dtype == torch.int64 and column.shape == (len(ids),) for column in columns)
+    fits = fits and metadata.get("format") == PACK_FORMAT and stored == _dtype(feature)[0]
     if not fits or num_rows != sum(columns[0].tolist()):
         return None
-    return dict(zip(ids, zip(*(column.tolist() for column in columns), strict=True), strict=True))
+    manifest = dict(zip(ids, zip(*(column.tolist() for column in columns), strict=True), strict=True))
+    return _Pack(manifest, values, metadata)
 
 
-def _why_stale(path: Path, feature: str, sources: Manifest) -> str | None:
-    """Return why a packed file cannot be used for these sources; None when it can."""
-    manifest = _read_manifest(path, feature)
-    if manifest is None:
+def _open(path: Path, feature: str, sources: Manifest) -> _Pack | str:
+    """Read a packed file of these sources, or say why there is none."""
+    pack = _read(path, feature)
+    if pack is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"
-    return None if list(manifest.items()) == list(sources.items()) else "feature files were added, removed or changed"
+    fits = list(pack.manifest.items()) == list(sources.items())
+    return pack if fits else "feature files were added, removed or changed"
 
 
 def _dtype(feature: str) -> tuple[str, str]:
@@ -181,13 +206,15 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: b
     num_rows, num_files, (stored, dtype) = sum(length for _, length in videos), len(videos), _dtype(feature)
     tensors = {"values": (stored, [num_rows, columns], num_rows * columns * np.dtype(dtype).itemsize)}
     tensors |= {name: ("I64", [num_files], num_files * 8) for name in MANIFEST}
-    header: dict = {"__metadata__": {"format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources)}}
+    metadata = {"sha256": NO_HASH, "format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources)}
+    header: dict = {"__metadata__": metadata | {"marks": "\n".join(feature_marks(data_dir))}}
     end = 0
     for name, (kind, shape, num_bytes) in tensors.items():
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + num_bytes]}
         end += num_bytes
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
+    digest = hashlib.sha256()
 
     with (
         atomic_write(path, ANOTHER_FOLDER) as out,
@@ -197,16 +224,23 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: b
         out.write(len(encoded).to_bytes(8, "little") + encoded)
         for first in range(0, num_files, VIDEOS_IN_FLIGHT):
             for rows in pool.map(read, videos[first : first + VIDEOS_IN_FLIGHT]):  # (T, D)
-                out.write(np.ascontiguousarray(rows, dtype=dtype).data)
+                stored_rows = np.ascontiguousarray(rows, dtype=dtype).data
+                digest.update(stored_rows)
+                out.write(stored_rows)
                 progress.update()
         out.write(np.array(list(sources.values()), dtype="<i8").T.tobytes())  # the columns of the manifest
+        out.seek(8)
+        out.write(encoded.replace(NO_HASH.encode(), digest.hexdigest().encode(), 1))
 
 
-def _open(path: Path, feature: str, sources: Manifest, annotations: SplitAnnotations) -> PackedFeature:
-    """Map a packed file and find the annotated videos in it."""
-    with safe_open(path, framework="pt") as file:
-        values = file.get_tensor("values")
-    ends = accumulate(length for length, _, _ in sources.values())
-    first_rows = {feature_id: end - sources[feature_id][0] for feature_id, end in zip(sources, ends, strict=True)}
-    wanted = [first_rows[feature_id] for feature_id in annotations.feature_ids]
-    return PackedFeature(path, feature, values, torch.tensor(wanted, dtype=torch.int64))
+def _find_videos(
+    path: Path, feature: str, pack: _Pack, annotations: SplitAnnotations, marks: tuple[str, ...]
+) -> PackedFeature:
+    """Find the annotated videos in a packed file."""
+    ends = accumulate(length for length, _, _ in pack.manifest.values())
+    first_rows = {
+        feature_id: end - pack.manifest[feature_id][0] for feature_id, end in zip(pack.manifest, ends, strict=True)
+    }
+    wanted = torch.tensor([first_rows[feature_id] for feature_id in annotations.feature_ids], dtype=torch.int64)
+    marks = tuple(dict.fromkeys([*filter(None, pack.metadata.get("marks", "").split("\n")), *marks]))
+    return PackedFeature(path, feature, pack.values, wanted, pack.metadata.get("sha256", ""), marks)

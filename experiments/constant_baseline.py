@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
-from dataloaders.provenance import feature_note
+from dataloaders.feature_origin import feature_note
 from utils.evaluation.tasks import Events, true_events
 from utils.method.metrics import named_scores, parsing_scores
 from utils.reporting.tables import ScoreRow, format_text, parsing_table

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataloaders.provenance import VIDEOS_MARKER
+from dataloaders.feature_origin import VIDEOS_MARKER
 from lavish import test_classifier, train_classifier
 from lavish.clip_runs import CLIP_RUN_PREFIX, read_summary
 from lavish.clip_tasks import classifier_table

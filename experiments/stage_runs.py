@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from dataloaders.provenance import MARKERS, feature_note
+from dataloaders.feature_origin import MARKERS, feature_note
 from experiments.jobs import Job
 from utils.errors import InputError
 from utils.recipes import CONFIGS, method_names

@@ -15,7 +15,7 @@ from lavish.i3d_soundnet import I3DSoundNet
 from lavish.image_transformers import make_backbone
 from lavish.lavish_network import LARGEST_SIZE, ClipNetworkSettings, LavishNetwork, from_released_state
 from utils.errors import InputError
-from utils.training.checkpoints import load_checkpoint
+from utils.training.checkpoints import check_weights, load_checkpoint
 
 RANDOM, HUB = "random", "hub"
 FILES_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")  # as the hub and timm lay them out
@@ -87,6 +87,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise InputError(file, "no state dict", "tensors by name", "Name the weights themselves, no other checkpoint.")
+    check_weights(state, file)
     return state
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from pydantic import PositiveInt
 from torch import nn
 
-from dataloaders.provenance import video_note
 from lavish.clip_networks import HUB, RANDOM, load_strictly, make_clip_network, read_weights
-from lavish.clip_settings import ClassifierSettings, clip_batches, learned_from, open_clips
+from lavish.clip_settings import ClassifierSettings, clip_batches, learned_from, open_clips, record_of_clips
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import TASKS, ClipPredictions, ClipTask, predict_clips
 from lavish.packing import PackedClips
 from utils.errors import InputError
+from utils.provenance import Provenance, read_provenance
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
 from utils.settings import ARGS_FILE, read_args, settings_group, with_file, with_settings
 from utils.training.loop import BEST_CHECKPOINT
@@ -54,6 +54,7 @@ class ClipRun:
     pack: PackedClips
     parameters: tuple[int, int]  # trained ones, and all
     random_backbone: bool  # whether the frozen part has never learned anything
+    record: Provenance  # of what is made with it now
 
     @property
     def name(self) -> str:
@@ -67,7 +68,7 @@ class ClipRun:
     def note(self) -> str:
         """What a reader has to know of its results: generated data, a random backbone, a choice on the test split."""
         notes = [
-            video_note(self.settings.data_dir),
+            *self.record.marks,
             "random backbone" if self.random_backbone else "",
             "best epoch chosen on test" if self.settings.select_on == "test" else "",
         ]
@@ -140,8 +141,12 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     state = read_weights(folder / BEST_CHECKPOINT)
     device, _ = settings.device.select()
     data, pack = open_clips(settings)
+    data = learned_from(settings, data)
+    record, way_out = read_provenance(folder), "Give back the lists that it was trained with."
+    now = record_of_clips("", settings, data)
+    record.check(folder, way_out, dataset=now.dataset, classes=now.classes, videos={"train": now.videos["train"]})
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights
     network = make_clip_network(replace(settings, network=blank), len(data.splits["train"].classes))
     load_strictly(network, state, folder / BEST_CHECKPOINT)
     network = network.to(device).eval()
-    return ClipRun(folder, settings, network, learned_from(settings, data), pack, parameters, is_random)
+    return ClipRun(folder, settings, network, data, pack, parameters, is_random, now.inherit(record, "training"))

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from dataloaders.ave import NUM_SEGMENTS
+from dataloaders.feature_origin import video_marks
 from lavish.ave_clips import load_ave_clips
 from lavish.clip_batches import NORMALIZATIONS, UNCHANGED, Augmentation, ClipBatches
 from lavish.clip_splits import ClipData
@@ -17,6 +18,8 @@ from lavish.lavish_network import ClipNetworkSettings
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
 from lavish.ucf101 import FOLDS, PIECE_SECONDS, load_ucf101
 from utils.errors import InputError
+from utils.files import hash_of
+from utils.provenance import Provenance
 from utils.recipes import CONFIGS, recipe_file
 from utils.settings import FromFile, first_flags, read_args, settings_group, with_file, with_settings
 from utils.training.device import DeviceSettings
@@ -156,6 +159,18 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
         return data
     splits = {"train": data.splits["train"].joined(data.splits["val"]), "test": data.splits["test"]}
     return ClipData(data.sources, splits)
+
+
+def record_of_clips(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
+    """Return the record of what is made from these clips: a source is a name and a size."""
+    return Provenance(
+        kind,
+        settings.dataset,
+        next(iter(data.splits.values())).classes,
+        {name: hash_of(split.sample_ids) for name, split in data.splits.items()},
+        {"clips": hash_of(f"{source.name} {source.path.stat().st_size}" for source in data.sources)},
+        video_marks(settings.data_dir),
+    )
 
 
 def clip_batches(

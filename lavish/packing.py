@@ -1,11 +1,13 @@
 """Decoded clips, packed once: frames as uint8 and sound beside them, memory-mapped, so that no epoch decodes.
 
 A packed folder holds `frames.npy` (R, T, S, S, 3) uint8, `sound.npy` and `pack.json`, which names the R items and the
-files that they are from. `done.npy` says which items are whole, and which of them have no sound. While they are being
-written, `packing.json` stands in place of `pack.json`: a killed run goes on from there. One process at a time writes.
+files that they are from. `done.npy` says which items are whole, and which of them have no sound. They are written in a
+hidden folder, from which a killed run goes on, and take the place of an earlier pack by a rename, so that a training
+that reads that one keeps its clips. One process at a time writes.
 """
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,7 +20,7 @@ from tqdm import tqdm
 
 from lavish.clip_splits import ClipSource, leave_out
 from utils.errors import InputError
-from utils.files import exclusive, write_text
+from utils.files import exclusive, write_error, write_text
 from video.filter_banks import FILTER_BANKS, SAMPLE_RATE, centred_starts, clip_filter_banks, window_starts
 from video.frames import lavish_frames, lavish_pixels
 from video.video_decoding import decode_video
@@ -28,6 +30,8 @@ CHOICES = ("released", "centres")
 VERSION = 2  # of the files' layout
 PENDING, WHOLE, SILENT = range(3)  # in done.npy
 FLUSH_EVERY = 64  # items
+MANIFEST_FILE = "pack.json"
+ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
 LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF-101's shortest last a second
 
 
@@ -141,13 +145,13 @@ def open_pack(
     items = []
     for source in sources:
         file = source.path.stat()
-        items.append([source.name, source.start, source.seconds, file.st_size, file.st_mtime_ns])
+        items.append([source.name, source.start, source.seconds, file.st_size, file.st_ctime_ns])
     manifest = {"version": VERSION, "format": asdict(form), "items": items}
-    arrays = _open_arrays(folder / "pack.json", manifest, form, "r")
-    if arrays is None:
-        with exclusive(folder, "Free some space, or name another --packed_dir."):
-            arrays = _open_arrays(folder / "pack.json", manifest, form, "r")  # packed by another process meanwhile?
-            arrays = arrays or _pack(folder, sources, manifest, form, allow_missing)
+    arrays = _open_arrays(folder, manifest, form, "r")
+    if arrays is None or (arrays["done"] == PENDING).any():
+        with exclusive(packed_dir, ANOTHER_FOLDER):
+            _pack(folder, sources, manifest, form)
+            arrays = _open_arrays(folder, manifest, form, "r")
     done = np.array(arrays["done"])
     broken, without_sound = ([sources[row].name for row in np.flatnonzero(done == mark)] for mark in (PENDING, SILENT))
     leave_out(broken, len(sources), "items that cannot be decoded", folder, allow_missing)
@@ -161,38 +165,49 @@ def open_pack(
     return PackedClips(form, rows, arrays["frames"], arrays["sound"])
 
 
-def _open_arrays(path: Path, manifest: dict, form: ClipFormat, mode: str) -> dict[str, np.ndarray] | None:
+def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str) -> dict[str, np.ndarray] | None:
     """Open the memory-mapped files of a pack; None where it is of other items, or a file is absent or damaged."""
     try:
-        if json.loads(path.read_text()) != manifest:
+        if json.loads((folder / MANIFEST_FILE).read_text()) != manifest:
             return None
-        arrays = {name: np.load(path.with_name(f"{name}.npy"), mmap_mode=mode) for name in form.arrays}
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in form.arrays}
     except (OSError, ValueError, EOFError):
         return None
     for name, kind in form.arrays.items():
         if arrays[name].dtype != kind.base or arrays[name].shape != (len(manifest["items"]), *kind.shape):
             return None
+    if mode == "r":
+        return arrays
+    return {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in form.arrays}  # would lengthen short files
+
+
+def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.ndarray]:
+    """Make the files of a pack. Raises InputError where there is no room: a full disk would be a bus error later."""
+    shutil.rmtree(folder, ignore_errors=True)
+    arrays = {}
+    try:
+        folder.mkdir()
+        for name, kind in form.arrays.items():
+            path, shape = folder / f"{name}.npy", (len(manifest["items"]), *kind.shape)
+            arrays[name] = np.lib.format.open_memmap(path, "w+", kind.base, shape)
+            with open(path, "r+b") as file:
+                if hasattr(os, "posix_fallocate"):  # not on macOS
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise write_error(folder, error, ANOTHER_FOLDER) from error
+    write_text(folder / MANIFEST_FILE, json.dumps(manifest))
     return arrays
 
 
-def _pack(
-    folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: ClipFormat, allow_missing: bool
-) -> dict[str, np.ndarray]:
-    """Decode in many threads, write in one. What a killed run has finished is kept; what cannot be decoded is said."""
-    arrays = _open_arrays(folder / "packing.json", manifest, form, "r+")
-    if arrays is None:
-        for name in ("pack.json", "packing.json"):
-            (folder / name).unlink(missing_ok=True)
-        needed = len(sources) * sum(kind.itemsize for kind in form.arrays.values())
-        free = shutil.disk_usage(folder).free
-        if needed > free:  # writing to a memory map would end in a bus error
-            expected = f"{needed / 1e9:.1f} GB for the pack"
-            raise InputError(folder, f"{free / 1e9:.1f} GB free", expected, "Name another --packed_dir.")
-        arrays = {
-            name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind.base, (len(sources), *kind.shape))
-            for name, kind in form.arrays.items()
-        }
-        write_text(folder / "packing.json", json.dumps(manifest))
+def _pack(folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: ClipFormat) -> None:
+    """Decode in many threads, write in one. What a killed run has finished is kept; what cannot be decoded is said.
+
+    Of a pack that is there only those items are decoded, once more, that could not be before: nobody reads their rows.
+    """
+    hidden = folder.with_name(f".{folder.name}")
+    is_there = (arrays := _open_arrays(folder, manifest, form, "r+")) is not None
+    arrays = arrays or _open_arrays(hidden, manifest, form, "r+") or _new_arrays(hidden, manifest, form)
     todo = np.flatnonzero(arrays["done"] == PENDING).tolist()
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
@@ -209,9 +224,13 @@ def _pack(
             arrays["sound"].flush()
             arrays["done"][list(marks)] = list(marks.values())  # once they are on the disk
             arrays["done"].flush()
-    if allow_missing or (arrays["done"] > PENDING).all():
-        (folder / "packing.json").rename(folder / "pack.json")
-    return arrays
+    if not is_there:
+        former = folder.with_name(f".{folder.name}.former")
+        shutil.rmtree(former, ignore_errors=True)
+        if folder.exists():
+            folder.rename(former)
+        hidden.rename(folder)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def _try_to_decode(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool] | None:

@@ -2,6 +2,7 @@
 
 from utils.entry_point import run_entry_point
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data and model
     run = load_clip_run(settings.which)
     folder = settings.which.logs_dir / run.name
-    log = begin_output(folder, settings, FILES)
+    log = begin_output(folder, settings, FILES, replace(run.record, kind="an evaluation by lavish.test_classifier"))
 
     # 3 Evaluation
     scores = {}

@@ -21,6 +21,7 @@ from lavish.clip_settings import (
     clip_recipe,
     learned_from,
     open_clips,
+    record_of_clips,
 )
 from lavish.clip_tasks import TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
@@ -116,7 +117,8 @@ def main(argv: list[str] | None = None) -> None:
     trained, total = count_parameters(network)
 
     # 4 Loop
-    run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}")
+    record = record_of_clips("a run of lavish.train_classifier", settings, data)
+    run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}", record)
     chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
     log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")
     shares = f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters are trained ({100 * trained / total:.1f} %)"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.fast_layers import FastDropout, FastMultiheadAttention
 from models.layers import (
     MLP,
+    NumLayers,
     at_least_float32,
     check_heads,
     count_layers,
@@ -34,7 +35,7 @@ class EncoderConfig:
     """attention heads"""
     ffn_dim: PositiveInt = 2048
     """hidden width of the feed-forward layers"""
-    num_layers: PositiveInt = 5
+    num_layers: NumLayers = 5
     """hybrid attention layers"""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """dropout probability"""
@@ -53,15 +54,15 @@ class EncoderConfig:
 class HANConfig(EncoderConfig):
     """HAN, all but the widths of its inputs and the number of classes; the defaults are the released recipe."""
 
-    num_proj_layers: PositiveInt = 1
+    num_proj_layers: NumLayers = 1
     """layers of the visual input projection"""
-    num_mmil_layers: PositiveInt = 1
+    num_mmil_layers: NumLayers = 1
     """layers of each MMIL attention head"""
     proj_hidden_dim: PositiveInt | None = None
     """hidden width of the visual projection (default: 2·dim)"""
     mmil_hidden_dim: PositiveInt | None = None
     """hidden width of the MMIL heads (default: 2·dim)"""
-    num_audio_proj_layers: PositiveInt = 2
+    num_audio_proj_layers: NumLayers = 2
     """layers of the audio input projection (HAN of 2020: 1)"""
     visual_fusion: Literal["concatenated", "projected"] = "concatenated"
     """projected: a linear layer for each visual feature before they are fused (HAN of 2020)"""
@@ -150,6 +151,8 @@ class HAN(nn.Module, Pretrained):
         audio_dim: width of the audio features, all chosen ones concatenated.
         visual_dims: width of each chosen visual feature; they come concatenated.
     """
+
+    config_class = HANConfig
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: HANConfig | None = None):
         super().__init__()

@@ -6,12 +6,16 @@
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from utils.errors import InputError
+
+NumLayers = Annotated[int, Field(ge=1, le=100)]
 
 
 class MLP(nn.Module):

@@ -1,13 +1,17 @@
 """Trained networks as folders that anyone can load: safetensors beside a JSON of sizes, classes and features."""
 
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from safetensors import SafetensorError
+import pydantic
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
 
 from utils.errors import InputError
+from utils.files import require_file
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -21,22 +25,33 @@ except ImportError:  # training does without the package; saving and loading say
             super().__init_subclass__()
 
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Description:
     """What a trained network is for, which its weights do not tell."""
 
-    network: str  # "HAN" or "TemporalTransformer"
+    network: Literal["HAN", "TemporalTransformer"]
     dataset: str = ""  # that it was trained on
-    classes: tuple[str, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
+    classes: tuple[Name, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
     audio_features: tuple[str, ...] = ()
     visual_features: tuple[str, ...] = ()  # concatenated in this order
-    decoding: str = "video"  # the probability that an event also needs, see `utils.method.decoding`
+    decoding: Literal["video", "modality"] = (
+        "video"  # the probability that an event also needs, see `utils.method.decoding`
+    )
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
     note: str = ""  # what every result has to say, such as "simulated features"
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for classes that are not all different, and thresholds that are not one a class."""
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("a class more than once")
+        for thresholds in (self.audio_thresholds, self.visual_thresholds):
+            if thresholds is not None and self.classes and len(thresholds) != len(self.classes):
+                raise ValueError(f"{len(thresholds)} thresholds for {len(self.classes)} classes")
 
 
 class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://arxiv.org/abs/2505.09615"):
@@ -46,6 +61,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
     but forgets the others where one is a dataclass called `config`.
     """
 
+    config_class: ClassVar[type]  # of the argument `config`
     description: Description | None = None
 
     def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
@@ -76,13 +92,34 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             InputError: when there is no such network, or huggingface_hub is not installed.
         """
         source = pretrained_model_name_or_path
-        content = read_config(source, **{key: kwargs[key] for key in DOWNLOAD & kwargs.keys()})
+        download = {key: kwargs[key] for key in DOWNLOAD & kwargs.keys()}
+        content = read_config(source, **download)
         try:
+            description = description_in(content)
+            cls._check_shapes(content, _file_of(source, WEIGHTS_FILE, **download))
             network = super().from_pretrained(source, strict=True, **kwargs)
-        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, InputError) as error:
             raise _unusable(source, f"no {cls.__name__}", error) from error
-        network.description = description_in(content)
+        classes = description.classes if description else ()
+        if classes and network.sizes.get("num_classes", len(classes)) != len(classes):
+            error = ValueError(f"{len(classes)} classes for {network.sizes['num_classes']} outputs")
+            raise _unusable(source, f"no {cls.__name__}", error)
+        network.description = description
         return network
+
+    @classmethod
+    def _check_shapes(cls, content: dict[str, Any], weights: Path) -> None:
+        """Raise ValueError unless the network of a `config.json` has the file's tensors; it is built without memory."""
+        arguments = {name: value for name, value in content.items() if name != "description"}
+        with torch.device("meta"):
+            state = cls(**arguments | {"config": cls.config_class(**arguments["config"])}).state_dict()
+        require_file(weights)
+        with safe_open(weights, framework="pt") as file:
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        wanted = {name: list(tensor.shape) for name, tensor in state.items()}
+        if differing := [name for name in {**shapes, **wanted} if shapes.get(name) != wanted.get(name)]:
+            name = differing[0]
+            raise ValueError(f"{name}: {shapes.get(name)} in {weights.name}, {wanted.get(name)} by {CONFIG_FILE}")
 
 
 DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_download"}  # arguments that say what to fetch
@@ -99,9 +136,7 @@ def read_config(source: Path | str, **download: object) -> dict[str, Any]:
     """
     _require_hub()
     try:
-        folder = Path(source)
-        path = folder / CONFIG_FILE if folder.is_dir() else hf_hub_download(str(source), CONFIG_FILE, **download)
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(_file_of(source, CONFIG_FILE, **download).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("no JSON object")
         return content
@@ -109,13 +144,24 @@ def read_config(source: Path | str, **download: object) -> dict[str, Any]:
         raise _unusable(source, f"no readable {CONFIG_FILE}", error) from error
 
 
+def _file_of(source: Path | str, name: str, **download: object) -> Path:
+    """Return a file of a folder, or of a repository on the hub, fetched where it is not in the cache."""
+    folder = Path(source)
+    return folder / name if folder.is_dir() else Path(hf_hub_download(str(source), name, **download))
+
+
 def description_in(content: dict[str, Any]) -> Description | None:
-    """Return the description in a `config.json`; names that this version does not know are passed over."""
+    """Return the description in a `config.json`; names that this version does not know are passed over.
+
+    Raises:
+        ValueError: when it is none.
+    """
     if "description" not in content:
         return None
+    if not isinstance(content["description"], dict):
+        raise ValueError("a description that is no object")
     known = {field.name for field in fields(Description)}
-    values = {name: value for name, value in content["description"].items() if name in known}
-    return Description(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return Description(**{name: value for name, value in content["description"].items() if name in known})
 
 
 def _require_hub() -> None:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MLP, check_heads, count_layers, feed_forward, stack_layers
+from models.layers import MLP, NumLayers, check_heads, count_layers, feed_forward, stack_layers
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import settings_group
@@ -25,7 +25,7 @@ class TemporalTransformerConfig:
     """attention heads"""
     ffn_dim: PositiveInt = 2048
     """hidden width of the feed-forward layers"""
-    num_layers: PositiveInt = 5
+    num_layers: NumLayers = 5
     """layers of each encoder"""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """dropout probability"""
@@ -88,6 +88,8 @@ class TemporalTransformer(nn.Module, Pretrained):
         audio_text_dim: width of the text features that audio is scored against (CLAP: 512).
         visual_text_dim: width of the text features that visual is scored against (CLIP: 768).
     """
+
+    config_class = TemporalTransformerConfig
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from dataloaders.provenance import VIDEOS_MARKER
+from dataloaders.feature_origin import VIDEOS_MARKER
 from utils.errors import InputError
 from utils.files import write_text
 from video.video_encoding import write_video

@@ -21,8 +21,8 @@ from tqdm.contrib.concurrent import thread_map
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.ave import AVE_CLASSES
 from dataloaders.datasets import SPLITS
+from dataloaders.feature_origin import VIDEOS_MARKER
 from dataloaders.llp import LLP_CLASSES
-from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
 from simulation.generated_annotations import annotation_files, choose_videos, copy_annotations
 from simulation.simulate import check_folder

@@ -17,8 +17,8 @@ from baselines.leap.leap_network import WORD_VECTORS_FILE
 from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, load_names, subset_text, subsets_of
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS
+from dataloaders.feature_origin import SIMULATION_MARKER
 from dataloaders.features import FEATURES, feature_path, text_features_path
-from dataloaders.provenance import SIMULATION_MARKER
 from simulation.generated_annotations import annotation_files, annotations_digest, choose_videos, copy_annotations
 from simulation.simulated_features import MODEL, Truth, VideoSimulator, generator, text_features, word_vectors_text
 from simulation.truth import video_truth

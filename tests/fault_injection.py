@@ -1,6 +1,6 @@
-"""Kills a stage at every moment at which it touches the disk, goes on, and compares what there is in the end.
+"""Kills a command at every moment at which it touches the disk, goes on, and compares what there is in the end.
 
-    python -m tests.fault_injection STAGE FOLDER
+    python -m tests.fault_injection COMMAND FOLDER
 
 A process that has computed nothing forks one for each trial, and that one ends itself without any clean-up. Prints, as
 JSON, at how many moments it was killed and what differed.
@@ -12,16 +12,28 @@ import os
 import shutil
 import sys
 import traceback
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from safetensors import safe_open
 
+from baselines.jomold import find_noise_ratios
+from baselines.lsld import refine_labels
+from baselines.ma import find_exchange
+from lavish.clip_splits import ClipSource
+from lavish.packing import ClipFormat, open_pack
 from tests.tiny_data import write_llp, write_unav
 from tests.tiny_runs import assert_same_weights, evaluate, label, newest, pretrain, train
+from tests.video.made_videos import make_video
+from utils import trained
 from utils.training import loop
+from video import extract_features
+from video.extraction import download
+from video.extraction.download import Download
 
 KILLED = 137
 EPOCHS = ("--num_epochs", "2", "--checkpoint_every", "1")
@@ -48,8 +60,9 @@ def hook(kill_at: int | None, count_file: Path | None) -> None:
         return call
 
     # Not os.fsync: what a killed process has written stays, so the disk is as before the rename that follows.
-    for module, name in ((os, "replace"), (os, "unlink"), (os, "mkdir"), (torch, "save")):
-        setattr(module, name, counted(getattr(module, name)))
+    for name in ("replace", "rename", "unlink", "mkdir", "posix_fallocate"):
+        setattr(os, name, counted(getattr(os, name)))
+    torch.save = counted(torch.save)
 
 
 def in_a_process(run: Callable[[], object], kill_at: int | None = None, count_file: Path | None = None) -> int:
@@ -75,8 +88,51 @@ def statuses(children: list[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
+def extract(shared: Path, folder: Path) -> None:
+    flags = ("--features", "vggish", "--random_weights", "small", "--num_decoders", "1", "--device", "cpu")
+    extract_features.main(["--videos", str(shared / "videos"), "--output", str(folder / "features"), *flags])
+
+
+def pack_clips(shared: Path, folder: Path) -> None:
+    sources = tuple(ClipSource(path.stem, path) for path in sorted((shared / "videos").iterdir()))
+    open_pack(folder / "packed", sources, ClipFormat(num_frames=2, size=16, frame_rate=8, sound="small"))
+
+
+def make_labels(command: ModuleType, shared: Path, folder: Path) -> None:
+    base = ("--checkpoint_dir", str(newest(shared / "runs", "HAN_")), "--packed_dir", str(folder / "packed"))
+    command.main([*base, "--device", "cpu", "--output_dir", str(folder / "labels")])
+
+
+def refine(shared: Path, folder: Path) -> None:
+    where = ("--data_dir", str(shared / "LLP"), "--packed_dir", str(folder / "packed"))
+    refine_labels.main([*where, "--device", "cpu", "--output_dir", str(folder / "labels")])
+
+
+def export(shared: Path, folder: Path) -> None:
+    if not (folder / "exported").exists():
+        folder.mkdir(exist_ok=True)
+        trained.main([str(newest(shared / "runs", "HAN_")), str(folder / "exported")])
+
+
+def fetch(shared: Path, folder: Path) -> None:
+    archive = (shared / "archive.zip").as_uri()
+    download.fetch(Download(folder / "archive.zip", archive, unpack=folder / "features"))
+    download.fetch(Download(folder / "archive.bin", archive))
+
+
+OTHERS = {
+    "extract_features": extract,
+    "prepare_clips": pack_clips,
+    "find_noise_ratios": partial(make_labels, find_noise_ratios),
+    "find_exchange": partial(make_labels, find_exchange),
+    "refine_labels": refine,
+    "export": export,
+    "download": fetch,
+}
+
+
 class Stage:
-    """One stage of the pipeline in a folder of its own, on data and earlier stages that are shared."""
+    """One command in a folder of its own, on data and earlier stages that are shared."""
 
     def __init__(self, name: str, shared: Path):
         self.name = name
@@ -94,8 +150,10 @@ class Stage:
         elif self.name == "train_han":
             labels = ("--pseudo_label_dir", newest(runs, "TemporalTransformer_") / "LLP_Dataset")
             train(llp, folder, *EPOCHS, *labels, *packed, *resumed)
-        else:
+        elif self.name == "test_han":
             evaluate(newest(runs, "HAN_"), folder / "logs", *packed, "--splits", "test")
+        else:
+            OTHERS[self.name](self.shared, folder)
 
     def _resumed(self, folder: Path) -> tuple[object, ...]:
         begun = [path.parent for path in folder.glob("*/args.yaml")]
@@ -103,6 +161,8 @@ class Stage:
 
     def result(self, folder: Path) -> Path:
         """The folder that the stage has finished."""
+        if self.name in OTHERS:
+            return folder
         (summary,) = (path for path in folder.rglob("summary.json"))
         return summary.parent
 
@@ -120,7 +180,17 @@ class Stage:
                     return f"{file}: {error}"
             same = ("summary.json",)
         else:
-            kinds = ("*.safetensors", "*.npz", "*.npy", "*.csv", "*.json", "*.md", "*.html", "*.png")
+            kinds = (
+                "*.safetensors",
+                "*.npz",
+                "*.npy",
+                "*.csv",
+                "*.json",
+                "*.md",
+                "*.html",
+                "*.png",
+                "*.done",
+            )
             same = tuple(str(path.relative_to(theirs)) for kind in kinds for path in theirs.rglob(kind))
         unequal = [name for name in same if not _same(ours / name, theirs / name)]
         return f"not equal: {unequal}" if unequal else ""
@@ -158,18 +228,33 @@ def trials(stage: Stage, folder: Path) -> dict[str, object]:
     return {"moments": num_moments, "wrong": wrong}
 
 
+def base_run(method: str, shared: Path) -> None:
+    train(shared / "LLP", shared / "runs", "--method", method, "--num_epochs", "1")
+
+
 def main(name: str, folder: Path) -> None:
     for module in LATE:
         importlib.import_module(module)
     shared = folder / "shared"
     write_llp(shared / "LLP")
     write_unav(shared / "UnAV")
+    if name in ("extract_features", "prepare_clips"):
+        (shared / "videos").mkdir()
+        for seed in range(2):
+            make_video(shared / "videos" / f"video{seed}.mp4", 2, seed=seed)
+    if name == "download":
+        with zipfile.ZipFile(shared / "archive.zip", "w") as archive:
+            for number in range(3):
+                archive.writestr(f"features/{number}.npy", bytes(1000))
     before = {
         "train_transformer": (),
         "pseudo_label_generation": (pretrain,),
         "train_han": (pretrain, label),
         "test_han": (train,),
-    }[name]
+        "export": (train,),
+        "find_noise_ratios": (partial(base_run, "jomold_base"),),
+        "find_exchange": (partial(base_run, "ma_base"),),
+    }.get(name, ())
 
     def earlier() -> None:
         for stage in before:
@@ -177,8 +262,10 @@ def main(name: str, folder: Path) -> None:
                 label(shared / "LLP", newest(shared / "runs", "TemporalTransformer_"))
             elif stage is train:
                 train(shared / "LLP", shared / "runs", "--segment_labels", "none")
-            else:
+            elif stage is pretrain:
                 pretrain(shared / "UnAV", shared / "runs")
+            else:
+                stage(shared)
 
     assert statuses([in_a_process(earlier)]) == [0]
     assert Path(TRAINED[0]) == loop.LAST_STATE

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[1]
 # Each line may import from the lines above it.
 LAYERS = (
     ("utils/errors.py", "utils/audio_visual.py"),
-    ("utils/files.py", "utils/entry_point.py"),
-    ("utils/settings.py",),
+    ("utils/files.py",),
+    ("utils/entry_point.py", "utils/settings.py"),
     ("models", "dataloaders"),
+    ("utils/provenance.py",),
     ("utils/method",),
     ("utils/training", "utils/reporting"),
     ("utils/evaluation",),

@@ -121,3 +121,33 @@ def test_disk_that_fills_up_leaves_the_old_checkpoint(han_file):
         signal.signal(signal.SIGXFSZ, handler)
     assert han_file.read_bytes() == before
     assert [path.name for path in han_file.parent.iterdir()] == [han_file.name]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: tensor.to(torch.float8_e4m3fn),
+        lambda tensor: torch.zeros(1).expand(1 << 40),
+        lambda tensor: tensor[:0],
+        lambda tensor: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor * float("nan"),
+        lambda tensor: [1.0, 2.0],
+    ],
+)
+def test_tensors_of_kinds_that_no_network_has_are_refused(tmp_path, change):
+    state = han().state_dict()
+    for key in ("fc_prob.weight", "hat_encoder.layers.0.linear1.bias"):
+        torch.save(state | {key: change(state[key])}, tmp_path / "han.pt")
+        refused(tmp_path / "han.pt", "found", num_heads=2)
+
+
+def test_a_file_of_30_000_layers_is_refused_at_once(tmp_path):
+    state = han().state_dict()
+    for layer in range(30_000):
+        state[f"hat_encoder.layers.{layer}.linear1.weight"] = state["hat_encoder.layers.0.linear1.weight"]
+    torch.save(state, tmp_path / "han.pt")
+    refused(tmp_path / "han.pt", "100", num_heads=2)

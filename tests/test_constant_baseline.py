@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dataloaders.annotations import SplitAnnotations
+from dataloaders.feature_origin import EXTRACTION_MARKER, SIMULATION_MARKER, feature_note, read_extraction
 from dataloaders.llp import load_split
-from dataloaders.provenance import EXTRACTION_MARKER, SIMULATION_MARKER, feature_note, read_extraction
 from experiments.constant_baseline import constant_scores, most_frequent_events, score_everywhere
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import train_han
-from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER
+from dataloaders.feature_origin import EXTRACTION_MARKER, VIDEOS_MARKER
 from experiments.__main__ import EXPERIMENTS
 from experiments.__main__ import main as run_experiments
 from experiments.drawings import varied_videos

@@ -12,6 +12,7 @@ import train_han
 from models import HAN, HANConfig
 from tests.tiny_runs import train
 from utils.errors import InputError
+from utils.provenance import Provenance
 from utils.run_folders import begin_output
 from utils.training import loop
 from utils.training.checkpoints import load_checkpoint, load_network, save_checkpoint
@@ -19,15 +20,15 @@ from utils.training.checkpoints import load_checkpoint, load_network, save_check
 
 def test_what_an_earlier_command_wrote_is_withdrawn_and_other_files_stay(tmp_path: Path):
     for name in ("args.yaml", "summary.json", "train.safetensors", "notes.txt"):
-        (tmp_path / name).write_text("old")
-    begin_output(tmp_path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES)
+        (tmp_path / name).write_text("dataset: LLP")
+    begin_output(tmp_path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES, Provenance())
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"notes.txt", "args.yaml", "log.txt"}
+    assert left == {"notes.txt", "args.yaml", "log.txt", "provenance.json"}
 
 
 def test_files_of_another_origin_stay(tmp_path: Path):
     (tmp_path / "train.safetensors").write_text("mine")
-    begin_output(tmp_path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES)
+    begin_output(tmp_path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES, Provenance())
     assert (tmp_path / "train.safetensors").read_text() == "mine"
 
 
@@ -35,7 +36,7 @@ def test_a_file_in_place_of_the_output_folder_is_named_with_the_flag(tmp_path: P
     path = tmp_path / "file"
     path.write_text("")
     with pytest.raises(InputError, match=r"file: found .*--output_dir"):
-        begin_output(path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES)
+        begin_output(path, pseudo_label_generation.Settings(), pseudo_label_generation.FILES, Provenance())
 
 
 def test_a_run_is_continued_by_one_process_at_a_time(llp_dir: Path, tmp_path: Path):

@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,11 @@ import train_han
 from baselines.jomold import find_noise_ratios
 from baselines.ma import find_exchange
 from tests.tiny_data import write_llp
-from tests.tiny_runs import assert_same_weights, evaluate, train
+from tests.tiny_runs import NETWORK, assert_same_weights, evaluate, train
 from utils.errors import InputError
 from utils.settings import read_args
 
+ROOT = Path(__file__).parents[1]
 VIDEO_LABELS_ONLY = ("--segment_labels", "none", "--num_epochs", "2")
 
 
@@ -91,3 +96,29 @@ def resume(run: Path, *flags: str) -> None:
 def test_a_stage_that_builds_on_one_run_asks_which_of_several_seeds(three_seeds, stage):
     with pytest.raises(InputError, match="the runs of 3 seeds; expected one run"):
         stage.main(["--checkpoint_dir", str(three_seeds[1]), "--device", "cpu"])
+
+
+def test_seeds_are_not_averaged_before_all_are_trained(three_seeds, tmp_path):
+    run = tmp_path / three_seeds[1].name
+    shutil.copytree(three_seeds[1], run)
+    (run / "run_6" / "summary.json").unlink()
+    with pytest.raises(InputError, match=r"run_6: found a run that is not finished.*--resume"):
+        evaluate(run, tmp_path / "logs")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_seeds_end_with_the_process_that_trains_them_and_go_on(three_seeds, tmp_path):
+    flags = ["--data_dir", str(three_seeds[0]), "--output_dir", str(tmp_path), "--segment_labels", "none"]
+    seeds = ["--num_epochs", "100000", "--num_runs", "2", "--jobs", "2"]
+    command = [sys.executable, "train_han.py", *flags, *NETWORK, *seeds]
+    parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(tmp_path.glob("*/run_*/log.txt"))) < 2:
+        time.sleep(0.05)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "a seed trains on"
+        time.sleep(0.05)
+    assert len(children) == 2

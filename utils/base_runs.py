@@ -1,6 +1,7 @@
 """Stages that build on the run of another: what they take from it, and what their tables have to say of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from logging import Logger
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -8,11 +9,12 @@ from typing import Literal, TypeVar
 from torch import Tensor
 
 from dataloaders.annotations import Subset
-from dataloaders.batches import DataSettings
-from dataloaders.datasets import DATASETS, PARSED_DATASETS
-from dataloaders.provenance import feature_note
+from dataloaders.batches import DataSettings, SplitBatches
+from dataloaders.datasets import PARSED_DATASETS
 from utils.errors import InputError
 from utils.evaluation.trained_han import TrainedHAN
+from utils.files import hash_of_file
+from utils.provenance import HAN_RUN, LABELS, Provenance, provenance_of, read_provenance
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, finish_run, newest_finished_run
 from utils.settings import (
@@ -79,6 +81,8 @@ def parse_settings_on_run(
     if (num_runs := read_args(run_dir / ARGS_FILE).get("num_runs", 1)) != 1:
         way_out = "Name one of its folders run_<seed> as --checkpoint_dir."
         raise InputError(run_dir, f"the runs of {num_runs} seeds", "one run", way_out)
+    way_out = f"Name a run of train_han.py --method {method} on {named.dataset}."
+    read_provenance(run_dir).check(run_dir, way_out, kind=HAN_RUN.format(method), dataset=named.dataset)
     settings = parse_settings(settings_of(start, run_dir / ARGS_FILE, "seed"), description, argv)
     return with_settings(
         settings,
@@ -86,6 +90,12 @@ def parse_settings_on_run(
         checkpoint=settings.checkpoint or run_dir / BEST_CHECKPOINT,
         output_dir=settings.output_dir or run_dir / f"{settings.dataset}_{output}",
     )
+
+
+def record_on_run(settings: OnBaseRun, command: str, splits: Mapping[str, SplitBatches]) -> Provenance:
+    """Return the record of the labels that a command makes of these splits with the base run's network."""
+    record = provenance_of(LABELS.format(command), splits, {"weights": hash_of_file(settings.checkpoint)})
+    return record.inherit(read_provenance(settings.checkpoint_dir), "base run")
 
 
 def class_table(
@@ -97,32 +107,10 @@ def class_table(
     return Table(title, ("Class",), tuple(columns), tuple(rows), tuple(notes))
 
 
-def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger) -> None:
-    """Write and print the table of a command that has made labels, and mark its output as whole."""
+def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger, note: str) -> None:
+    """Write and print the table of a command that has made labels, with a note, and mark its output as whole."""
+    table = replace(table, notes=(*table.notes, f"Made from {note}.")) if note else table
     write_tables(output_dir / name, table)
     log.info("\n" + format_text(table))
     log.info(f"labels: {output_dir}")
     finish_run(output_dir, summary)
-
-
-def note_with_stage_one(note: str, transformer_dir: Path | None) -> str:
-    """A table's note, and that of the features that the temporal transformer learned from where it is another.
-
-    Args:
-        transformer_dir: the run of stage 1; without its settings nothing is added.
-    """
-    if transformer_dir is None or not (transformer_dir / ARGS_FILE).is_file():
-        return note
-    (folder,) = (dataset.folder for dataset in DATASETS.values() if dataset.task is None)
-    of_stage_one = feature_note(Path(read_args(transformer_dir / ARGS_FILE).get("data_dir") or folder))
-    if of_stage_one in ("", note):
-        return note
-    return ", ".join(filter(None, (note, f"stage 1: {of_stage_one}")))
-
-
-def transformer_of_labels(pseudo_label_dir: Path | None) -> Path | None:
-    """The run of stage 1 that a folder of pseudo-labels was made with, if its settings name one."""
-    if pseudo_label_dir is None or not (pseudo_label_dir / ARGS_FILE).is_file():
-        return None
-    transformer_dir = read_args(pseudo_label_dir / ARGS_FILE).get("transformer_dir")
-    return None if transformer_dir is None else Path(transformer_dir)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from utils.errors import InputError
+from utils.files import NO_ROOM, write_error
 
 WRONG_INPUT, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses
 
@@ -23,6 +24,11 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        sys.exit(WRONG_INPUT)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(f"\nerror: {write_error(Path(error.filename or '.'), error)}", file=sys.stderr)
         sys.exit(WRONG_INPUT)
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 import errno
 import fcntl
+import hashlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +40,9 @@ def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(temporary, "wb")  # noqa: SIM115 (closed below)
+        if os.path.lexists(temporary):  # of a killed process
+            temporary.unlink()
+        file = open(temporary, "xb")  # noqa: SIM115 (closed below); a link that lies there is not followed
     except OSError as error:
         raise write_error(path, error, way_out) from error
     try:
@@ -62,10 +66,27 @@ def _system_error(error: BaseException | None) -> OSError | None:
     return error
 
 
+def require_file(path: Path) -> None:
+    """Raise OSError where something else than a file lies: to open a named pipe would wait for a writer."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "a folder, a named pipe or a device", str(path))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, as UTF-8."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def hash_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of texts in order."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from utils.errors import InputError
 from utils.files import claim, write_error, write_text
+from utils.provenance import Provenance, read_provenance, write_provenance
 from utils.settings import ARGS_FILE, read_args, settings_group, write_args
 
 SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finished
@@ -25,21 +26,29 @@ class TrainingRun:
     """run folder to continue, with its own settings"""
 
 
-def begin_run(settings: object, name: str) -> tuple[Path, logging.Logger]:
+def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, logging.Logger]:
     """The folder of a new run, or of the one that is continued, with its settings written; and its log.
 
     Args:
         settings: of the entry point, with a group `run` (`TrainingRun`).
         name: of a new folder, before the time.
+        record: of what the run learns from.
+
+    Raises:
+        InputError: when the run that is continued has begun with other data.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     claim(run_dir, "Wait for it, or end it, before you resume this run.")
+    same = {"kind": record.kind, "dataset": record.dataset, "classes": record.classes}
+    way_out = "Give back the data that it began with, or start a new run."
+    read_provenance(run_dir).check(run_dir, way_out, **same, videos=record.videos, sources=record.sources)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # finished is what has trained as long as it should now
     write_args(run_dir, settings)
+    write_provenance(run_dir, record)
     return run_dir, open_log(run_dir)
 
 
-def begin_output(folder: Path, settings: object, files: Sequence[str]) -> logging.Logger:
+def begin_output(folder: Path, settings: object, files: Sequence[str], record: Provenance) -> logging.Logger:
     """Make a command's output folder ready, so that all in it comes from this command: it has a mark only when whole.
 
     The mark of an earlier command goes first, then its files: a kill at any moment leaves nothing that counts.
@@ -48,13 +57,16 @@ def begin_output(folder: Path, settings: object, files: Sequence[str]) -> loggin
         settings: of the entry point, written to `args.yaml`.
         files: patterns of all that the command may write, relative to the folder. Other files stay, and all do where
             no earlier command has left its settings.
+        record: of what the content is made from.
 
     Returns:
         The folder's log.
 
     Raises:
-        InputError: when the folder cannot be made or written.
+        InputError: when the folder cannot be made or written, or holds what another command has made.
     """
+    way_out = "Name another folder with --output_dir."
+    read_provenance(folder).check(folder, way_out, kind=record.kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)
@@ -62,9 +74,10 @@ def begin_output(folder: Path, settings: object, files: Sequence[str]) -> loggin
             for path in [path for pattern in files for path in folder.glob(pattern) if path.is_file()]:
                 path.unlink()
         write_args(folder, settings)
+        write_provenance(folder, record)
         return open_log(folder)
     except OSError as error:
-        raise write_error(folder, error, "Name another folder with --output_dir.") from error
+        raise write_error(folder, error, way_out) from error
 
 
 def create_run_dir(root: Path, name: str) -> Path:

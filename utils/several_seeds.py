@@ -1,7 +1,9 @@
 """Several seeds of one training: ordinary runs side by side, each in a process and a folder of its own."""
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from utils.settings import ARGS_FILE, read_args, settings_group, with_settings, 
 
 Settings = TypeVar("Settings")
 POLL_SECONDS = 0.2
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 OUTPUT_FILE = "output.txt"  # what the process of a seed has printed
 
 
@@ -79,6 +82,12 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
     return run_dir
 
 
+def _end_with_parent() -> None:
+    """Ask the system to end this process when its parent is killed: what nobody waits for would block a resumption."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str, str], say: Callable) -> list[Path]:
     """Train the runs of these folders, `jobs` at a time. Returns those that failed."""
     waiting, running, failed = list(folders), {}, []
@@ -89,7 +98,8 @@ def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str
                 folder = waiting.pop(0)
                 command = [sys.executable, str(script), "--resume", str(folder)]
                 with open(folder / OUTPUT_FILE, "ab") as output:
-                    running[folder] = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+                    options = {"stdout": output, "stderr": output, "env": environment, "preexec_fn": _end_with_parent}
+                    running[folder] = subprocess.Popen(command, **options)
             time.sleep(POLL_SECONDS)
             for folder, process in list(running.items()):
                 if process.poll() is None:

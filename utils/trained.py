@@ -8,6 +8,7 @@ exports a run's best checkpoint to a folder that `HAN.from_pretrained` or `Tempo
 from utils.entry_point import run_entry_point
 
 import argparse
+import errno
 import math
 import os
 import shutil
@@ -19,11 +20,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dataloaders.datasets import DATASETS
-from dataloaders.provenance import feature_note
 from models import HAN, TemporalTransformer
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.files import hash_of_file, require_file, write_error
+from utils.provenance import LABELS, STAGE_2, read_provenance
 from utils.recipes import find_method
 from utils.run_folders import SUMMARY_FILE
 from utils.settings import ARGS_FILE, read_args
@@ -48,10 +50,16 @@ def open_trained(source: str) -> HAN | TemporalTransformer:
     if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         expected = f"a run folder with {ARGS_FILE}, or an exported one with {CONFIG_FILE}"
         raise InputError(folder, "neither", expected, "Of several seeds, name one run_<seed>.")
-    description = description_in(read_config(source))
-    if description is None or description.network not in NETWORKS:
+    try:
+        description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without description"
+    except ValueError as error:
+        description, found = (
+            None,
+            f"a {CONFIG_FILE} with an unusable description ({' '.join(str(error).split())[:300]})",
+        )
+    if description is None:
         way_out = "Export it with `python -m utils.trained`."
-        raise InputError(source, f"a {CONFIG_FILE} without description", f"one of {', '.join(NETWORKS)}", way_out)
+        raise InputError(source, found, f"one of {', '.join(NETWORKS)}", way_out)
     return NETWORKS[description.network].from_pretrained(source)
 
 
@@ -103,7 +111,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
             audio_features=tuple(settings["audio_features"]),
             visual_features=tuple(settings["visual_features"]),
             decoding=settings.get("decoding", "video"),
-            note=feature_note(Path(settings["data_dir"] or DATASETS[dataset].folder)),
+            note=read_provenance(run_dir).note,
         )
     except KeyError as error:
         found, expected = f"no setting {error}", "the settings of a run of train_han.py or train_transformer.py"
@@ -111,20 +119,25 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     return network.eval()
 
 
-def with_thresholds(description: Description, pseudo_label_dir: Path) -> Description:
+def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
     """A temporal transformer's description with the classes and thresholds that stage 2 has found for a data set.
 
     Args:
         pseudo_label_dir: output of stage 2, for instance `<run>/LLP_Dataset`.
+        checkpoint: the temporal transformer's weights.
 
     Raises:
-        InputError: when it holds no pseudo-labels.
+        InputError: when it holds no pseudo-labels, or those of another teacher or of other weights.
     """
+    kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Name the output of stage 2 for this run."
+    weights = {"weights": hash_of_file(checkpoint)}
+    read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)
     files = sorted(pseudo_label_dir.glob("*.safetensors"))
     if not files:
         way_out = "Run pseudo_label_generation.py, or name its output."
         raise InputError(pseudo_label_dir, "no pseudo-labels", "the output of stage 2", way_out)
     try:
+        require_file(files[0])
         with safe_open(files[0], framework="pt") as file:
             metadata = file.metadata() or {}
             return replace(
@@ -134,7 +147,7 @@ def with_thresholds(description: Description, pseudo_label_dir: Path) -> Descrip
                 audio_thresholds=finite_or_none(file.get_tensor("audio_thresholds")),
                 visual_thresholds=finite_or_none(file.get_tensor("visual_thresholds")),
             )
-    except (SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         way_out = "Run pseudo_label_generation.py again."
         raise InputError(files[0], f"a damaged file ({error})", "the output of stage 2", way_out) from error
 
@@ -163,8 +176,13 @@ def export(network: HAN | TemporalTransformer, folder: Path) -> None:
         raise InputError(folder, "a folder or file that is there already", "a new folder", "Choose another name.")
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
-    network.save_pretrained(hidden)
-    os.replace(hidden, folder)
+    try:
+        network.save_pretrained(hidden)
+        os.replace(hidden, folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(hidden, ignore_errors=True)
+        of_system = error if isinstance(error, OSError) else OSError(errno.ENOSPC, str(error))
+        raise write_error(folder, of_system, "Name another folder.") from error
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -179,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.pseudo_label_dir is not None:
         if not isinstance(network, TemporalTransformer):
             raise InputError("--pseudo_label_dir", "a HAN", "a temporal transformer", "Leave out the flag.")
-        network.description = with_thresholds(network.description, args.pseudo_label_dir)
+        network.description = with_thresholds(network.description, args.pseudo_label_dir, args.run / BEST_CHECKPOINT)
     export(network, args.folder)
     print(args.folder)
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dataloaders.datasets import DATASETS
+from dataloaders.feature_origin import record_extraction
 from dataloaders.features import FEATURES
-from dataloaders.provenance import record_extraction
 from utils.errors import InputError
 from utils.settings import whole_number
 from utils.training.device import select_device
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     source = source_of(args)
     events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
-    settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision)
+    settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision, args.num_segments)
     if events:
         settings |= text_settings_of(with_text, source, args.prompts, args.precision)
     record_extraction(output, settings)

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dataloaders.feature_origin import feature_note, read_extraction, record_extraction
 from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
-from dataloaders.provenance import feature_note, record_extraction
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -33,15 +33,23 @@ from utils.training.device import select_device
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import RECIPES, num_segments_of
 from video.extraction.extraction_pipeline import extract, missing_features
-from video.extraction.feature_networks import add_network_flags, build_networks, settings_of, source_of
+from video.extraction.feature_networks import (
+    NETWORKS,
+    Source,
+    add_network_flags,
+    build_networks,
+    settings_of,
+    source_of,
+)
 from video.extraction.video_lists import Video
-from video.pages.parsed_video import ParsedVideo, Track, write_exports
+from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 from video.video_decoding import Frame, decode_video
 
 FRAMES_SHOWN = 90  # at most, in a page's strip
 FRAME_HEIGHT = 96  # pixels: sharp at twice the size in which the page shows it, nearly
 SOUND_RATE = 8000  # hertz, for a waveform
+PAGE = "page.html"
 BATCH_SIZE = 8  # segments that a feature network is given at a time
 
 Model = HAN | TemporalTransformer
@@ -62,13 +70,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="smaller videos go into the page")
     features = parser.add_argument_group("features")
     features.add_argument("--features_dir", type=Path, help="keep feature files here, and use those that are there")
-    features.add_argument("--recipe", choices=RECIPES, default="centre", help="frames and sounds for CLIP and CLAP")
+    features.add_argument("--recipe", choices=RECIPES, help="frames and sounds for CLIP and CLAP (default: centre)")
     add_network_flags(features)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
+    if args.video.name in (PAGE, *EXPORTS):
+        found, expected = "the name of a file that this command writes", f"none of {PAGE}, {', '.join(EXPORTS)}"
+        raise InputError(args.video, found, expected, "Rename the video.")
     if not 0 < args.threshold < 1:
         raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "0.5 is usual.")
     device = select_device(args.device)
@@ -94,16 +105,16 @@ def main(argv: list[str] | None = None) -> None:
     probs = AudioVisual(result.probs.audio.cpu().numpy(), result.probs.visual.cpu().numpy())
     around = result.around and AudioVisual(result.around.audio.cpu().numpy(), result.around.visual.cpu().numpy())
     track = Track(name, probs, around)
-    parsed = ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes))
+    parsed = ParsedVideo(args.video.name, shown.duration, events, (track,), args.threshold, tuple(notes), warning)
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
-    page = folder / "page.html"
+    page = folder / PAGE
     media = Media(
         source=video_source(args.video, page, round(args.embed_below * 1e6)),
         file_name=args.video.name,
         strip=strip_of(shown.frames) if shown.frames else None,
         peaks=None if shown.sound is None else peaks_of(shown.sound, SOUND_RATE, shown.duration),
     )
-    write_video_page(page, parsed, media, warning)
+    write_video_page(page, parsed, media)
     write_exports(folder, parsed, args.video)
     print(page)
 
@@ -122,8 +133,9 @@ def events_of(model: Model, named: list[str] | None) -> tuple[str, ...]:
     if not isinstance(model, TemporalTransformer):
         way_out = "Name a run of train_transformer.py, or leave out --events."
         raise InputError("--events", "a HAN, which knows its classes only", "a temporal transformer", way_out)
-    if len(set(named)) < len(named) or not all(name.strip() for name in named):
-        raise InputError("--events", ", ".join(map(repr, named)), "different names, none empty", "Correct them.")
+    if len(set(named)) < len(named) or not all(name.strip() and name.isprintable() for name in named):
+        expected = "different names of printable characters, none empty"
+        raise InputError("--events", ", ".join(map(ascii, named)), expected, "Correct them.")
     return tuple(named)
 
 
@@ -192,14 +204,18 @@ def own_features(
     device = next(model.parameters()).device
     audio_names, visual_names = model.description.audio_features, model.description.visual_features
     every_name = list(dict.fromkeys([*audio_names, *visual_names]))
+    if unknown := [name for name in every_name if name not in NETWORKS]:
+        found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
+        raise InputError("--model", found, expected, "Name another one.")
     wanted = Video(video.stem, video, num_segments)
     to_build = every_name if with_texts else missing_features(wanted, folder, every_name)
     networks = build_networks(to_build, source, device, args.precision)
-    if to_build:
-        record_extraction(folder, settings_of(to_build, source, args.recipe, args.precision))
-        outcome = extract([wanted], folder, networks, args.recipe, BATCH_SIZE, 1, silence_if_no_sound=True)
-        if outcome.failures:
-            raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+    refuse_other_settings(args, source, folder, [name for name in every_name if name not in to_build])
+    recipe = args.recipe or "centre"
+    record_extraction(folder, settings_of(to_build, source, recipe, args.precision))
+    outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, silence_if_no_sound=True)
+    if outcome.failures:
+        raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
     audio = _read_segments(folder, audio_names, video.stem, num_segments)
     visual = _read_segments(folder, visual_names, video.stem, num_segments)
     widths = {"audio_dim": audio.shape[1], "visual_dim": visual.shape[1]}
@@ -212,9 +228,21 @@ def own_features(
         return segments, None
     with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
         write_event_features(Path(own), networks, source, events)
-        audio_texts = _read_texts(Path(own), audio_names, len(events)).to(device)
-        visual_texts = _read_texts(Path(own), visual_names, len(events)).to(device)
+        audio_texts = _read_texts(Path(own), audio_names, events).to(device)
+        visual_texts = _read_texts(Path(own), visual_names, events).to(device)
     return segments, AudioVisual(audio_texts, visual_texts)
+
+
+def refuse_other_settings(args: argparse.Namespace, source: Source, folder: Path, features: Sequence[str]) -> None:
+    """Raise InputError when features that are there were made with another recipe or other weights than flags name."""
+    recorded = read_extraction(folder)
+    for name in features:
+        asked = source.record(name, args.precision) if source.drawn else {}
+        made = recorded.get(name, {})
+        for key, value in (asked | {"recipe": args.recipe}).items():
+            if value is not None and made.get(key, value) != value:
+                found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
+                raise InputError(folder, found, f"{value}, as the flags say", way_out)
 
 
 def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:
@@ -224,13 +252,13 @@ def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segm
     return torch.from_numpy(np.concatenate(rows, axis=1))
 
 
-def _read_texts(folder: Path, names: Sequence[str], num_events: int) -> Tensor:
+def _read_texts(folder: Path, names: Sequence[str], events: Sequence[str]) -> Tensor:
     """Read the text features of one modality: (C, D)."""
     with_text = [name for name in names if FEATURES[name].text_folder]
     if len(with_text) != 1:
         found, expected = " ".join(names), "exactly one feature with a text encoder"
         raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
-    return load_text_features(folder, with_text[0], num_events)
+    return load_text_features(folder, with_text[0], events)
 
 
 def parse(

@@ -19,6 +19,7 @@ from utils.errors import InputError
 from video.frames import FRAMES_PER_SECOND
 
 LARGEST_SHORTER_SIDE = 720  # of a frame; larger ones, such as 4K, are scaled down to it as they are decoded
+LONGEST_SIDE = 100  # times the other; what scales the shorter one up would take all memory
 LOST_SECONDS = 1.0  # a file that yields less than it declares by this is damaged
 GAP_SECONDS = 0.04  # between pieces of sound, that is filled with silence; packets of AAC last 0.02 to 0.06
 
@@ -92,6 +93,9 @@ def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longe
     start = (container.start_time or 0) / av.time_base
     declared = _declared_duration(container, video, audio)
     _check_length(path, declared, longest)
+    if video is not None and max(video.width, video.height) > LONGEST_SIDE * max(1, min(video.width, video.height)):
+        found = f"frames of {video.width} x {video.height} pixels"
+        raise InputError(path, found, f"a side at most {LONGEST_SIDE} times the other", "Leave this video out.")
     picture = None if video is None else _Picture(video, frame_rate, keep, start, declared)
     sounds = {} if audio is None else {rate: _Sound(rate, start) for rate in sample_rates}
     for frame in _decoded_frames(container, [stream for stream in (video, audio) if stream is not None]):

@@ -7,11 +7,12 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from baselines.han.han_objective import Smoothing
+from baselines.jomold.jomold_objective import JoMoLDLosses
 from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, save_noise_ratios
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import AudioVisual
-from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run
+from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run, record_on_run
 from utils.reporting.tables import Column, Table
 from utils.run_folders import begin_output
 from utils.settings import settings_group
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     estimator = settings.trained.load(settings.checkpoint, train)
 
     # 3 Noise ratios
-    log = begin_output(settings.output_dir, settings, ("noise_ratios.*",))
+    record = record_on_run(settings, JoMoLDLosses.command, {"train": train})
+    log = begin_output(settings.output_dir, settings, ("noise_ratios.*",), record)
     smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
     limits = AudioVisual(settings.audio_limit, settings.visual_limit)
     ratios = estimate_noise_ratios(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     occurring = train.annotations.video_labels.any(dim=0)  # (C,)
     audio, visual = torch.mean(ratios.audio[occurring]).item(), torch.mean(ratios.visual[occurring]).item()
     table, summary = noise_table(train.annotations, ratios), {"audio_mean": audio, "visual_mean": visual}
-    finish_labels(settings.output_dir, "noise_ratios", table, summary, log)
+    finish_labels(settings.output_dir, "noise_ratios", table, summary, log, record.note)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.records import load_record, save_record
 from models import HAN
-from utils.audio_visual import AudioVisual
+from utils.audio_visual import MODALITIES, AudioVisual
 from utils.training.device import Precision
 
 LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
@@ -84,9 +84,11 @@ def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisua
     """Read the noise ratios of the annotated classes, which may be the first of those in the file: (C,) each.
 
     Raises:
-        InputError: when there are none, or they are of other classes or another data set.
+        InputError: when there are none, they are of other classes or another data set, or no shares.
     """
-    num_classes = len(annotations.classes)
     record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
-    audio = record.get("audio", torch.float32, len(record.classes))[:num_classes]
-    return AudioVisual(audio, record.get("visual", torch.float32, len(record.classes))[:num_classes])
+    ratios = AudioVisual(*(record.get(modality, torch.float32, len(record.classes)) for modality in MODALITIES))
+    for modality, values in zip(MODALITIES, ratios, strict=True):
+        if len(wrong := values[~((values >= 0) & (values <= 1))]):
+            raise record.error(f"a ratio of {wrong[0]:g} in {modality}", "shares between 0 and 1")
+    return ratios.map(lambda values: values[: len(annotations.classes)])

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from baselines.leap.mm_pyramid import PyramidConfig, PyramidEncoder, QueryNormLayer, begin_alike
 from dataloaders.batches import SplitBatches
 from models.han import HANOutput
-from models.layers import FusedProjection, at_least_float32, count_layers
+from models.layers import FusedProjection, NumLayers, at_least_float32, count_layers
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
@@ -29,7 +28,7 @@ RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry 
 class LEAPConfig(PyramidConfig):
     """LEAP's network, all but the widths of its inputs and the number of classes."""
 
-    num_layers: PositiveInt = 2
+    num_layers: NumLayers = 2
     """layers of a decoder"""
 
 

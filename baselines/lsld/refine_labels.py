@@ -15,6 +15,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from tqdm import tqdm
 
+from baselines.lsld.lsld_objective import LSLDLosses
 from baselines.lsld.subset_texts import (
     NAMES_FILE,
     TextFeatures,
@@ -25,12 +26,12 @@ from baselines.lsld.subset_texts import (
 )
 from dataloaders.batches import DataSettings, SplitBatches, features_with_text, open_split
 from dataloaders.datasets import SPLITS
-from dataloaders.provenance import feature_note
 from dataloaders.pseudo_labels import save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.base_runs import finish_labels
 from utils.evaluation.inference import make_pseudo_labels
 from utils.evaluation.tasks import find_task, true_events
+from utils.provenance import LABELS, provenance_of
 from utils.reporting.tables import ScoreRow, parsing_table
 from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir
 from utils.settings import FromFile, parse_settings, settings_group, with_settings
@@ -156,7 +157,9 @@ def main(argv: list[str] | None = None) -> None:
     names = load_names(settings.names_file, DATASET, classes)
 
     # 3 Labels
-    log = begin_output(output_dir, settings, (*(f"{name}.safetensors" for name in SPLITS), "pseudo_label_quality.*"))
+    record = provenance_of(LABELS.format(LSLDLosses.command), splits)
+    files = (*(f"{name}.safetensors" for name in SPLITS), "pseudo_label_quality.*")
+    log = begin_output(output_dir, settings, files, record)
     task, scores = find_task(DATASET), {}
     for name, split in splits.items():
         hard = language_labels(split, texts, names, batch_size)
@@ -175,10 +178,9 @@ def main(argv: list[str] | None = None) -> None:
             scores[name] = task.score(hard, true_events(split.annotations, torch.device("cpu")))
 
     # 4 Report
-    note = feature_note(data_dir)
-    rows = [ScoreRow("LSLD labels", name, [of_split], note) for name, of_split in scores.items()]
+    rows = [ScoreRow("LSLD labels", name, [of_split], record.note) for name, of_split in scores.items()]
     table = parsing_table("Quality of the segment labels on LLP", rows)
-    finish_labels(output_dir, "pseudo_label_quality", table, scores, log)
+    finish_labels(output_dir, "pseudo_label_quality", table, scores, log, record.note)
 
 
 if __name__ == "__main__":

@@ -124,4 +124,6 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
         first = annotations.sample_ids[int(added.nonzero()[0])]
         found = f"events that the videos' labels lack, for instance in {first}"
         raise record.error(found, "labels cleaned from these annotations")
+    if not (audio | visual).any():
+        raise record.error("no label at all", "labels that an exchange has left")
     return AudioVisual(audio, visual)

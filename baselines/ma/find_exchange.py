@@ -15,10 +15,11 @@ from baselines.ma.exchange import (
     save_cleaned_labels,
     unrelated_videos,
 )
+from baselines.ma.ma_objective import MALosses
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import MODALITIES, AudioVisual
-from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run
+from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run, record_on_run
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import true_events
 from utils.reporting.tables import Column, Table
@@ -97,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     model = settings.trained.load(settings.checkpoint, train)
 
     # 3 Exchange, also of val, where the truth is known
-    log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"))
+    record = record_on_run(settings, MALosses.command, {"train": train, "val": val})
+    log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"), record)
     audio, visual = run_han(model, train, batch_size, precision, progress=True).modality_probs
     labels = train.annotations.video_labels.to(device)
     rates = AudioVisual(error_rates(audio, labels), error_rates(visual, labels))
@@ -117,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, value in summary.items():
         log.info(f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}")
     table = cleaning_table(train.annotations, left[0], rates)
-    finish_labels(output_dir, "removed_labels", table, summary, log)
+    finish_labels(output_dir, "removed_labels", table, summary, log, record.note)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from utils.settings import settings_group
 class VALORLosses(UWAVLosses):
     """UWAV's losses on VALOR's labels."""
 
+    command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     run_prefix: ClassVar = "Framewise_"
 
 

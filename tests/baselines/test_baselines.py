@@ -454,8 +454,16 @@ def test_an_exchange_is_summarised_by_what_it_removes_and_by_how_much_of_it_is_t
     assert find_exchange.agreement(annotations, nothing)["audio_precision"] == 100
 
 
+def test_an_exchange_that_leaves_nothing_is_not_learned_from(llp_dir: Path, tmp_path: Path):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    nothing = torch.zeros_like(annotations.video_labels)
+    save_cleaned_labels(AudioVisual(nothing, nothing), annotations, tmp_path)
+    with pytest.raises(InputError, match="no label at all"):
+        load_cleaned_labels(tmp_path, annotations)
+
+
 def test_labels_lost_by_both_modalities_are_given_back_on_request(llp_dir: Path, tmp_path: Path):
-    train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "4")
+    train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "8")
     annotations = load_annotations("LLP", llp_dir, "train")
     lost = annotations.video_labels
     without = load_cleaned_labels(find(tmp_path), annotations)

@@ -73,3 +73,12 @@ def test_ratios_that_cannot_be_used_are_refused(tmp_path: Path):
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(InputError, match="no readable record"):
         load_noise_ratios(tmp_path, of_classes(*CLASSES))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 7.0, -5.0])
+def test_ratios_that_are_no_shares_are_refused(tmp_path: Path, value: float):
+    wrong = RATIOS.visual.clone()
+    wrong[1] = value
+    save_noise_ratios(AudioVisual(RATIOS.audio, wrong), of_classes(*CLASSES), tmp_path)
+    with pytest.raises(InputError, match="in visual; expected shares between 0 and 1"):
+        load_noise_ratios(tmp_path, of_classes(*CLASSES))

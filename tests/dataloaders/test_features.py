@@ -17,6 +17,7 @@ from dataloaders.features import (
     read_npy,
     read_segment_features,
 )
+from dataloaders.llp import LLP_CLASSES
 from utils.errors import InputError
 
 
@@ -160,24 +161,24 @@ def write_event_features(data_dir: Path, folder: str, rows: np.ndarray) -> None:
 def test_event_features_are_one_row_per_class(tmp_path, feature, folder):
     rows = random_rows(25, 12)
     write_event_features(tmp_path, f"{folder}/event_feats", rows)
-    assert torch.equal(load_text_features(tmp_path, feature, 25), torch.from_numpy(rows))
+    assert torch.equal(load_text_features(tmp_path, feature, LLP_CLASSES), torch.from_numpy(rows))
 
 
 def test_event_features_of_another_number_of_classes_are_refused(tmp_path):
     write_event_features(tmp_path, "feats_CLIP/event_feats", random_rows(100, 12))
     with pytest.raises(FeatureError, match=r"all_event_feats\.npy: found 100 rows; expected 25 rows"):
-        load_text_features(tmp_path, "clip", 25)
+        load_text_features(tmp_path, "clip", LLP_CLASSES)
 
 
 def test_event_features_with_nan_are_refused(tmp_path):
     write_event_features(tmp_path, "feats_CLAP/event_feats", np.full((25, 12), np.nan, dtype=np.float32))
     with pytest.raises(FeatureError, match="NaN"):
-        load_text_features(tmp_path, "clap", 25)
+        load_text_features(tmp_path, "clap", LLP_CLASSES)
 
 
 def test_event_features_of_a_backbone_without_text_encoder_are_refused(tmp_path):
     with pytest.raises(InputError, match="clip, clap"):
-        load_text_features(tmp_path, "vggish", 25)
+        load_text_features(tmp_path, "vggish", LLP_CLASSES)
 
 
 def test_files_can_be_read_in_many_threads(tmp_path):
@@ -200,3 +201,13 @@ def test_all_versions_of_the_format_are_read(tmp_path, version):
     with open(tmp_path / "one.npy", "wb") as file:
         np.lib.format.write_array(file, values, version)
     assert np.array_equal(read_npy(tmp_path / "one.npy"), values)
+
+
+def test_text_features_in_another_order_than_the_classes_are_refused(tmp_path: Path):
+    write_event_features(tmp_path, "feats_CLIP/event_feats", random_rows(25, 12))
+    listed = tmp_path / "feats_CLIP/event_feats/all_event_feats.txt"
+    listed.write_text("\n".join(LLP_CLASSES) + "\n")
+    load_text_features(tmp_path, "clip", LLP_CLASSES)
+    listed.write_text("\n".join(LLP_CLASSES[::-1]) + "\n")
+    with pytest.raises(FeatureError, match=r"all_event_feats\.txt: found other names or another order"):
+        load_text_features(tmp_path, "clip", LLP_CLASSES)

@@ -1,6 +1,7 @@
 """lavish/train_classifier.py and lavish/test_classifier.py on a few generated clips."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -365,3 +366,41 @@ def test_videos_that_cannot_be_generated_are_refused(tmp_path: Path, flags: list
     with pytest.raises(InputError, match=flags[0]):
         generated_clips.main(["--output_dir", str(tmp_path / "videos"), *flags])
     assert not (tmp_path / "videos").exists()
+
+
+def test_weights_that_are_not_finite_are_not_evaluated(folder: Path, tmp_path: Path):
+    run = train(folder, tmp_path, "--num_epochs", "1")
+    state = load_checkpoint(run / loop.BEST_CHECKPOINT)
+    torch.save(state | {"mlp_class.weight": state["mlp_class.weight"] * float("nan")}, run / loop.BEST_CHECKPOINT)
+    with pytest.raises(InputError, match=r"not finite numbers, such as mlp_class\.weight"):
+        evaluate(run, tmp_path / "logs")
+
+
+def test_a_classifier_is_held_against_the_lists_that_it_learned(folder: Path, tmp_path: Path):
+    run, lists = train(folder, tmp_path, "--num_epochs", "1"), tmp_path / "lists"
+    shutil.copytree(folder / "lists", lists)
+    evaluate(run, tmp_path / "logs", "--annotations_dir", str(lists))
+    numbered = (lists / "classInd.txt").read_text()
+    train_list = (lists / "trainlist01.txt").read_text()
+    (lists / "classInd.txt").write_text("1 Drum\n2 Clap\n3 Mime\n")
+    swapped = {"Clap": "2", "Drum": "1", "Mime": "3"}
+    lines = [f"{line.split()[0]} {swapped[line.partition('/')[0]]}" for line in train_list.splitlines()]
+    (lists / "trainlist01.txt").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"classes: Clap, Drum; expected Drum, Clap"):
+        evaluate(run, tmp_path / "logs", "--annotations_dir", str(lists))
+    (lists / "classInd.txt").write_text(numbered)
+    kept = [line for line in train_list.splitlines() if "g03_c01" not in line]  # which the test list has now
+    (lists / "trainlist01.txt").write_text("\n".join(kept) + "\n")
+    with (lists / "testlist01.txt").open("a") as file:
+        file.write("Clap/v_Clap_g03_c01.avi\n")
+    with pytest.raises(InputError, match=r"other videos \(train\)"):
+        evaluate(run, tmp_path / "logs", "--annotations_dir", str(lists))
+
+
+def test_a_run_does_not_go_on_with_other_clips(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path / "ucf")
+    run = train(tmp_path / "ucf", tmp_path, "--num_epochs", "1")
+    lists = tmp_path / "ucf/lists/trainlist01.txt"
+    lists.write_text("".join(lists.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match=r"other videos \("):
+        train(tmp_path / "ucf", tmp_path, "--resume", str(run), "--num_epochs", "2")

@@ -1,5 +1,6 @@
 """Packed clips."""
 
+import errno
 import json
 import os
 import shutil
@@ -250,17 +251,44 @@ def test_every_item_is_packed_in_its_own_row_when_there_are_more_than_are_flushe
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path: Path, monkeypatch):
     source = write_clip(tmp_path / "clip.avi")
-    needed = 3 * 20 * 20 * 3 + 3 * 32 * 32 * 2 + 1  # pixels, float16 filter banks, a mark
+    asked = []
 
-    def free(num_bytes: int) -> None:
-        monkeypatch.setattr(packing.shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, num_bytes))
+    def full(file: int, start: int, num_bytes: int) -> None:
+        asked.append(num_bytes)
+        if len(asked) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    free(needed - 1)
-    with pytest.raises(InputError, match="GB for the pack"):
-        open_pack(tmp_path, (source,), FORM)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.os, "posix_fallocate", full)
+        with pytest.raises(InputError, match=r"no room left.*--packed_dir"):
+            open_pack(tmp_path, (source,), FORM)
+    assert asked[0] > 3 * 20 * 20 * 3  # all pixels
     assert not list(tmp_path.glob("**/*.npy"))
-    free(needed)
     assert open_pack(tmp_path, (source,), FORM).row_of == {"clip": 0}
+
+
+def test_a_new_pack_takes_the_place_of_one_that_is_read_without_changing_it(tmp_path: Path):
+    source = write_clip(tmp_path / "clip.avi", (50,) * 20)
+    read = open_pack(tmp_path / "packed", (source,), FORM)
+    write_clip(tmp_path / "clip.avi", (200,) * 20)
+    assert open_pack(tmp_path / "packed", (source,), FORM).frames.mean() == pytest.approx(200, abs=5)
+    assert read.frames.mean() == pytest.approx(50, abs=5)
+    assert [path.name for path in (tmp_path / "packed").iterdir() if path.is_dir()] == [FORM.folder_name]
+
+
+def test_a_clip_that_failed_once_is_tried_again(tmp_path: Path, monkeypatch):
+    sources = tuple(replace(write_clip(tmp_path / f"{name}.avi"), name=name) for name in "ab")
+
+    def broken(source: ClipSource, form: ClipFormat):
+        if source.name == "b":
+            raise InputError(source.path, "nothing for now", "a clip", "Wait.")
+        return decode_clip(source, form)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "decode_clip", broken)
+        assert open_pack(tmp_path, sources, FORM, allow_missing=True).row_of == {"a": 0}
+    whole = open_pack(tmp_path, sources, FORM, allow_missing=True)
+    assert whole.row_of == {"a": 0, "b": 1} and np.array_equal(whole.frames[0], whole.frames[1])
 
 
 def test_the_manifest_names_every_item_and_its_file(data: ClipData, tmp_path: Path):

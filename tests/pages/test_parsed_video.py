@@ -1,6 +1,8 @@
 """Sources of events, their spans, and exports, read back as the other programs read them."""
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -206,3 +208,32 @@ def test_spans_say_when_and_how_probable_and_end_with_the_video():
         ("a", "audible", 4, 5.5, 0.7),
         ("c", "visible", 5, 5.5, 0.75),
     ]
+
+
+def test_no_event_is_a_formula_to_a_spreadsheet(tmp_path: Path):
+    names = ("=HYPERLINK(1)", "+1", "@sum")
+    write_exports(tmp_path, replace(tiny_parse(names), threshold=0.01), tmp_path / "clip.mp4")
+    with open(tmp_path / "events.csv", newline="", encoding="utf-8") as file:
+        found = {row["event"] for row in csv.DictReader(file)}
+    assert found == {f"'{name}" for name in names}
+
+
+def test_events_that_differ_in_white_space_have_tiers_of_their_own(tmp_path: Path):
+    write_eaf(tmp_path / "events.eaf", replace(tiny_parse(("a b", "a  b", "a\tb")), threshold=0.01))
+    tiers = [tier.get("TIER_ID") for tier in ElementTree.parse(tmp_path / "events.eaf").getroot().iter("TIER")]
+    assert len(set(tiers)) == len(tiers) == 6 and {"a b (audible)", "a b (audible) 2"} <= set(tiers)
+
+
+def test_a_video_whose_name_holds_control_characters_gives_well_formed_xml(tmp_path: Path):
+    video = tmp_path / "a\x01<b>.mp4"
+    video.touch()
+    write_eaf(tmp_path / "events.eaf", tiny_parse(), video)
+    media = ElementTree.parse(tmp_path / "events.eaf").getroot().find("HEADER/MEDIA_DESCRIPTOR")
+    assert media.get("RELATIVE_MEDIA_URL") == "./a%01%3Cb%3E.mp4"
+
+
+def test_a_warning_is_in_every_export(tmp_path: Path):
+    write_exports(tmp_path, replace(tiny_parse(), warning="Simulated features."), tmp_path / "clip.mp4")
+    for path in tmp_path.iterdir():
+        assert "Simulated features." in path.read_text(encoding="utf-8"), path
+    assert (tmp_path / "events.txt").read_text().startswith("0.000000\t5.500000\tSimulated features.\n")

@@ -32,7 +32,7 @@ def page(tmp_path: Path, clip: Path) -> Path:
     """The page of the tiny parse with its video beside it."""
     path = tmp_path / "page.html"
     media = Media(video_source(clip, path, 0), clip.name, strip_of(FRAMES), peaks_of(np.ones(9000), 1600, 5.5))
-    write_video_page(path, tiny_parse(), media, "Random weights.")
+    write_video_page(path, replace(tiny_parse(), warning="Random weights."), media)
     return path
 
 

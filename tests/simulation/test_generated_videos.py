@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 
+from dataloaders.feature_origin import VIDEOS_MARKER
 from dataloaders.llp import LLP_CLASSES, load_split
-from dataloaders.provenance import VIDEOS_MARKER
 from dataloaders.unav import UNAV_CLASSES
 from simulation.__main__ import main
 from simulation.generated_videos import (

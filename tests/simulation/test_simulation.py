@@ -10,9 +10,9 @@ import yaml
 
 from dataloaders import check
 from dataloaders.datasets import load_annotations
+from dataloaders.feature_origin import SIMULATION_MARKER
 from dataloaders.features import FEATURES, feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
-from dataloaders.provenance import SIMULATION_MARKER
 from dataloaders.unav import UNAV_CLASSES
 from simulation import simulate as simulation
 from simulation.__main__ import main as simulation_main

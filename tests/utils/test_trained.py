@@ -1,8 +1,10 @@
 """Trained networks from run folders, exported folders and the hub."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -266,3 +268,72 @@ def test_without_a_run_that_can_be_opened_the_others_are_counted(tmp_path: Path)
     (han_run(tmp_path / "HAN_leap_LLP", method="leap") / "summary.json").write_text("{}")
     with pytest.raises(InputError, match=r"among 1;.*--model"):
         newest_han(tmp_path)
+
+
+def changed(part: str | None, name: str, value: object):
+    """A change of `config.json`: of the sizes themselves, of the network's settings, or of the description."""
+
+    def change(content: dict) -> None:
+        (content if part is None else content[part])[name] = value
+
+    return change
+
+
+HUGE = 1_000_000
+UNUSABLE = [
+    *(
+        changed("config", name, value)
+        for name, value in (("pre_norm", "false"), ("encoder_order", "foo"), ("dim", "8"))
+    ),
+    *(changed("config", name, HUGE) for name in ("dim", "ffn_dim", "num_layers", "num_proj_layers", "num_mmil_layers")),
+    *(changed("config", "num_heads", value) for value in (0, 3)),
+    *(changed("config", name, value) for name, value in (("dropout", None), ("dropout", 2.0), ("unknown", 1))),
+    *(changed("description", "network", value) for value in ("foo", 3, None, "TemporalTransformer")),
+    *(changed("description", "classes", value) for value in ("abc", ["a"], 25 * ["a"], [1], None, [""])),
+    *(changed("description", "audio_thresholds", value) for value in ([1.0], "x", {})),
+    *(changed("description", name, 5) for name in ("dataset", "note", "decoding", "audio_features")),
+    *(changed(None, "num_classes", value) for value in (0, "3", -1, HUGE, None)),
+    *(changed(None, name, value) for name in ("visual_dims", "config", "description") for value in ("ab", [5], None)),
+    changed(None, "audio_dim", 10**9),
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export(open_run(han_run(folder / "run")), folder / "han")
+    return folder / "han"
+
+
+@pytest.mark.parametrize("change", UNUSABLE)
+def test_a_config_that_cannot_be_is_refused_in_words_and_without_its_memory(exported: Path, tmp_path: Path, change):
+    shutil.copytree(exported, tmp_path / "han")
+    content = json.loads((exported / "config.json").read_text())
+    change(content)
+    (tmp_path / "han/config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError):
+        open_trained(str(tmp_path / "han"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_named_pipe_in_place_of_the_weights_is_refused_without_waiting(exported: Path, tmp_path: Path):
+    shutil.copytree(exported, tmp_path / "han")
+    (tmp_path / "han/model.safetensors").unlink()
+    os.mkfifo(tmp_path / "han/model.safetensors")
+    with pytest.raises(InputError, match="named pipe"):
+        open_trained(str(tmp_path / "han"))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch, number: int):
+    network = open_run(han_run(tmp_path / "run"))
+
+    def fail(folder: Path, *_, **__):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(network, "save_pretrained", fail)
+    with pytest.raises(InputError, match="Name another folder"):
+        export(network, tmp_path / "exported")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

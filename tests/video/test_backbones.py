@@ -1,6 +1,7 @@
 """The feature networks' optional backends and checkpoints."""
 
 import math
+import os
 import sys
 import types
 import zipfile
@@ -263,7 +264,7 @@ def openai_archive(tmp_path: Path, monkeypatch) -> dict[str, torch.Tensor]:
     sizes = {name: torch.tensor(1) for name in ("input_resolution", "context_length", "vocab_size")}
     torch.jit.script(Tree(state | sizes)).save(tmp_path / WEIGHTS["open_clip"])
     monkeypatch.setattr(open_clip, "create_model", lambda name: small_open_clip())
-    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("open_clip").sha256)
+    monkeypatch.setattr(download, "hash_of_file", lambda path: download_of("open_clip").sha256)
     return state
 
 
@@ -282,7 +283,7 @@ def test_open_clip_reads_a_plain_state_dict_under_the_same_name(tmp_path: Path, 
 
 def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path: Path, openai_archive, monkeypatch):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "open_clip_pytorch_model.bin")
-    monkeypatch.setattr(download, "sha256_of", lambda path: "0" * 64)
+    monkeypatch.setattr(download, "hash_of_file", lambda path: "0" * 64)
     with pytest.raises(InputError, match="SHA-256"):
         load_network("clip", tmp_path, "open_clip")
     (tmp_path / WEIGHTS["open_clip"]).unlink()
@@ -297,21 +298,38 @@ def test_open_clip_without_weights_says_where_they_are(tmp_path: Path, monkeypat
         load_network("clip", tmp_path, "open_clip")
 
 
-@pytest.mark.parametrize("fails", ["construction", "load_ckpt"])
+@pytest.mark.parametrize("fails", ["construction", "weights"])
 def test_what_laion_clap_lacks_is_said_in_words(tmp_path: Path, monkeypatch, fails: str):
     class Module:
         def __init__(self, **_):
             if fails == "construction":
                 raise OSError("We couldn't connect to huggingface.co")
-
-        def load_ckpt(self, path: str, verbose: bool):
-            raise RuntimeError("a damaged file")
+            self.model = torch.nn.Linear(1, 1)
 
     monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
-    (tmp_path / WEIGHTS["clap"]).touch()
-    expected = "couldn't connect" if fails == "construction" else "a damaged file"
+    torch.save({"module.weight": torch.ones(1, 1)}, tmp_path / WEIGHTS["clap"])
+    expected = "couldn't connect" if fails == "construction" else 'Missing key.*"bias"'
     with pytest.raises(InputError, match=rf"{expected}.*lukewys/laion_clap.*roberta-base"):
         load_network("clap", tmp_path, "laion_clap")
+
+
+def test_laion_clap_gets_its_weights_without_running_the_code_of_a_pickle(tmp_path: Path, monkeypatch):
+    class Module:
+        def __init__(self, **_):
+            self.model = torch.nn.Linear(1, 1)
+
+    class Planted:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "planted"),)
+
+    monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
+    torch.save({"weight": torch.ones(1, 1), "bias": Planted()}, tmp_path / WEIGHTS["clap"])
+    with pytest.raises(InputError, match="nothing that laion_clap reads"):
+        load_network("clap", tmp_path, "laion_clap")
+    assert not (tmp_path / "planted").exists()
+    state = {"epoch": 1, "state_dict": {"module.weight": torch.full((1, 1), 3.0), "module.bias": torch.zeros(1)}}
+    torch.save(state, tmp_path / WEIGHTS["clap"])
+    assert load_network("clap", tmp_path, "laion_clap").network.weight.item() == 3
 
 
 @pytest.fixture
@@ -349,14 +367,14 @@ def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_pat
     torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, file)
     with pytest.raises(InputError, match="SHA-256"):
         load_network("res152", tmp_path)
-    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("res152").sha256 + "0" * 56)
+    monkeypatch.setattr(download, "hash_of_file", lambda path: download_of("res152").sha256 + "0" * 56)
     loaded = load_network("res152", tmp_path).state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"])
-    monkeypatch.setattr(download, "sha256_of", lambda path: download_of("vggish").sha256)
+    monkeypatch.setattr(download, "hash_of_file", lambda path: download_of("vggish").sha256)
     with pytest.raises(InputError, match=r"nothing that transformers reads as vggish.*harritaylor"):
         load_network("vggish", tmp_path)
     torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from dataloaders.provenance import VIDEOS_MARKER
+from dataloaders.feature_origin import VIDEOS_MARKER
 from utils.errors import InputError
 from video.extraction.compare_features import Comparison, compare_folders, main, report
 

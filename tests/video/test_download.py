@@ -1,5 +1,6 @@
 """Downloads from a server on this machine."""
 
+import errno
 import hashlib
 import http.server
 import io
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataloaders.provenance import record_extraction
+from dataloaders.feature_origin import record_extraction
 from tests.tiny_data import write_llp
 from utils.errors import InputError
 from video.extraction import download
@@ -26,17 +27,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
     requests: list = []  # noqa: RUF012 - shared by all requests on purpose
     with_ranges = True
     archive = b""
+    content = CONTENT
+    busy: list = []  # noqa: RUF012 - statuses of the next answers
+    headers_of_answer: dict = {}  # noqa: RUF012 - instead of the usual ones; None leaves one out
 
     def do_GET(self):
         if self.path == "/absent":
             self.send_error(404)
             return
-        content = self.archive if self.path == "/archive.zip" else CONTENT
+        if Handler.busy:
+            self.send_error(Handler.busy.pop())
+            return
+        content, tag = self.archive if self.path == "/archive.zip" else Handler.content, None
+        tag = f'"{hashlib.sha256(content).hexdigest()[:8]}"'
         asked = self.headers.get("Range") if Handler.with_ranges else None
+        if self.headers.get("If-Range", tag) != tag:
+            asked = None
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         Handler.requests.append(start)
         self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        headers = {"Content-Length": len(content) - start, "Content-Type": "application/octet-stream", "ETag": tag}
+        if asked:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        for name, value in (headers | Handler.headers_of_answer).items():
+            if value is not None:
+                self.send_header(name, str(value))
         self.end_headers()
         end = len(content)
         if Handler.breaks > 0:
@@ -51,6 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     Handler.breaks, Handler.requests, Handler.with_ranges = 0, [], True
+    Handler.content, Handler.busy, Handler.headers_of_answer = CONTENT, [], {}
     instance = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=instance.serve_forever)
     thread.start()
@@ -83,9 +99,111 @@ def test_a_connection_that_breaks_off_goes_on_where_it_was(server: str, tmp_path
 
 def test_a_download_that_was_killed_goes_on_where_it_was(server: str, tmp_path: Path):
     (tmp_path / "file.bin.part").write_bytes(CONTENT[:123_456])
-    fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    fetch(Download(tmp_path / "file.bin", f"{server}/file", hashlib.sha256(CONTENT).hexdigest()))
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert Handler.requests == [123_456]
+
+
+def test_a_part_of_which_nobody_can_tell_what_it_is_of_is_fetched_again(server: str, tmp_path: Path):
+    (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
+    fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_a_file_that_has_changed_between_two_attempts_is_fetched_again(server: str, tmp_path: Path, monkeypatch):
+    Handler.breaks, other = 1, CONTENT[::-1]
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: setattr(Handler, "content", other))
+    assert fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    assert (tmp_path / "file.bin").read_bytes() == other
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.bin"]
+
+
+def test_another_range_than_asked_for_is_not_taken(server: str, tmp_path: Path, monkeypatch):
+    Handler.breaks, Handler.headers_of_answer = 1, {"Content-Range": "bytes 0-9/10"}
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 2:
+            Handler.headers_of_answer.clear()
+
+    monkeypatch.setattr(download.time, "sleep", wait)
+    assert fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT and Handler.requests == [0, 100_000, 0]
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_server_that_is_busy_is_asked_again(server: str, tmp_path: Path, status: int):
+    Handler.busy = [status, status]
+    assert fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    Handler.busy = 5 * [status]
+    with pytest.raises(InputError, match=str(status)):
+        fetch(Download(tmp_path / "other.bin", f"{server}/file"))
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "message"),
+    [
+        (b"<html>Sign in</html>", {"Content-Type": "text/html; charset=utf-8"}, "a page"),
+        (b"", {}, "nothing"),
+        (CONTENT, {"Content-Length": None}, "how long"),
+    ],
+)
+def test_what_cannot_be_the_file_is_refused(server: str, tmp_path: Path, content: bytes, headers: dict, message: str):
+    Handler.content, Handler.headers_of_answer = content, headers
+    with pytest.raises(InputError, match=message):
+        fetch(Download(tmp_path / "file.bin", f"{server}/file"))
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_a_disk_that_is_full_is_said_and_what_is_there_is_kept(server: str, tmp_path: Path, monkeypatch):
+    def full(stream, file, size):
+        file.write(stream.read(1000))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    wanted = Download(tmp_path / "file.bin", f"{server}/file")
+    with monkeypatch.context() as patch:
+        patch.setattr(download.shutil, "copyfileobj", full)
+        with pytest.raises(InputError, match="no room left"):
+            fetch(wanted)
+    assert Handler.requests == [0]  # not tried again
+    fetch(wanted)
+    assert wanted.path.read_bytes() == CONTENT and Handler.requests == [0, 1000]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_unpacking_that_was_interrupted_is_done_again(server: str, tmp_path: Path, monkeypatch, error):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("feats/a.npy", b"abc")
+        archive.writestr("feats/b.npy", b"def")
+    Handler.archive = buffer.getvalue()
+    wanted = Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats")
+
+    def interrupted(content: zipfile.ZipFile, folder: Path, entries: list):
+        content.extract(entries[0], folder)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "extractall", interrupted)
+        with pytest.raises((KeyboardInterrupt, InputError)):
+            fetch(wanted)
+    assert fetch(wanted)
+    assert sorted(path.name for path in (tmp_path / "feats").iterdir()) == ["a.npy", "b.npy"]
+    assert not fetch(wanted)
+
+
+def test_an_archive_with_a_damaged_file_is_never_taken_for_unpacked(server: str, tmp_path: Path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("feats/a.npy", b"abc" * 100)
+    Handler.archive = buffer.getvalue().replace(b"abcabc", b"abcabd", 1)
+    wanted = Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats")
+    for _ in range(2):
+        with pytest.raises(InputError, match="no archive to unpack"):
+            fetch(wanted)
+    Handler.archive = buffer.getvalue()
+    assert fetch(wanted) and (tmp_path / "feats/a.npy").read_bytes() == b"abc" * 100
 
 
 def test_a_server_without_ranges_sends_all_of_it_again(server: str, tmp_path: Path):

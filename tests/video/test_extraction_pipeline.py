@@ -15,9 +15,15 @@ import torch
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 
-from dataloaders import provenance
+from dataloaders import feature_origin
+from dataloaders.feature_origin import (
+    EXTRACTION_MARKER,
+    VIDEOS_MARKER,
+    feature_note,
+    read_extraction,
+    record_extraction,
+)
 from dataloaders.features import FEATURES, feature_path, read_segment_features
-from dataloaders.provenance import EXTRACTION_MARKER, VIDEOS_MARKER, feature_note, read_extraction, record_extraction
 from tests.video.made_videos import make_video
 from utils.errors import InputError
 from utils.files import write_text
@@ -312,7 +318,7 @@ def test_shards_that_start_together_write_the_record_and_the_text_features_once(
         write_text(path, text)
         written.append(path)
 
-    monkeypatch.setattr(provenance, "write_text", slowly)
+    monkeypatch.setattr(feature_origin, "write_text", slowly)
     monkeypatch.setattr(events, "write_text", slowly)
     source = Source(tmp_path, "small")
 
@@ -464,3 +470,51 @@ def test_a_worker_of_ray_writes_what_the_extraction_on_one_machine_writes(
     silence = ray_workers.ExtractionWorker(replace(job, silence_if_no_sound=True))
     (outcome,) = map(pickle.loads, silence({"video": [pickle.dumps(videos[1])]})["outcome"])
     assert outcome.failures == []
+
+
+def test_features_that_are_no_numbers_are_a_failure_and_no_file(videos_dir: Path, networks, tmp_path: Path):
+    network = networks["vggish"]
+    broken = {"vggish": lambda rows: network(rows) * float("nan")}
+    outcome = extract(videos_of(videos_dir)[:2], tmp_path, broken, "centre", 4, 1)
+    assert [one.reason for one in outcome.failures] == 2 * ["features that are NaN or infinite"]
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_another_video_of_a_name_is_a_failure_and_not_already_there(videos_dir: Path, networks, tmp_path: Path):
+    one, other = videos_of(videos_dir)[:2]
+    extract([one], tmp_path, {"vggish": networks["vggish"]}, "centre", 4, 1)
+    before = files_of(tmp_path)
+    outcome = extract([replace(other, feature_id=one.feature_id)], tmp_path, networks, "centre", 4, 1)
+    assert (outcome.written, outcome.already_there) == (0, 0)
+    assert "another video of this name" in outcome.failures[0].reason and files_of(tmp_path) == before
+
+
+def test_another_number_of_segments_is_not_mixed_in(videos_dir: Path, tmp_path: Path):
+    flags = ["--videos", str(videos_dir / "video1.mp4"), "--output", str(tmp_path), "--features", "vggish"]
+    extract_features.main([*flags, "--random_weights", "small"])
+    with pytest.raises(InputError, match="another num_segments"):
+        extract_features.main([*flags, "--random_weights", "small", "--num_segments", "3"])
+
+
+def test_other_weights_in_files_of_the_same_name_are_not_mixed_in(tmp_path: Path):
+    (tmp_path / "weights" / WEIGHTS["clip"]).mkdir(parents=True)
+    weights = tmp_path / "weights" / WEIGHTS["clip"] / "model.safetensors"
+    weights.write_bytes(b"one")
+    source = Source(tmp_path / "weights")
+    record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
+    feature_path(tmp_path, "clip", "video").parent.mkdir(parents=True)
+    feature_path(tmp_path, "clip", "video").touch()
+    record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
+    weights.write_bytes(b"two")
+    with pytest.raises(InputError, match="another sha256"):
+        record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
+
+
+def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path):
+    settings = settings_of(["clip"], Source(tmp_path, "small"), "centre", "float32")
+    earlier = {"clip": {key: settings["clip"][key] for key in ("weights", "drawn_weights", "precision", "recipe")}}
+    record_extraction(tmp_path, earlier)
+    feature_path(tmp_path, "clip", "video").parent.mkdir(parents=True)
+    feature_path(tmp_path, "clip", "video").touch()
+    record_extraction(tmp_path, settings)
+    assert read_extraction(tmp_path)["clip"] == settings["clip"]

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +225,49 @@ def test_the_script_runs_from_any_folder(tmp_path: Path, clip: Path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "page.html").is_file()
+
+
+def test_another_video_of_the_same_name_does_not_get_the_kept_features(tmp_path: Path, clip: Path):
+    run, features = han_run(tmp_path / "run"), tmp_path / "features"
+    parse(clip, run, tmp_path / "one", "--features_dir", features)
+    (tmp_path / "other").mkdir()
+    other = make_clip(tmp_path / "other" / clip.name, 11.9)
+    with pytest.raises(InputError, match="another video of this name"):
+        parse(other, run, tmp_path / "two", "--features_dir", features)
+
+
+@pytest.mark.parametrize("flags", [["--seed", 3], ["--recipe", "valor"]])
+def test_flags_that_the_kept_features_contradict_are_not_ignored(tmp_path: Path, clip: Path, flags: list):
+    features = tmp_path / "features"
+    run = transformer_run(tmp_path / "run") if "--recipe" in flags else han_run(tmp_path / "run")
+    parse(clip, run, tmp_path / "one", "--features_dir", features)
+    with pytest.raises(InputError, match="features"):
+        parse(clip, run, tmp_path / "two", "--features_dir", features, *flags)
+
+
+def test_a_video_is_not_overwritten_by_what_is_written_of_it(tmp_path: Path, clip: Path):
+    own = tmp_path / "page.html"
+    shutil.copy(clip, own)
+    with pytest.raises(InputError, match="Rename the video"):
+        parse(own, han_run(tmp_path / "run"), tmp_path)
+    assert own.read_bytes() == clip.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["dog\nbarking", "dog\0", "\udcff", " "])
+def test_names_that_no_file_can_hold_are_refused(tmp_path: Path, clip: Path, name: str):
+    with pytest.raises(InputError, match="printable"):
+        parse(clip, transformer_run(tmp_path / "run"), tmp_path / "out", "--events", name)
+
+
+def test_a_model_of_features_that_no_network_computes_is_refused(tmp_path: Path, clip: Path):
+    network = open_run(han_run(tmp_path / "run"))
+    network.description = replace(network.description, audio_features=("ear",))
+    export(network, tmp_path / "exported")
+    with pytest.raises(InputError, match=r"features ear; expected some of vggish"):
+        parse(clip, tmp_path / "exported", tmp_path / "out")
+
+
+def test_the_warning_of_random_weights_is_in_every_file(tmp_path: Path, clip: Path):
+    parse(clip, han_run(tmp_path / "run"), tmp_path / "out", "--threshold", 0.01)
+    for path in (tmp_path / "out").iterdir():
+        assert "random weights" in path.read_text(encoding="utf-8"), path

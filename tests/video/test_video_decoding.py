@@ -471,3 +471,9 @@ def test_sound_that_has_one_of_the_wanted_rates_is_passed_on_and_resampled_to_th
     np.testing.assert_array_equal(sounds[rate], samples)
     (other,) = set(wanted) - {rate}
     assert np.abs(sounds[other][200:-200] - tone(2, other)[200:-200]).max() < 50
+
+
+def test_a_video_that_is_all_width_is_refused_before_it_fills_the_memory(tmp_path: Path):
+    write_video(tmp_path / "line.mp4", [np.zeros((2, 640, 3), np.uint8)] * 8, 8)
+    with pytest.raises(InputError, match="frames of 640 x 2 pixels"):
+        decode_video(tmp_path / "line.mp4")

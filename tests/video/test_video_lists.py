@@ -1,6 +1,7 @@
 """Which videos features are extracted of."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 pytest.importorskip("av", reason="pip install -r requirements-video.txt")
 
+from dataloaders.datasets import load_annotations
 from dataloaders.unav import UNAV_CLASSES
 from utils.errors import InputError
 from video.extraction.video_lists import Video, videos_of_dataset, videos_of_paths
@@ -61,3 +63,21 @@ def test_named_videos_are_files_those_of_folders_and_of_lists(tmp_path: Path):
 def test_two_videos_of_one_name_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="a second video called one"):
         videos_of_paths([tmp_path / "a" / "one.mp4", tmp_path / "b" / "one.mp4"])
+
+
+def test_two_clips_of_one_feature_id_are_not_taken_for_each_other(llp_dir: Path, tmp_path: Path):
+    annotations = load_annotations("LLP", llp_dir, "train")
+    first = annotations.sample_ids[0]
+    shutil.copytree(llp_dir, tmp_path / "LLP", ignore=shutil.ignore_patterns("feats*"))
+    table = tmp_path / "LLP" / "AVVP_train.csv"
+    line = next(line for line in table.read_text().splitlines() if line.startswith(first))
+    second = f"{annotations.feature_ids[0]}_300_310"
+    table.write_text(table.read_text() + line.replace(first, second) + "\n")
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / f"{first}.mp4").touch()
+    found = {video.feature_id: video.path for video in videos_of_dataset("LLP", tmp_path / "LLP", videos, ("train",))}
+    assert found[annotations.feature_ids[0]] == videos / f"{first}.mp4"
+    (videos / f"{second}.mp4").touch()
+    with pytest.raises(InputError, match=f"one clip for the one feature file {annotations.feature_ids[0]}"):
+        videos_of_dataset("LLP", tmp_path / "LLP", videos, ("train",))

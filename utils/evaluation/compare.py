@@ -19,6 +19,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.evaluation.tasks import find_task
+from utils.provenance import read_provenance
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.settings import whole_number
 
@@ -121,6 +122,11 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
 
 
+def _note(run_dir: Path) -> str:
+    note = read_provenance(run_dir).note
+    return f" ({note})" if note else ""
+
+
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m utils.evaluation.compare", description=__doc__.splitlines()[0])
     parser.add_argument("run_a", type=Path, help="folder in test_logs/ with predictions_<split>.npz")
@@ -140,8 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         comparisons,
         f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
         (
-            f"A: {args.run_a}",
-            f"B: {args.run_b}",
+            *(f"{name}: {run}{_note(run)}" for name, run in (("A", args.run_a), ("B", args.run_b))),
             f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
         ),
     )

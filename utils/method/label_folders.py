@@ -1,8 +1,10 @@
 """Folders of labels that another command has written, as settings of the losses that learn from them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+from utils.provenance import LABELS, Provenance, hash_of_labels, read_provenance
 from utils.settings import settings_group
 
 
@@ -14,6 +16,25 @@ class LabelFolder:
     run_prefix: ClassVar[str] = ""  # begins the names of the runs that the labels lie in
     suffix: ClassVar[str] = ""  # ends the folder's name, after the data set's
     command: ClassVar[str] = ""  # writes the labels
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the labels, if any are learned."""
+        return getattr(self, self.flag) if self.flag and self.wants_labels else None
+
+    def add_to(self, record: Provenance) -> Provenance:
+        """Return a run's record with the labels among its sources, and their marks.
+
+        Raises:
+            InputError: when they are labels of another kind or data set.
+        """
+        if self.folder is None:
+            return record
+        of_labels = read_provenance(self.folder)
+        way_out = f"Name a folder that {self.command} has written, with --{self.flag}."
+        of_labels.check(self.folder, way_out, kind=LABELS.format(self.command), dataset=record.dataset)
+        sources = {**record.sources, "labels": hash_of_labels(self.folder)}
+        return replace(record, sources=sources).inherit(of_labels, "labels")
 
     @property
     def wants_labels(self) -> bool:

@@ -23,6 +23,8 @@ from utils.method.metrics import (
     segment_counts,
 )
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins one
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -170,7 +172,7 @@ def format_csv(table: Table) -> str:
     """Format as CSV for other programs: all digits, empty cells empty, deviations in columns of their own."""
     import pandas as pd
 
-    columns = {name: [row.labels[i] for row in table.rows] for i, name in enumerate(table.label_columns)}
+    columns = {name: [csv_cell(row.labels[i]) for row in table.rows] for i, name in enumerate(table.label_columns)}
     columns |= {"Note": [row.note for row in table.rows], "Runs": [row.runs for row in table.rows]}
     for i, column in enumerate(table.columns):
         cells = [row.cells[i] for row in table.rows]
@@ -179,6 +181,11 @@ def format_csv(table: Table) -> str:
         if any(std is not None for std in deviations):
             columns[f"{column.full_name} std"] = deviations
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
+
+
+def csv_cell(text: str) -> str:
+    """Return a text of CSV that no spreadsheet takes for a formula: one that begins like one gets a quote."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def format_json(table: Table) -> str:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from utils.errors import InputError
 from utils.files import atomic_write
 
 Network = TypeVar("Network", bound=nn.Module)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+TYPES = (*FLOATS, torch.int32, torch.int64, torch.uint8, torch.bool)  # of a state dict with counters
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
@@ -64,6 +66,7 @@ def load_network(network: type[Network], path: Path, expected: Mapping[str, int]
             not finite numbers.
     """
     state = load_checkpoint(path)
+    check_weights(state, path)
     try:
         model = network.from_state(state, **settings)
     except KeyError as error:
@@ -88,17 +91,29 @@ def load_network(network: type[Network], path: Path, expected: Mapping[str, int]
     ]
     if differences:
         raise _other_architecture(path, network, differences)
-    unusable = [key for key, tensor in state.items() if not tensor.is_floating_point() or not tensor.isfinite().all()]
-    if unusable:
-        kinds = ", ".join(f"{key} ({state[key].dtype})" for key in unusable[:3])
+    check_weights(state, path, FLOATS)
+    model.load_state_dict(state)
+    return model
+
+
+def check_weights(state: Mapping[str, object], path: Path, types: tuple[torch.dtype, ...] = TYPES) -> None:
+    """Raise InputError when tensors of a state are not of these types, not finite, or not plainly in the file."""
+
+    def is_usable(tensor: Tensor) -> bool:
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+            return False  # sparse, nested, or of the meta device
+        stored = tensor.untyped_storage().nbytes() >= tensor.nbytes  # an expanded tensor may fill the memory
+        return stored and tensor.dtype in types and bool(tensor.isfinite().all())
+
+    tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
+    if unusable := [key for key, tensor in tensors.items() if not is_usable(tensor)]:
+        kinds = ", ".join(f"{key} ({tensors[key].dtype}, {tensors[key].layout})" for key in unusable[:3])
         raise InputError(
             path,
             f"{len(unusable)} tensors that are not finite numbers, such as {kinds}",
-            "finite weights of a floating-point type",
+            "dense, finite weights of a floating-point type",
             "Take another checkpoint of the run; these weights cannot be evaluated.",
         )
-    model.load_state_dict(state)
-    return model
 
 
 def _other_architecture(path: Path, network: type[nn.Module], differences: list[str]) -> InputError:

@@ -4,6 +4,7 @@ Both stand where transformers' networks do and give the same features for the sa
 """
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -75,8 +76,10 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def read_laion_clap(path: Path) -> LaionCLAP:
-    """Return HTSAT-tiny with fusion and LAION's 630k-fusion-best.pt.
+def make_laion_clap(state: Mapping[str, Tensor]) -> LaionCLAP:
+    """Return HTSAT-tiny with fusion and the weights of LAION's 630k-fusion-best.pt.
+
+    They come as a state dict, since the package itself would run whatever code a file holds.
 
     The package takes the tokenizers of BERT, RoBERTa and BART when it is imported, and RoBERTa when it builds its
     network, from Hugging Face's cache or hub.
@@ -84,5 +87,7 @@ def read_laion_clap(path: Path) -> LaionCLAP:
     from laion_clap import CLAP_Module
 
     module = CLAP_Module(enable_fusion=True, amodel="HTSAT-tiny", device="cpu")
-    module.load_ckpt(str(path), verbose=False)
+    own = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    own.pop("text_branch.embeddings.position_ids", None)  # of earlier versions of transformers
+    module.model.load_state_dict(own)
     return LaionCLAP(module.model)

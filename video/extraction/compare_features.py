@@ -17,8 +17,8 @@ from statistics import multimode
 import numpy as np
 import pandas as pd
 
+from dataloaders.feature_origin import feature_note
 from dataloaders.features import feature_error, read_npy
-from dataloaders.provenance import feature_note
 from utils.errors import InputError
 
 OFFSETS = (0, -1, 1, -2, 2, -3, 3)  # rows that features may be shifted by

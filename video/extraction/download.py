@@ -10,7 +10,6 @@ yt-dlp fetches what is missing, and cuts clips out of it.
 from utils.entry_point import run_entry_point
 
 import argparse
-import hashlib
 import http.client
 import os
 import shutil
@@ -19,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,13 @@ import yaml
 from tqdm import tqdm
 
 from dataloaders.datasets import DATASETS
-from dataloaders.provenance import refuse_own_features
+from dataloaders.feature_origin import refuse_own_features
 from utils.errors import InputError
+from utils.files import NO_ROOM, hash_of_file, write_error
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
 WAITS = (0, 2, 4, 8, None)  # seconds after each attempt
+TRY_AGAIN = (429, 500, 502, 503, 504)  # answers of a server that has too much to do
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,13 @@ def fetch(download: Download) -> bool:
     part = path.with_name(f"{path.name}.part")
     for seconds in WAITS:
         try:
-            _fetch_rest(download.address, part)
+            _fetch_rest(download, part)
             break
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError) or seconds is None:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise write_error(part, error, "Free some space, and run this again.") from error
+            refused = isinstance(error, urllib.error.HTTPError) and error.code not in TRY_AGAIN
+            if refused or seconds is None:
                 way_out = "Run this again: it goes on where it was. Or correct data/downloads.yaml."
                 raise InputError(download.address, f"no answer ({error})", f"the file {path.name}", way_out) from error
             time.sleep(seconds)
@@ -93,46 +98,71 @@ def fetch(download: Download) -> bool:
         check_sha256(part, download.sha256, download.address)
         if unpack is not None:
             _unpack(part, unpack, path.stem)
-    except InputError:
-        part.unlink()
+    except InputError as error:
+        if not isinstance(error.__cause__, OSError):
+            part.unlink()
+            _tag_of(part).unlink(missing_ok=True)
         raise
     if unpack is None:
         os.replace(part, path)
     else:
         part.unlink()
         done.touch()
+    _tag_of(part).unlink(missing_ok=True)
     return True
 
 
-def _fetch_rest(address: str, part: Path) -> None:
-    """Append what is missing to a file that an earlier call may have begun."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+def _tag_of(part: Path) -> Path:
+    """Return the file that says which version of a file its first part is of, as the server names it."""
+    return part.with_name(f"{part.name}.tag")
+
+
+def _fetch_rest(download: Download, part: Path) -> None:
+    """Append what is missing to a file that an earlier call may have begun; all of it where it may have changed since.
+
+    Raises:
+        InputError: when what comes cannot be the file.
+    """
+    tag = _tag_of(part).read_text() if _tag_of(part).exists() else ""
+    known = bool(tag or download.sha256)
+    have = part.stat().st_size if known and part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} | ({"If-Range": tag} if tag else {}) if have else {}
     try:
-        response = urllib.request.urlopen(request, timeout=60)
+        response = urllib.request.urlopen(urllib.request.Request(download.address, headers=headers), timeout=60)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # there is nothing after what we have
             return
         raise
-    start = have if response.status == 206 else 0  # a server without ranges sends all of it again
-    whole = start + int(response.headers.get("Content-Length", 0))
-    shown = tqdm.wrapattr(response, "read", total=whole or None, initial=start, desc=part.stem)
-    with response, shown as stream, open(part, "ab" if start else "wb") as file:
-        shutil.copyfileobj(stream, file, 1 << 20)
+    with response:
+        answer, way_out = response.headers, "Correct data/downloads.yaml, or fetch it by hand."
+        if response.status == 206 and not answer.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise http.client.HTTPException(f"another range than asked for: {answer.get('Content-Range')}")
+        if answer.get_content_type() == "text/html":
+            raise InputError(download.address, "a page", f"the file {download.path.name}", way_out)
+        length, in_chunks = answer.get("Content-Length"), "chunked" in answer.get("Transfer-Encoding", "")
+        if not (length or in_chunks or download.sha256):
+            found = "an answer that does not say how long it is"
+            raise InputError(download.address, found, "one with a length, or a sha256 in the table", way_out)
+        start = have if response.status == 206 else 0  # a server without ranges sends all of it again
+        whole, version = start + int(length or 0), answer.get("ETag", "")
+        _tag_of(part).write_text(
+            answer.get("Last-Modified", "") if version.startswith("W/") or not version else version
+        )
+        shown = tqdm.wrapattr(response, "read", total=whole or None, initial=start, desc=part.stem)
+        with shown as stream, open(part, "ab" if start else "wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
     if part.stat().st_size < whole:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+    if not part.stat().st_size:
+        raise InputError(download.address, "nothing", f"the file {download.path.name}", way_out)
 
 
 def check_sha256(path: Path, beginning: str, source: str) -> None:
     """Raise InputError when a file's hash does not begin as its publisher says; they name none for some files."""
-    if beginning and not (digest := sha256_of(path)).startswith(beginning):
+    if beginning and not (digest := hash_of_file(path)).startswith(beginning):
         found, expected = f"a file with SHA-256 {digest[:16]}...", f"one that begins with {beginning}"
         raise InputError(path, found, expected, f"Download it again from {source}.")
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
@@ -151,7 +181,9 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
                 if not (folder / entry.filename).resolve().is_relative_to(folder.resolve()):
                     raise ValueError(f"{entry.filename} would lie outside of {folder}")
             content.extractall(folder, entries)
-    except (zipfile.BadZipFile, ValueError) as error:
+    except OSError as error:
+        raise write_error(folder, error, "Run this again: the archive is kept.") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise InputError(archive, f"no archive to unpack ({error})", "a zip file", "Run this again.") from error
 
 

@@ -15,9 +15,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
+from dataloaders.feature_origin import other_videos
 from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
+from utils.reporting.tables import csv_cell
 from video.extraction.extraction_inputs import Recipe, read_inputs
 from video.extraction.feature_networks import FeatureNetwork
 from video.extraction.video_lists import Video
@@ -107,9 +109,15 @@ def extract(
     """
     outcome = Outcome()
     to_do: list[tuple[Video, list[str]]] = []
+    others = other_videos(
+        data_dir, {video.feature_id: video.path for video in videos if video.path and video.path.is_file()}
+    )
     for video in videos:
         missing = missing_features(video, data_dir, networks)
-        if not missing:
+        if video.feature_id in others:
+            reason = "features of another video of this name; delete them, or choose another folder"
+            outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(networks), reason))
+        elif not missing:
             outcome.already_there += 1
         elif video.path is None:
             outcome.failures.append(Failure(video.feature_id, "", tuple(missing), "no video file"))
@@ -143,18 +151,24 @@ def extract(
                 if inputs:
                     outcome.written += 1
                 for name, rows in inputs.items():
-                    _write(data_dir, name, queues[name].put(video.feature_id, rows))
+                    outcome.failures += _write(data_dir, name, queues[name].put(video.feature_id, rows))
             for name, queue in queues.items():
-                _write(data_dir, name, queue.finish())
+                outcome.failures += _write(data_dir, name, queue.finish())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return outcome
 
 
-def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> None:
+def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> list[Failure]:
+    """Write feature files, and return those that are no features: a network in half precision may overflow."""
+    failures = []
     for feature_id, values in computed:
+        if not np.isfinite(values).all():
+            failures.append(Failure(feature_id, "", (feature,), "features that are NaN or infinite"))
+            continue
         with atomic_write(feature_path(data_dir, feature, feature_id)) as file:
             np.save(file, values)
+    return failures
 
 
 def write_failures(path: Path, failures: list[Failure]) -> None:
@@ -162,7 +176,8 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    rows = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
+    texts = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
+    rows = [[csv_cell(text) for text in row] for row in texts]
     write_text(path, pd.DataFrame(rows, columns=["id", "file", "features", "reason"]).to_csv(index=False))
 
 

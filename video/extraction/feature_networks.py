@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dataloaders.provenance import text_part
+from dataloaders.feature_origin import text_part
 from utils.errors import InputError
+from utils.files import hash_of, hash_of_file
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 from video.backbones import small
@@ -20,7 +21,7 @@ from video.backbones.clap import CLAP, load_laion_state
 from video.backbones.clip import CLIP
 from video.backbones.convolutional import VGGish, r2plus1d_18_features, resnet152_features
 from video.backbones.drawn_weights import draw_weights_of
-from video.backbones.other_packages import is_torchscript, read_laion_clap, read_open_clip
+from video.backbones.other_packages import is_torchscript, make_laion_clap, read_open_clip
 from video.extraction.download import TABLE, Download, check_sha256, read_table
 from video.frames import CLIP as CLIP_PIXELS
 from video.frames import IMAGENET, KINETICS
@@ -50,6 +51,7 @@ PACKAGES = {  # what the backends need
     "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
     "facebook/bart-base once",
 }
+WEIGHT_FILES = ("*.safetensors", "*.bin")  # in a folder
 OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -68,17 +70,27 @@ class Source:
 
     def record(self, feature: str, precision: str) -> dict[str, object]:
         """Return what a folder's record holds of a feature's network."""
-        weights = WEIGHTS[feature]
         if self.drawn is not None:
-            weights = f"drawn from seed {self.seed}"
-        elif self.backend(feature) == "open_clip":
-            weights = open_clip_file(self.weights_dir).name
-        return {"weights": weights, "drawn_weights": self.drawn, "precision": precision}
+            weights, digest = f"drawn from seed {self.seed}", None
+        else:
+            in_open_clip, weights, digest = self.backend(feature) == "open_clip", WEIGHTS[feature], None
+            try:
+                path = open_clip_file(self.weights_dir) if in_open_clip else find_weights(feature, self.weights_dir)
+                weights, digest = path.name if in_open_clip else weights, hash_of_weights(path)
+            except InputError:
+                pass  # they are not needed where all features are there already
+        return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
 
 
-def settings_of(features: list[str], source: Source, recipe: str, precision: str) -> dict[str, dict]:
-    """Return what a folder's record holds for each feature."""
-    settings = {name: source.record(name, precision) for name in features}
+def settings_of(
+    features: list[str], source: Source, recipe: str, precision: str, num_segments: int | None = None
+) -> dict[str, dict]:
+    """Return what a folder's record holds for each feature.
+
+    Args:
+        num_segments: of every video; None: as the data set or the duration says.
+    """
+    settings = {name: source.record(name, precision) | {"num_segments": num_segments} for name in features}
     for name in BACKENDS.keys() & settings.keys():
         settings[name] |= {"recipe": recipe, "backend": source.backend(name)}
     return settings
@@ -150,6 +162,12 @@ def open_clip_file(weights_dir: Path) -> Path:
     return find_weights("open_clip", weights_dir) if path is None or is_torchscript(path) else path
 
 
+def hash_of_weights(path: Path) -> str:
+    """Return the hash of a file of weights, or of those in a folder."""
+    files = [path] if path.is_file() else sorted(f for kind in WEIGHT_FILES for f in path.glob(kind))
+    return hash_of(hash_of_file(file) for file in files)
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a checkpoint file; LAION's lies beside numpy's counters of their training."""
     scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
@@ -157,6 +175,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     names = [(scalar, "numpy.core.multiarray.scalar")]  # what files written with numpy 1 call it
     with torch.serialization.safe_globals([*number_types, *names]):
         state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not isinstance(state.get("state_dict", {}), dict):
+        raise ValueError("no mapping of tensors")
     return state.get("state_dict", state)
 
 
@@ -174,7 +194,7 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
         if backend == "open_clip":
             network = read_open_clip(path)
         elif backend == "laion_clap":
-            network = read_laion_clap(path)
+            network = make_laion_clap(read_state(path))
         elif name == "clip":
             from transformers import CLIPModel
 

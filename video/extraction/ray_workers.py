@@ -21,8 +21,7 @@ from video.extraction.feature_networks import Source, build_networks
 from video.extraction.video_lists import Video
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of the repository, what workers do not need.
-NOT_SHIPPED = ["/data/*/", "/weights/", "/tests/", "/demo/", "/results/", "/*_logs/", ".git", ".venv"]
+SHIPPED = ("baselines", "configs", "data", "dataloaders", "models", "utils", "video")  # what workers need
 VIDEOS_AT_A_TIME = 8  # that a worker is given
 
 
@@ -71,10 +70,19 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     except ImportError as error:
         raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
     if not ray.is_initialized():
-        environment = {"working_dir": str(ROOT), "excludes": NOT_SHIPPED, "env_vars": {"TQDM_DISABLE": "1"}}
+        excludes = [f"/{path.name}" for path in ROOT.iterdir() if path.name not in SHIPPED]
+        excludes += [f"/data/{path.name}" for path in (ROOT / "data").iterdir() if path.suffix != ".yaml"]
+        environment = {"working_dir": str(ROOT), "excludes": excludes, "env_vars": {"TQDM_DISABLE": "1"}}
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        try:  # without an address Ray looks for a cluster, and starts one if there is none
-            ray.init(None if address == "auto" else address, runtime_env=environment, log_to_driver=False)
+        options = {"runtime_env": environment, "log_to_driver": False}
+        try:
+            try:
+                ray.init(address, **options)
+            except ConnectionError:
+                if address != "auto":
+                    raise
+                # No cluster: one of this machine alone, which nobody outside can reach.
+                ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
         except (ConnectionError, ValueError) as error:
             found = f"no cluster at {address} ({str(error).splitlines()[0]})"
             expected = "`auto` or the address of a running cluster"

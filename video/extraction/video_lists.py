@@ -34,7 +34,7 @@ def videos_of_dataset(
     `num_segments`.
 
     Raises:
-        InputError: for bad annotations, and when there is no such folder.
+        InputError: for bad annotations, when there is no such folder, and for two clips of one feature id.
     """
     if not videos_dir.is_dir():
         raise InputError(videos_dir, "no folder", "the folder of the videos", "Name it with --videos_dir.")
@@ -44,7 +44,11 @@ def videos_of_dataset(
         annotations = load_annotations(dataset, annotations_dir, split)
         samples = zip(annotations.feature_ids, annotations.sample_ids, annotations.lengths.tolist(), strict=True)
         for feature_id, sample_id, length in samples:
-            path = files.get(feature_id) or files.get(sample_id)
+            former = videos[feature_id].path if feature_id in videos else None
+            path = files.get(feature_id) or files.get(sample_id) or former
+            if former not in (None, path):
+                found, expected = f"{former} and {path}", f"one clip for the one feature file {feature_id}.npy"
+                raise InputError(videos_dir, found, expected, "Take one of them away: features are kept by video.")
             videos[feature_id] = Video(feature_id, path, num_segments or length, fixed_segments(dataset))
     return list(videos.values())
 

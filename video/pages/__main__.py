@@ -14,9 +14,9 @@ import torch
 
 from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS, load_annotations
-from dataloaders.provenance import feature_note
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_predictions
+from utils.provenance import read_provenance
 from utils.settings import ARGS_FILE, read_args
 from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines
 
@@ -38,14 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     if len({run.resolve() for run in args.runs}) < len(args.runs):
         raise InputError("RUN", "the same folder twice", "different runs", "Name each run once.")
     predictions = [load_predictions(run, args.split) for run in args.runs]
-    settings = [read_args(run / ARGS_FILE) for run in args.runs]
-    default = DATASETS[predictions[0].dataset].folder
-    data_dirs = [Path(of_run.get("data_dir") or default) for of_run in settings]
     pseudo_labels = None
     if args.pseudo_label_dir:
-        annotations_dir = Path(args.annotations_dir or settings[0].get("annotations_dir") or data_dirs[0])
+        of_run, default = read_args(args.runs[0] / ARGS_FILE), DATASETS[predictions[0].dataset].folder
+        annotations_dir = Path(
+            args.annotations_dir or of_run.get("annotations_dir") or of_run.get("data_dir") or default
+        )
         pseudo_labels = pseudo_labels_of(args.pseudo_label_dir, annotations_of(predictions[0], annotations_dir))
-    warning = ", ".join(filter(None, dict.fromkeys(feature_note(data_dir) for data_dir in data_dirs)))
+    warning = ", ".join(dict.fromkeys(mark for run in args.runs for mark in read_provenance(run).marks))
     output = args.output or timelines_path(args.runs[0], args.split)
     write_timelines(output, dict(zip(names_of(args.runs), predictions, strict=True)), pseudo_labels, warning)
     print(output)

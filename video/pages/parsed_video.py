@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise, product
 from pathlib import Path
+from urllib.parse import quote
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from utils.audio_visual import AudioVisual
 from utils.files import atomic_write, write_text
 from utils.method.spans import maximal_spans
+from utils.reporting.tables import csv_cell
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class ParsedVideo:
     events: tuple[str, ...]  # (C,) names
     tracks: tuple[Track, ...]  # the first is the one that exports take
     threshold: float = 0.5
-    notes: tuple[str, ...] = ()  # what a reader has to know: the model, random weights, simulated features
+    notes: tuple[str, ...] = ()  # what a reader may want to know: the model, its features
+    warning: str = ""  # what every reader has to know: random weights, simulated features
 
     @property
     def num_segments(self) -> int:
@@ -86,8 +89,9 @@ def spans(video: ParsedVideo) -> list[Span]:
 
 def write_csv(path: Path, parsed: ParsedVideo) -> None:
     """One line a span: event, kind (audible, visible, audio-visual), onset and offset in seconds, mean probability."""
-    rows = [(s.event, s.kind, f"{s.onset:g}", f"{s.offset:g}", f"{s.probability:.4f}") for s in spans(parsed)]
+    rows = [(csv_cell(s.event), s.kind, f"{s.onset:g}", f"{s.offset:g}", f"{s.probability:.4f}") for s in spans(parsed)]
     table = pd.DataFrame(rows, columns=["event", "kind", "onset", "offset", "probability"])
+    table = table.assign(note=parsed.warning) if parsed.warning else table
     write_text(path, table.to_csv(index=False))
 
 
@@ -97,6 +101,7 @@ def write_json(path: Path, parsed: ParsedVideo) -> None:
         "video": parsed.name,
         "duration": parsed.duration,
         "notes": list(parsed.notes),
+        "warning": parsed.warning,
         "threshold": parsed.threshold,
         "events": list(parsed.events),
         "spans": [vars(span) for span in spans(parsed)],
@@ -117,7 +122,7 @@ def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
     """Subtitles: a cue a stretch of time in which the events stay the same, with what is audible, visible, both."""
     found = spans(parsed)
     edges = sorted({time for span in found for time in (span.onset, span.offset)})
-    cues = ["WEBVTT"]
+    cues = ["WEBVTT", *([f"NOTE {_one_line(parsed.warning)}"] if parsed.warning else [])]
     for onset, offset in pairwise(edges):
         lines = []
         for event in parsed.events:
@@ -132,8 +137,9 @@ def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
 
 
 def write_audacity(path: Path, parsed: ParsedVideo) -> None:
-    """A label track of Audacity: onset, offset and label, separated by tabs."""
-    lines = [
+    """A label track of Audacity: onset, offset and label, separated by tabs; first a warning over the whole video."""
+    lines = [f"{0:.6f}\t{parsed.duration:.6f}\t{_one_line(parsed.warning)}"] if parsed.warning else []
+    lines += [
         f"{span.onset:.6f}\t{span.offset:.6f}\t{_one_line(span.event)} ({span.kind})" for span in _apart(spans(parsed))
     ]
     write_text(path, "".join(f"{line}\n" for line in lines))
@@ -157,19 +163,23 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
         kind = {".mp4": "video/mp4", ".mpg": "video/mpeg", ".mpeg": "video/mpeg"}.get(video.suffix.lower(), "unknown")
         media = SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=video.resolve().as_uri(), MIME_TYPE=kind)
         if video.resolve().parent == path.resolve().parent:
-            media.set("RELATIVE_MEDIA_URL", f"./{video.name}")
+            media.set("RELATIVE_MEDIA_URL", f"./{quote(video.name)}")
+    if parsed.warning:
+        SubElement(header, "PROPERTY", NAME="note").text = _one_line(parsed.warning)
     SubElement(header, "PROPERTY", NAME="lastUsedAnnotationId").text = str(len(found))
     times = sorted({_milliseconds(time) for span in found for time in (span.onset, span.offset)})
     slot = {time: f"ts{n}" for n, time in enumerate(times, start=1)}
     order = SubElement(document, "TIME_ORDER")
     for time in times:
         SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot[time], TIME_VALUE=str(time))
-    number = count(1)
+    number, names = count(1), set()
     for event, kind in product(parsed.events, ("audible", "visible")):
         of_tier = [span for span in found if (span.event, span.kind) == (event, kind)]
         if not of_tier:
             continue
-        name = f"{_one_line(event)} ({kind})"
+        wanted = f"{_one_line(event)} ({kind})"  # which events that differ in white space may share
+        name = next(name for n in count(1) if (name := wanted if n == 1 else f"{wanted} {n}") not in names)
+        names.add(name)
         tier = SubElement(document, "TIER", LINGUISTIC_TYPE_REF="default-lt", TIER_ID=name)
         for span in of_tier:
             annotation = SubElement(
@@ -187,13 +197,19 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
         ElementTree(document).write(file, encoding="UTF-8", xml_declaration=True)
 
 
+EXPORTS = {
+    "events.csv": write_csv,
+    "events.json": write_json,
+    "events.vtt": write_webvtt,
+    "events.txt": write_audacity,
+    "events.eaf": write_eaf,
+}
+
+
 def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
     """Write `events.csv`, `.json`, `.vtt`, `.txt` (Audacity) and `.eaf` (ELAN, which opens `video` with it)."""
-    write_csv(folder / "events.csv", parsed)
-    write_json(folder / "events.json", parsed)
-    write_webvtt(folder / "events.vtt", parsed)
-    write_audacity(folder / "events.txt", parsed)
-    write_eaf(folder / "events.eaf", parsed, video)
+    for name, write in EXPORTS.items():
+        write(folder / name, parsed, *([video] if write is write_eaf else []))
 
 
 def _apart(found: list[Span]) -> list[Span]:

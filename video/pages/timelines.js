@@ -1,7 +1,8 @@
-// The timelines of a split's videos: found, filtered and sorted at once, drawn when they come into sight.
+// The timelines of a split's videos: found, filtered and sorted at once, listed as far as one scrolls, drawn in sight.
 
 const LANE = 12; // pixels of one source of one event
 const LANE_GAP = 3;
+const PORTION = 300; // cards that are listed at a time
 const GUTTER = 20; // left of the lanes, for the sources' letters
 
 const numVideos = data.videos.length;
@@ -22,14 +23,11 @@ function eventsOf(n) {
   return events;
 }
 
-function hasClass(n, wanted) {
-  return data.tracks.some(({ spans }) => spans[n].some((value, i) => i % 4 === 0 && value === wanted));
-}
-
-function numEvents(n) {
+/** The classes that any source has in a video. */
+function classesOf(n) {
   const seen = new Set();
   for (const { spans } of data.tracks) for (let i = 0; i < spans[n].length; i += 4) seen.add(spans[n][i]);
-  return seen.size;
+  return seen;
 }
 
 // ---- cards ----
@@ -44,7 +42,7 @@ const narrow = window.matchMedia("(max-width: 720px)");
 /** About how high a card is before it is filled, so that the scroll bar is about right. */
 function expectedHeight(n) {
   const event = data.tracks.length * (LANE + LANE_GAP) + 9 + (narrow.matches ? 22 : 0);
-  return 62 + Math.max(1, numEvents(n)) * event;
+  return 62 + Math.max(1, classesOf(n).size) * event;
 }
 
 function makeCard({ name, n }) {
@@ -125,7 +123,7 @@ function redraw() {
 
 // ---- finding, filtering, sorting ----
 
-const cards = videos.map(makeCard);
+const cards = []; // by video, made when they are first listed
 const list = byId("list");
 const chosen = { search: byId("search"), class: byId("class"), metric: byId("metric"), run: byId("run"), order: byId("order") };
 
@@ -140,17 +138,28 @@ const ORDERS = {
 };
 const difference = (run, video) => score(run, video.n) - score(runs[0], video.n);
 
+let waiting = []; // videos that are not listed yet, in order
+const end = list.parentElement.appendChild(element("div"));
+new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && listMore(), { rootMargin: "2000px" }).observe(end);
+
+function listMore() {
+  const next = waiting.splice(0, PORTION);
+  list.append(...next.map(({ n }) => (cards[n] ??= makeCard(videos[n]))));
+  for (const { n } of next) {
+    const scores = runs.map((one) => element("span", {}, `${one.letter} ${score(one, n).toFixed(1)}`));
+    cards[n].querySelector(".scores").replaceChildren(...scores);
+  }
+}
+
 function arrange() {
   const wanted = chosen.search.value.trim().toLowerCase();
   const ofClass = chosen.class.value === "" ? null : Number(chosen.class.value);
   const run = runs[Number(chosen.run.value)];
-  const shown = videos.filter(({ n, lower }) => lower.includes(wanted) && (ofClass === null || hasClass(n, ofClass)));
+  const shown = videos.filter(({ n, lower }) => lower.includes(wanted) && (ofClass === null || classesOf(n).has(ofClass)));
   shown.sort(ORDERS[chosen.order.value][1](run));
-  list.replaceChildren(...shown.map(({ n }) => cards[n]));
-  for (const { n } of shown) {
-    const scores = runs.map((one) => element("span", {}, `${one.letter} ${score(one, n).toFixed(1)}`));
-    cards[n].querySelector(".scores").replaceChildren(...scores);
-  }
+  list.replaceChildren();
+  waiting = [...shown];
+  listMore();
   const means = runs.map((one) => {
     const sum = shown.reduce((total, { n }) => total + score(one, n), 0);
     return `${one.letter} ${(sum / shown.length).toFixed(1)}`;
@@ -169,7 +178,8 @@ function option(value, text) {
 
 fillHeader();
 byId("legend").prepend(...data.tracks.map((track) => element("li", {}, element("b", {}, track.letter), track.name)));
-const counts = data.classes.map((_, c) => videos.filter(({ n }) => hasClass(n, c)).length);
+const counts = data.classes.map(() => 0);
+for (const { n } of videos) for (const c of classesOf(n)) counts[c] += 1;
 const byName = data.classes.map((name, c) => [name, c]).sort();
 chosen.class.append(option("", "All events"), ...byName.map(([name, c]) => option(c, `${name} (${counts[c]})`)));
 chosen.metric.append(...data.metrics.map((name, i) => option(i, name)));

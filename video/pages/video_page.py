@@ -2,7 +2,6 @@
 
 import base64
 import io
-import mimetypes
 import os
 import shutil
 from collections.abc import Sequence
@@ -20,6 +19,8 @@ from video.pages.parsed_video import ParsedVideo
 MAX_STRIP_WIDTH = 16_000  # pixels, less than what browsers' canvases and JPEG allow
 NUM_PEAKS = 20_000  # at most, of the waveform
 PEAKS_PER_SECOND = 50
+# What a page may call a video that is part of it, whatever its name.
+VIDEO_TYPES = {".webm": "video/webm", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".avi": "video/x-msvideo"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,8 @@ class Media:
     peaks: np.ndarray | None = None  # (P,) uint8, of the waveform
 
 
-def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), warning: str = "") -> None:
-    """Write the page of a parsed video: one HTML file that works from disk.
-
-    Args:
-        warning: shown on top, for results that are not what they look like (random weights, simulated features).
-    """
+def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) -> None:
+    """Write the page of a parsed video: one HTML file that works from disk."""
     tracks = []
     for track in parsed.tracks:
         arrays = {"audio": track.probs.audio, "visual": track.probs.visual}
@@ -47,7 +44,7 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media(), wa
     data = {
         "title": parsed.name,
         "notes": list(parsed.notes),
-        "warning": warning,
+        "warning": parsed.warning,
         "duration": parsed.duration,
         "segments": parsed.num_segments,
         "threshold": parsed.threshold,
@@ -108,7 +105,7 @@ def video_source(video: Path, page: Path, embed_below: int) -> str:
         InputError: when there is no room for the copy.
     """
     if video.stat().st_size < embed_below:
-        kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
+        kind = VIDEO_TYPES.get(video.suffix.lower(), "video/mp4")
         return f"data:{kind};base64,{base64.b64encode(video.read_bytes()).decode()}"
     beside = page.parent / video.name
     if not (beside.exists() and os.path.samefile(beside, video)):

@@ -1,5 +1,7 @@
 """Where a folder's features come from, so that every table of them can say so."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import yaml
@@ -11,26 +13,30 @@ from utils.files import exclusive, write_text
 SIMULATION_MARKER = "simulation.yaml"  # of `simulation`: features without videos
 VIDEOS_MARKER = "generated_videos.yaml"  # of `simulation --videos` and `simulation.generated_clips`
 EXTRACTION_MARKER = "extraction.yaml"  # of video.extract_features
+VIDEOS_FILE = "videos.json"  # which file each feature id stands for
+READ_OF_VIDEO = 1 << 16  # bytes
 MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
-def feature_note(data_dir: Path) -> str:
+def feature_marks(data_dir: Path) -> tuple[str, ...]:
     """Return what a table has to say about features that are not real ones; empty for real ones."""
-    notes = []
-    if (data_dir / SIMULATION_MARKER).exists():
-        notes.append("simulated features")
-    if videos := video_note(data_dir):
-        notes.append(videos)
+    marks = ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
+    marks += video_marks(data_dir)
     drawn = [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]
     if drawn:
         small = "small" in drawn
-        notes.append("features of small networks with random weights" if small else "features of random weights")
-    return ", ".join(notes)
+        marks.append("features of small networks with random weights" if small else "features of random weights")
+    return tuple(marks)
 
 
-def video_note(data_dir: Path) -> str:
+def feature_note(data_dir: Path) -> str:
+    """Return the marks as tables have them."""
+    return ", ".join(feature_marks(data_dir))
+
+
+def video_marks(data_dir: Path) -> tuple[str, ...]:
     """Return what a table has to say about videos that are not real ones; empty for real ones."""
-    return "generated videos" if (data_dir / VIDEOS_MARKER).exists() else ""
+    return ("generated videos",) if (data_dir / VIDEOS_MARKER).exists() else ()
 
 
 def read_extraction(data_dir: Path) -> dict[str, dict]:
@@ -92,12 +98,43 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
         unrelated = not made and other != part and not (other == feature and wanted["drawn_weights"])
         if not files or unrelated:
             continue
-        compared = {**made, **wanted} if other == part else ("weights", "drawn_weights")
-        if differing := [key for key in compared if not made or made.get(key) != wanted.get(key)]:
+        compared = {**made, **wanted} if other == part else ("weights", "drawn_weights", "sha256")
+        # Records of earlier versions say less, and of weights that are not at hand there is no hash.
+        known = {key: value for key, value in made.items() if not (key == "sha256" and None in (value, wanted[key]))}
+        if differing := [key for key in compared if not made or known.get(key, wanted.get(key)) != wanted.get(key)]:
             found = f"{other} features of another origin, with another {', '.join(differing)}"
             raise InputError(
                 files[0], found, f"features of {wanted['weights']} and the settings of this extraction", way_out
             )
+
+
+def other_videos(data_dir: Path, videos: dict[str, Path]) -> list[str]:
+    """Write down which file each feature id stands for, and return those that have stood for another file.
+
+    Args:
+        videos: the file of each feature id. A file is known by its size, its beginning and its end.
+    """
+    path = data_dir / VIDEOS_FILE
+    with exclusive(data_dir):
+        try:
+            before = json.loads(path.read_text()) if path.exists() else {}
+        except ValueError as error:
+            found = f"no record of videos ({error})"
+            raise InputError(path, found, "what was written there", "Extract again, to another folder.") from error
+        now = {feature_id: _fingerprint(file) for feature_id, file in videos.items()}
+        others = [feature_id for feature_id in now if before.get(feature_id, now[feature_id]) != now[feature_id]]
+        if new := {feature_id: text for feature_id, text in now.items() if feature_id not in before}:
+            write_text(path, json.dumps(before | new, indent=0))
+    return others
+
+
+def _fingerprint(path: Path) -> str:
+    """Return a hash of a file's size, its beginning and its end."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        beginning = file.read(READ_OF_VIDEO)
+        file.seek(max(0, size - READ_OF_VIDEO))
+        return hashlib.sha256(b"%d " % size + beginning + file.read(READ_OF_VIDEO)).hexdigest()
 
 
 def refuse_own_features(folder: Path) -> None:

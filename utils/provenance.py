@@ -1,0 +1,148 @@
+"""Provenance: what a folder's content was made from, written by the command that made it, compared by all that read it.
+
+Every folder of a run, of labels or of an evaluation holds `provenance.json`. Hashes are SHA-256.
+"""
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from torch import Tensor
+
+from dataloaders.datasets import DATASETS
+from dataloaders.feature_origin import feature_marks
+from utils.errors import InputError
+from utils.files import hash_of, hash_of_file, write_text
+from utils.settings import ARGS_FILE, read_args
+
+PROVENANCE_FILE = "provenance.json"
+PACKAGES = ("torch", "numpy", "transformers", "timm", "av")  # whose versions are kept, where they are installed
+HAN_RUN = "a run of train_han.py --method {}"
+LABELS = "labels of {}"
+STAGE_2 = "pseudo_label_generation.py --teacher {}"
+MADE_WITH = {"transformer_dir": "stage 1", "pseudo_label_dir": "labels"}  # settings that name sources
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="ignore"))
+class Provenance:
+    """What a folder's content is and was made from; what is empty is not known."""
+
+    kind: str = ""  # such as "a run of train_han.py --method uwav"
+    dataset: str = ""
+    classes: tuple[str, ...] = ()  # in order
+    videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the videos' ids in order
+    sources: Mapping[str, str] = field(default_factory=dict)  # by name, a hash of features, labels or weights
+    marks: tuple[str, ...] = ()  # what every result has to say, such as "simulated features"
+    command: str = field(default_factory=lambda: shlex.join(sys.argv))
+    versions: Mapping[str, str] = field(default_factory=lambda: versions(*PACKAGES))
+
+    @property
+    def note(self) -> str:
+        """Return the marks as tables have them."""
+        return ", ".join(self.marks)
+
+    def inherit(self, source: "Provenance", of: str) -> "Provenance":
+        """Return the record with the marks of something that it was made from as well, which are called `of: mark`."""
+        new = [mark if ": " in mark else f"{of}: {mark}" for mark in source.marks if mark not in self.marks]
+        return replace(self, marks=tuple(dict.fromkeys((*self.marks, *new))))
+
+    def check(self, where: Path, way_out: str, **wanted: Any) -> None:
+        """Raise InputError naming the first field that is known and not as wanted.
+
+        Args:
+            where: the folder that holds this record.
+            wanted: values of fields; a kind may be the beginning of one; of videos and sources, hashes that are not
+                empty are compared.
+        """
+        for name, value in wanted.items():
+            known = getattr(self, name)
+            if isinstance(value, Mapping):
+                both = {key: (known[key], value[key]) for key in known.keys() & value.keys()}
+                differing = [key for key, hashes in both.items() if all(hashes) and hashes[0] != hashes[1]]
+                if differing:
+                    found, expected = f"other {name} ({', '.join(sorted(differing))})", "those that it was made from"
+                    raise InputError(where, found, expected, way_out)
+            elif known and known != value and not (name == "kind" and known.startswith(value)):
+                shown = [text if isinstance(text, str) else ", ".join(text) for text in (known, value)]
+                raise InputError(where, f"{name}: {shown[0]}", shown[1], way_out)
+
+
+def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Provenance:
+    """Return the record of what is made from these splits (`SplitBatches`), and from other sources.
+
+    Raises:
+        InputError: when the features of the splits differ in width.
+    """
+    first = next(iter(splits.values()))
+    widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
+    if len({*widths.values()}) > 1:
+        found = ", ".join(f"{name} {width}" for name, width in widths.items())
+        way_out = "Extract the features of all splits with the same networks."
+        raise InputError(f"{first.annotations.dataset} features", f"widths that differ: {found}", "equal ones", way_out)
+    features = {f"{name} {key}": text for name, split in splits.items() for key, text in split.sources.items()}
+    return Provenance(
+        kind,
+        first.annotations.dataset,
+        first.annotations.classes,
+        {name: hash_of(split.annotations.sample_ids) for name, split in splits.items()},
+        features | (sources or {}),
+        tuple(dict.fromkeys(mark for split in splits.values() for mark in split.marks)),
+    )
+
+
+def write_provenance(folder: Path, record: Provenance) -> None:
+    """Write `provenance.json`."""
+    write_text(folder / PROVENANCE_FILE, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """Read a folder's record. Of one that an earlier version has written, what its settings say; else an empty one.
+
+    Raises:
+        InputError: when it is damaged.
+    """
+    path = folder / PROVENANCE_FILE
+    if path.is_file():
+        try:
+            return Provenance(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            found = f"no record ({' '.join(str(error).split())[:200]})"
+            raise InputError(path, found, "what was written there", "Make the folder's content again.") from error
+    if not (folder / ARGS_FILE).is_file():
+        return Provenance()
+    args = read_args(folder / ARGS_FILE)
+    kind = LABELS.format(STAGE_2.format(args["teacher"])) if "teacher" in args else ""
+    if (folder / "checkpoints").is_dir():
+        kind = HAN_RUN.format(args.get("method", "uwav")) if "segment_labels" in args else "a run of an earlier version"
+    dataset = str(args.get("dataset", "UnAV"))  # stage 1 has no such setting
+    data_dir = args.get("data_dir") or (DATASETS[dataset].folder if dataset in DATASETS else folder)
+    record = Provenance(kind, dataset, marks=feature_marks(Path(data_dir)), command="", versions={})
+    for name, source in MADE_WITH.items():
+        if args.get(name):
+            record = record.inherit(read_provenance(Path(args[name])), source)
+    return record
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of those packages that are installed."""
+    installed = {name: metadata.version(name) for name in packages if any(metadata.distributions(name=name))}
+    return {"python": platform.python_version(), **installed}
+
+
+def hash_of_tensors(*tensors: Tensor) -> str:
+    """Return the hash of the values of tensors in order."""
+    return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+def hash_of_labels(folder: Path) -> str:
+    """Return the hash of all label files in a folder, in either layout."""
+    paths = sorted(folder.glob("*.safetensors")) or sorted(folder.rglob("*.npy"))
+    return hash_of(f"{path.relative_to(folder)} {hash_of_file(path)}" for path in paths)
