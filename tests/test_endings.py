@@ -19,7 +19,7 @@ from dataloaders.datasets import load_annotations
 from dataloaders.store import open_features
 from tests.tiny_runs import NETWORK, RECIPE, assert_same_weights, train
 from utils.errors import InputError
-from utils.files import atomic_write, claim, exclusive, write_error
+from utils.files import atomic_write, claim, exclusive, write_error, write_text
 from utils.run_folders import create_run_dir, open_log
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.events import write_scalars
@@ -197,3 +197,19 @@ def test_an_environment_that_does_not_work_is_made_anew(tmp_path: Path):
     run_script(folder, "environment.sh", f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin")
     asked = subprocess.run([str(broken), "-m", "pip", "--version"], capture_output=True)
     assert asked.returncode == 0
+
+
+def test_a_disk_that_fills_up_anywhere_ends_a_command_with_one_line(tmp_path: Path):
+    program = "from utils.entry_point import run_entry_point\n"
+    program += "def main(): raise OSError(28, 'No space left on device', '/somewhere/file')\n"
+    program += "run_entry_point(main)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "no room left" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_link_that_was_planted_where_a_file_is_written_is_not_followed(tmp_path: Path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".file.tmp").symlink_to(tmp_path / "precious")
+    write_text(tmp_path / "file", "new")
+    assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / "file").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "precious"]

@@ -1,7 +1,9 @@
 """The packed feature store: what it holds, when it packs anew, and what it does with unusable files."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from dataloaders import store
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
+from dataloaders.feature_origin import SIMULATION_MARKER
 from dataloaders.features import feature_path, read_segment_features
 from dataloaders.store import open_features
 from dataloaders.unav import FILE
@@ -249,3 +252,66 @@ except InputError as error:
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert "no room left while writing" in run.stdout, run.stderr
     assert list_files(llp_dir / "packed") == set()
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_packed_anew(llp_dir):
+    annotations, packed = open_llp(llp_dir, ["vggish"])
+    path = feature_path(llp_dir, "vggish", annotations.feature_ids[0])
+    status, other = path.stat(), path.with_name("other.npy")
+    np.save(other, np.load(path) + 1)
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert other.stat().st_size == status.st_size
+    os.replace(other, path)
+    _, again = open_llp(llp_dir, ["vggish"])
+    row = again["vggish"].first_rows[0]
+    assert torch.equal(again["vggish"].values[row], packed["vggish"].values[row] + 1)
+
+
+def test_two_data_folders_may_take_turns_in_one_packed_folder(llp_dir, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(llp_dir, other)
+    for path in (other / "feats/vggish").glob("*.npy"):
+        np.save(path, np.load(path) + 1)
+    for data_dir, added in ((llp_dir, 0), (other, 1), (llp_dir, 0)):
+        annotations = load_annotations("LLP", llp_dir, "train")
+        _, packed = open_features(annotations, ["vggish"], data_dir, tmp_path / "packed")
+        first = np.load(feature_path(llp_dir, "vggish", annotations.feature_ids[0]))[0]
+        row = packed["vggish"].values[packed["vggish"].first_rows[0]]
+        np.testing.assert_array_equal(row, first + np.float32(added))
+
+
+def test_a_pack_that_is_replaced_while_it_is_opened_is_read_as_one_of_both(llp_dir, tmp_path, monkeypatch):
+    """Another process packs other features to the same place once the manifest was read."""
+    other, annotations = tmp_path / "other", load_annotations("LLP", llp_dir, "train")
+    shutil.copytree(llp_dir, other)
+    for path in (other / "feats/vggish").glob("*.npy"):
+        np.save(path, np.load(path) + 1)
+    _, before = open_features(annotations, ["vggish"], llp_dir, tmp_path / "packed")
+    read = store._open
+
+    def replaced(*arguments):
+        pack = read(*arguments)
+        monkeypatch.setattr(store, "_open", read)
+        open_features(annotations, ["vggish"], other, tmp_path / "packed")
+        return pack
+
+    monkeypatch.setattr(store, "_open", replaced)
+    _, found = open_features(annotations, ["vggish"], llp_dir, tmp_path / "packed")
+    assert torch.equal(found["vggish"].values, before["vggish"].values)
+
+
+def test_a_pack_knows_its_content_and_the_marks_of_its_source(llp_dir, tmp_path):
+    (llp_dir / SIMULATION_MARKER).write_text("seed: 1\n")
+    _, packed = open_llp(llp_dir, ["vggish"])
+    values = packed["vggish"].values.numpy()
+    assert packed["vggish"].sha256 == hashlib.sha256(values.tobytes()).hexdigest()
+    (llp_dir / SIMULATION_MARKER).unlink()
+    shutil.rmtree(llp_dir / "feats")
+    assert open_llp(llp_dir, ["vggish"])[1]["vggish"].marks == ("simulated features",)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_named_pipe_in_place_of_a_pack_is_replaced_without_waiting(llp_dir):
+    (llp_dir / "packed").mkdir()
+    os.mkfifo(llp_dir / "packed" / "vggish_train.safetensors")
+    assert open_llp(llp_dir, ["vggish"])[1]["vggish"].values.shape[0] > 0

@@ -234,3 +234,19 @@ def test_evaluation_writes_the_page_with_the_pseudo_labels_of_the_run(tmp_path: 
 def test_the_command_refuses_a_run_without_predictions(tmp_path: Path):
     with pytest.raises(InputError, match="test_han"):
         main([str(tmp_path)])
+
+
+def test_of_a_hundred_thousand_videos_those_are_listed_that_one_scrolls_to(browser: Browser, tmp_path: Path):
+    write_timelines(tmp_path / "page.html", {"run": random_predictions(100_000)})
+    browser.open(tmp_path / "page.html")
+    browser.wait_for("return document.querySelector('.lane canvas')")
+    milliseconds = browser.run("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    print(f"first paint {milliseconds:.0f} ms")
+    assert "100,000 of 100,000 videos" in browser.run("return document.getElementById('summary').textContent")
+    listed = browser.run("return document.querySelectorAll('.card').length")
+    assert listed == browser.run("return PORTION")
+    browser.run("window.scrollTo(0, document.documentElement.scrollHeight)")
+    browser.wait_for(f"return document.querySelectorAll('.card').length > {listed}")
+    choose(browser, "search", "vid09999")
+    names = [f"vid09999_{n}_{n + 10}" for n in (9999,)]
+    assert shown(browser) == names

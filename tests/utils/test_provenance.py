@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -216,3 +217,14 @@ def test_thresholds_are_exported_with_the_network_that_they_were_found_for(stage
     )  # fmt: skip
     with pytest.raises(InputError, match="teacher framewise"):
         trained.main([str(other), str(tmp_path / "exported"), "--pseudo_label_dir", str(framewise)])
+
+
+def test_features_of_other_widths_in_another_split_are_named(stages: Path, tmp_path: Path):
+    shutil.copytree(stages / "LLP", tmp_path / "LLP", ignore=shutil.ignore_patterns("packed"))
+    names = {split: (tmp_path / f"LLP/AVVP_{split}_pd.csv") for split in ("val", "test")}
+    ids = {line[:11] for line in names["val"].read_text().splitlines()[1:]}
+    for path in (tmp_path / "LLP/feats/vggish").glob("*.npy"):
+        if path.stem in ids:
+            np.save(path, np.load(path)[:, :3])
+    with pytest.raises(InputError, match=r"LLP features: found widths that differ: train 6.*, val 3"):
+        train(tmp_path / "LLP", tmp_path, "--method", "han", "--num_epochs", "1")

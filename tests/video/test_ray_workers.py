@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ from video.extraction.feature_networks import Source, build_networks
 from video.extraction.ray_workers import Job, extract_on_ray
 from video.extraction.video_lists import Video
 
+ROOT = Path(__file__).resolve().parents[2]
 FEATURES = ["vggish", "r2plus1d_18"]
 
 
@@ -94,3 +97,24 @@ def test_a_lost_worker_and_a_lost_node_cost_no_feature(tmp_path: Path):
     assert outcome.failures == []
     assert outcome.written == len(videos)
     assert files_of(output) == files_of(alone)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_was_started_for_a_command_listens_on_this_machine_alone(tmp_path: Path):
+    program = """
+import ray, sys
+from pathlib import Path
+from video.extraction.feature_networks import Source
+from video.extraction.ray_workers import Job, extract_on_ray
+from video.extraction.video_lists import Video
+
+video = Video("video", Path(sys.argv[1]))
+job = Job(["vggish"], Source(Path(sys.argv[2]), "small"), Path(sys.argv[2]), "centre", "float32", 4, 1, False, "cpu")
+assert extract_on_ray([video], job, "auto", 1).written == 1
+print("address", ray.get_runtime_context().gcs_address, "dashboard", repr(ray.worker.global_worker.node.webui_url))
+"""
+    video = make_video(tmp_path / "video.mp4", 1)
+    command = [sys.executable, "-c", program, str(video), str(tmp_path / "features")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": ""})
+    assert done.returncode == 0, done.stderr
+    assert "address 127.0.0.1:" in done.stdout and "dashboard ''" in done.stdout

@@ -67,6 +67,7 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     """
     try:
         import ray
+        from ray._private import ray_constants
     except ImportError as error:
         raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
     if not ray.is_initialized():
@@ -81,8 +82,10 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
             except ConnectionError:
                 if address != "auto":
                     raise
-                # No cluster: one of this machine alone, which nobody outside can reach.
-                ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+                # No cluster: one of this machine alone, on the loopback address as Ray has it by default on a Mac.
+                os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+                ray_constants.ENABLE_RAY_CLUSTER = False
+                ray.init(include_dashboard=False, **options)
         except (ConnectionError, ValueError) as error:
             found = f"no cluster at {address} ({str(error).splitlines()[0]})"
             expected = "`auto` or the address of a running cluster"
