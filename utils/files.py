@@ -98,7 +98,7 @@ def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")  # noqa: SIM115 (closed below)
+        file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise write_error(folder, error, way_out) from error
     with file:
@@ -121,7 +121,7 @@ def claim(folder: Path, way_out: str) -> None:
     if folder.resolve() in _claimed:
         return
     try:
-        file = open(folder / ".claimed", "wb")  # noqa: SIM115 (held until the process ends)
+        file = open(folder / ".claimed", "ab")  # noqa: SIM115 (held until the process ends)
     except OSError as error:
         raise write_error(folder, error) from error
     try:

@@ -121,7 +121,7 @@ def read_provenance(folder: Path) -> Provenance:
     args = read_args(folder / ARGS_FILE)
     kind = LABELS.format(STAGE_2.format(args["teacher"])) if "teacher" in args else ""
     if (folder / "checkpoints").is_dir():
-        kind = HAN_RUN.format(args.get("method", "uwav")) if "segment_labels" in args else "a run of an earlier version"
+        kind = HAN_RUN.format(args.get("method", "uwav")) if "decoding" in args else "a run of an earlier version"
     dataset = str(args.get("dataset", "UnAV"))  # stage 1 has no such setting
     data_dir = args.get("data_dir") or (DATASETS[dataset].folder if dataset in DATASETS else folder)
     record = Provenance(kind, dataset, marks=feature_marks(Path(data_dir)), command="", versions={})

@@ -228,3 +228,16 @@ def test_features_of_other_widths_in_another_split_are_named(stages: Path, tmp_p
             np.save(path, np.load(path)[:, :3])
     with pytest.raises(InputError, match=r"LLP features: found widths that differ: train 6.*, val 3"):
         train(tmp_path / "LLP", tmp_path, "--method", "han", "--num_epochs", "1")
+
+
+def test_folders_of_earlier_versions_are_read_with_what_their_settings_say(stages: Path, tmp_path: Path):
+    transformer, base = (newest(stages / "runs", prefix) for prefix in ("TemporalTransformer_", "HAN_jomold_base_"))
+    for source, name in ((transformer, "transformer"), (transformer / "LLP_Dataset", "labels"), (base, "base")):
+        shutil.copytree(source, tmp_path / name)
+        (tmp_path / name / PROVENANCE_FILE).unlink()
+    assert read_provenance(tmp_path / "transformer").marks == ("simulated features",)
+    labels = read_provenance(tmp_path / "labels")
+    assert (labels.dataset, labels.marks) == ("LLP", ("stage 1: simulated features",))
+    assert labels.kind == "labels of pseudo_label_generation.py --teacher temporal_transformer"
+    assert read_provenance(tmp_path / "base").kind == "a run of train_han.py --method jomold_base"
+    assert read_provenance(tmp_path) == replace(Provenance(), command=read_provenance(tmp_path).command)

@@ -17,7 +17,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.video.made_videos import make_video
+from utils.errors import InputError
 from utils.training.device import select_device
+from video.extraction import ray_workers
 from video.extraction.extraction_pipeline import extract
 from video.extraction.feature_networks import Source, build_networks
 from video.extraction.ray_workers import Job, extract_on_ray
@@ -118,3 +120,23 @@ print("address", ray.get_runtime_context().gcs_address, "dashboard", repr(ray.wo
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"RAY_ADDRESS": ""})
     assert done.returncode == 0, done.stderr
     assert "address 127.0.0.1:" in done.stdout and "dashboard ''" in done.stdout
+
+
+def test_only_the_code_is_sent_to_workers(tmp_path: Path, monkeypatch):
+    for name in (*ray_workers.SHIPPED, "data/LLP", "temp_train_logs", "my_videos", ".git"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("data/downloads.yaml", "data/LLP.zip", "big.bin"):
+        (tmp_path / name).touch()
+    asked = {}
+
+    def refuse(address: str, **options: object) -> None:
+        asked.update(options)
+        raise ValueError("no such cluster")
+
+    monkeypatch.setattr(ray_workers, "ROOT", tmp_path)
+    monkeypatch.setattr(ray, "init", refuse)
+    job = Job(["vggish"], Source(tmp_path, "small"), tmp_path, "centre", "float32", 4, 1, False)
+    with pytest.raises(InputError, match=r"no cluster at 10\.0\.0\.1:6379"):
+        extract_on_ray([], job, "10.0.0.1:6379")
+    left_out = {"/temp_train_logs", "/my_videos", "/.git", "/big.bin", "/data/LLP", "/data/LLP.zip"}
+    assert set(asked["runtime_env"]["excludes"]) == left_out

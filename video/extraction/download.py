@@ -82,6 +82,8 @@ def fetch(download: Download) -> bool:
         refuse_own_features(unpack)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
+    if part.is_symlink():
+        part.unlink()
     for seconds in WAITS:
         try:
             _fetch_rest(download, part)

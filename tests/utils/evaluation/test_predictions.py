@@ -1,5 +1,6 @@
 """Predictions come back from a run's folder as they were, and nothing else is taken for predictions."""
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,4 +54,40 @@ def test_predictions_of_a_split_are_its_events_beside_the_truth():
 def test_arrays_of_another_type_or_shape_are_not_read(tmp_path: Path, change: dict):
     save_predictions(tmp_path, replace(SAVED, **change))
     with pytest.raises(InputError, match="shape"):
+        load_predictions(tmp_path, "val")
+
+
+def npy_instead(path: Path) -> None:
+    np.save(path.with_suffix(""), np.zeros(3))
+    path.with_suffix(".npy").replace(path)
+
+
+def with_pickles(path: Path) -> None:
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays | {"audio": np.array([{"a": 1}], dtype=object)})
+
+
+def header_of_a_terabyte(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content.replace(b"(2, 5, 3)", b"(99999999999, 5, 3)"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        npy_instead,
+        with_pickles,
+        header_of_a_terabyte,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"audio", b"other")),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+)
+def test_files_that_hold_no_predictions_are_refused_in_words(tmp_path: Path, damage):
+    damage(save_predictions(tmp_path, SAVED))
+    with pytest.raises(InputError, match=r"predictions_val\.npz"):
         load_predictions(tmp_path, "val")
