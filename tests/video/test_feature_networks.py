@@ -36,12 +36,12 @@ def test_flags_say_where_networks_come_from():
 
 
 def test_the_record_says_how_each_feature_is_made():
-    published = {"drawn_weights": None, "precision": "bf16"}
-    assert settings_of(["vggish", "clip"], Source(Path("w")), "centre", "bf16") == {
+    published = {"sha256": None, "drawn_weights": None, "precision": "bf16", "num_segments": 20}  # no file is there
+    assert settings_of(["vggish", "clip"], Source(Path("w")), "centre", "bf16", 20) == {
         "vggish": {"weights": "vggish-10086976.pth", **published},
         "clip": {"weights": "clip-vit-large-patch14", **published, "recipe": "centre", "backend": "transformers"},
     }
-    drawn = {"weights": "drawn from seed 7", "drawn_weights": "real", "precision": "float32"}
+    drawn = {"weights": "drawn from seed 7", "sha256": None, "drawn_weights": "real", "precision": "float32"}
     assert text_settings_of(["clap"], Source(Path("w"), "real", 7), "valor", "float32") == {
         "clap valor_prompt_feats.npy": {**drawn, "backend": "transformers"},
     }
