@@ -14,11 +14,9 @@ from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos
 def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:
     """Load all three splits, labelled second by second: LAVISH learns AVE supervised.
 
-    Raises:
-        InputError: as `ave.load_split` and `find_videos`.
+    Raises InputError as `ave.load_split` and `find_videos` do.
     """
-    sources: dict[str, ClipSource] = {}
-    splits = {}
+    sources, splits = {}, {}
     for split in ("train", "val", "test"):
         annotations = ave.load_split(annotations_dir, split)
         stems = {video: data_dir / "videos" / video for video in annotations.feature_ids}

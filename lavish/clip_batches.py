@@ -48,17 +48,12 @@ class ClipBatch:
 
 
 class ClipBatches:
-    """Batches of one split.
+    """Batches of one split's N samples on a device; shuffled ones are augmented.
 
     Args:
-        split: the N samples.
-        pack: holds their items.
-        device: where batches are wanted.
-        image_size: pixels of the network's images, at most the packed ones'.
+        image_size: pixels of the network's images.
         num_frames: T, spread over the packed frames; None: all.
-        normalization: of pixels.
         frames, sound: which of the two are read at all.
-        augmentation: of shuffled batches.
 
     Raises:
         InputError: when images are larger or frames more than packed.

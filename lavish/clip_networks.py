@@ -71,8 +71,7 @@ def _sizes(pairs: Iterable[str]) -> dict[str, int | float]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict from a file of torch.save or safetensors, or from a folder that holds one as on the hub.
 
-    Raises:
-        InputError: when there is none, or it is damaged or holds anything but tensors.
+    Raises InputError when there is none, or it is damaged or holds anything but tensors.
     """
     places = [path, *(path / name for name in FILES_OF_FOLDER)]
     file = next((place for place in places if place.is_file()), None)
@@ -82,8 +81,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
     except (SafetensorError, OSError) as error:
-        found, way_out = f"no whole safetensors file ({error})", "Copy or download it again."
-        raise InputError(file, found, "one", way_out) from error
+        raise InputError(file, f"no whole safetensors file ({error})", "one", "Copy or download it again.") from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise InputError(file, "no state dict", "tensors by name", "Name the weights themselves, no other checkpoint.")
@@ -94,8 +92,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_backbone(network: nn.Module, path: Path) -> None:
     """Load timm's weights, or the backbone of a checkpoint of ours, into a network of timm without its classifier.
 
-    Raises:
-        InputError: as `read_weights`, and when any weight of the network is missing, too many or of another shape.
+    Raises InputError as `read_weights` does, and when a weight is missing, too many or of another shape.
     """
     state = read_weights(path)
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
@@ -110,8 +107,7 @@ def load_backbone(network: nn.Module, path: Path) -> None:
 def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
     """Load `i3d.pt` and `soundnet.pt` of a folder, without SoundNet's two classifiers on top of conv7, `conv8_*`.
 
-    Raises:
-        InputError: as `load_backbone`.
+    Raises InputError as `load_backbone` does.
     """
     if not folder.is_dir():
         expected = "random, or a folder with i3d.pt and soundnet.pt"

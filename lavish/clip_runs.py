@@ -107,14 +107,12 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
 def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
     """Return a run's trained and all parameters, and whether its backbone is random.
 
-    Raises:
-        InputError: when the summary is absent or damaged.
+    Raises InputError when the summary is absent or damaged.
     """
     path = run_dir / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text())
-        parameters = int(summary["trained_parameters"]), int(summary["parameters"])
-        return parameters, bool(summary["random_backbone"])
+        return (int(summary["trained_parameters"]), int(summary["parameters"])), bool(summary["random_backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         found, way_out = f"no summary ({error})", "Finish the run: python -m lavish.train_classifier --resume RUN."
         raise InputError(path, found, "what training writes last", way_out) from error
@@ -123,9 +121,7 @@ def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
     """Load network and data of the run that is named, or of the newest finished one.
 
-    Raises:
-        InputError: when there is none, the folder is no finished run, its weights do not fit, or its data are not
-            there.
+    Raises InputError when there is none, the folder is no finished run, its weights do not fit, or data are absent.
     """
     way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)

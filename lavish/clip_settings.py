@@ -110,8 +110,7 @@ class ClassifierSettings(ClipSettings):
 def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings:
     """Return settings with those of the recipe that `--model` and `--dataset` name, by flags or in `--config FILE`.
 
-    Raises:
-        InputError: when there is no such recipe, or a flag contradicts the file.
+    Raises InputError when there is no such recipe, or a flag contradicts the file.
     """
     given = first_flags(argv, "model", "dataset", "config")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
@@ -183,8 +182,7 @@ def clip_batches(
 ) -> ClipBatches:
     """Make batches of a split, with what the network sees and hears.
 
-    Raises:
-        InputError: for sizes that do not fit, and a split that is empty or that the run has learned from.
+    Raises InputError for sizes that do not fit, and for a split that is empty or that the run has learned from.
     """
     of_data, of_input = settings.data, settings.input
     if split not in data.splits or not data.splits[split].num_clips:

@@ -39,7 +39,7 @@ class ClipSplit:
     def without(self, absent: set[str]) -> "ClipSplit":
         """Return the samples whose items are not among the absent ones."""
         keep = [n for n, source in enumerate(self.sources) if source not in absent]
-        ids, sources = tuple(self.sample_ids[n] for n in keep), tuple(self.sources[n] for n in keep)
+        ids, sources = (tuple(names[n] for n in keep) for names in (self.sample_ids, self.sources))
         return ClipSplit(self.classes, ids, sources, self.labels[keep])
 
     def joined(self, other: "ClipSplit") -> "ClipSplit":
@@ -57,19 +57,15 @@ class ClipData:
 
 
 def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> dict[str, Path]:
-    """Find the files of listed clips, whichever container they are in.
+    """Find the files of clips, of which `stems` has the paths without a suffix: the first of several containers.
 
-    Args:
-        stems: by the clip's name, the path without its suffix.
-
-    Raises:
-        InputError: as `leave_out`, for clips without a file.
+    Raises InputError as `leave_out` does, for clips without a file.
     """
     found = {}
     for name, stem in stems.items():
-        paths = [path for suffix in VIDEO_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
-        if paths:
-            found[name] = paths[0]
+        paths = (stem.with_name(stem.name + suffix) for suffix in VIDEO_SUFFIXES)
+        if path := next(filter(Path.is_file, paths), None):
+            found[name] = path
     leave_out(sorted(stems.keys() - found.keys()), len(stems), "listed clips without a file", where, allow_missing)
     return found
 

@@ -39,8 +39,7 @@ def predict_clips(
 ) -> ClipPredictions:
     """Run a network in evaluation mode over a split.
 
-    Args:
-        without: "audio" or "visual": that modality is replaced by its mean, which is 0 in spectrograms and in pixels.
+    The modality that it is to do `without` is replaced by its mean, which is 0 in spectrograms and in pixels.
     """
     network.eval()
     logits, features = [], []
@@ -113,11 +112,9 @@ def classifier_table(
     scores: Mapping[str, str],
     rows: Sequence[tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]],
 ) -> Table:
-    """Lay out scores beside trained and all parameters, as LAVISH's tables have them.
+    """Lay out scores beside trained and all parameters, as LAVISH's tables have them; `scores` are their headings.
 
-    Args:
-        scores: the heading of each score, by name.
-        rows: model, split, the scores of each run in percent by name, trained and all parameters, note.
+    A row is model, split, the scores of each run in percent by name, trained and all parameters, note.
     """
     lines = []
     for model, split, runs, parameters, note in rows:

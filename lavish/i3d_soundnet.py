@@ -48,11 +48,7 @@ def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Ten
 
 
 class Inception(nn.Module):
-    """Four branches side by side.
-
-    Args:
-        dims: of b0; b1a, b1b; b2a, b2b; b3b.
-    """
+    """Four branches side by side; `dims` are the widths of b0; b1a, b1b; b2a, b2b; b3b."""
 
     def __init__(self, in_dim: int, dims: tuple[int, int, int, int, int, int]):
         super().__init__()
@@ -136,14 +132,9 @@ def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
 
 
 class I3DSoundNet(nn.Module):
-    """I3D and SoundNet, joined by attention, by concatenation, or I3D alone.
+    """I3D and SoundNet, joined by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned.
 
     Attention: both are projected to 256; a gate sees both (512 -> 64 -> 32 -> 2, softmax) and weighs them.
-
-    Args:
-        num_classes: C.
-        fusion: "attention", "concatenation", or "i3d" alone.
-        train_backbone: fine-tune I3D and SoundNet, too.
     """
 
     any_size = True  # sound is a waveform

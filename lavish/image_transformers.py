@@ -17,11 +17,7 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
 class ViTSteps:
-    """A Vision Transformer. Tokens are (B, N, D).
-
-    Args:
-        network: of timm, with blocks that normalise first.
-    """
+    """A Vision Transformer whose blocks normalise first. Tokens are (B, N, D)."""
 
     audio_first = True  # in the released read-out
     any_size = True  # spectrograms need not be as large as frames
@@ -77,9 +73,8 @@ class SwinSteps:
         self.network = network
         self.blocks = [block for stage in network.layers for block in stage.blocks]
         self.dims = [block.dim for block in self.blocks]
-        self.downsampling = {}  # by the number of a stage's first block
-        for stage in network.layers:
-            self.downsampling[self.blocks.index(stage.blocks[0])] = stage.downsample
+        # By the number of a stage's first block.
+        self.downsampling = {self.blocks.index(stage.blocks[0]): stage.downsample for stage in network.layers}
 
     def embed(self, images: Tensor) -> Tensor:
         """Compute tokens before the first block: (B, 3, H, W) -> (B, H / patch, W / patch, D)."""

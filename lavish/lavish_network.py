@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -167,11 +168,9 @@ class LavishNetwork(nn.Module):
         return self
 
     def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:
-        """Classify clips of T frames, each with a spectrogram of its own.
+        """Classify clips of T frames (B, T, 3, H, W), each with a spectrogram of its own: (B, T, L, F).
 
-        Args:
-            frames: (B, T, 3, H, W); not looked at when the network only hears.
-            spectrograms: (B, T, L, F); not looked at when the network only sees.
+        A network that only hears does not look at frames, one that only sees not at spectrograms.
         """
         return self.classify(self.encode(frames, spectrograms))
 
@@ -188,18 +187,12 @@ class LavishNetwork(nn.Module):
             audio = self._steps.embed(images)
         if self.sees:
             visual = self._steps.embed(frames.flatten(0, 1))
+        block = self._block
+        if self.checkpoint_blocks and self.training:
+            of_passes = {"context_fn": lambda: (nullcontext(), self._statistics_kept())}
+            block = partial(checkpoint, block, use_reentrant=False, **of_passes)
         for index in range(len(self._steps.dims)):
-            if self.checkpoint_blocks and self.training:
-                audio, visual = checkpoint(
-                    self._block,
-                    index,
-                    audio,
-                    visual,
-                    use_reentrant=False,
-                    context_fn=lambda: (nullcontext(), self._statistics_kept()),
-                )
-            else:
-                audio, visual = self._block(index, audio, visual)
+            audio, visual = block(index, audio, visual)
         streams = (audio, visual) if self._steps.audio_first else (visual, audio)
         norm, head = self.backbone.norm, self.backbone.forward_head  # class token (ViT), or mean over tokens (SwinV2)
         features = torch.cat([head(norm(x), pre_logits=True) for x in streams if x is not None], dim=-1)  # (B·T, D)
@@ -214,18 +207,13 @@ class LavishNetwork(nn.Module):
             (steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2),
         )
         for step, audio_adapters, visual_adapters in parts:
-            updated = self._updated(index, step, audio_adapters, audio, visual)
-            visual = self._updated(index, step, visual_adapters, visual, audio)
-            audio = updated
+            streams = (audio_adapters, audio, visual), (visual_adapters, visual, audio)
+            audio, visual = (self._updated(index, step, *stream) for stream in streams)
         return audio, visual
 
     @staticmethod
     def _updated(
-        index: int,
-        step: Callable[[int, Tensor], Tensor],
-        adapters: nn.ModuleList,
-        tokens: Tensor | None,
-        other: Tensor | None,
+        index: int, step: Callable[..., Tensor], adapters: nn.ModuleList, tokens: Tensor | None, other: Tensor | None
     ) -> Tensor | None:
         """Add a part of a block and its adapter to one stream, if there is one: tokens are (B, ..., D)."""
         if tokens is None:

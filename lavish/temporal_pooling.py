@@ -7,13 +7,9 @@ from torch import Tensor, nn
 
 
 class TemporalPooling(nn.Module):
-    """Pools frames that were encoded apart.
+    """Pools D features of each of T frames that were encoded apart.
 
-    Args:
-        dim: D of a frame's features.
-        kind: "none" keeps the frames apart, "mean" averages them, "transformer" lets a small transformer look at all of
-            them first.
-        width: of the transformer.
+    "none" keeps them apart, "mean" averages them, and before that "transformer" lets a small transformer see them all.
     """
 
     def __init__(self, dim: int, kind: str, width: int = 256, num_heads: int = 4, num_layers: int = 2):

@@ -7,7 +7,6 @@ A clip's name is `<class>/v_<class>_g<group>_c<clip>`.
 """
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from dataloaders.annotations import line_error, read_text
 from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
@@ -112,13 +112,9 @@ def read_classes(lists_dir: Path) -> tuple[str, ...]:
 
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
-    """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line.
+    """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line: `of_class` and `group` by clip.
 
-    Returns:
-        by clip, `of_class` (str) and `group` (int).
-
-    Raises:
-        InputError: for a malformed or repeated line, an unknown class, and a number that is another class's.
+    Raises InputError for a malformed or repeated line, an unknown class, and a number that is another class's.
     """
     expected = (
         "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training lists "
@@ -144,29 +140,21 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:
-    """Open every file: how long it is and whether it carries sound. Kept as a table, so that it is done once.
+    """Open every file: `seconds` (float) and whether it has `sound` (bool), by clip; kept, so that it is done once.
 
-    Args:
-        allow_missing: leave out files that cannot be opened, and say which, instead of raising.
-
-    Returns:
-        by clip, `seconds` (float) and `sound` (bool).
-
-    Raises:
-        InputError: when files cannot be opened.
+    Files that cannot be opened raise InputError, or with `allow_missing` are named and left out.
     """
     table = survey_dir / SURVEY_FILE
     known = _read_survey(table)
     stamps = {clip: (path.stat().st_size, path.stat().st_mtime_ns) for clip, path in paths.items()}
     missing = [clip for clip in paths if known.get(clip, ())[:2] != stamps[clip]]
     broken: dict[str, str] = {}
-    with ThreadPoolExecutor() as pool:
-        looked = pool.map(_look, [paths[clip] for clip in missing])
-        for clip, found in zip(missing, tqdm(looked, "survey", len(missing), unit="clip"), strict=True):
-            if isinstance(found, str):
-                broken[clip] = f"{paths[clip]} ({found})"
-            else:
-                known[clip] = (*stamps[clip], *found)
+    looked = thread_map(_look, [paths[clip] for clip in missing], desc="survey", unit="clip")
+    for clip, found in zip(missing, looked, strict=True):
+        if isinstance(found, str):
+            broken[clip] = f"{paths[clip]} ({found})"
+        else:
+            known[clip] = (*stamps[clip], *found)
     rows = [(clip, *known[clip]) for clip in sorted(known)]
     files = pd.DataFrame(rows, columns=list(SURVEY_COLUMNS)).astype(SURVEY_COLUMNS).set_index("clip")
     if missing:
