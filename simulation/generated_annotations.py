@@ -8,10 +8,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from utils.files import write_text
 ID_ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"))
 SIZES = {dataset: statistics["sizes"] for dataset, statistics in PARAMETERS["annotations"].items()}  # videos of splits
 ALL_LLP_FILE = "AVVP_dataset_full.csv"
+LLP_FILES = (*llp.FILES.values(), llp.AUDIO_FILE, llp.VISUAL_FILE, ALL_LLP_FILE)
 
 
 def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
@@ -149,7 +151,7 @@ def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
     dropped = set()
     for split, annotations in whole.items():
         dropped |= set(annotations.sample_ids) - {annotations.sample_ids[n] for n in kept[split]}
-    for name in SIMULATED["LLP"][0]:
+    for name in LLP_FILES:
         lines = (source / name).read_text(encoding="utf-8-sig").splitlines(keepends=True)
         write_text(target / name, "".join(line for line in lines if line.split("\t")[0] not in dropped))
 
@@ -170,12 +172,18 @@ def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
         _write_lines(target / name, (samples[n] for n in kept[split]))
 
 
-# Of each data set that can be simulated: its annotation files, how they are generated from its statistics in
-# data/simulated_data.yaml, and how some rows are copied.
+class Simulated(NamedTuple):
+    """The annotation files of a data set that can be simulated."""
+
+    files: tuple[str, ...]
+    generate: Callable[[Path, np.random.Generator, SimpleNamespace], None]  # from statistics in simulated_data.yaml
+    copy: Callable[..., None]  # rows of the videos to keep, as they are in the source, quirks included
+
+
 SIMULATED = {
-    "LLP": ((*llp.FILES.values(), llp.AUDIO_FILE, llp.VISUAL_FILE, ALL_LLP_FILE), _generate_llp, _copy_llp),
-    "UnAV": ((unav.FILE,), _generate_unav, _copy_unav),
-    "AVE": ((ave.ANNOTATIONS_FILE, *ave.FILES.values()), _generate_ave, _copy_ave),
+    "LLP": Simulated(LLP_FILES, _generate_llp, _copy_llp),
+    "UnAV": Simulated((unav.FILE,), _generate_unav, _copy_unav),
+    "AVE": Simulated((ave.ANNOTATIONS_FILE, *ave.FILES.values()), _generate_ave, _copy_ave),
 }
 
 
@@ -188,29 +196,9 @@ def annotation_files(
     Args:
         annotations: folder that holds `<dataset>/`; None: all files are generated, and gone at the end.
     """
-    _, generate, _ = SIMULATED[dataset]
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) if annotations is None else Path(annotations) / dataset
         if annotations is None:
             statistics = SimpleNamespace(**PARAMETERS["annotations"][dataset])
-            generate(source, generator(seed, dataset, "annotations"), statistics)
+            SIMULATED[dataset].generate(source, generator(seed, dataset, "annotations"), statistics)
         yield source, {split: load_annotations(dataset, source, split) for split in SPLITS}
-
-
-def annotations_digest(dataset: str, source: Path) -> str:
-    """Return the SHA-256 of a data set's annotation files."""
-    files, _, _ = SIMULATED[dataset]
-    return hashlib.sha256(b"".join((source / file).read_bytes() for file in files)).hexdigest()
-
-
-def copy_annotations(
-    source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]
-) -> None:
-    """Write the annotation files of a choice of videos, rows as they are in the source, quirks included.
-
-    Args:
-        whole: all splits of the source.
-        kept: the videos to keep of each split, from `choose_videos`.
-    """
-    _, _, copy = SIMULATED[whole["train"].dataset]
-    copy(source, target, whole, kept)

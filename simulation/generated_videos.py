@@ -24,7 +24,7 @@ from dataloaders.datasets import SPLITS
 from dataloaders.feature_origin import VIDEOS_MARKER
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.unav import UNAV_CLASSES
-from simulation.generated_annotations import annotation_files, choose_videos, copy_annotations
+from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos
 from simulation.simulate import check_folder
 from simulation.simulated_features import PARAMETERS, Truth, generator, name_words
 from simulation.truth import video_truth
@@ -87,7 +87,7 @@ def generate_videos(
         marker["model"] = PARAMETERS["videos"]
         check_folder(data_dir, VIDEOS_MARKER, marker)
         write_text(data_dir / VIDEOS_MARKER, yaml.safe_dump(marker, sort_keys=False))
-        copy_annotations(source, data_dir, whole, kept)
+        SIMULATED[dataset].copy(source, data_dir, whole, kept)
     videos = dict.fromkeys(whole[split].feature_ids[n] for split in SPLITS for n in kept[split])
     paths = {video: data_dir / VIDEOS_FOLDER / f"{video}.mp4" for video in videos}
 

@@ -5,6 +5,7 @@ The files have the layout, formats and shapes of the real ones; docs/simulation.
 own, so a video has the same files whatever else is simulated, and a run that was stopped continues where it was.
 """
 
+import hashlib
 import os
 import shutil
 from pathlib import Path
@@ -19,7 +20,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.feature_origin import SIMULATION_MARKER
 from dataloaders.features import FEATURES, feature_path, text_features_path
-from simulation.generated_annotations import annotation_files, annotations_digest, choose_videos, copy_annotations
+from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos
 from simulation.simulated_features import MODEL, Truth, VideoSimulator, generator, text_features, word_vectors_text
 from simulation.truth import video_truth
 from utils.errors import InputError
@@ -46,8 +47,7 @@ def simulate(
         sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
         features: names in `FEATURES`; None: those that the method uses.
 
-    Returns:
-        the data set's folder
+    Returns: the data set's folder.
 
     Raises:
         InputError: when the folder holds something else, other parameters or too little room, and for bad annotations.
@@ -57,14 +57,10 @@ def simulate(
     with annotation_files(dataset, annotations, seed) as (source, whole):
         kept = {split: choose_videos(whole[split], (sizes or {}).get(split), seed) for split in SPLITS}
         origin = "generated" if annotations is None else "copied"
-        parameters = {
-            "simulated": True,
-            "version": VERSION,
-            "dataset": dataset,
-            "seed": seed,
-            "annotations": {"origin": origin, "sha256": annotations_digest(dataset, source)},
-            "model": MODEL,
-        }
+        content = b"".join((source / file).read_bytes() for file in SIMULATED[dataset].files)
+        parameters = {"simulated": True, "version": VERSION, "dataset": dataset, "seed": seed}
+        parameters["annotations"] = {"origin": origin, "sha256": hashlib.sha256(content).hexdigest()}
+        parameters["model"] = MODEL
         before = check_folder(data_dir, SIMULATION_MARKER, parameters)
         marker = {
             **parameters,
@@ -73,7 +69,7 @@ def simulate(
             "complete": False,
         }
         write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
-        copy_annotations(source, data_dir, whole, kept)
+        SIMULATED[dataset].copy(source, data_dir, whole, kept)
     truth = video_truth(whole, seed)
     if whole["train"].labels is None:
         _write_train_truth(data_dir / TRAIN_TRUTH, whole["train"], kept["train"], truth)
@@ -109,14 +105,10 @@ def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotati
 
 def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, truth: dict[str, Truth]) -> None:
     """The training videos' segment labels, for judging only: filename (N,), audio and visual (N, T, C) bool."""
-    of_kept = [truth[train.feature_ids[n]] for n in kept]
+    names, of_kept = np.array([train.sample_ids[n] for n in kept]), [truth[train.feature_ids[n]] for n in kept]
+    audio, visual = np.stack([one.audio for one in of_kept]), np.stack([one.visual for one in of_kept])
     with atomic_write(path) as file:
-        np.savez_compressed(
-            file,
-            filename=np.array([train.sample_ids[n] for n in kept]),
-            audio=np.stack([one.audio for one in of_kept]),
-            visual=np.stack([one.visual for one in of_kept]),
-        )
+        np.savez_compressed(file, filename=names, audio=audio, visual=visual)
 
 
 def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> dict:
@@ -151,17 +143,12 @@ def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, 
 
     def write(video: str) -> None:
         for name, values in simulator.features(video, truth[video], missing[video]).items():
+            rng = generator(simulator.seed, simulator.dataset, video, "rows")
+            if DATASETS[simulator.dataset].pooled and rng.random() < UNAV_OTHER_ROW_COUNT:
+                num_rows = max(1, len(values) + int(rng.choice((-1, 1))))
+                values = values[((np.arange(num_rows) + 0.5) * len(values) / num_rows).astype(int)]
             with atomic_write(feature_path(data_dir, name, video)) as file:
-                np.save(file, values[_file_rows(simulator, video, len(values))])
+                np.save(file, values)
 
     progress = {"desc": f"simulating {simulator.dataset}", "unit": "video", "mininterval": 1}
     thread_map(write, missing, max_workers=os.cpu_count(), **progress)
-
-
-def _file_rows(simulator: VideoSimulator, video: str, num_segments: int) -> np.ndarray | slice:
-    """Which segments a file's rows show: one each, but where files are pooled, some have a row more or less."""
-    rng = generator(simulator.seed, simulator.dataset, video, "rows")
-    if not DATASETS[simulator.dataset].pooled or rng.random() >= UNAV_OTHER_ROW_COUNT:
-        return slice(None)
-    num_rows = max(1, num_segments + int(rng.choice((-1, 1))))
-    return ((np.arange(num_rows) + 0.5) * num_segments / num_rows).astype(int)

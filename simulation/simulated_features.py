@@ -8,10 +8,10 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +37,7 @@ def backbone_model(feature: str) -> SimpleNamespace:
     return SimpleNamespace(**backbones.get(feature, backbones[similar]), **texts.get(feature, texts["clip"]))
 
 
-@dataclass(frozen=True)
-class Truth:
+class Truth(NamedTuple):
     """What happens in one video: (T, C) bool each; the video's classes are those of either, and `labels` (C,) bool."""
 
     audio: np.ndarray
@@ -122,13 +121,7 @@ def word_vectors_text(names: Iterable[str], seed: int) -> str:
 
 
 class VideoSimulator:
-    """Simulates the features of a data set's videos, each from its own seed.
-
-    Args:
-        dataset: name, part of every seed.
-        classes: (C,) class names.
-        seed: global seed.
-    """
+    """Simulates the features of a data set's videos, each from a seed of its own, of which the global one is a part."""
 
     def __init__(self, dataset: str, classes: tuple[str, ...], seed: int):
         self.dataset = dataset
@@ -144,9 +137,8 @@ class VideoSimulator:
     def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
         """Return what a modality's backbones see of a video.
 
-        Returns:
-            (T, C) float32, the strength of each class's evidence, true or false, and (T, J) bool, which of the video's
-            J events are under way, seen or not.
+        (T, C) float32 is the strength of each class's evidence, true or false; (T, J) bool says which of the video's J
+        events are under way, seen or not.
         """
         model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)

@@ -22,10 +22,7 @@ def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Tru
             audio, visual = (np.split(x.numpy(), ends) for x in annotations.labels)
         for n, video in enumerate(annotations.feature_ids):
             one = Truth(audio[n], visual[n], labels[n])
-            if video in truth:
-                other = truth[video]
-                one = Truth(one.audio | other.audio, one.visual | other.visual, one.labels | other.labels)
-            truth[video] = one
+            truth[video] = Truth(*map(np.logical_or, one, truth[video])) if video in truth else one
     if val.labels.audio is val.labels.visual:
         for video, one in truth.items():
             truth[video] = _add_one_sided_events(one, generator(seed, val.dataset, video, "one-sided"))
