@@ -49,14 +49,18 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class ComparedExperiment(Experiment):
-    """A table with ours under each published row of the same name, then ours that have none."""
+class ScoreExperiment(Experiment):
+    """One score a row: ours under each published row of the same name, then ours that have none."""
 
-    published: Mapping[str, Mapping[str, float] | float | None]  # scores by name or one number, in the paper's order
+    published: Mapping[str, Mapping[str, float] | float | None]  # one number or scores by name, in the paper's order
+    metric: str = "segment_Type"  # in the summary of stage 4
+    column: Column = Column("Type", "Segment-level")
+    label: str = "Method"
+    remark: str = "F-scores in percent."
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
         """Return what the table shows of one of our runs."""
-        raise NotImplementedError
+        return runner.test_scores(job)[self.metric]
 
     def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
         """Return name, scores of all runs, and note of each row."""
@@ -68,9 +72,14 @@ class ComparedExperiment(Experiment):
                 rows.append((name, [self.scores(runner, job) for job in self.ours[name]], self.mark))
         return rows
 
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        rows = [Row((name,), (Cell.over_runs(scores),), note) for name, scores, note in self.rows(runner)]
+        notes = (self.remark, *self.footnotes)
+        return {self.name: Table(self.title, (self.label,), (self.column,), tuple(rows), notes)}
 
-class ParsingExperiment(ComparedExperiment):
-    """F-scores on LLP's test split; of segments only where the published ones are."""
+
+class ParsingExperiment(ScoreExperiment):
+    """All F-scores on LLP's test split; of segments only where the published ones are."""
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float]:
         printed = set().union(*self.published.values())
@@ -79,24 +88,6 @@ class ParsingExperiment(ComparedExperiment):
     def tables(self, runner: Runner) -> dict[str, Table]:
         rows = [ScoreRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]
         return {self.name: parsing_table(self.title, rows, self.footnotes)}
-
-
-@dataclass(frozen=True)
-class ScoreExperiment(ComparedExperiment):
-    """One number a row."""
-
-    metric: str = "segment_Type"  # in the summary of stage 4
-    column: Column = Column("Type", "Segment-level")
-    label: str = "Method"
-    remark: str = "F-scores in percent."
-
-    def scores(self, runner: Runner, job: Job) -> float:
-        return runner.test_scores(job)[self.metric]
-
-    def tables(self, runner: Runner) -> dict[str, Table]:
-        rows = [Row((name,), (Cell.over_runs(scores),), note) for name, scores, note in self.rows(runner)]
-        notes = (self.remark, *self.footnotes)
-        return {self.name: Table(self.title, (self.label,), (self.column,), tuple(rows), notes)}
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,9 @@ def score_everywhere(events: Tensor, annotations: SplitAnnotations) -> dict[str,
 
 
 def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int, dict[str, float]]:
-    """Return how many of the most frequent events score best on `val`, by segment-level Type@AV, and their scores on
-    `test`."""
-    type_scores = [
-        score_everywhere(most_frequent_events(val, count), val)["segment_Type"]
-        for count in range(1, len(val.classes) + 1)
-    ]
-    best = 1 + type_scores.index(max(type_scores))
+    """Return how many of the most frequent events have the best Type@AV of segments on `val`, and their test scores."""
+    counts = range(1, len(val.classes) + 1)
+    best = max(counts, key=lambda count: score_everywhere(most_frequent_events(val, count), val)["segment_Type"])
     return best, score_everywhere(most_frequent_events(val, best), test)
 
 

@@ -38,12 +38,9 @@ class Curve(ScoreExperiment):
 
 def figure_a4(study: Study) -> Experiment:
     """Vary mixup's alpha, without re-weighting."""
-    ours = {}
-    for alpha in ALPHAS:
-        ours[f"{alpha:g}"] = study.over_seeds("uwav", **without_defaults(reweight=False, mixup_alpha=alpha))
-    best, best_type, lowest = (
-        published_value("figure_a4_alpha", name) for name in ("best_alpha", "best_type", "lowest_type")
-    )
+    ours = {f"{x:g}": study.over_seeds("uwav", **without_defaults(reweight=False, mixup_alpha=x)) for x in ALPHAS}
+    names = ("best_alpha", "best_type", "lowest_type")
+    best, best_type, lowest = (published_value("figure_a4_alpha", name) for name in names)
     points = (PublishedPoint("best", best, best_type), PublishedPoint("lowest", None, lowest))
     published = dict.fromkeys(ours) | {f"{best:g}": best_type}
     title = "Mixup's α on LLP, without re-weighting (paper Figure A4)"
@@ -66,12 +63,10 @@ class Timelines(Experiment):
     """The truth, and under it each method's events, in the manner of Figure 3."""
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
-        predictions = {}
-        for name, (job,) in self.ours.items():
-            predictions[name] = load_predictions(runner.finished_output(job), "test")
+        outputs = {name: runner.finished_output(job) for name, (job,) in self.ours.items()}
+        predictions = {name: load_predictions(output, "test") for name, output in outputs.items()}
         truth = next(iter(predictions.values()))
-        note = self.study.note(*self.datasets)
-        paths = []
+        note, paths = self.study.note(*self.datasets), []
         for n in varied_videos(truth, NUM_TIMELINES):
             video = truth.sample_ids[n]
             of_truth = Timeline("Truth", AudioVisual(truth.truth.audio[n], truth.truth.visual[n]))
@@ -87,9 +82,8 @@ class Timelines(Experiment):
 
 def qualitative(study: Study) -> Experiment:
     """Draw timelines of four methods, of the first seed."""
-    ours = {}
-    for name in ("HAN", "MA", "VALOR", "UWAV"):
-        ours[name] = (study.evaluation(study.training(name.lower(), study.seeds[0])),)
+    names, seed = ("HAN", "MA", "VALOR", "UWAV"), study.seeds[0]
+    ours = {name: (study.evaluation(study.training(name.lower(), seed)),) for name in names}
     return Timelines(study, "qualitative", "Timelines", ours)
 
 
@@ -100,8 +94,7 @@ def varied_videos(predictions: Predictions, number: int) -> list[int]:
     """
     classes = (predictions.truth.audio | predictions.truth.visual).any(axis=1).sum(axis=1)  # (N,)
     differ = (predictions.truth.audio != predictions.truth.visual).any(axis=(1, 2))  # (N,)
-    videos = np.flatnonzero((classes >= 2) & differ)
-    if not len(videos):
-        videos = np.arange(len(predictions.sample_ids))
+    chosen = (classes >= 2) & differ
+    videos = np.flatnonzero(chosen if chosen.any() else np.ones_like(chosen))
     places = np.linspace(0, len(videos) - 1, min(number, len(videos))).astype(int)
     return videos[places].tolist()

@@ -65,11 +65,9 @@ class Study:
     def training(
         self, method: str, seed: int, dataset: str = "LLP", teacher: str = "transformer", **changes: object
     ) -> Job:
-        """Make a job of stage 3, with all that its method learns from.
+        """Make a job of stage 3, with all that its method learns from, `changes` made to its recipe.
 
-        Args:
-            teacher: whose pseudo-labels UWAV learns from, see `pseudo_labels`.
-            changes: settings that differ from the method's recipe.
+        UWAV learns from the pseudo-labels of a teacher that `pseudo_labels` knows.
         """
         inputs = {}
         if method == "uwav" and changes.get("segment_labels") != "none":
@@ -85,9 +83,8 @@ class Study:
         elif method in ("jomold", "cmpae", "coleaf"):  # all clean labels by the noise ratios of JoMoLD's estimator
             base, name = {"checkpoint_dir": self.training("jomold_base", seed, dataset)}, f"noise_{dataset}_seed{seed}"
             inputs["noise_ratio_dir"] = self._job("find_noise_ratios", name, dataset, {"dataset": dataset}, base)
-        changed = ""
-        for setting, value in changes.items():
-            changed += f"_{setting}=" + ("+".join(value) if isinstance(value, tuple) else str(value))
+        values = {name: "+".join(value) if isinstance(value, tuple) else value for name, value in changes.items()}
+        changed = "".join(f"_{setting}={value}" for setting, value in values.items())
         sizes = self.preset[method.removesuffix("_base")]
         settings = {"dataset": dataset, "method": method, "seed": seed, **sizes, **changes}
         return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
@@ -105,15 +102,10 @@ class Study:
         return self._job("pseudo_label_generation", f"labels_{teacher}_{dataset}", dataset, settings)
 
     def _job(
-        self,
-        entry_point: str,
-        name: str,
-        dataset: str,
-        settings: Mapping[str, object],
-        inputs: Mapping[str, Job] | None = None,
+        self, entry_point: str, name: str, dataset: str, settings: dict[str, object], inputs: Mapping[str, Job] = {}
     ) -> Job:
         data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
         where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
         markers = b"".join((data_dir / name).read_bytes() for name in MARKERS if (data_dir / name).exists())
         data = sha256(markers).hexdigest() if markers else ""
-        return Job(entry_point, name, where | settings, inputs or {}, data)
+        return Job(entry_point, name, where | settings, inputs, data)
