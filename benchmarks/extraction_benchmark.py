@@ -10,9 +10,12 @@ from utils.entry_point import run_entry_point
 import argparse
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, matrix_rates, report, timed
 from dataloaders.features import FEATURES, feature_path
@@ -64,22 +67,13 @@ def main(argv: list[str] | None = None) -> None:
         what = "features of a ten-second video"
         rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=("wall", "cpu"))
         notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
-        for precision, output in outputs.items():
-            for name in FEATURES:
-                cosine = smallest_cosine(naive, output, name)
-                notes[f"cosine with the naive {name}, {precision}"] = f"{cosine:.5f}"
+        for (precision, output), name in product(outputs.items(), FEATURES):
+            pairs = [(rows[name], np.load(feature_path(output, name, video))) for video, rows in naive.items()]
+            cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
+            notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
     decoding = timed(lambda: [read_inputs(v.path, list(FEATURES), SEGMENTS, "valor") for v in videos]).wall
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
     report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
-
-
-def smallest_cosine(naive: dict[str, dict[str, np.ndarray]], output: Path, name: str) -> float:
-    """Return the smallest cosine of a feature's row with that of the authors' way."""
-    cosines = []
-    for feature_id, features in naive.items():
-        x, y = features[name], np.load(feature_path(output, name, feature_id))
-        cosines.append(((x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)).min())
-    return min(cosines)
 
 
 if __name__ == "__main__":

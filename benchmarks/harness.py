@@ -87,10 +87,9 @@ def compare(
 
     Args:
         ways: by name, `NAIVE` among them.
-        rounds: whose median counts.
+        rounds: whose median counts, after those to warm up.
         whole: size of the job, to which times are scaled.
         unit: what `whole` and the amounts of the ways count, such as "videos"; empty: all ways do the whole job.
-        warm_up: rounds before those that count.
         clocks: fields of `Seconds` to report.
 
     Returns: a row for each other way and clock.
@@ -120,11 +119,7 @@ def report(
     rates: Mapping[str, float] = {},
     notes: Mapping[str, object] = {},
 ) -> None:
-    """Print the table, and write it as `<stem>.txt`, `.md`, `.csv` and `.json`, with all rounds in a further JSON file.
-
-    Args:
-        rates: of matrix products, by precision, as `matrix_rates` measures them.
-    """
+    """Print the table with `matrix_rates`, and write it in all formats, with all rounds in a further JSON file."""
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     machine = {
         "processor": f"{gpu}{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

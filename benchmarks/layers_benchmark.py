@@ -56,10 +56,8 @@ def layer_rows(
 ) -> list[Measurement]:
     """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on features of zeros.
 
-    Args:
-        folder: takes the features.
-        longest: segments of the temporal transformer's longest video; a third of all is padding.
-        videos: of a step of HAN, of its evaluation, and of a step of the temporal transformer.
+    `videos` says of how many each of the three is; those of the temporal transformer have up to `longest` segments, and
+    a third of all is padding.
     """
     train = zero_split(folder, "LLP", "train", torch.full((videos[0],), 10))
     val = zero_split(folder, "LLP", "val", torch.full((videos[1],), 10))

@@ -99,9 +99,7 @@ def epoch_rows(
 ) -> list[Measurement]:
     """Measure some steps of a network and its naive counterpart, and scale them to an epoch.
 
-    Args:
-        losses_of: makes the losses of a network, from the network, its precision, and whether it is compiled.
-        recipe: with the size of the batches that are measured.
+    `losses_of` makes the losses of a network, from the network, its precision, and whether it is compiled.
     """
     slow, amount = naive_twin(network), num_steps * recipe.batch_size
     num_videos = SIZES[split.annotations.dataset]["train"]
@@ -114,8 +112,8 @@ def epoch_rows(
         for precision, goal in GOALS.items():
             losses = losses_of(network, precision, compiled=compiled)
             run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
-            way = Way(run, amount, goal, operations / setup.rates[precision])
-            ways[f"{precision}, compiled" if compiled else precision] = way
+            title = f"{precision}, compiled" if compiled else precision
+            ways[title] = Way(run, amount, goal, operations / setup.rates[precision])
     what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
     unit = f"videos in batches of {recipe.batch_size}"
     return compare(what, ways, setup.rounds, num_videos, unit, warm_up=0)
@@ -160,16 +158,11 @@ def seconds_of_steps(
 ) -> Seconds:
     """Return the time of some steps of the training loop, data included, after as many to warm up."""
     steps, recipe = FirstSteps(split, num_steps), replace(recipe, num_epochs=2)
-
-    def step(network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        return losses(batch)
-
-    def validate() -> dict[str, float]:
-        return {"none": float("nan")}  # and so there is no best checkpoint
-
+    scores = {"none": float("nan")}  # and so there is no best checkpoint
+    step_and_validate = (lambda _, batch, moment: losses(batch)), (lambda: scores)
     with tempfile.TemporaryDirectory() as folder:
         log = logging.getLogger("benchmark")
-        fit(network, steps, step, validate, recipe, "none", Path(folder), log, Saving(save_every=2))
+        fit(network, steps, *step_and_validate, recipe, "none", Path(folder), log, Saving(save_every=2))
     return steps.seconds
 
 

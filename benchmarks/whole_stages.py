@@ -32,11 +32,8 @@ def gpu_rows(
 ) -> list[Measurement]:
     """Time stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts.
 
-    Args:
-        folder: holds `LLP/` and `UnAV/`.
-        num_epochs: of stages 1 and 3; the paper's 80, or fewer for a look.
-        compiled: train compiled networks as well; the seconds include compiling.
-        network: flags of the networks' sizes where they are not the paper's.
+    The folder holds `LLP/` and `UnAV/`; `network` are flags of the networks' sizes where they are not the paper's. With
+    `compiled`, compiled networks are trained as well, and the seconds include compiling.
     """
     for dataset in ("LLP", "UnAV"):
         for split in SPLITS:
@@ -76,8 +73,7 @@ def bf16_difference(
 ) -> Table:
     """Compare segment-level Type@AV of the test split by precision and seed, and the difference.
 
-    Args:
-        sizes: training videos of UnAV and of LLP, and videos of each other split.
+    The sizes are the training videos of UnAV and of LLP, and the videos of each other split.
     """
     for dataset, number in zip(("UnAV", "LLP"), sizes, strict=False):
         simulate(dataset, folder / "data", annotations, {"train": number, "val": sizes[2], "test": sizes[2]})
