@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from lavish.clip_networks import HUB, RANDOM, load_strictly, make_clip_network, read_weights
-from lavish.clip_settings import ClassifierSettings, clip_batches, learned_from, open_clips, record_of_clips
+from lavish.clip_settings import ClassifierSettings, clip_batches, clip_record, learned_from, open_clips
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import TASKS, ClipPredictions, ClipTask, predict_clips
 from lavish.packing import PackedClips
@@ -80,8 +80,8 @@ class ClipRun:
 
     def predict(self, split: str, without: str | None = None) -> ClipPredictions:
         """Run the network over a split, with both modalities or without one, see `predict_clips`."""
-        device, precision = self.settings.device.select()
-        batches = clip_batches(self.settings, self.data, self.pack, split, self.network, device)
+        _, precision = self.settings.device.select()
+        batches = clip_batches(self.settings, self.data, self.pack, split, self.network)
         return predict_clips(self.network, batches, self.settings.device.eval_batch_size, precision, without)
 
 
@@ -139,7 +139,7 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     data, pack = open_clips(settings)
     data = learned_from(settings, data)
     record, way_out = read_provenance(folder), "Give back the lists that it was trained with."
-    now = record_of_clips("", settings, data)
+    now = clip_record("", settings, data)
     record.check(folder, way_out, dataset=now.dataset, classes=now.classes, videos={"train": now.videos["train"]})
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights
     network = make_clip_network(replace(settings, network=blank), len(data.splits["train"].classes))

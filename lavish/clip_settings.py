@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -160,7 +159,7 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
     return ClipData(data.sources, splits)
 
 
-def record_of_clips(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
+def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
     """Return the record of what is made from these clips: a source is a name and a size."""
     return Provenance(
         kind,
@@ -173,14 +172,9 @@ def record_of_clips(kind: str, settings: ClassifierSettings, data: ClipData) -> 
 
 
 def clip_batches(
-    settings: ClassifierSettings,
-    data: ClipData,
-    pack: PackedClips,
-    split: str,
-    network: nn.Module,
-    device: torch.device,
+    settings: ClassifierSettings, data: ClipData, pack: PackedClips, split: str, network: nn.Module
 ) -> ClipBatches:
-    """Make batches of a split, with what the network sees and hears.
+    """Make batches of a split on the network's device, with what the network sees and hears.
 
     Raises InputError for sizes that do not fit, and for a split that is empty or that the run has learned from.
     """
@@ -200,7 +194,7 @@ def clip_batches(
     return ClipBatches(
         data.splits[split],
         pack,
-        device,
+        next(network.parameters()).device,
         of_data.image_size,
         of_input.num_frames,
         NORMALIZATIONS[of_input.normalization],

@@ -15,6 +15,8 @@ from utils.training.device import Precision
 
 LAVISH_ON_AVE = 81.1  # percent, as the paper of LAVISH prints it; users of the released code report 78.8
 SplitScores = Mapping[str, Mapping[str, float]]  # of one run, by split and name; percent
+# Model, split, the scores of each run in percent by name, trained and all parameters, note.
+ClassifierRow = tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,8 @@ def predict_clips(
 def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
     """Let a network that is frozen below its head encode a split once; the batches then hold what it made."""
     network.eval()
-    features = []
-    for batch in batches.in_order(batch_size):
-        with precision.context():
-            features.append(network.encode(batch.frames, batch.sound).float())
+    with precision.context():
+        features = [network.encode(batch.frames, batch.sound).float() for batch in batches.in_order(batch_size)]
     batches.features = torch.cat(features).clone()
 
 
@@ -107,15 +107,8 @@ def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[
     return accuracy_table("Audio-visual event localisation on AVE (paper Table 2)", rows, notes)
 
 
-def classifier_table(
-    title: str,
-    scores: Mapping[str, str],
-    rows: Sequence[tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]],
-) -> Table:
-    """Lay out scores beside trained and all parameters, as LAVISH's tables have them; `scores` are their headings.
-
-    A row is model, split, the scores of each run in percent by name, trained and all parameters, note.
-    """
+def classifier_table(title: str, scores: Mapping[str, str], rows: Sequence[ClassifierRow]) -> Table:
+    """Lay out scores beside trained and all parameters, as LAVISH's tables have them; `scores` are their headings."""
     lines = []
     for model, split, runs, parameters, note in rows:
         cells = [Cell.over_runs([run[name] for run in runs]) for name in scores]

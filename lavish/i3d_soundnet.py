@@ -17,9 +17,7 @@ CLIP_RATE, SOUNDNET_RATE = 16_000, 22_050  # samples a second: as clips are pack
 class Unit3D(nn.Module):
     """3D convolution, batch norm and ReLU, padded as TensorFlow's "same" does."""
 
-    def __init__(
-        self, in_dim: int, out_dim: int, kernel: tuple[int, int, int], stride: tuple[int, int, int] = (1, 1, 1)
-    ):
+    def __init__(self, in_dim: int, out_dim: int, kernel: tuple[int, ...], stride: tuple[int, ...] = (1, 1, 1)):
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.conv3d = nn.Conv3d(in_dim, out_dim, kernel, stride, bias=False)

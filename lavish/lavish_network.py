@@ -32,10 +32,7 @@ class LavishAdapter(nn.Module):
         dim: D.
         reduction: r, the bottleneck has D / r features.
         num_tokens: K latent tokens that carry the other modality; 0: a plain adapter, which never sees it.
-        groups: G of both products; divides D and D / r.
-
-    Raises:
-        ValueError: for widths that cannot be divided so.
+        groups: G of both products; divides D and D / r, or else ValueError is raised.
     """
 
     def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
@@ -126,14 +123,8 @@ class ClipOutput:
 class LavishNetwork(nn.Module):
     """One image transformer that sees frames and hears spectrograms, with or without adapters, and a head on top.
 
-    Without adapters and with both modalities it is late fusion; with one modality it is an image classifier.
-
-    Args:
-        backbone: a ViT or SwinV2 of timm.
-        num_classes: C, with background where the data set has it.
-        model: "lavish" has adapters in every block, "late_fusion" none; "vit_visual" only sees, "vit_audio" only hears.
-        settings: sizes, and what is trained; without `cross_modal` adapters never see the other modality. A network of
-            one modality has one linear layer on top, the released head has two.
+    The model "lavish" has adapters in every block, "late_fusion" none; "vit_visual" only sees, "vit_audio" only hears:
+    these two have one linear layer on top, the released head has two. Classes include background where data sets do.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, model: str, settings: ClipNetworkSettings):
@@ -253,8 +244,7 @@ def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     classifier; and what the release has but does not use, the layer `adapter_token_downsampler` and gates `gate_tk`
     of 1. A state dict of our own comes back as it is.
 
-    Raises:
-        ValueError: for a `gate_tk` that is not 1: the adapter here has no such gate.
+    Raises ValueError for a `gate_tk` that is not 1: the adapter here has no such gate.
     """
     renamed = {}
     for key, value in state.items():

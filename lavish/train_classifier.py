@@ -15,14 +15,7 @@ from lavish.classification import LOSSES
 from lavish.clip_batches import ClipBatch
 from lavish.clip_networks import make_clip_network
 from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
-from lavish.clip_settings import (
-    ClassifierSettings,
-    clip_batches,
-    clip_recipe,
-    learned_from,
-    open_clips,
-    record_of_clips,
-)
+from lavish.clip_settings import ClassifierSettings, clip_batches, clip_recipe, clip_record, learned_from, open_clips
 from lavish.clip_tasks import TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
 from utils.errors import InputError
@@ -111,13 +104,13 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Model
     network = make_clip_network(settings, len(data.splits["train"].classes)).to(device)
-    train, val = (clip_batches(settings, data, pack, split, network, device) for split in ("train", settings.select_on))
+    train, val = (clip_batches(settings, data, pack, split, network) for split in ("train", settings.select_on))
     train.accumulate = settings.recipe.accumulate
     is_random = has_random_backbone(settings)
     trained, total = count_parameters(network)
 
     # 4 Loop
-    record = record_of_clips("a run of lavish.train_classifier", settings, data)
+    record = clip_record("a run of lavish.train_classifier", settings, data)
     run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}", record)
     chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
     log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")

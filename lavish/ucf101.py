@@ -44,14 +44,12 @@ def load_ucf101(
 
     Args:
         sound_only: leave out the clips without an audio track, and classes that have no other (half of them).
-        pieces: cut every clip into items of 64 frames at 20 a second, one every 64 frames, as the report does; clips
-            shorter than that yield none.
+        pieces: cut clips into items of 64 frames at 20 a second, as the report does; shorter clips yield none.
         survey_dir: takes the table of which files carry sound.
         allow_missing: leave out listed clips without a file that can be opened, and say how many, instead of raising.
 
-    Raises:
-        InputError: for absent or malformed lists, a clip in both, listed clips without a file, folders that are no
-            class, files that cannot be opened, and a fold whose training clips are all silent.
+    Raises InputError for absent or malformed lists, a clip in both, listed clips without a file, folders that are no
+    class, files that cannot be opened, and a fold whose training clips are all silent.
     """
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
     lists = {name: read_list(lists_dir / f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}

@@ -111,11 +111,9 @@ def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleN
         _write_lines(directory / file, [rows[line] for line in np.sort(lines)])
 
 
-def _draw_labels(
-    rng: np.random.Generator, size: int, per_video: Sequence[float], weights: np.ndarray
-) -> list[list[int]]:
-    """Class indices of each video, none twice; `per_video` are the shares of videos with 1, 2, ... labels."""
-    counts = 1 + rng.choice(len(per_video), size, p=np.array(per_video) / sum(per_video))
+def _draw_labels(rng: np.random.Generator, size: int, shares: Sequence[float], weights: np.ndarray) -> list[list[int]]:
+    """Class indices of each video, none twice; `shares` of the videos have 1, 2, ... labels."""
+    counts = 1 + rng.choice(len(shares), size, p=np.array(shares) / sum(shares))
     # The largest perturbed log weights are a weighted sample without replacement.
     order = np.argsort(-(np.log(weights) + rng.gumbel(size=(size, len(weights)))), axis=1)
     return [row[:count].tolist() for row, count in zip(order, counts, strict=True)]

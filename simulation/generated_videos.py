@@ -62,15 +62,12 @@ def generate_videos(
     """Generate the videos of one data set and its annotations into `output/<dataset>`. What exists is not made again.
 
     Args:
-        annotations: folder that holds `<dataset>/` with the annotation files to make videos for; None: generate.
-        sizes: videos wanted of each split; None, an absent split and too large a number mean all that there are.
+        annotations, sizes: as `simulate` takes them.
         num_events: of the events that LLP and UnAV share, how many to use, in LLP's order; other videos are left out.
         longest: segments of the longest video to take.
 
-    Returns: the data set's folder.
-
-    Raises:
-        InputError: when the folder holds something else or other parameters, no video is left, and for bad annotations.
+    Returns: the data set's folder. Raises InputError when the folder holds something else or other parameters, no video
+    is left, and for bad annotations.
     """
     data_dir = Path(output) / dataset
     with annotation_files(dataset, annotations, seed) as (source, whole):

@@ -47,10 +47,8 @@ def simulate(
         sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
         features: names in `FEATURES`; None: those that the method uses.
 
-    Returns: the data set's folder.
-
-    Raises:
-        InputError: when the folder holds something else, other parameters or too little room, and for bad annotations.
+    Returns: the data set's folder. Raises InputError when the folder holds something else, other parameters or too
+    little room, and for bad annotations.
     """
     data_dir = Path(output) / dataset
     names = list(features or DATASETS[dataset].features)

@@ -20,7 +20,6 @@ from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
 from utils.settings import with_settings
 
-CPU = torch.device("cpu")
 TINY = {
     "backbone": "vit_tiny_patch16_224",
     "backbone_weights": "random",
@@ -100,7 +99,7 @@ def data_of(settings: Settings, num_clips: int = 12) -> tuple[ClipData, PackedCl
 def batches_of(settings: Settings, split: str) -> ClipBatches:
     data, pack = data_of(settings)
     network = make_clip_network(settings, 2)
-    return clip_batches(settings, data, pack, split, network, CPU)
+    return clip_batches(settings, data, pack, split, network)
 
 
 @pytest.mark.parametrize(
