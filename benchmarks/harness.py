@@ -113,11 +113,7 @@ def compare(
 
 
 def report(
-    stem: Path,
-    title: str,
-    measurements: Sequence[Measurement],
-    rates: Mapping[str, float] = {},
-    notes: Mapping[str, object] = {},
+    stem: Path, title: str, rows: Sequence[Measurement], rates: Mapping[str, float] = {}, notes: Mapping[str, str] = {}
 ) -> None:
     """Print the table with `matrix_rates`, and write it in all formats, with all rounds in a further JSON file."""
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
@@ -130,10 +126,11 @@ def report(
         **notes,
     }
     columns = tuple(Column(name) for name in ("naive", "ours", "ratio", "share of the floor"))
-    rows = tuple(Row((m.what, m.goal, m.sample), m.cells) for m in measurements)
-    table = Table(title, ("what", "goal", "sizes"), columns, rows, ("; ".join(f"{k} {v}" for k, v in machine.items()),))
+    lines = tuple(Row((row.what, row.goal, row.sample), row.cells) for row in rows)
+    note = "; ".join(f"{name} {value}" for name, value in machine.items())
+    table = Table(title, ("what", "goal", "sizes"), columns, lines, (note,))
     write_tables(stem, table)
-    everything = {"machine": machine, "measurements": [asdict(m) for m in measurements]}
+    everything = {"machine": machine, "measurements": [asdict(row) for row in rows]}
     write_text(stem.with_name(f"{stem.name}_measurements.json"), json.dumps(everything, indent=1))
     print(f"\n{format_text(table)}\nwritten to {stem}.* and {stem}_measurements.json")
 

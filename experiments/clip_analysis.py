@@ -74,9 +74,7 @@ def scatter_figure(
     for axes, (name, points) in zip(panels, maps.items(), strict=True):
         for c in np.unique(labels):
             axes.scatter(*points[labels == c].T, s=9, color=palette(c), label=classes[c], linewidths=0)
-        axes.set_title(name)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(title=name, xticks=[], yticks=[])
     if len(np.unique(labels)) <= LEGEND_CLASSES:
         panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=7)
     figure.suptitle(title, fontsize=8)

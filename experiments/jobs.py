@@ -79,11 +79,7 @@ class Runner:
     device: str = "auto"
 
     def run(self, job: Job) -> Path:
-        """Return the job's output folder, after running whatever is not finished yet.
-
-        Raises:
-            InputError: as the entry points do.
-        """
+        """Return the job's folder, after running what is not finished. Raises InputError as the entry points do."""
         if (output := self.output(job)) is not None:
             return output
         inputs = {flag: self.run(needed) for flag, needed in job.inputs.items()}

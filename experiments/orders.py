@@ -34,8 +34,7 @@ ORDERS = (
 def orders_table(results_dir: Path) -> Table:
     """Show each order with both scores, their difference and whether it holds; orders of absent tables are left out.
 
-    Raises:
-        InputError: when a table has no row of ours of such a name.
+    Raises InputError when a table has no row of ours of such a name.
     """
     rows = []
     for table, column, better, worse in ORDERS:

@@ -21,8 +21,7 @@ SECTIONS = ("transformer", *(name for name in method_names() if not name.endswit
 def load_preset(name: str) -> dict[str, dict]:
     """Return the settings of each section: a name in `PRESETS`, or the path of a YAML file.
 
-    Raises:
-        InputError: when there is no such file, or its sections are others.
+    Raises InputError when there is no such file, or its sections are others.
     """
     path = CONFIGS / f"presets/{name}.yaml" if name in PRESETS else Path(name)
     preset = None
