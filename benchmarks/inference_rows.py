@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.effort import CPU, STAGE_1, STAGE_3, Setup, predicted_events
-from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, count_operations, timed
+from benchmarks.harness import NAIVE, Measurement, Way, compare, count_operations, timed
 from dataloaders.batches import open_batches, open_split, open_texts
 from dataloaders.datasets import SPLITS, load_annotations
 from dataloaders.pseudo_labels import save_pseudo_labels
@@ -49,9 +49,8 @@ def evaluation(setup: Setup) -> list[Measurement]:
     features = next(val.in_order(1)).features
     operations = NUM_EVALUATED * count_operations(lambda: model(*features))
     ways = {NAIVE: Way(partial(timed, naive_stages.evaluate, naive_twin(model), files), few.num_videos)}
-    for precision in DTYPES:
-        run, floor = partial(timed, evaluate, precision), operations / setup.rates[precision]
-        ways[precision] = Way(run, num_videos, "10x", floor)
+    for precision, rate in setup.rates.items():
+        ways[precision] = Way(partial(timed, evaluate, precision), num_videos, "10x", operations / rate)
     what = f"evaluating {NUM_EVALUATED:,} videos, metrics included"
     return compare(what, ways, setup.rounds, NUM_EVALUATED, "videos")
 
@@ -119,9 +118,8 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
     ways = {NAIVE: Way(naive, few.num_videos)}
     features = next(train.in_order(1)).features
     operations = NUM_LABELLED * count_operations(lambda: model(*features, *texts))
-    for precision in DTYPES:
-        run, floor = partial(timed, generate, precision), operations / setup.rates[precision]
-        ways[precision] = Way(run, annotations.num_videos, "20x", floor)
+    for precision, rate in setup.rates.items():
+        ways[precision] = Way(partial(timed, generate, precision), annotations.num_videos, "20x", operations / rate)
     return compare(f"pseudo-labels of {NUM_LABELLED:,} videos, packed", ways, setup.rounds, NUM_LABELLED, "videos")
 
 

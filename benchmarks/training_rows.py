@@ -158,11 +158,11 @@ def seconds_of_steps(
 ) -> Seconds:
     """Return the time of some steps of the training loop, data included, after as many to warm up."""
     steps, recipe = FirstSteps(split, num_steps), replace(recipe, num_epochs=2)
+    log, saving = logging.getLogger("benchmark"), Saving(save_every=2)
     scores = {"none": float("nan")}  # and so there is no best checkpoint
-    step_and_validate = (lambda _, batch, moment: losses(batch)), (lambda: scores)
-    with tempfile.TemporaryDirectory() as folder:
-        log = logging.getLogger("benchmark")
-        fit(network, steps, *step_and_validate, recipe, "none", Path(folder), log, Saving(save_every=2))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        fit(network, steps, lambda _, batch, moment: losses(batch), lambda: scores, recipe, "none", folder, log, saving)
     return steps.seconds
 
 
