@@ -225,6 +225,5 @@ def measure(
             pass  # every page of the split is touched, as in a whole epoch
         if validate:
             val = zero_split(Path(folder), "LLP", "val", torch.full((SIZES["LLP"]["val"],), num_segments), residency)
-            prediction = predicted_events(network, val, "float32")
-            find_task("LLP").score(prediction, true_events(val.annotations, CPU))
+            find_task("LLP").score(predicted_events(network, val, "float32"), true_events(val.annotations, CPU))
     return seconds.wall, 4 * sum(train.widths) * num_videos * num_segments, resident_bytes("VmHWM")

@@ -92,8 +92,7 @@ class SwinSteps:
     def feed_forward(self, index: int, tokens: Tensor) -> Tensor:
         """Compute what the feed-forward part of block `index` adds: (B, H, W, D) -> (B, H, W, D)."""
         block = self.blocks[index]
-        flat = tokens.flatten(1, 2)
-        return block.drop_path2(block.norm2(block.mlp(flat))).view_as(tokens)
+        return block.drop_path2(block.norm2(block.mlp(tokens.flatten(1, 2)))).view_as(tokens)
 
 
 def steps_of(network: nn.Module) -> ViTSteps | SwinSteps:

@@ -89,8 +89,7 @@ def generate_videos(
     paths = {video: data_dir / VIDEOS_FOLDER / f"{video}.mp4" for video in videos}
 
     def write(video: str) -> None:
-        rng = generator(seed, dataset, video, "video")
-        frames, sound = render_video(truth[video], whole["train"].classes, rng)
+        frames, sound = render_video(truth[video], whole["train"].classes, generator(seed, dataset, video, "video"))
         write_video(paths[video], frames, MODEL.frame_rate, sound[None], MODEL.sample_rate)
 
     missing = [video for video, path in paths.items() if not path.exists()]

@@ -121,8 +121,7 @@ def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> 
         if differing := [key for key in parameters if before.get(key) != parameters[key]]:
             raise InputError(path, f"another {', '.join(differing)}", "the parameters of this simulation", way_out)
     elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
-        found = f"files without {marker}, perhaps real data"
-        raise InputError(data_dir, found, "a new or a simulated folder", way_out)
+        raise InputError(data_dir, f"files without {marker}, perhaps real data", "a new or a simulated folder", way_out)
     return before
 
 
