@@ -55,8 +55,7 @@ class ClipBatches:
         num_frames: T, spread over the packed frames; None: all.
         frames, sound: which of the two are read at all.
 
-    Raises:
-        InputError: when images are larger or frames more than packed.
+    Raises InputError when images are larger or frames more than packed.
     """
 
     def __init__(

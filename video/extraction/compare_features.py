@@ -60,8 +60,7 @@ class Comparison:
 def compare_folders(own: Path, published: Path) -> Comparison:
     """Compare the videos that both folders hold.
 
-    Raises:
-        InputError: when a folder is absent, no video is in both, or a file is no 2-D array of the others' width.
+    Raises InputError when a folder is absent, no video is in both, or a file is no 2-D array of the others' width.
     """
     ours, theirs = _names(own), _names(published)
     names = sorted(ours & theirs)
