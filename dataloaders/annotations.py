@@ -143,11 +143,16 @@ def read_table(
     lines = {n: line.split(separator) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()}
     expected = f"a value in every column: {', '.join(columns)}, separated by {separator!r}"
     names = lines.pop(1, []) if header else columns
+    if header and len(names) == 1 and set(columns) <= {name.strip('" ') for name in names[0].split(",")}:
+        found, way_out = f"columns separated by commas: {names[0]!r:.200}", "Save the file with tabs, without quotes."
+        raise InputError(path, found, f"columns separated by {separator!r}", way_out)
     if not lines or not set(columns) <= set(names) or len(set(names)) < len(names):
         raise InputError(path, f"columns {names!r:.200} and {len(lines)} rows", expected, GET_FILES)
     for line, values in lines.items():
         if len(values) != len(names) or "" in values:
             raise line_error(path, line, f"{len(values)} values {values!r:.200}", expected)
+        if any(value.startswith('"') and value.endswith('"') for value in values):
+            raise line_error(path, line, f"values in quotes {values!r:.200}", "values without quotes")
     return {line: dict(zip(names, values, strict=True)) for line, values in lines.items()}
 
 

@@ -40,7 +40,8 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
     Raises:
         InputError: for an absent file or column, an unknown class, times that are not whole seconds within the video, a
-            malformed or repeated file name, a file without rows, and an eval file without a row of the split.
+            malformed or repeated file name, a file without rows, training videos that are in another split, too, and an
+            eval file without a row of the split.
     """
     path = annotations_dir / FILES[split]
     video_labels = {}  # (C,) bool, by the video's name
@@ -51,6 +52,8 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
             raise line_error(path, line, f"malformed or repeated file name {name!r}", expected)
         video_labels[name] = _row_labels(row, path, line)
     names = tuple(video_labels)
+    if split == "train":
+        _refuse_leakage(annotations_dir, names)
     labels = None
     if split != "train":
         audio = _segment_labels(annotations_dir / AUDIO_FILE, names, split)
@@ -66,6 +69,17 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         video_labels=torch.stack(list(video_labels.values())),
         labels=labels,
     )
+
+
+def _refuse_leakage(annotations_dir: Path, names: tuple[str, ...]) -> None:
+    """Raise InputError when training videos are among those of val or test, where these files are there."""
+    for split in ("val", "test"):
+        path = annotations_dir / FILES[split]
+        evaluated = {row["filename"] for row in read_table(path, ("filename",)).values()} if path.is_file() else set()
+        if shared := sorted(evaluated & set(names)):
+            found = f"{len(shared)} videos that are in {path.name}, too, such as {shared[0]}"
+            way_out = f"Take {FILES['train']} of the data set, not AVVP_dataset_full.csv, which holds all splits."
+            raise InputError(annotations_dir / FILES["train"], found, "videos that are not evaluated on", way_out)
 
 
 def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:

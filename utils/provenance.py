@@ -144,5 +144,7 @@ def hash_of_tensors(*tensors: Tensor) -> str:
 
 def hash_of_labels(folder: Path) -> str:
     """Return the hash of all label files in a folder, in either layout."""
-    paths = sorted(folder.glob("*.safetensors")) or sorted(folder.rglob("*.npy"))
+    paths = sorted(folder.glob("*.safetensors")) or sorted(
+        path for path in folder.rglob("*") if path.suffix in (".npy", ".npz", ".pkl")
+    )
     return hash_of(f"{path.relative_to(folder)} {hash_of_file(path)}" for path in paths)

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -10,13 +11,15 @@ from tqdm import tqdm
 from baselines.han.han_objective import smooth_labels
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
+from dataloaders.datasets import DATASETS
 from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import MODALITIES, AudioVisual
+from utils.errors import InputError
 from utils.training.device import Precision
 
 LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
-FILE = "noise_ratios.safetensors"
+FILE, RELEASED_FILE = "noise_ratios.safetensors", "noise_ratios.npz"  # ours, and that of the released code
 WAY_OUT = (
     "Run python -m baselines.jomold.find_noise_ratios for this data set, or name the folder that holds its output."
 )
@@ -86,9 +89,30 @@ def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisua
     Raises:
         InputError: when there are none, they are of other classes or another data set, or no shares.
     """
-    record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
-    ratios = AudioVisual(*(record.get(modality, torch.float32, len(record.classes)) for modality in MODALITIES))
+    released = folder / RELEASED_FILE
+    if released.is_file() and not (folder / FILE).exists():
+        path, ratios = released, _load_released(released, annotations)
+    else:
+        path = folder / FILE
+        record = load_record(path, annotations.dataset, annotations.classes, WAY_OUT)
+        ratios = AudioVisual(*(record.get(modality, torch.float32, len(record.classes)) for modality in MODALITIES))
     for modality, values in zip(MODALITIES, ratios, strict=True):
         if len(wrong := values[~((values >= 0) & (values <= 1))]):
-            raise record.error(f"a ratio of {wrong[0]:g} in {modality}", "shares between 0 and 1")
+            raise InputError(path, f"a ratio of {wrong[0]:g} in {modality}", "shares between 0 and 1", WAY_OUT)
     return ratios.map(lambda values: values[: len(annotations.classes)])
+
+
+def _load_released(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
+    """Read the file that JoMoLD, CMPAE and CoLeaF ship: (25,) of each modality, in the order of LLP's classes."""
+    classes = DATASETS["LLP"].classes
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            ratios = AudioVisual(*(torch.from_numpy(arrays[modality]).float() for modality in MODALITIES))
+    except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
+        raise InputError(path, f"no readable ratios ({error})", "arrays `audio` and `visual`", WAY_OUT) from error
+    fits = classes[: len(annotations.classes)] == annotations.classes
+    if not fits or any(values.shape != (len(classes),) for values in ratios):
+        shapes = [tuple(values.shape) for values in ratios]
+        found = f"shapes {shapes} for {len(annotations.classes)} classes of {annotations.dataset}"
+        raise InputError(path, found, f"a number for each of LLP's {len(classes)} classes", WAY_OUT)
+    return ratios

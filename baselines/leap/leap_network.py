@@ -16,6 +16,7 @@ from models.layers import FusedProjection, NumLayers, at_least_float32, count_la
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
+from utils.training.checkpoints import load_checkpoint
 
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
 WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; baselines/leap/README.md says where it comes from."
@@ -156,14 +157,31 @@ def class_words(name: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z]+", RELEASED_NAMES.get(name, name).lower()))
 
 
-def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
-    """Read the mean vector of each class name's words, (C, E) float32, from a file in GloVe's text format.
+def load_released_vectors(path: Path, classes: Sequence[str]) -> Tensor:
+    """Read the vectors that the released code ships (`label_glove_embeddings.pt`), by class name: (C, E) float32.
 
-    A line is a word and its E numbers. The released code ships such means (`label_glove_embeddings.pt`).
+    Raises:
+        InputError: when the file is absent or damaged, or lacks a class.
+    """
+    vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}
+    shapes = {vector.shape for vector in vectors.values() if isinstance(vector, Tensor)}
+    absent = [name for name in classes if class_words(name) not in vectors]
+    if absent or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+        found = f"vectors of {len(vectors)} names and {len(shapes)} shapes, without {', '.join(absent[:5]) or 'none'}"
+        raise InputError(path, found, "a vector of one width for every class", WAY_OUT)
+    return torch.stack([vectors[class_words(name)].float() for name in classes])
+
+
+def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
+    """Read the mean vector of each class name's words, (C, E) float32: GloVe's text format, or LEAP's own file (`.pt`).
+
+    In text a line is a word and its E numbers.
 
     Raises:
         InputError: when the file is absent, lacks a word, or has a line of another form among the words looked for.
     """
+    if path.suffix == ".pt":
+        return load_released_vectors(path, classes)
     wanted = {word for name in classes for word in class_words(name)}
     lines: dict[str, str] = {}  # the numbers of a word
     try:

@@ -4,6 +4,9 @@ A model hears a video's own sound beside the pictures of an unrelated video, and
 one. An event that it then finds nowhere is not in the modality that was kept. N videos, C classes.
 """
 
+import io
+import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -11,12 +14,15 @@ from torch import Tensor
 
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
+from dataloaders.datasets import DATASETS
 from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import AudioVisual
+from utils.errors import InputError
 from utils.training.device import Precision
 
 FILE = "cleaned_labels.safetensors"
+RELEASED_FILE = "need_to_change.pkl"  # of the released code
 WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder that holds its output."
 
 
@@ -114,6 +120,8 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
             video's label lacks.
     """
     num_classes = len(annotations.classes)
+    if (folder / RELEASED_FILE).is_file() and not (folder / FILE).exists():
+        return load_released_labels(folder / RELEASED_FILE, annotations)
     record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
     videos = record.find(annotations)
     shape = (len(record.sample_ids), len(record.classes))
@@ -127,3 +135,44 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
     if not (audio | visual).any():
         raise record.error("no label at all", "labels that an exchange has left")
     return AudioVisual(audio, visual)
+
+
+class _Tensors(pickle.Unpickler):
+    """Reads lists, numbers and tensors, and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return torch._utils._rebuild_tensor_v2
+        if (module, name) == ("torch.storage", "_load_from_bytes"):
+            return lambda content: torch.load(io.BytesIO(content), weights_only=True)
+        raise pickle.UnpicklingError(f"{module}.{name}, which is no tensor")
+
+
+def load_released_labels(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
+    """Read what the released second stage writes: of visual and audio, for each class the rows whose label goes.
+
+    Returns:
+        the labels that are left, (N, C) bool; rows are those of LLP's training file, in its order.
+
+    Raises:
+        InputError: when it holds anything but lists and tensors, or rows that have no such label.
+    """
+    labels, num_classes = annotations.video_labels, len(annotations.classes)
+    left = AudioVisual(labels.clone(), labels.clone())
+    expected = f"two lists of {len(DATASETS['LLP'].classes)} lists of rows of the {len(labels)} training videos"
+    try:
+        with open(path, "rb") as file:
+            visual, audio = _Tensors(file).load()
+        for of_modality, removed in ((left.visual, visual), (left.audio, audio)):
+            if len(removed) != len(DATASETS["LLP"].classes):
+                raise ValueError(f"{len(removed)} classes")
+            for c, rows in enumerate(removed[:num_classes]):
+                rows = torch.tensor([int(row) for row in rows], dtype=torch.int64)
+                if not of_modality[rows, c].all():
+                    raise ValueError(f"rows without the label {annotations.classes[c]}, or twice")
+                of_modality[rows, c] = False
+    except Exception as error:  # whatever a damaged or foreign pickle makes Python raise
+        raise InputError(path, f"no readable exchange ({error})", expected, WAY_OUT) from error
+    return left

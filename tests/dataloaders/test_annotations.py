@@ -19,6 +19,7 @@ needs_real_annotations = pytest.mark.skipif(
 
 SPEECH, DOG, CLAPPING = (llp.LLP_CLASSES.index(name) for name in ("Speech", "Dog", "Clapping"))
 CLIP_A, CLIP_B, CLIP_C = "AAAAAAAAAAA_10_20", "-BBBBBBBBB__101.8_111.8", "CCCCCCCCCCC_0_10"
+TRAINING_CLIP = "DDDDDDDDDDD_0_10"
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ def every_warning_anew():
 
 def write_llp(folder: Path, **replaced: list[str]) -> Path:
     files = {
-        "AVVP_train.csv": ["filename\tevent_labels", f"{CLIP_A}\tDog"],
+        "AVVP_train.csv": ["filename\tevent_labels", f"{TRAINING_CLIP}\tDog"],
         "AVVP_val_pd.csv": ["filename\tevent_labels", f"{CLIP_C}\tSpeech"],
         "AVVP_test_pd.csv": ["filename\tevent_labels", f"{CLIP_A}\tSpeech,Dog", f"{CLIP_B}\tClapping,Clapping"],
         "AVVP_eval_audio.csv": [
@@ -74,7 +75,7 @@ def test_llp_video_labels_follow_the_class_order_and_a_repeated_label_counts_onc
 
 
 def test_llp_labels_may_have_a_space_after_the_comma(tmp_path):
-    write_llp(tmp_path, AVVP_train=["filename\tevent_labels", f"{CLIP_A}\tSpeech, Dog"])
+    write_llp(tmp_path, AVVP_train=["filename\tevent_labels", f"{TRAINING_CLIP}\tSpeech, Dog"])
     assert marked(llp.load_split(tmp_path, "train").video_labels) == [[0, SPEECH], [0, DOG]]
 
 

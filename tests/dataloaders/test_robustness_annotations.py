@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,24 @@ def test_video_that_lasts_for_years_is_refused(tmp_path, duration):
     (tmp_path / FILE).write_text(f'{{"database": {{"AAAAAAAAAAA": {video}}}}}')
     with pytest.raises(InputError, match="AAAAAAAAAAA duration': found 1"):
         load_annotations("UnAV", tmp_path, "train")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_training_videos_that_are_evaluated_on_are_refused(llp_dir: Path, split: str):
+    train, other = llp_dir / "AVVP_train.csv", llp_dir / f"AVVP_{split}_pd.csv"
+    line = other.read_text().splitlines()[1]
+    train.write_text(train.read_text() + line + "\n")
+    with pytest.raises(InputError, match=rf"1 videos that are in AVVP_{split}_pd\.csv.*AVVP_dataset_full\.csv"):
+        load_annotations("LLP", llp_dir, "train")
+
+
+def test_a_file_with_commas_or_quotes_is_refused_with_what_is_meant(llp_dir: Path):
+    path = llp_dir / "AVVP_train.csv"
+    text = path.read_text()
+    path.write_text("\n".join('"' + line.replace("\t", '","') + '"' for line in text.splitlines()))
+    with pytest.raises(InputError, match=r"separated by commas.*with tabs, without quotes"):
+        load_annotations("LLP", llp_dir, "train")
+    header, *lines = text.splitlines()
+    path.write_text("\n".join([header, *('"' + line.replace("\t", '"\t"') + '"' for line in lines)]))
+    with pytest.raises(InputError, match="values in quotes"):
+        load_annotations("LLP", llp_dir, "train")
