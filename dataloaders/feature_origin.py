@@ -98,10 +98,11 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
         unrelated = not made and other != part and not (other == feature and wanted["drawn_weights"])
         if not files or unrelated:
             continue
-        compared = {**made, **wanted} if other == part else ("weights", "drawn_weights", "sha256")
+        compared = {**made, **wanted}.keys() - {"versions"} if other == part else {"weights", "drawn_weights", "sha256"}
         # Records of earlier versions say less, and of weights that are not at hand there is no hash.
         known = {key: value for key, value in made.items() if not (key == "sha256" and None in (value, wanted[key]))}
-        if differing := [key for key in compared if not made or known.get(key, wanted.get(key)) != wanted.get(key)]:
+        differing = [key for key in sorted(compared) if not made or known.get(key, wanted.get(key)) != wanted.get(key)]
+        if differing:
             found = f"{other} features of another origin, with another {', '.join(differing)}"
             raise InputError(
                 files[0], found, f"features of {wanted['weights']} and the settings of this extraction", way_out

@@ -20,6 +20,7 @@ from dataloaders.annotations import line_error, read_text
 from lavish.clip_splits import ClipData, ClipSource, ClipSplit, find_videos, leave_out
 from utils.errors import InputError
 from utils.files import write_text
+from video.video_decoding import open_media
 
 FOLDS = (1, 2, 3)
 PIECE_FRAMES = 64  # of the report's items
@@ -180,7 +181,7 @@ def _read_survey(path: Path) -> dict[str, tuple[int, int, float, bool]]:
 def _look(path: Path) -> tuple[float, bool] | str:
     """Open a file: its seconds and whether it carries sound, or why it cannot be used."""
     try:
-        with av.open(path) as container:
+        with open_media(path) as container:
             if not container.streams.video:
                 return "no video track"
             video, audio = container.streams.video[0], container.streams.audio

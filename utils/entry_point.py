@@ -20,6 +20,7 @@ WRONG_INPUT, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGT
 def run_entry_point(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and exit with the status that it returns, or with that of what has ended it."""
     _handle(signal.default_int_handler, _end_in_order)
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         sys.exit(main())
     except InputError as error:

@@ -80,7 +80,8 @@ def main(argv: list[str] | None = None) -> None:
     source = source_of(args)
     events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
-    settings = {} if videos is None else settings_of(args.features, source, recipe, args.precision, args.num_segments)
+    how = (recipe, args.precision, args.num_segments, args.colours)
+    settings = {} if videos is None else settings_of(args.features, source, *how)
     if events:
         settings |= text_settings_of(with_text, source, args.prompts, args.precision)
     record_extraction(output, settings)
@@ -95,10 +96,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.ray:
         source = replace(source, weights_dir=source.weights_dir.resolve())
         videos = [replace(video, path=video.path and video.path.resolve()) for video in videos]
-        how = (recipe, args.precision, batch_size, args.num_decoders, silence, args.device)
+        how = (recipe, args.precision, batch_size, args.num_decoders, silence, args.device, args.colours)
         outcome = extract_on_ray(videos, Job(args.features, source, output.resolve(), *how), args.ray, args.num_workers)
     else:
-        outcome = extract(videos, output, networks, recipe, batch_size, args.num_decoders, silence)
+        outcome = extract(videos, output, networks, recipe, batch_size, args.num_decoders, silence, args.colours)
 
     suffix = "" if args.shard == "1/1" else "_" + args.shard.replace("/", "_of_")
     failures = output / f"failures{suffix}.csv"

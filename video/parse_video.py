@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> None:
     name, description = Path(source).name, model.description
     every_feature = dict.fromkeys([*description.audio_features, *description.visual_features])
     notes = [name, f"{len(events)} events", ", ".join(every_feature)]
+    notes += shown.notes
     if shown.sound is None:
         notes.append("no audio track, taken as silence")
     warning = f"This video has {note}." if note else ""
@@ -157,6 +158,7 @@ class Overview:
     num_segments: int  # T
     frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
     sound: np.ndarray | None  # (L,) float32 in [-1, 1] at SOUND_RATE; None: no audio track
+    notes: tuple[str, ...]  # on tracks that end early or cannot be decoded
 
 
 def overview(path: Path) -> Overview:
@@ -173,11 +175,14 @@ def overview(path: Path) -> Overview:
     decoded = decode_video(path, rate, [SOUND_RATE], keep=small)
     num_segments = num_segments_of(decoded.duration)
     sound = decoded.sounds.get(SOUND_RATE)
+    frames = [frame for frame in decoded.frames if frame is not None]
+    missing = round(len(frames) * (decoded.duration / decoded.pictures_end - 1))
     return Overview(
         duration=min(decoded.duration, num_segments),
         num_segments=num_segments,
-        frames=[frame for frame in decoded.frames if frame is not None],
+        frames=frames + frames[-1:] * min(missing, FRAMES_SHOWN),
         sound=None if sound is None else sound.astype(np.float32) / 32768,
+        notes=decoded.notes,
     )
 
 
@@ -212,8 +217,8 @@ def own_features(
     networks = build_networks(to_build, source, device, args.precision)
     refuse_other_settings(args, source, folder, [name for name in every_name if name not in to_build])
     recipe = args.recipe or "centre"
-    record_extraction(folder, settings_of(to_build, source, recipe, args.precision))
-    outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, silence_if_no_sound=True)
+    record_extraction(folder, settings_of(to_build, source, recipe, args.precision, None, args.colours))
+    outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, True, args.colours)
     if outcome.failures:
         raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
     audio = _read_segments(folder, audio_names, video.stem, num_segments)

@@ -167,7 +167,7 @@ def test_bad_videos_are_reported_and_stop_nothing(videos_dir: Path, tmp_path: Pa
     assert failures.keys() == {"empty", "damaged", "short", "silent"}
     assert "no readable video" in failures["empty"]["reason"]
     assert "no readable video" in failures["damaged"]["reason"]
-    assert "0.25 seconds" in failures["short"]["reason"]
+    assert "0.26 seconds" in failures["short"]["reason"]
     assert failures["silent"]["reason"] == "no audio track"
     assert failures["silent"]["features"] == "vggish clap"
     assert {path.stem for path in (output / "feats/vggish").iterdir()} == {"video0", "video1"}

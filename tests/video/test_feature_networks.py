@@ -15,6 +15,7 @@ from video.extraction.feature_networks import (
     Source,
     add_network_flags,
     build_network,
+    package_versions,
     settings_of,
     source_of,
     text_settings_of,
@@ -37,11 +38,15 @@ def test_flags_say_where_networks_come_from():
 
 def test_the_record_says_how_each_feature_is_made():
     published = {"sha256": None, "drawn_weights": None, "precision": "bf16", "num_segments": 20}  # no file is there
-    assert settings_of(["vggish", "clip"], Source(Path("w")), "centre", "bf16", 20) == {
+    published["versions"] = package_versions()
+    assert published["versions"].keys() >= {"python", "torch", "av", "ffmpeg"}
+    of_clip = {"colours": "tagged", "recipe": "centre", "backend": "transformers"}
+    assert settings_of(["vggish", "clip"], Source(Path("w")), "centre", "bf16", 20, "tagged") == {
         "vggish": {"weights": "vggish-10086976.pth", **published},
-        "clip": {"weights": "clip-vit-large-patch14", **published, "recipe": "centre", "backend": "transformers"},
+        "clip": {"weights": "clip-vit-large-patch14", **published, **of_clip},
     }
     drawn = {"weights": "drawn from seed 7", "sha256": None, "drawn_weights": "real", "precision": "float32"}
+    drawn["versions"] = package_versions()
     assert text_settings_of(["clap"], Source(Path("w"), "real", 7), "valor", "float32") == {
         "clap valor_prompt_feats.npy": {**drawn, "backend": "transformers"},
     }

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from utils.errors import InputError
 from video import frames, sounds
-from video.video_decoding import Frame, decode_video
+from video.video_decoding import Colours, Frame, decode_video
 
 Recipe = Literal["valor", "centre"]
 RECIPES: tuple[Recipe, ...] = ("valor", "centre")
@@ -32,8 +33,12 @@ def read_inputs(
     recipe: Recipe,
     silence_if_no_sound: bool = False,
     longest: float = math.inf,
+    colours: Colours = "bt601",
 ) -> dict[str, np.ndarray]:
     """Decode a video and prepare what the networks of `features` are given; pixels are not normalised yet.
+
+    Where no number of segments is given, a video lasts as long as the longer of its tracks, whichever features are
+    asked for: after the shorter one the last picture stays, or there is silence.
 
     Args:
         num_segments: T; None: as the video's duration says.
@@ -41,6 +46,7 @@ def read_inputs(
             VALOR made LLP's features; "centre": the frame in the middle of each second, and slices of one second.
         silence_if_no_sound: take silence where a video has no audio track; otherwise it has no audio features.
         longest: seconds that the video may last.
+        colours: as of `decode_video`.
 
     Returns:
         by feature: vggish (T, 96, 64) and clap (T, 1001, 64) float32; res152 (8 T, 224, 224, 3) and r2plus1d_18
@@ -52,23 +58,31 @@ def read_inputs(
     visual = [name for name in features if name in PIXELS]
     sample_rates = [SAMPLE_RATES[name] for name in features if name not in PIXELS]
     wanted = (path, frames.FRAMES_PER_SECOND if visual else None, sample_rates)
-    decoded = decode_video(*wanted, keep=partial(_keep, visual, recipe == "centre"), longest=longest)
+    limits = {"longest": longest, "colours": colours}
+    decoded = decode_video(*wanted, keep=partial(_keep, visual, recipe == "centre"), **limits)
     if (visual or decoded.sounds) and decoded.duration < SHORTEST_SECONDS:
         found = f"{decoded.duration:.2f} seconds"
         raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Leave this video out.")
-    num_segments = num_segments or num_segments_of(decoded.duration)
+    for note in decoded.notes:
+        tqdm.write(f"{path}: {note}")
+    num_frames = len(decoded.frames)
+    if num_segments is None:
+        num_segments = num_segments_of(decoded.duration)
+        if num_segments_of(decoded.pictures_end) < num_segments:
+            num_frames = frames.FRAMES_PER_SECOND * num_segments
 
     inputs = {}
     for name in features:
         if name == "clip":
-            chosen = frames.spread_frames(len(decoded.frames), num_segments)
+            chosen = frames.spread_frames(num_frames, num_segments).clip(max=len(decoded.frames) - 1)
             if recipe == "centre":
                 chosen = frames.centre_frames(decoded.times, num_segments)
             if not all(name in decoded.frames[n] for n in chosen):  # frames are rare, and the nearest far from a middle
-                decoded = decode_video(*wanted, keep=partial(_keep, visual, False), longest=longest)
+                decoded = decode_video(*wanted, keep=partial(_keep, visual, False), **limits)
             inputs[name] = np.stack([frames.clip_pixels(decoded.frames[n][name]) for n in chosen])
         elif name in PIXELS:
-            chosen = frames.spread_frames(len(decoded.frames), frames.FRAMES_PER_SECOND * num_segments)
+            chosen = frames.spread_frames(num_frames, frames.FRAMES_PER_SECOND * num_segments)
+            chosen = chosen.clip(max=len(decoded.frames) - 1)
             pixels = np.stack([decoded.frames[n][name] for n in chosen])
             clips = pixels.reshape(num_segments, frames.FRAMES_PER_SECOND, *pixels.shape[1:])
             inputs[name] = clips if name == "r2plus1d_18" else pixels

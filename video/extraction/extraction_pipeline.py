@@ -1,5 +1,7 @@
 """Features of many videos: decoded in parallel, computed in batches, written as one file a video and feature."""
 
+import csv
+import io
 import math
 import os
 from collections import deque
@@ -9,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -22,9 +23,10 @@ from utils.files import atomic_write, write_text
 from utils.reporting.tables import csv_cell
 from video.extraction.extraction_inputs import Recipe, read_inputs
 from video.extraction.feature_networks import FeatureNetwork
-from video.extraction.video_lists import Video
+from video.extraction.video_lists import LONGEST_NAME, Video
+from video.video_decoding import Colours
 
-LONGER_SECONDS = 1.0  # that a clip may last beyond its segments
+LONGER_SECONDS = 1.1  # that a clip may last beyond its segments, a packet of sound included
 ROWS_OF_A_SEGMENT = {"res152": 8}  # inputs that a network is given for one second, where it is not one
 
 
@@ -97,6 +99,7 @@ def extract(
     batch_size: int,
     num_decoders: int,
     silence_if_no_sound: bool = False,
+    colours: Colours = "bt601",
 ) -> Outcome:
     """Write the feature files of `videos` that are not there yet.
 
@@ -117,6 +120,9 @@ def extract(
         if video.feature_id in others:
             reason = "features of another video of this name; delete them, or choose another folder"
             outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(networks), reason))
+        elif len(os.fsencode(video.feature_id)) > LONGEST_NAME:
+            reason = f"a name of more than {LONGEST_NAME} bytes, which is too long for feature files"
+            outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(missing), reason))
         elif not missing:
             outcome.already_there += 1
         elif video.path is None:
@@ -129,7 +135,7 @@ def extract(
 
     def read(video: Video, missing: list[str]) -> dict[str, np.ndarray]:
         longest = video.num_segments + LONGER_SECONDS if video.is_clip else math.inf
-        return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound, longest)
+        return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound, longest, colours)
 
     # Decoding threads are as many as are wanted; OpenBLAS would start others for each of numpy's small products.
     pool = ThreadPoolExecutor(num_decoders)
@@ -176,9 +182,12 @@ def write_failures(path: Path, failures: list[Failure]) -> None:
     if not failures:
         path.unlink(missing_ok=True)
         return
-    texts = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
-    rows = [[csv_cell(text) for text in row] for row in texts]
-    write_text(path, pd.DataFrame(rows, columns=["id", "file", "features", "reason"]).to_csv(index=False))
+    rows = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")  # not pandas, whose texts are Unicode alone
+    table.writerow(["id", "file", "features", "reason"])
+    table.writerows([csv_cell(cell) for cell in row] for row in rows)
+    write_text(path, text.getvalue())
 
 
 def default_num_decoders() -> int:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+import av
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from dataloaders.feature_origin import text_part
 from utils.errors import InputError
 from utils.files import hash_of, hash_of_file
+from utils.provenance import versions
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 from video.backbones import small
@@ -25,6 +27,7 @@ from video.backbones.other_packages import is_torchscript, make_laion_clap, read
 from video.extraction.download import TABLE, Download, check_sha256, read_table
 from video.frames import CLIP as CLIP_PIXELS
 from video.frames import IMAGENET, KINETICS
+from video.video_decoding import Colours
 
 WEIGHTS = {  # files or folders, whose addresses and hashes are in data/downloads.yaml
     "vggish": "vggish-10086976.pth",
@@ -79,18 +82,32 @@ class Source:
                 weights, digest = path.name if in_open_clip else weights, hash_of_weights(path)
             except InputError:
                 pass  # they are not needed where all features are there already
-        return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
+        made_with = {"drawn_weights": self.drawn, "precision": precision, "versions": package_versions()}
+        return {"weights": weights, "sha256": digest, **made_with}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what pixels and features depend on."""
+    return versions("torch", "torchvision", "transformers", "av") | {"ffmpeg": av.ffmpeg_version_info}
 
 
 def settings_of(
-    features: list[str], source: Source, recipe: str, precision: str, num_segments: int | None = None
+    features: list[str],
+    source: Source,
+    recipe: str,
+    precision: str,
+    num_segments: int | None = None,
+    colours: Colours = "bt601",
 ) -> dict[str, dict]:
     """Return what a folder's record holds for each feature.
 
     Args:
         num_segments: of every video; None: as the data set or the duration says.
+        colours: the matrix from YUV to RGB.
     """
     settings = {name: source.record(name, precision) | {"num_segments": num_segments} for name in features}
+    for name in NORMALIZATIONS.keys() & settings.keys():
+        settings[name]["colours"] = colours
     for name in BACKENDS.keys() & settings.keys():
         settings[name] |= {"recipe": recipe, "backend": source.backend(name)}
     return settings
@@ -111,6 +128,8 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
+    of_colours = "matrix of the frames: BT.601 as published features have it, or as each file says"
+    group.add_argument("--colours", choices=get_args(Colours), default="bt601", help=of_colours)
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
 

@@ -19,6 +19,7 @@ from video.extraction.extraction_inputs import Recipe
 from video.extraction.extraction_pipeline import Outcome, extract, missing_features
 from video.extraction.feature_networks import Source, build_networks
 from video.extraction.video_lists import Video
+from video.video_decoding import Colours
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("baselines", "configs", "data", "dataloaders", "models", "utils", "video")  # what workers need
@@ -38,6 +39,7 @@ class Job:
     num_decoders: int
     silence_if_no_sound: bool
     device: str = "auto"  # as `select_device` takes it; which of several GPUs a worker gets is for Ray to say
+    colours: Colours = "bt601"
 
 
 class ExtractionWorker:
@@ -51,7 +53,7 @@ class ExtractionWorker:
     def __call__(self, batch: dict[str, Iterable[bytes]]) -> dict[str, list]:
         """Rows `video` (a pickled Video) -> one row `outcome` (their pickled Outcome)."""
         job, videos = self.job, [pickle.loads(video) for video in batch["video"]]
-        how = (job.recipe, job.batch_size, job.num_decoders, job.silence_if_no_sound)
+        how = (job.recipe, job.batch_size, job.num_decoders, job.silence_if_no_sound, job.colours)
         return {"outcome": [pickle.dumps(extract(videos, job.data_dir, self.networks, *how))], "videos": [len(videos)]}
 
 

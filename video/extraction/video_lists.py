@@ -4,10 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from utils.errors import InputError
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg", ".mpeg", ".ts", ".3gp")
+SUFFIXES += (".wmv", ".mts", ".m2ts", ".ogv", ".gif")
+LONGEST_NAME = 240  # bytes, of a feature id; file systems take 255, of which `.<id>.npy.tmp` needs some
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def videos_of_dataset(
     """
     if not videos_dir.is_dir():
         raise InputError(videos_dir, "no folder", "the folder of the videos", "Name it with --videos_dir.")
-    files = {path.stem: path for path in sorted(videos_dir.rglob("*")) if path.suffix.lower() in SUFFIXES}
+    files = _files_by_stem(videos_dir)
     videos: dict[str, Video] = {}
     for split in splits:
         annotations = load_annotations(dataset, annotations_dir, split)
@@ -62,14 +66,18 @@ def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found = _video_files(path)
             if not found:
                 raise InputError(path, "no video", f"files ending in {' '.join(SUFFIXES)}", "Check the folder.")
             files += found
         elif path.suffix == ".txt":
             if not path.is_file():
                 raise InputError(path, "no file", "a list of videos, one path a line", "Check the path.")
-            files += [Path(line.strip()) for line in path.read_text().splitlines() if line.strip()]
+            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names are bytes of any kind
+            listed = [Path(line.strip()) for line in text.splitlines() if line.strip()]
+            if not listed:
+                raise InputError(path, "no lines", "a list of videos, one path a line", "Check the file.")
+            files += listed
         else:
             files.append(path)
     by_stem: dict[str, Path] = {}
@@ -79,6 +87,27 @@ def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[
             raise InputError(file, found, "one video a name", "Rename one of them: feature files bear their names.")
         by_stem[file.stem] = file
     return [Video(stem, path, num_segments) for stem, path in by_stem.items()]
+
+
+def _video_files(folder: Path) -> list[Path]:
+    """Return the videos in a folder and below it, without what macOS writes beside them (`._clip.mp4`)."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("._"))
+    return sorted(found)
+
+
+def _files_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the video of each stem; of several (which are named) one that is not empty, high up, and large."""
+    by_stem: dict[str, list[Path]] = {}
+    for path in _video_files(folder):
+        by_stem.setdefault(path.stem, []).append(path)
+    for stem, paths in by_stem.items():
+        if len(paths) > 1:
+            sizes = {path: path.stat().st_size if path.exists() else 0 for path in paths}
+            paths.sort(key=lambda path: (not sizes[path], len(path.parts), -sizes[path]))
+            tqdm.write(
+                f"{folder}: {len(paths)} files of {stem}: taking {paths[0]}, not {', '.join(map(str, paths[1:]))}"
+            )
+    return {stem: paths[0] for stem, paths in by_stem.items()}
 
 
 def shard_of(videos: list[Video], shard: str) -> list[Video]:
