@@ -343,3 +343,39 @@ def test_cropping_is_recognised_in_features_of_real_pixels(compared):
         squashed.append(features(images))
         cropped.append(features(images[:, :, 10:150]))
     assert "cropped instead of squashed" in compared(squashed, cropped).verdict
+
+
+def broken(values: np.ndarray, change: str) -> np.ndarray:
+    if change == "nan":
+        values[2, 3] = np.nan
+    if change == "text":
+        return values.astype(str)
+    return values[:, :8] if change == "narrow" else values
+
+
+@pytest.mark.parametrize("change", ["nan", "text", "narrow"])
+def test_a_file_that_is_no_feature_file_is_named(tmp_path: Path, change: str):
+    rng = np.random.default_rng(0)
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        for video in range(4):
+            np.save(tmp_path / name / f"v{video}.npy", rng.normal(size=(10, 16)).astype(np.float32))
+    path = tmp_path / "other/v3.npy"
+    np.save(path, broken(np.load(path), change))
+    with pytest.raises(InputError, match=r"other/v3\.npy"):
+        compare_folders(tmp_path / "own", tmp_path / "other")
+
+
+def test_rows_of_zeros_and_constant_files_are_not_called_the_same(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for name in ("own", "zeros", "constant"):
+        (tmp_path / name).mkdir()
+    for video in range(40):
+        values = rng.normal(size=(10, 16)).astype(np.float32)
+        np.save(tmp_path / f"own/v{video}.npy", values)
+        np.save(tmp_path / f"constant/v{video}.npy", np.ones_like(values))
+        values[::2] = 0
+        np.save(tmp_path / f"zeros/v{video}.npy", values)
+    verdict = compare_folders(tmp_path / "own", tmp_path / "zeros").verdict
+    assert verdict.startswith("Rows of zeros: 0 own and 200 published ones")
+    assert "same features" not in compare_folders(tmp_path / "own", tmp_path / "constant").verdict.lower()

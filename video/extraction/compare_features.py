@@ -49,6 +49,7 @@ class Comparison:
     structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows to tell
     linear: float | None  # variance of these that a linear map explains; None: too few rows to tell
     whole_numbers: tuple[bool, bool]  # own and published: nothing but integers from 0 to 255
+    zeros: tuple[int, int] = (0, 0)  # rows of zeros, own ones where the published are none, and the other way round
     remarks: str = ""  # on rows that were averaged, and lengths that differ
 
     @property
@@ -84,6 +85,7 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     if differing := len(centred) - len(whole):
         remarks += f" Lengths differ in {differing} videos; only rows that both files have were compared."
 
+    lengths = [(np.abs(x[: len(y)]).sum(1), np.abs(y[: len(x)]).sum(1)) for x, y in zip(xs, ys, strict=True)]
     cosines = pd.DataFrame([[_cosine(x, y, k) for k in OFFSETS] for x, y in centred], columns=OFFSETS)
     videos = pd.DataFrame(
         {
@@ -110,6 +112,7 @@ def compare_folders(own: Path, published: Path) -> Comparison:
         structure=_cka(whole),
         linear=_linear_fit(whole),
         whole_numbers=(_whole_numbers(own_rows), _whole_numbers(published_rows)),
+        zeros=tuple(sum(int((~of[i].astype(bool) & of[1 - i].astype(bool)).sum()) for of in lengths) for i in (0, 1)),
         remarks=remarks,
     )
 
@@ -131,6 +134,9 @@ def _read(folder: Path, names: list[str]) -> list[np.ndarray]:
         if rows[-1].ndim != 2 or 0 in rows[-1].shape or rows[-1].shape[1] != rows[0].shape[1]:
             found, expected = f"shape {rows[-1].shape}", "a 2-D array (rows, width), of one width in all files"
             raise InputError(path, found, expected, "Is this a feature file?")
+        if rows[-1].dtype.kind not in "fiu" or not np.isfinite(rows[-1]).all():
+            found = f"values of type {rows[-1].dtype}, or NaN or infinite ones"
+            raise InputError(path, found, "finite numbers", "Extract the features again.")
     return [values.astype(np.float64) for values in rows]
 
 
@@ -195,6 +201,8 @@ def _linear_fit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
     if len(pairs) < 2 or sum(len(x) for x, _ in pairs[::2]) < 2 * pairs[0][0].shape[1]:
         return None
     (x, y), (x_new, y_new) = _sample(pairs[::2]), _sample(pairs[1::2])
+    if not (x.any() and y_new.any()):  # the same rows throughout
+        return None
     ridge = 1e-3 * np.trace(x.T @ x) / x.shape[1]
     weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
     return float(1 - ((y_new - x_new @ weights) ** 2).sum() / (y_new**2).sum())
@@ -204,6 +212,9 @@ def _verdict(c: Comparison) -> str:
     rescaled = abs(c.scale - 1)
     if c.widths[0] != c.widths[1]:
         return f"Another network: {c.widths[0]} features a row, published {c.widths[1]}."
+    if any(c.zeros):
+        found = f"Rows of zeros: {c.zeros[0]} own and {c.zeros[1]} published ones that the other side does not have"
+        return f"{found}: silence, or what could not be extracted. Leave these videos out, and compare again."
     if c.raw_cosine > EQUAL and rescaled < 1e-3:
         return "The same features."
     if c.whole_numbers == (False, True):

@@ -176,6 +176,7 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             entries = [entry for entry in content.infolist() if not entry.is_dir()]
+            entries = [entry for entry in entries if not entry.filename.startswith("__MACOSX/")]  # resource forks
             top = os.path.commonpath([entry.filename for entry in entries]).split("/")[0]
             for entry in entries:
                 if top in (folder.name, name):
