@@ -244,7 +244,7 @@ def refuse_other_settings(args: argparse.Namespace, source: Source, folder: Path
     for name in features:
         asked = source.record(name, args.precision) if source.drawn else {}
         made = recorded.get(name, {})
-        for key, value in (asked | {"recipe": args.recipe}).items():
+        for key, value in (asked | {"recipe": args.recipe, "versions": None}).items():
             if value is not None and made.get(key, value) != value:
                 found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
                 raise InputError(folder, found, f"{value}, as the flags say", way_out)
