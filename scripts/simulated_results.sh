@@ -12,6 +12,7 @@ export DATA_ROOT=${DATA_ROOT:-data/simulated}
 export RUNS_DIR=${RUNS_DIR:-temp_train_logs/simulated}
 export RESULTS_DIR=${RESULTS_DIR:-results/small}
 REPORT=${REPORT:-docs/simulated_results.md}
+COMMIT=$(git rev-parse --short HEAD)
 
 simulate() { # data set, videos of train, val and test
     "$PYTHON" -m simulation --output "$DATA_ROOT" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} \
@@ -29,7 +30,7 @@ bash scripts/paper/all.sh --preset small "$@"
 **Simulated**: features are drawn from the generative model of [simulation.md](simulation.md), around the real annotations where they
 are at hand; networks are small and training is short. Only orders may be compared with the published numbers.
 
-Made by one command (1000 training videos of LLP, 1200 of UnAV, 600 of AVE; preset
+Made by one command at commit $COMMIT (1000 training videos of LLP, 1200 of UnAV, 600 of AVE; preset
 [\`small\`](../configs/presets/small.yaml)):
 
     ANNOTATIONS=$ANNOTATIONS bash scripts/simulated_results.sh $*

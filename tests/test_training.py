@@ -138,7 +138,7 @@ def test_every_variant_trains_and_names_its_folder(llp_dir, pseudo_label_dir, tm
 def test_run_folder_holds_what_was_promised(llp_dir, tmp_path):
     run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--checkpoint_every", "2")
     assert {path.name for path in run.iterdir() if not path.name.startswith(("events", "."))} == {
-        *("args.yaml", "log.txt", "summary.json", "checkpoints"),
+        *("args.yaml", "log.txt", "provenance.json", "summary.json", "checkpoints"),
     }
     assert {path.name for path in (run / "checkpoints").iterdir()} == {
         *("checkpoint_best.pt", "checkpoint_epoch_002.pt", "last.pt"),
