@@ -27,9 +27,11 @@ import torch
 from safetensors.torch import load_file
 
 RECORD = Path(__file__).parent / "record.json"
-# No results, or with times in them: hidden files, packs, settings, logs, TensorBoard, runs that a table was made from.
+# No results, or with times in them: hidden files, packs, settings, records of how things were made, logs, TensorBoard,
+# runs that a table was made from.
 LEFT_OUT = re.compile(
-    r"(^|/)(\.[^/]*$|packed/|packed_clips/|experiment_runs/)|args\.yaml$|log\.txt$|output\.txt$|\.tfevents\.|tableA5"
+    r"(^|/)(\.[^/]*$|packed/|packed_clips/|experiment_runs/)|(args|extraction)\.yaml$|provenance\.json$"
+    r"|log\.txt$|output\.txt$|\.tfevents\.|tableA5"
 )
 NOW = "2026-01-01_00-00-00"  # in the names of run folders
 TEXTS = (".csv", ".eaf", ".html", ".json", ".md", ".txt", ".vtt", ".yaml")
