@@ -110,23 +110,30 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
 
 
 def other_videos(data_dir: Path, videos: dict[str, Path]) -> list[str]:
-    """Write down which file each feature id stands for, and return those that have stood for another file.
+    """Return the feature ids that stand for another file in this folder; what is not known of any is no other one.
 
     Args:
         videos: the file of each feature id. A file is known by its size, its beginning and its end.
     """
-    path = data_dir / VIDEOS_FILE
+    known = _read_videos(data_dir)
+    return [name for name, file in videos.items() if name in known and known[name] != _fingerprint(file)]
+
+
+def record_videos(data_dir: Path, videos: dict[str, Path]) -> None:
+    """Write down which file each feature id stands for, before its features are. Processes may do so together."""
     with exclusive(data_dir):
-        try:
-            before = json.loads(path.read_text()) if path.exists() else {}
-        except ValueError as error:
-            found = f"no record of videos ({error})"
-            raise InputError(path, found, "what was written there", "Extract again, to another folder.") from error
-        now = {feature_id: _fingerprint(file) for feature_id, file in videos.items()}
-        others = [feature_id for feature_id in now if before.get(feature_id, now[feature_id]) != now[feature_id]]
-        if new := {feature_id: text for feature_id, text in now.items() if feature_id not in before}:
-            write_text(path, json.dumps(before | new, indent=0))
-    return others
+        known = _read_videos(data_dir)
+        if new := {name: _fingerprint(file) for name, file in videos.items() if name not in known}:
+            write_text(data_dir / VIDEOS_FILE, json.dumps(known | new, indent=0))
+
+
+def _read_videos(data_dir: Path) -> dict[str, str]:
+    path = data_dir / VIDEOS_FILE
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        found = f"no record of videos ({error})"
+        raise InputError(path, found, "what was written there", "Extract again, to another folder.") from error
 
 
 def _fingerprint(path: Path) -> str:

@@ -178,7 +178,8 @@ def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str) -> d
             return None
     if mode == "r":
         return arrays
-    return {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in form.arrays}  # would lengthen short files
+    # Only now: numpy lengthens files that are too short when they are opened to be written.
+    return {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in form.arrays}
 
 
 def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.ndarray]:

@@ -38,9 +38,7 @@ class Description:
     classes: tuple[Name, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
     audio_features: tuple[str, ...] = ()
     visual_features: tuple[str, ...] = ()  # concatenated in this order
-    decoding: Literal["video", "modality"] = (
-        "video"  # the probability that an event also needs, see `utils.method.decoding`
-    )
+    decoding: Literal["video", "modality"] = "video"  # whose probability an event also needs
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
     note: str = ""  # what every result has to say, such as "simulated features"

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS
 from dataloaders.feature_origin import feature_marks
 from utils.errors import InputError
@@ -38,11 +40,11 @@ class Provenance:
     kind: str = ""  # such as "a run of train_han.py --method uwav"
     dataset: str = ""
     classes: tuple[str, ...] = ()  # in order
-    videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the videos' ids in order
+    videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the videos' ids in order and labels
     sources: Mapping[str, str] = field(default_factory=dict)  # by name, a hash of features, labels or weights
     marks: tuple[str, ...] = ()  # what every result has to say, such as "simulated features"
-    command: str = field(default_factory=lambda: shlex.join(sys.argv))
-    versions: Mapping[str, str] = field(default_factory=lambda: versions(*PACKAGES))
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -59,7 +61,7 @@ class Provenance:
 
         Args:
             where: the folder that holds this record.
-            wanted: values of fields; a kind may be the beginning of one; of videos and sources, hashes that are not
+            wanted: values of fields; a kind may be the first words of one; of videos and sources, hashes that are not
                 empty are compared.
         """
         for name, value in wanted.items():
@@ -70,7 +72,7 @@ class Provenance:
                 if differing:
                     found, expected = f"other {name} ({', '.join(sorted(differing))})", "those that it was made from"
                     raise InputError(where, found, expected, way_out)
-            elif known and known != value and not (name == "kind" and known.startswith(value)):
+            elif known and known != value and not (name == "kind" and known.startswith(f"{value} ")):
                 shown = [text if isinstance(text, str) else ", ".join(text) for text in (known, value)]
                 raise InputError(where, f"{name}: {shown[0]}", shown[1], way_out)
 
@@ -92,14 +94,24 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
         kind,
         first.annotations.dataset,
         first.annotations.classes,
-        {name: hash_of(split.annotations.sample_ids) for name, split in splits.items()},
+        {name: _hash_of_videos(split.annotations) for name, split in splits.items()},
         features | (sources or {}),
         tuple(dict.fromkeys(mark for split in splits.values() for mark in split.marks)),
     )
 
 
+def _hash_of_videos(annotations: SplitAnnotations) -> str:
+    labels = annotations.labels or ()
+    return hash_of([*annotations.sample_ids, hash_of_tensors(annotations.lengths, annotations.video_labels, *labels)])
+
+
 def write_provenance(folder: Path, record: Provenance) -> None:
-    """Write `provenance.json`."""
+    """Write `provenance.json`, with this command and the versions of its packages where the record has none."""
+    record = replace(
+        record,
+        command=record.command or shlex.join(sys.argv),
+        versions=record.versions or versions(*PACKAGES),
+    )
     write_text(folder / PROVENANCE_FILE, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -124,7 +136,7 @@ def read_provenance(folder: Path) -> Provenance:
         kind = HAN_RUN.format(args.get("method", "uwav")) if "decoding" in args else "a run of an earlier version"
     dataset = str(args.get("dataset", "UnAV"))  # stage 1 has no such setting
     data_dir = args.get("data_dir") or (DATASETS[dataset].folder if dataset in DATASETS else folder)
-    record = Provenance(kind, dataset, marks=feature_marks(Path(data_dir)), command="", versions={})
+    record = Provenance(kind, dataset, marks=feature_marks(Path(data_dir)))
     for name, source in MADE_WITH.items():
         if args.get(name):
             record = record.inherit(read_provenance(Path(args[name])), source)
@@ -143,8 +155,21 @@ def hash_of_tensors(*tensors: Tensor) -> str:
 
 
 def hash_of_labels(folder: Path) -> str:
-    """Return the hash of all label files in a folder, in either layout."""
+    """Return the hash of what all label files in a folder hold, in either layout; of damaged ones, of their bytes."""
     paths = sorted(folder.glob("*.safetensors")) or sorted(
         path for path in folder.rglob("*") if path.suffix in (".npy", ".npz", ".pkl")
     )
-    return hash_of(f"{path.relative_to(folder)} {hash_of_file(path)}" for path in paths)
+    return hash_of(f"{path.relative_to(folder)} {_hash_of_content(path)}" for path in paths)
+
+
+def _hash_of_content(path: Path) -> str:
+    if path.suffix != ".safetensors":
+        return hash_of_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:  # which writes its metadata in any order
+            names = sorted(file.keys())
+            return hash_of(
+                [str(sorted((file.metadata() or {}).items())), *names, hash_of_tensors(*map(file.get_tensor, names))]
+            )
+    except (OSError, SafetensorError):
+        return hash_of_file(path)

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import InputError
@@ -41,10 +42,11 @@ def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, lo
     claim(run_dir, "Wait for it, or end it, before you resume this run.")
     same = {"kind": record.kind, "dataset": record.dataset, "classes": record.classes}
     way_out = "Give back the data that it began with, or start a new run."
-    read_provenance(run_dir).check(run_dir, way_out, **same, videos=record.videos, sources=record.sources)
+    former = read_provenance(run_dir)
+    former.check(run_dir, way_out, **same, videos=record.videos, sources=record.sources)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # finished is what has trained as long as it should now
     write_args(run_dir, settings)
-    write_provenance(run_dir, record)
+    write_provenance(run_dir, replace(record, marks=tuple(dict.fromkeys((*former.marks, *record.marks)))))
     return run_dir, open_log(run_dir)
 
 

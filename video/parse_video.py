@@ -217,7 +217,8 @@ def own_features(
     networks = build_networks(to_build, source, device, args.precision)
     refuse_other_settings(args, source, folder, [name for name in every_name if name not in to_build])
     recipe = args.recipe or "centre"
-    record_extraction(folder, settings_of(to_build, source, recipe, args.precision, None, args.colours))
+    if to_build:
+        record_extraction(folder, settings_of(to_build, source, recipe, args.precision, None, args.colours))
     outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, True, args.colours)
     if outcome.failures:
         raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
@@ -244,7 +245,7 @@ def refuse_other_settings(args: argparse.Namespace, source: Source, folder: Path
     for name in features:
         asked = source.record(name, args.precision) if source.drawn else {}
         made = recorded.get(name, {})
-        for key, value in (asked | {"recipe": args.recipe, "versions": None}).items():
+        for key, value in (asked | {"recipe": args.recipe}).items():
             if value is not None and made.get(key, value) != value:
                 found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
                 raise InputError(folder, found, f"{value}, as the flags say", way_out)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import pseudo_label_generation
+import test_han
 from baselines.jomold import find_noise_ratios
 from baselines.ma import find_exchange
 from dataloaders.feature_origin import SIMULATION_MARKER
@@ -19,7 +21,7 @@ from tests.tiny_runs import evaluate, label, newest, pretrain, train
 from utils import trained
 from utils.errors import InputError
 from utils.evaluation import compare
-from utils.provenance import PROVENANCE_FILE, Provenance, read_provenance, write_provenance
+from utils.provenance import PROVENANCE_FILE, Provenance, hash_of_labels, read_provenance, write_provenance
 from utils.settings import ARGS_FILE
 from video.pages.__main__ import main as write_pages
 
@@ -241,3 +243,44 @@ def test_folders_of_earlier_versions_are_read_with_what_their_settings_say(stage
     assert labels.kind == "labels of pseudo_label_generation.py --teacher temporal_transformer"
     assert read_provenance(tmp_path / "base").kind == "a run of train_han.py --method jomold_base"
     assert read_provenance(tmp_path) == replace(Provenance(), command=read_provenance(tmp_path).command)
+
+
+def test_labels_that_are_made_again_alike_are_the_same(stages: Path, tmp_path: Path):
+    labels, again = labels_of(stages), tmp_path / "labels"
+    before = hash_of_labels(labels)
+    for _ in range(4):  # files of one content, whose metadata come in any order
+        label(stages / "LLP", labels.parent, "--output_dir", again)
+        assert hash_of_labels(again) == before
+    tensors = load_file(again / "train.safetensors")
+    tensors["audio_labels"][0, 0] ^= True
+    save_file(tensors, again / "train.safetensors")
+    assert hash_of_labels(again) != before
+
+
+def test_a_method_s_name_is_not_the_beginning_of_another_one_s():
+    record = Provenance("a run of train_han.py --method ma_base")
+    with pytest.raises(InputError, match="kind"):
+        record.check(Path("run"), "Name another.", kind="a run of train_han.py --method ma")
+    Provenance("labels of x.py --teacher y").check(Path("run"), "Name another.", kind="labels of x.py")
+
+
+def test_a_run_does_not_go_on_with_other_video_labels(stages: Path, tmp_path: Path):
+    shutil.copytree(stages / "LLP", tmp_path / "LLP")
+    run = train(tmp_path / "LLP", tmp_path, "--method", "han", "--num_epochs", "1")
+    path = tmp_path / "LLP/AVVP_train.csv"
+    header, first, *lines = path.read_text().splitlines()
+    name, events = first.split("\t")
+    path.write_text("\n".join([header, f"{name}\t{'Clapping' if events != 'Clapping' else 'Dog'}", *lines]) + "\n")
+    with pytest.raises(InputError, match=r"other videos \(train\)"):
+        train(tmp_path / "LLP", tmp_path, "--resume", run, "--num_epochs", "2")
+
+
+def test_an_evaluation_whose_page_fails_is_not_finished(stages: Path, tmp_path: Path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = newest(stages / "runs", "HAN_jomold_base_")
+    monkeypatch.setattr(test_han, "write_pages", fail)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, tmp_path)
+    assert (tmp_path / run.name / "scores.md").exists() and not (tmp_path / run.name / "summary.json").exists()

@@ -271,3 +271,13 @@ def test_the_warning_of_random_weights_is_in_every_file(tmp_path: Path, clip: Pa
     parse(clip, han_run(tmp_path / "run"), tmp_path / "out", "--threshold", 0.01)
     for path in (tmp_path / "out").iterdir():
         assert "random weights" in path.read_text(encoding="utf-8"), path
+
+
+def test_kept_features_are_read_where_nothing_can_be_written(tmp_path: Path, clip: Path, monkeypatch):
+    run, features = han_run(tmp_path / "run"), tmp_path / "features"
+    first = parse(clip, run, tmp_path / "one", "--features_dir", features)
+    for name in ("extraction.yaml", "videos.json", ".lock"):  # as with published features
+        (features / name).unlink()
+    before = sorted(features.rglob("*"))
+    again = parse(clip, run, tmp_path / "two", "--features_dir", features)
+    assert first["spans"] == again["spans"] and sorted(features.rglob("*")) == before

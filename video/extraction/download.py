@@ -82,7 +82,7 @@ def fetch(download: Download) -> bool:
         refuse_own_features(unpack)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    if part.is_symlink():
+    if part.is_symlink():  # planted: nothing of ours
         part.unlink()
     for seconds in WAITS:
         try:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
 
-from dataloaders.feature_origin import other_videos
+from dataloaders.feature_origin import other_videos, record_videos
 from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
@@ -112,9 +112,7 @@ def extract(
     """
     outcome = Outcome()
     to_do: list[tuple[Video, list[str]]] = []
-    others = other_videos(
-        data_dir, {video.feature_id: video.path for video in videos if video.path and video.path.is_file()}
-    )
+    others = other_videos(data_dir, _files_of(videos))
     for video in videos:
         missing = missing_features(video, data_dir, networks)
         if video.feature_id in others:
@@ -129,6 +127,8 @@ def extract(
             outcome.failures.append(Failure(video.feature_id, "", tuple(missing), "no video file"))
         else:
             to_do.append((video, missing))
+    if to_do:
+        record_videos(data_dir, _files_of(video for video, _ in to_do))
     queues = {
         name: BatchQueue(network, batch_size * ROWS_OF_A_SEGMENT.get(name, 1)) for name, network in networks.items()
     }
@@ -163,6 +163,11 @@ def extract(
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return outcome
+
+
+def _files_of(videos: Iterable[Video]) -> dict[str, Path]:
+    """Return the file of each video that has one, by feature id."""
+    return {video.feature_id: video.path for video in videos if video.path and video.path.is_file()}
 
 
 def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> list[Failure]:

@@ -82,8 +82,7 @@ class Source:
                 weights, digest = path.name if in_open_clip else weights, hash_of_weights(path)
             except InputError:
                 pass  # they are not needed where all features are there already
-        made_with = {"drawn_weights": self.drawn, "precision": precision, "versions": package_versions()}
-        return {"weights": weights, "sha256": digest, **made_with}
+        return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
 
 
 def package_versions() -> dict[str, str]:
@@ -105,7 +104,8 @@ def settings_of(
         num_segments: of every video; None: as the data set or the duration says.
         colours: the matrix from YUV to RGB.
     """
-    settings = {name: source.record(name, precision) | {"num_segments": num_segments} for name in features}
+    more = {"num_segments": num_segments, "versions": package_versions()}
+    settings = {name: source.record(name, precision) | more for name in features}
     for name in NORMALIZATIONS.keys() & settings.keys():
         settings[name]["colours"] = colours
     for name in BACKENDS.keys() & settings.keys():
@@ -115,8 +115,10 @@ def settings_of(
 
 def text_settings_of(features: list[str], source: Source, prompts: str, precision: str) -> dict[str, dict]:
     """Return what it holds for their text features."""
+    versions = package_versions()
     return {
-        text_part(name, prompts): source.record(name, precision) | {"backend": source.backend(name)}
+        text_part(name, prompts): source.record(name, precision)
+        | {"backend": source.backend(name), "versions": versions}
         for name in features
     }
 
