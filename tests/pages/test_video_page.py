@@ -294,3 +294,22 @@ def test_every_control_has_a_name_and_can_be_reached_by_keyboard(browser: Browse
     )
     assert nameless == []
     assert browser.run("ruler.focus(); return document.activeElement === ruler")
+
+
+def test_of_five_thousand_events_those_in_sight_are_drawn_and_the_table_grows_as_one_scrolls(
+    browser: Browser, tmp_path: Path
+):
+    write_video_page(tmp_path / "page.html", random_parse(20, 5000))
+    browser.open(tmp_path / "page.html")
+    browser.wait_for("return inSight.size")
+    rows, in_sight = browser.run("return [rows.length, inSight.size]")
+    assert rows == 5000 and in_sight < 150
+    browser.run("rows[4000].canvas.scrollIntoView()")
+    browser.wait_for("return inSight.has(rows[4000].canvas) && !inSight.has(rows[0].canvas)")
+    browser.run("byId('table-box').open = true")
+    browser.wait_for("return byId('table').rows.length")
+    listed = browser.run("return byId('table').rows.length")
+    assert listed % 300 == 0 and listed < browser.run("return tableLines.length")
+    browser.run("byId('table').lastChild.scrollIntoView()")
+    browser.wait_for(f"return byId('table').rows.length > {listed}")
+    assert browser.run("return byId('now-events').children.length") == 101

@@ -86,6 +86,15 @@ function hideTooltip() {
   tooltip.hidden = true;
 }
 
+const PORTION = 300; // lines of a long list that are added at a time
+
+/** Call whenever the end of an element's content comes close to being in sight. */
+function atEndOf(box, listMore) {
+  const end = box.appendChild(element("div"));
+  const near = (entries) => entries.some(({ isIntersecting }) => isIntersecting) && listMore();
+  new IntersectionObserver(near, { rootMargin: "2000px" }).observe(end);
+}
+
 /** Call when colours or the width of an element change. */
 function onAppearance(watched, redraw) {
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

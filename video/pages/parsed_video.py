@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise, product
@@ -122,15 +123,21 @@ def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
     """Subtitles: a cue a stretch of time in which the events stay the same, with what is audible, visible, both."""
     found = spans(parsed)
     edges = sorted({time for span in found for time in (span.onset, span.offset)})
+    order = {event: n for n, event in enumerate(parsed.events)}
     cues = ["WEBVTT", *([f"NOTE {_one_line(parsed.warning)}"] if parsed.warning else [])]
+    coming, present = deque(found), []
     for onset, offset in pairwise(edges):
-        lines = []
-        for event in parsed.events:
-            present = [span for span in found if span.event == event and span.onset <= onset < span.offset]
-            if present:
-                span = max(present, key=lambda span: KINDS.index(span.kind))  # audio-visual says more than the others
-                name = html.escape(_one_line(event), quote=False)
-                lines.append(f"{name} ({span.kind} {span.probability:.2f})")
+        while coming and coming[0].onset <= onset:
+            present.append(coming.popleft())
+        present = sorted(
+            (span for span in present if span.offset > onset),
+            key=lambda span: (order[span.event], KINDS.index(span.kind)),
+        )
+        fullest = {span.event: span for span in present}  # audio-visual, the last, says more than the others
+        lines = [
+            f"{html.escape(_one_line(event), quote=False)} ({span.kind} {span.probability:.2f})"
+            for event, span in fullest.items()
+        ]
         if lines:
             cues.append("\n".join([f"{_vtt_time(onset)} --> {_vtt_time(offset)}", *lines]))
     write_text(path, "\n\n".join(cues) + "\n")
@@ -172,10 +179,12 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
     order = SubElement(document, "TIME_ORDER")
     for time in times:
         SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot[time], TIME_VALUE=str(time))
+    tiers = defaultdict(list)
+    for span in found:
+        tiers[span.event, span.kind].append(span)
     number, names = count(1), set()
     for event, kind in product(parsed.events, ("audible", "visible")):
-        of_tier = [span for span in found if (span.event, span.kind) == (event, kind)]
-        if not of_tier:
+        if not (of_tier := tiers[event, kind]):
             continue
         wanted = f"{_one_line(event)} ({kind})"  # which events that differ in white space may share
         name = next(name for n in count(1) if (name := wanted if n == 1 else f"{wanted} {n}") not in names)

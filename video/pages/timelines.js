@@ -2,7 +2,6 @@
 
 const LANE = 12; // pixels of one source of one event
 const LANE_GAP = 3;
-const PORTION = 300; // cards that are listed at a time
 const GUTTER = 20; // left of the lanes, for the sources' letters
 
 const numVideos = data.videos.length;
@@ -139,8 +138,7 @@ const ORDERS = {
 const difference = (run, video) => score(run, video.n) - score(runs[0], video.n);
 
 let waiting = []; // videos that are not listed yet, in order
-const end = list.parentElement.appendChild(element("div"));
-new IntersectionObserver((entries) => entries.some(({ isIntersecting }) => isIntersecting) && listMore(), { rootMargin: "2000px" }).observe(end);
+atEndOf(list.parentElement, listMore);
 
 function listMore() {
   const next = waiting.splice(0, PORTION);

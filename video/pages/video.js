@@ -4,8 +4,16 @@ const ROW_HEIGHT = 26;
 const STRIP_HEIGHT = 56;
 const WAVE_HEIGHT = 38;
 const MAX_ZOOM = 64;
+const MOST_LISTED = 100; // events of one moment
 
-const bytesOf = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+/** The bytes of a base64 text. */
+function bytesOf(text) {
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let n = 0; n < bytes.length; n++) bytes[n] = characters.charCodeAt(n);
+  return bytes;
+}
+
 const floatsOf = (text) => new Float32Array(bytesOf(text).buffer);
 
 const numEvents = data.events.length;
@@ -21,7 +29,7 @@ const strip = new Image();
 
 let threshold = data.threshold;
 let zoom = 1;
-let rows = []; // the rows drawn: {event, track, canvas}
+let rows = []; // {event, track, canvas}
 
 /** 0 for none, 1 audible, 2 visible, 3 both: where the segment's probability and that of the video around exceed it. */
 function stateOf(track, t, c) {
@@ -179,8 +187,7 @@ function drawWave(palette) {
   }
 }
 
-function drawRow({ event, track, canvas }, palette) {
-  const at = axis();
+function drawRow({ event, track, canvas }, palette, at) {
   const context = cleared(canvas, at.width, ROW_HEIGHT);
   const [first, end] = segmentsInSight(at);
   context.fillStyle = palette.lane;
@@ -204,9 +211,19 @@ function draw() {
   drawRuler(palette);
   if (data.strip && strip.complete) drawStrip();
   if (peaks) drawWave(palette);
-  for (const row of rows) drawRow(row, palette);
+  const at = axis();
+  for (const row of rows) if (inSight.has(row.canvas)) drawRow(row, palette, at);
   update();
 }
+
+const inSight = new Set(); // canvases of the rows in sight or close to it, which alone are drawn
+const observer = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) inSight.add(target);
+    else if (inSight.delete(target)) target.width = 1; // gives its memory back
+  }
+  draw();
+}, { rootMargin: "800px" });
 
 /** Everything that depends on the position. */
 function update() {
@@ -243,6 +260,8 @@ function showEventsAt(seconds) {
           meter("visible", track.visual[i], state & 2)));
     }
   }
+  const more = items.splice(MOST_LISTED).length;
+  if (more) items.push(element("li", { className: "nothing" }, `and ${more} more`));
   if (!items.length) items.push(element("li", { className: "nothing" }, "No event exceeds the threshold."));
   byId("now-events").replaceChildren(...items);
 }
@@ -302,7 +321,10 @@ function buildRows() {
       for (const span of ofTracks[n]) lines.push({ heading: [data.events[c], track.name], certain: isTruth(track), ...span });
     });
   }
+  observer.disconnect();
+  inSight.clear();
   byId("rows").replaceChildren(...elements);
+  for (const { canvas } of rows) observer.observe(canvas);
   byId("no-events").hidden = rows.length > 0;
   tableLines = lines;
   fillTable();
@@ -310,18 +332,25 @@ function buildRows() {
 }
 
 let tableLines = [];
+let waiting = []; // those that are not in the table yet
 
-/** Fill the table while it is open: of a long video it has thousands of lines. */
+/** Fill the table while it is open, as far as it is scrolled: of a long video it has many thousand lines. */
 function fillTable() {
-  const lines = byId("table-box").open ? tableLines : [];
-  lines.sort((a, b) => a.from - b.from);
-  byId("table").replaceChildren(...lines.map(({ heading, kind, from, to, probability, certain }) => {
+  byId("table").replaceChildren();
+  waiting = byId("table-box").open ? tableLines.sort((a, b) => a.from - b.from).slice() : [];
+  listMore();
+}
+
+function listMore() {
+  byId("table").append(...waiting.splice(0, PORTION).map(({ heading, kind, from, to, probability, certain }) => {
     const go = element("button", { type: "button", onclick: () => seek(from) }, clock(from));
     const names = tracks.length > 1 ? heading : heading.slice(0, 1);
     const cells = [go, clock(to), ...names, kind, certain ? "" : probability.toFixed(2)];
     return element("tr", {}, ...cells.map((cell) => element("td", {}, cell)));
   }));
 }
+
+atEndOf(byId("table").closest(".table-scroll"), listMore);
 
 /** A call that runs at most once a frame, however often it is asked for. */
 function onceAFrame(work) {
