@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
             pairs = [(rows[name], np.load(feature_path(output, name, video))) for video, rows in naive.items()]
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
             notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
-    decoding = timed(lambda: [read_inputs(v.path, list(FEATURES), SEGMENTS, "valor") for v in videos]).wall
+    decoding = timed(lambda: [list(read_inputs(v.path, list(FEATURES), SEGMENTS, "valor")) for v in videos]).wall
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
     report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
 

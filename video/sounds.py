@@ -33,10 +33,10 @@ def clap_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
     return np.stack([starts, starts + num_samples // num_segments], axis=1)
 
 
-def second_boundaries(num_segments: int) -> np.ndarray:
+def second_boundaries(num_segments: int, rate: int = CLAP_RATE) -> np.ndarray:
     """First sample and end of the slices of one second: (T, 2) int64."""
-    starts = np.arange(num_segments) * CLAP_RATE
-    return np.stack([starts, starts + CLAP_RATE], axis=1)
+    starts = np.arange(num_segments) * rate
+    return np.stack([starts, starts + rate], axis=1)
 
 
 def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:

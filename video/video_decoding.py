@@ -114,15 +114,46 @@ def decode_video(
         InputError: when the file is absent, no video, lacks a video track where frames are wanted, yields no frame, is
             damaged, so that more of what it declares is missing than may be, or lasts too long.
     """
+    [whole] = decode_stretches(path, math.inf, frame_rate, sample_rates, keep, lost_seconds, longest, colours)
+    return whole
+
+
+def decode_stretches(
+    path: Path,
+    seconds: float,
+    frame_rate: float | None = FRAMES_PER_SECOND,
+    sample_rates: Sequence[int] = (),
+    keep: Callable[[Frame], Any] = Frame.rgb,
+    lost_seconds: float = LOST_SECONDS,
+    longest: float = math.inf,
+    colours: Colours = "bt601",
+) -> Iterator[DecodedVideo]:
+    """Decode a file as `decode_video` does, which has the other arguments, without ever having all of it in memory.
+
+    Args:
+        seconds: about how long the stretches are that are yielded, each with its frames, times and samples. The last
+            alone has the duration, the end of the pictures and the notes of the whole file; before it these are empty.
+    """
     try:
         with open_media(path) as container:
-            return _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest, colours)
+            wanted = (seconds, frame_rate, sample_rates, keep, lost_seconds, longest, colours)
+            yield from _decode(container, path, *wanted)
     except (av.FFmpegError, ValueError) as error:  # PyAV raises ValueError for some broken headers
         way_out = "Check the path, or get the video anew."
         raise InputError(path, f"no readable video ({error})", "a video file", way_out) from error
 
 
-def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longest, colours) -> DecodedVideo:
+def expected_seconds(path: Path) -> float:
+    """Return about how long a file lasts by its header; infinity where it does not say so."""
+    with suppress(av.FFmpegError, ValueError), open_media(path) as container:
+        if container.duration:
+            return container.duration / av.time_base
+    return math.inf
+
+
+def _decode(
+    container, path, seconds, frame_rate, sample_rates, keep, lost_seconds, longest, colours
+) -> Iterator[DecodedVideo]:
     pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     video, audio = (streams[0] if streams else None for streams in (pictures, container.streams.audio))
     if video is None and frame_rate is not None:
@@ -137,7 +168,8 @@ def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longe
             raise InputError(path, found, expected, "Convert the video.")
         video = None
     if frame_rate is None and (audio is None or not sample_rates):
-        return DecodedVideo([], np.zeros(0), {}, 0.0, 0.0, tuple(notes))
+        yield DecodedVideo([], np.zeros(0), {}, 0.0, 0.0, tuple(notes))
+        return
     start = (container.start_time or 0) / av.time_base
     declared = _declared_duration(container, video, audio)
     _check_length(path, declared, longest)
@@ -162,8 +194,11 @@ def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longe
                 # have no names the layout "mono", and another resampler would refuse it.
                 for rate in sorted(sounds, key=lambda rate: rate == frame.sample_rate):
                     sounds[rate].add(frame)
-    frames, times, pictures_end = ([], [], 0.0) if picture is None else picture.finish()
-    if picture is not None and not frames:
+        ahead = picture.waiting if picture is not None else max(sound.waiting for sound in sounds.values())
+        if ahead > seconds:
+            yield DecodedVideo(*_take(picture, sounds), 0.0, 0.0)
+    pictures_end = 0.0 if picture is None else picture.finish()
+    if picture is not None and not picture.num_written:
         raise InputError(path, "no frame that can be decoded", "a video of a second or more", "Get it anew.")
     ends = told | ({} if picture is None else {"video": pictures_end})
     if sounds:
@@ -179,8 +214,16 @@ def _decode(container, path, frame_rate, sample_rates, keep, lost_seconds, longe
         notes.append(f"the pictures end after {pictures_end:.1f} s; the last one stands for the rest")
     if sounds and ends["audio"] < duration - EARLY_END_SECONDS:
         notes.append(f"the sound ends after {ends['audio']:.1f} s; silence stands for the rest")
-    waveforms = {rate: sound.finish() for rate, sound in sounds.items() if sound.first is not None}
-    return DecodedVideo(frames, np.array(times, np.float64), waveforms, duration, pictures_end, tuple(notes))
+    for sound in sounds.values():
+        sound.finish()
+    yield DecodedVideo(*_take(picture, sounds), duration, pictures_end, tuple(notes))
+
+
+def _take(picture: "_Picture | None", sounds: "dict[int, _Sound]") -> tuple[list, np.ndarray, dict[int, np.ndarray]]:
+    """Take the frames, their times and the samples that have been decoded since the last time."""
+    frames, times = ([], []) if picture is None else picture.take()
+    waveforms = {rate: sound.take() for rate, sound in sounds.items() if sound.first is not None}
+    return frames, np.array(times, np.float64), waveforms
 
 
 def _check_length(path: Path, seconds: float, longest: float) -> None:
@@ -244,10 +287,11 @@ class _Picture:
         self.rate, self.keep, self.start, self.declared, self.colours = frame_rate, keep, start, declared, colours
         source_rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         self.seconds_a_frame = float(1 / source_rate)
-        self.frames: list[Any] = []
+        self.frames: list[Any] = []  # those that have not been taken yet
         self.times: list[float] = []
+        self.num_written = 0
         self.last: Frame | None = None
-        self.written: Frame | None = None  # the one that `frames` ends with
+        self.written: tuple[Frame | None, Any] = (None, None)  # the last one in `frames`, and what was kept of it
         self.end = 0.0
         self.is_alone, self.skipped = len(stream.container.streams) == 1, 0
         self.repeated = deque([0, 0, 0], maxlen=3)  # how often the frame before had to be repeated, of the last three
@@ -277,7 +321,7 @@ class _Picture:
         if self.last is None and self.is_alone and position >= 0.5:
             self.skipped = round(position)  # a file of one track begins with its first frame, however late that is
             position = self.skipped
-        ahead = position - self.skipped - len(self.frames)
+        ahead = position - self.skipped - self.num_written
         until = ahead + length
         if until < -1.1:
             return 0, 0
@@ -289,25 +333,38 @@ class _Picture:
 
     def _write(self, frame: Frame, copies: int) -> None:
         if copies > 0:
-            kept = self.frames[-1] if frame is self.written else self.keep(frame)
-            self.written = frame
-            self.frames += [kept] * copies
+            if frame is not self.written[0]:
+                self.written = frame, self.keep(frame)
+            self.frames += [self.written[1]] * copies
             self.times += [frame.time] * copies
+            self.num_written += copies
 
-    def finish(self) -> tuple[list[Any], list[float], float]:
-        """Frames, their times and the end of the last."""
+    def finish(self) -> float:
+        """Write the last frame; return when it ends."""
         if self.last is not None:
             self._write(self.last, sorted(self.repeated)[1])
-        return self.frames, self.times, self.end
+        return self.end
+
+    @property
+    def waiting(self) -> float:
+        """Return how many seconds have not been taken yet."""
+        return len(self.frames) / self.rate
+
+    def take(self) -> tuple[list[Any], list[float]]:
+        taken = self.frames, self.times
+        self.frames, self.times = [], []
+        return taken
 
 
 class _Sound:
-    """Turns a track into a mono waveform that begins with the file."""
+    """Turns a track into a mono waveform that begins with the file: silence before a track that begins late."""
 
     def __init__(self, rate: int, start: float):
         self.rate, self.start = rate, start
         self.resampler, self.kind = _to_mono(rate), None
-        self.pieces: list[np.ndarray] = []
+        self.pieces: list[np.ndarray] = []  # those that have not been taken yet
+        self.num_samples = self.num_taken = 0  # of the track
+        self.early = 0  # samples before the start of the file, which are left out
         self.first: float | None = None  # when the track begins, in seconds
         self.end = 0.0
 
@@ -315,10 +372,12 @@ class _Sound:
         time = self.end if frame.time is None else frame.time - self.start
         if self.first is None:
             self.first = time
+            before = round(time * self.rate)
+            self.pieces, self.early = [np.zeros(max(0, before), np.int16)], max(0, -before)
         elif time - self.end > GAP_SECONDS:  # packets may be missing, or damaged: silence up to this one
             self._resample(None)
-            missing = round((time - self.first) * self.rate) - sum(map(len, self.pieces))
-            self.pieces.append(np.zeros(max(0, missing), np.int16))
+            missing = round((time - self.first) * self.rate) - self.num_samples
+            self._append(np.zeros(max(0, missing), np.int16))
             self.resampler = _to_mono(self.rate)
         self.end = time + frame.samples / frame.sample_rate
         kind = frame.format.name, frame.layout.name, frame.sample_rate
@@ -330,13 +389,26 @@ class _Sound:
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
         """Add a frame's samples; None: those that the resampler still holds."""
-        self.pieces += [piece.to_ndarray()[0] for piece in self.resampler.resample(frame)]
+        for piece in self.resampler.resample(frame):
+            self._append(piece.to_ndarray()[0])
 
-    def finish(self) -> np.ndarray:
-        """Return the waveform: silence before a track that begins late, nothing of what is before the start."""
+    def _append(self, samples: np.ndarray) -> None:
+        self.num_samples += len(samples)
+        self.pieces.append(samples[self.early :])
+        self.early = max(0, self.early - len(samples))
+
+    def finish(self) -> None:
         self._resample(None)
-        before = round(self.first * self.rate)
-        return np.concatenate([np.zeros(max(0, before), np.int16), *self.pieces])[max(0, -before) :]
+
+    @property
+    def waiting(self) -> float:
+        """Return how many seconds have not been taken yet."""
+        return (self.num_samples - self.num_taken) / self.rate
+
+    def take(self) -> np.ndarray:
+        self.num_taken = self.num_samples
+        pieces, self.pieces = self.pieces, []
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
 
 
 def _to_mono(rate: int) -> av.AudioResampler:

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from video.extraction.extraction_inputs import read_inputs
 from video.video_encoding import write_video
 
 SAMPLE_RATE = 16_000
@@ -35,3 +36,9 @@ def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
         frame.sample_rate = rate
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def whole_inputs(*arguments, **settings) -> dict[str, np.ndarray]:
+    """All that `read_inputs` yields of a video, by feature."""
+    stretches = [inputs for inputs, _ in read_inputs(*arguments, **settings)]
+    return {name: np.concatenate([inputs[name] for inputs in stretches]) for name in stretches[0]}

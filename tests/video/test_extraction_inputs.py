@@ -10,9 +10,9 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 
 from transformers.audio_utils import mel_filter_bank
 
-from tests.video.made_videos import write_wav
+from tests.video.made_videos import whole_inputs, write_wav
 from utils.errors import InputError
-from video.extraction.extraction_inputs import num_segments_of, read_inputs
+from video.extraction.extraction_inputs import num_segments_of
 from video.sounds import clap_mel
 from video.video_decoding import decode_video
 from video.video_encoding import write_video
@@ -43,7 +43,7 @@ def test_eight_frames_stand_for_each_second_in_order(tmp_path: Path, recipe: str
     levels = [frame.mean() for frame in decode_video(path, 8).frames]
     last = len(levels) - 1
     expected = [levels[round(number * last / 23)] for number in range(24)]
-    arrays = read_inputs(path, ["res152", "r2plus1d_18"], 3, recipe)
+    arrays = whole_inputs(path, ["res152", "r2plus1d_18"], 3, recipe)
     np.testing.assert_allclose(arrays["res152"].mean((1, 2, 3)), expected, atol=1)
     np.testing.assert_allclose(arrays["r2plus1d_18"].mean((2, 3, 4)).reshape(-1), expected, atol=1)
     assert arrays["res152"].shape == (24, 224, 224, 3) and arrays["r2plus1d_18"].shape == (3, 8, 112, 112, 3)
@@ -59,19 +59,19 @@ def test_valors_slices_of_the_sound_are_even_and_begin_at_rounded_places(tmp_pat
     assert (len(sound) == 144_000) == (seconds != 2.8)
     length = len(sound)
     slices = np.array([[round(n * length / 3), round(n * length / 3) + length // 3] for n in range(3)])
-    np.testing.assert_array_equal(read_inputs(path, ["clap"], 3, "valor")["clap"], clap_mel(sound, slices))
+    np.testing.assert_array_equal(whole_inputs(path, ["clap"], 3, "valor")["clap"], clap_mel(sound, slices))
 
 
 def test_slices_in_the_centre_recipe_last_a_second(tmp_path: Path):
     path = write(tmp_path / "video.mp4", 3, noise(2.8))
     sound = decode_video(path, None, [48_000]).sounds[48_000]
     expected = clap_mel(sound, np.array([[0, 48_000], [48_000, 96_000], [96_000, 144_000]]))
-    np.testing.assert_array_equal(read_inputs(path, ["clap"], 3, "centre")["clap"], expected)
+    np.testing.assert_array_equal(whole_inputs(path, ["clap"], 3, "centre")["clap"], expected)
 
 
 def test_vggish_hears_16_and_clap_48_kilohertz(tmp_path: Path):
     tone = 8000 * np.sin(2 * np.pi * 1000 * np.arange(32_000) / 16_000)
-    arrays = read_inputs(write(tmp_path / "video.mp4", 2, tone), ["vggish", "clap"], 2, "centre")
+    arrays = whole_inputs(write(tmp_path / "video.mp4", 2, tone), ["vggish", "clap"], 2, "centre")
     of_vggish = mel_filter_bank(257, 64, 125, 7500, 16_000, mel_scale="htk", triangularize_in_mel_space=True)
     of_clap = mel_filter_bank(513, 64, 50, 14_000, 48_000, mel_scale="htk")
     assert arrays["vggish"][1].mean(0).argmax() == of_vggish[32].argmax()  # bins of 31.25 Hz
@@ -81,22 +81,22 @@ def test_vggish_hears_16_and_clap_48_kilohertz(tmp_path: Path):
 def test_a_video_without_sound_is_silent_where_that_is_wanted_and_lacks_the_features_elsewhere(tmp_path: Path):
     path = write(tmp_path / "video.mp4", 2)
     for recipe in ("valor", "centre"):
-        arrays = read_inputs(path, ["vggish", "clap"], 2, recipe, silence_if_no_sound=True)
+        arrays = whole_inputs(path, ["vggish", "clap"], 2, recipe, silence_if_no_sound=True)
         np.testing.assert_allclose(arrays["vggish"], np.full((2, 96, 64), np.log(0.01)), rtol=1e-6)
         np.testing.assert_allclose(arrays["clap"], np.full((2, 1001, 64), -100.0), rtol=1e-6)
-    assert read_inputs(path, ["vggish", "clap", "res152"], 2, "centre").keys() == {"res152"}
+    assert whole_inputs(path, ["vggish", "clap", "res152"], 2, "centre").keys() == {"res152"}
 
 
 def test_sound_alone_is_enough_for_features_of_sound_if_it_lasts_half_a_second(tmp_path: Path):
     write_wav(tmp_path / "sound.wav", noise(2).astype(np.int16), 16_000)
-    arrays = read_inputs(tmp_path / "sound.wav", ["vggish", "clap"], None, "centre")
+    arrays = whole_inputs(tmp_path / "sound.wav", ["vggish", "clap"], None, "centre")
     assert arrays["vggish"].shape == (2, 96, 64) and arrays["clap"].shape == (2, 1001, 64)
     write_wav(tmp_path / "short.wav", noise(0.4).astype(np.int16), 16_000)
     with pytest.raises(InputError, match=r"0\.40 seconds"):
-        read_inputs(tmp_path / "short.wav", ["vggish", "clap"], None, "centre")
+        whole_inputs(tmp_path / "short.wav", ["vggish", "clap"], None, "centre")
 
 
 def test_half_a_second_is_the_shortest_video(tmp_path: Path):
-    assert read_inputs(write(tmp_path / "long.mp4", 0.5), ["clip"], None, "centre")["clip"].shape[0] == 1
+    assert whole_inputs(write(tmp_path / "long.mp4", 0.5), ["clip"], None, "centre")["clip"].shape[0] == 1
     with pytest.raises(InputError, match=r"0\.38 seconds"):
-        read_inputs(write(tmp_path / "short.mp4", 0.375), ["clip"], None, "centre")
+        whole_inputs(write(tmp_path / "short.mp4", 0.375), ["clip"], None, "centre")

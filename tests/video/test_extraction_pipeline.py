@@ -4,6 +4,7 @@ import csv
 import pickle
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +25,13 @@ from dataloaders.feature_origin import (
     record_extraction,
 )
 from dataloaders.features import FEATURES, feature_path, read_segment_features
-from tests.video.made_videos import make_video
+from tests.video.made_videos import make_video, whole_inputs
 from utils.errors import InputError
 from utils.files import write_text
 from video import extract_features
 from video.extraction import event_texts as events
+from video.extraction import extraction_inputs, ray_workers
 from video.extraction import extraction_pipeline as pipeline
-from video.extraction import ray_workers
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import read_inputs
 from video.extraction.extraction_pipeline import BatchQueue, extract
@@ -256,28 +257,28 @@ def test_absent_weights_are_named_with_where_to_get_them(videos_dir: Path, tmp_p
 def test_clip_takes_the_frame_in_the_middle_of_each_second(tmp_path: Path):
     levels = [np.full((32, 48, 3), 20 + 2 * number, np.uint8) for number in range(75)]  # 25 a second
     write_video(tmp_path / "video.mp4", levels, 25, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], None, "centre")
+    arrays = whole_inputs(tmp_path / "video.mp4", ["clip"], None, "centre")
     frames = (255 * arrays["clip"].mean((1, 2, 3)) - 20) / 2
     np.testing.assert_allclose(frames, [12.5, 37.5, 62.5], atol=2)
-    with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], None, "centre")
+    with_others = whole_inputs(tmp_path / "video.mp4", ["clip", "res152"], None, "centre")
     np.testing.assert_array_equal(with_others["clip"], arrays["clip"])
 
 
 def test_where_frames_are_rare_the_nearest_stands_for_the_middle(tmp_path: Path):
     levels = [np.full((32, 48, 3), level, np.uint8) for level in (50, 100, 150)]
     write_video(tmp_path / "video.mp4", levels, 25, times=[0, 0.9, 3.9], quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 4, "centre")
+    arrays = whole_inputs(tmp_path / "video.mp4", ["clip"], 4, "centre")
     shown = 255 * arrays["clip"].mean((1, 2, 3))
     np.testing.assert_allclose(shown, [100, 100, 150, 150], atol=3)
     for num_segments in (4, 1):
-        with_others = read_inputs(tmp_path / "video.mp4", ["clip", "res152"], num_segments, "centre")
+        with_others = whole_inputs(tmp_path / "video.mp4", ["clip", "res152"], num_segments, "centre")
         np.testing.assert_array_equal(with_others["clip"], arrays["clip"][:num_segments])
 
 
 def test_the_valor_recipe_takes_the_first_and_the_last_frame(tmp_path: Path):
     levels = [np.full((32, 48, 3), 20 + 2 * number, np.uint8) for number in range(75)]
     write_video(tmp_path / "video.mp4", levels, 25, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["clip"], 3, "valor")
+    arrays = whole_inputs(tmp_path / "video.mp4", ["clip"], 3, "valor")
     frames = (255 * arrays["clip"].mean((1, 2, 3)) - 20) / 2
     assert frames[0] == pytest.approx(0, abs=1) and frames[-1] == pytest.approx(74, abs=1.5)
 
@@ -287,7 +288,7 @@ def test_sound_that_ends_early_is_followed_by_silence(tmp_path: Path):
     noise = np.random.default_rng(0).integers(-8000, 8000, (1, 32_000)).astype(np.int16)
     write_video(tmp_path / "video.mp4", frames, 8, noise, 16_000)
     for recipe in ("valor", "centre"):
-        arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "clap"], 4, recipe)
+        arrays = whole_inputs(tmp_path / "video.mp4", ["vggish", "clap"], 4, recipe)
         for name in ("vggish", "clap"):
             heard = arrays[name].mean((1, 2))
             assert heard[:2].min() > heard[3] + 1
@@ -392,15 +393,54 @@ def test_text_features_alone_leave_the_failures_of_an_extraction(tmp_path: Path)
 
 
 def test_an_error_that_nobody_foresaw_stops_no_other_video(videos_dir: Path, networks, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(extraction_inputs, "STRETCH", 1)
+    videos, network = videos_of(videos_dir)[:3], {"vggish": networks["vggish"]}
+    extract(videos[:2], tmp_path / "others", network, "centre", 4, 1)
+
     def read(path: Path, *rest):
-        if path.stem == "video1":
-            raise IndexError("tuple index out of range")
-        return read_inputs(path, *rest)
+        for inputs in read_inputs(path, *rest):
+            yield inputs
+            if path.stem == "video2":
+                raise IndexError("tuple index out of range")
 
     monkeypatch.setattr(pipeline, "read_inputs", read)
-    outcome = extract(videos_of(videos_dir)[:3], tmp_path, {"vggish": networks["vggish"]}, "centre", 4, 1)
+    outcome = extract(videos, tmp_path / "all", network, "centre", 4, 1)
     assert outcome.written == 2
     assert [one.reason for one in outcome.failures] == ["IndexError: tuple index out of range"]
+    names = [f"{feature_path(Path(), 'vggish', video.feature_id)}" for video in videos[:2]]
+    assert all((tmp_path / "all" / name).read_bytes() == (tmp_path / "others" / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("recipe", ["valor", "centre"])
+@pytest.mark.parametrize("num_segments", [None, 3, 8])
+def test_a_long_video_in_stretches_gives_what_it_gives_at_once(
+    tmp_path: Path, monkeypatch, recipe: str, num_segments: int | None
+):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (24, 32, 3)).astype(np.uint8) for _ in range(50)]
+    noise = rng.integers(-8000, 8000, (1, 5 * 16_000 + 7)).astype(np.int16)
+    write_video(tmp_path / "video.mp4", images, 10, noise, 16_000)
+    wanted = (tmp_path / "video.mp4", list(ALL), num_segments, recipe)
+    [(at_once, is_all)] = read_inputs(*wanted)
+    monkeypatch.setattr(extraction_inputs, "STRETCH", 2)
+    stretches = list(read_inputs(*wanted))
+    assert is_all and [is_last for _, is_last in stretches] == [False] * (len(stretches) - 1) + [True]
+    assert len(stretches) == -(-(num_segments or 5) // 2)
+    for name, rows in whole_inputs(*wanted).items():
+        np.testing.assert_array_equal(rows, at_once[name])
+
+
+def test_of_a_long_video_no_more_than_two_stretches_are_in_memory(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(extraction_inputs, "STRETCH", 2)
+    videos = [make_video(tmp_path / f"{seconds}.mp4", seconds) for seconds in (10, 40)]
+    peaks = []
+    for path in videos:
+        tracemalloc.start()
+        for _ in read_inputs(path, ["vggish", "res152", "clap", "clip"], None, "centre"):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_a_whole_video_is_not_taken_for_the_clip_of_a_data_set(videos_dir: Path, networks, tmp_path: Path):
@@ -416,7 +456,7 @@ def test_of_a_video_shorter_than_its_segments_frames_are_spread_and_sound_ends_i
     levels = [np.full((240, 240, 3), 20 + 6 * number, np.uint8) for number in range(16)]  # two seconds
     noise = np.random.default_rng(0).integers(-8000, 8000, (1, 32_000)).astype(np.int16)
     write_video(tmp_path / "video.mp4", levels, 8, noise, 16_000, quality=0)
-    arrays = read_inputs(tmp_path / "video.mp4", ["vggish", "res152", "r2plus1d_18"], 4, "valor")
+    arrays = whole_inputs(tmp_path / "video.mp4", ["vggish", "res152", "r2plus1d_18"], 4, "valor")
     assert arrays["res152"].shape[0] == 32 and arrays["r2plus1d_18"].shape[:2] == (4, 8)
     for shown in (arrays["res152"].mean((1, 2, 3)), arrays["r2plus1d_18"].reshape(32, -1).mean(1)):
         assert (np.diff(shown) >= -0.5).all()

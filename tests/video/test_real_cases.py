@@ -14,10 +14,9 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 from lavish.clip_splits import ClipSource
 from lavish.packing import ClipFormat, open_pack
 from lavish.ucf101 import survey
-from tests.video.made_videos import make_video
+from tests.video.made_videos import make_video, whole_inputs
 from utils.errors import InputError
 from video import extract_features
-from video.extraction.extraction_inputs import read_inputs
 from video.extraction.video_lists import videos_of_dataset, videos_of_paths
 from video.video_decoding import decode_video
 
@@ -97,7 +96,7 @@ def test_a_cover_is_no_video_track():
 
 def test_a_track_without_decoder_is_named_and_stops_no_packing(tmp_path: Path, capsys):
     unknown = CASES / "codec_without_decoder/sound_unknown.mkv"
-    inputs = read_inputs(unknown, ["vggish", "r2plus1d_18"], None, "centre")
+    inputs = whole_inputs(unknown, ["vggish", "r2plus1d_18"], None, "centre")
     assert inputs.keys() == {"r2plus1d_18"} and "codec that cannot be decoded" in capsys.readouterr().out
     sources = tuple(ClipSource(path.stem, path) for path in (unknown, make_video(tmp_path / "good.mp4", 2)))
     pack = open_pack(tmp_path, sources, ClipFormat(num_frames=2, size=16, sound="small"))
@@ -108,7 +107,7 @@ def test_a_track_without_decoder_is_named_and_stops_no_packing(tmp_path: Path, c
     "file", ["still_picture_with_sound/one_frame.mp4", "still_picture_with_sound/pictures_end_early.mp4"]
 )
 def test_the_last_picture_stands_for_what_the_pictures_do_not_reach(file: str, capsys):
-    inputs = read_inputs(CASES / file, ["r2plus1d_18", "res152", "vggish"], None, "centre")
+    inputs = whole_inputs(CASES / file, ["r2plus1d_18", "res152", "vggish"], None, "centre")
     assert inputs["r2plus1d_18"].shape[:2] == (10, 8) and len(inputs["res152"]) == 80 and len(inputs["vggish"]) == 10
     assert (inputs["res152"][40:] == inputs["res152"][-1]).all()
     assert "the last one stands for the rest" in capsys.readouterr().out
@@ -116,7 +115,7 @@ def test_the_last_picture_stands_for_what_the_pictures_do_not_reach(file: str, c
 
 @pytest.mark.parametrize("features", [["vggish"], ["r2plus1d_18"], ["clip"], ["vggish", "clip"]])
 def test_the_number_of_segments_does_not_depend_on_the_features_that_are_asked_for(features: list[str]):
-    inputs = read_inputs(CASES / "segments_differ_between_features/sound_longer.mp4", features, None, "centre")
+    inputs = whole_inputs(CASES / "segments_differ_between_features/sound_longer.mp4", features, None, "centre")
     assert {len(rows) for rows in inputs.values()} == {11}
 
 

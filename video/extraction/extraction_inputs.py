@@ -1,6 +1,8 @@
 """What the feature networks are given of one video: decoded once for all of them. T segments of one second."""
 
 import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,15 +12,17 @@ from tqdm import tqdm
 
 from utils.errors import InputError
 from video import frames, sounds
-from video.video_decoding import Colours, Frame, decode_video
+from video.video_decoding import Colours, DecodedVideo, Frame, decode_stretches, expected_seconds
 
 Recipe = Literal["valor", "centre"]
 RECIPES: tuple[Recipe, ...] = ("valor", "centre")
 SAMPLE_RATES = {"vggish": sounds.VGGISH_RATE, "clap": sounds.CLAP_RATE}
 PIXELS = {"res152": frames.resnet152_pixels, "r2plus1d_18": frames.r2plus1d_pixels, "clip": frames.clip_pixels}
+ONE_FRAME = ("clip",)  # what is given one frame of a segment, others eight
 NEGLIGIBLE_SECONDS = 0.1  # a rest of a video so short is no segment: 10.04 s are ten segments
 SHORTEST_SECONDS = 0.5  # of a video that features are made of
 EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does is followed by silence
+STRETCH = 60  # segments of a long video that are in memory at a time
 
 
 def num_segments_of(duration: float) -> int:
@@ -34,8 +38,11 @@ def read_inputs(
     silence_if_no_sound: bool = False,
     longest: float = math.inf,
     colours: Colours = "bt601",
-) -> dict[str, np.ndarray]:
+) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """Decode a video and prepare what the networks of `features` are given; pixels are not normalised yet.
+
+    A video of up to STRETCH seconds is decoded once. A longer one is decoded twice, since which frames are chosen
+    depends on how many there are, and comes in stretches of STRETCH segments.
 
     Where no number of segments is given, a video lasts as long as the longer of its tracks, whichever features are
     asked for: after the shorter one the last picture stays, or there is silence.
@@ -48,74 +55,154 @@ def read_inputs(
         longest: seconds that the video may last.
         colours: as of `decode_video`.
 
-    Returns:
-        by feature: vggish (T, 96, 64) and clap (T, 1001, 64) float32; res152 (8 T, 224, 224, 3) and r2plus1d_18
-        (T, 8, 112, 112, 3) uint8; clip (T, 224, 224, 3) float32 in [0, 1]
+    Yields:
+        by feature, of S segments: vggish (S, 96, 64) and clap (S, 1001, 64) float32; res152 (8 S, 224, 224, 3) and
+        r2plus1d_18 (S, 8, 112, 112, 3) uint8; clip (S, 224, 224, 3) float32 in [0, 1]; and whether they are the last
 
     Raises:
         InputError: as `decode_video` does, and when the video is too short.
     """
     visual = [name for name in features if name in PIXELS]
-    sample_rates = [SAMPLE_RATES[name] for name in features if name not in PIXELS]
-    wanted = (path, frames.FRAMES_PER_SECOND if visual else None, sample_rates)
+    rates = {name: SAMPLE_RATES[name] for name in features if name in SAMPLE_RATES}
+    streams = (frames.FRAMES_PER_SECOND if visual else None, list(rates.values()))
     limits = {"longest": longest, "colours": colours}
-    decoded = decode_video(*wanted, keep=partial(_keep, visual, recipe == "centre"), **limits)
-    if (visual or decoded.sounds) and decoded.duration < SHORTEST_SECONDS:
-        found = f"{decoded.duration:.2f} seconds"
+
+    # 1 How much there is of the video, and all of a short one
+    is_long = expected_seconds(path) > STRETCH
+    keep = (lambda frame: None) if is_long else partial(_keep, visual, partial(_may_be_chosen, recipe))
+    every_time, num_samples = [], Counter()
+    for piece in decode_stretches(path, STRETCH if is_long else math.inf, *streams, keep, **limits):
+        every_time.append(piece.times)
+        num_samples.update({rate: len(samples) for rate, samples in piece.sounds.items()})
+    pieces = [piece]
+    if (visual or num_samples) and piece.duration < SHORTEST_SECONDS:
+        found = f"{piece.duration:.2f} seconds"
         raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Leave this video out.")
-    for note in decoded.notes:
+    for note in piece.notes:
         tqdm.write(f"{path}: {note}")
-    num_frames = len(decoded.frames)
+
+    # 2 What each segment is made of
+    times, num_frames = np.concatenate(every_time), sum(map(len, every_time))
     if num_segments is None:
-        num_segments = num_segments_of(decoded.duration)
-        if num_segments_of(decoded.pictures_end) < num_segments:
+        num_segments = num_segments_of(piece.duration)
+        if num_segments_of(piece.pictures_end) < num_segments:
             num_frames = frames.FRAMES_PER_SECOND * num_segments
+    chosen = {name: _frames_of(name, times, num_frames, num_segments, recipe) for name in visual}
+    slices = {
+        name: _slices_of(name, num_samples[rate], num_segments, recipe)
+        for name, rate in rates.items()
+        if rate in num_samples or silence_if_no_sound
+    }
 
-    inputs = {}
-    for name in features:
-        if name == "clip":
-            chosen = frames.spread_frames(num_frames, num_segments).clip(max=len(decoded.frames) - 1)
-            if recipe == "centre":
-                chosen = frames.centre_frames(decoded.times, num_segments)
-            if not all(name in decoded.frames[n] for n in chosen):  # frames are rare, and the nearest far from a middle
-                decoded = decode_video(*wanted, keep=partial(_keep, visual, False), **limits)
-            inputs[name] = np.stack([frames.clip_pixels(decoded.frames[n][name]) for n in chosen])
-        elif name in PIXELS:
-            chosen = frames.spread_frames(num_frames, frames.FRAMES_PER_SECOND * num_segments)
-            chosen = chosen.clip(max=len(decoded.frames) - 1)
-            pixels = np.stack([decoded.frames[n][name] for n in chosen])
-            clips = pixels.reshape(num_segments, frames.FRAMES_PER_SECOND, *pixels.shape[1:])
-            inputs[name] = clips if name == "r2plus1d_18" else pixels
-        elif decoded.sounds or silence_if_no_sound:
-            sound = decoded.sounds.get(SAMPLE_RATES[name], np.zeros(0, np.int16))
-            if name == "vggish":
-                inputs[name] = sounds.vggish_log_mel(sound, num_segments)
-            else:
-                inputs[name] = _clap_mel(sound, num_segments, recipe)
-    return inputs
+    # 3 The segments. A long video is decoded again; so is one of rare frames, the nearest of them far from the middle
+    if is_long or not all(name in piece.frames[n] for name in visual for n in chosen[name].flat):
+        wanted = {name: set(times[chosen[name]].flat) for name in visual}
+        keep = partial(_keep, visual, lambda name, frame: frame.time in wanted[name])
+        pieces = decode_stretches(path, STRETCH, *streams, keep, **limits)
+    ends = {name: len(times) for name in chosen} | {name: num_samples[rates[name]] for name in slices}
+    yield from _segments(pieces, chosen, slices, ends, num_segments)
 
 
-def _keep(visual: list[str], near_centres: bool, frame: Frame) -> dict[str, np.ndarray]:
-    """Keep of a frame the pixels that each network may need; for CLIP the frame itself, until it is chosen.
+def _may_be_chosen(recipe: Recipe, name: str, frame: Frame) -> bool:
+    """Whether a network may be given a frame: around the middle of each second, or at the end of the video.
 
-    Args:
-        near_centres: keep frames for CLIP only around the middle of each second, and at the end of the video, where
-            the last frame stands for the middle of a second that it does not reach.
+    There the last frame stands for the middle of a second that it does not reach.
     """
     near = abs(frame.time % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
-    kept = [name for name in visual if name != "clip" or near or not near_centres]
-    if not kept:
-        return {}
-    image = frame.rgb()
+    return near or recipe != "centre" or name not in ONE_FRAME
+
+
+def _keep(visual: list[str], is_needed: Callable[[str, Frame], bool], frame: Frame) -> dict[str, np.ndarray]:
+    """Keep of a frame the pixels of the networks that need it; for CLIP the frame itself, until it is chosen."""
+    kept = [name for name in visual if is_needed(name, frame)]
+    image = frame.rgb() if kept else None
     return {name: image if name == "clip" else PIXELS[name](image) for name in kept}
 
 
-def _clap_mel(sound: np.ndarray, num_segments: int, recipe: Recipe) -> np.ndarray:
-    """(T, 1001, 64) float32."""
-    if recipe == "centre":
-        return sounds.clap_mel(sound, sounds.second_boundaries(num_segments))
+def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int, recipe: Recipe) -> np.ndarray:
+    """Return the frames of each segment that a network is given, in order: (T, 1 or 8) int64."""
+    if name in ONE_FRAME and recipe == "centre":
+        return frames.centre_frames(times, num_segments)[:, None]
+    per_segment = 1 if name in ONE_FRAME else frames.FRAMES_PER_SECOND
+    spread = frames.spread_frames(num_frames, per_segment * num_segments).clip(max=len(times) - 1)
+    return spread.reshape(num_segments, per_segment)
+
+
+def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe) -> np.ndarray:
+    """Return the first sample and the end of each segment's sound: (T, 2) int64."""
+    if name != "clap" or recipe == "centre":
+        return sounds.second_boundaries(num_segments, SAMPLE_RATES[name])
     whole = num_segments * sounds.CLAP_RATE
-    sound = sound[:whole]
-    if len(sound) < whole - EARLY_END_SECONDS * sounds.CLAP_RATE:
-        sound = np.pad(sound, (0, whole - len(sound)))
-    return sounds.clap_mel(sound, sounds.clap_boundaries(len(sound), num_segments))
+    is_cut = num_samples < whole - EARLY_END_SECONDS * sounds.CLAP_RATE  # and is followed by silence
+    return sounds.clap_boundaries(whole if is_cut else min(num_samples, whole), num_segments)
+
+
+class _Stream:
+    """What is in memory of the frames or samples for one network."""
+
+    def __init__(self):
+        self.start, self.items = 0, None  # the first one's place in the video; (N,)
+
+    def add(self, items: np.ndarray) -> None:
+        self.items = items if self.items is None else np.concatenate([self.items, items])
+
+    def forget(self, before: int) -> None:
+        num_forgotten = min(max(0, before - self.start), len(self.items))
+        self.items, self.start = self.items[num_forgotten:], self.start + num_forgotten
+
+
+def _segments(
+    pieces: Iterable[DecodedVideo],
+    chosen: dict[str, np.ndarray],
+    slices: dict[str, np.ndarray],
+    ends: dict[str, int],
+    num_segments: int,
+) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
+    """Make each stretch of segments as soon as it is decoded.
+
+    Args:
+        chosen: frames of each segment, (T, 1 or 8), by feature.
+        slices: first sample of each segment, and the end: (T, 2).
+        ends: how many frames or samples there are.
+    """
+    streams = {name: _Stream() for name in ends}
+    first = 0
+    for piece in pieces:
+        for name, stream in streams.items():
+            stream.add(_part_of(piece, name))
+        while first < num_segments:
+            end = min(first + STRETCH, num_segments)
+            needed = {name: rows[end - 1, -1] + 1 for name, rows in chosen.items()}
+            needed |= {name: rows[end - 1, 1] for name, rows in slices.items()}
+            if any(min(needed[name], ends[name]) > s.start + len(s.items) for name, s in streams.items()):
+                break
+            made = {name: _pixels(name, streams[name], rows[first:end]) for name, rows in chosen.items()}
+            made |= {name: _spectrograms(name, streams[name], rows[first:end]) for name, rows in slices.items()}
+            yield made, end == num_segments
+            first = end
+            for name, rows in (chosen | slices).items():
+                streams[name].forget(rows[min(first, num_segments - 1), 0])
+
+
+def _part_of(piece: DecodedVideo, name: str) -> np.ndarray:
+    """Return the samples for one network, or its pixels of each frame (None where it is not given the frame)."""
+    if name in SAMPLE_RATES:
+        return piece.sounds.get(SAMPLE_RATES[name], np.zeros(0, np.int16))
+    pixels = np.empty(len(piece.frames), object)
+    pixels[:] = [frame.get(name) for frame in piece.frames]
+    return pixels
+
+
+def _pixels(name: str, stream: _Stream, rows: np.ndarray) -> np.ndarray:
+    """Return what a network is given of S segments: (S, ...), or each segment's frames one by one for ResNet-152."""
+    found = [stream.items[n - stream.start] for n in rows.flat]
+    pixels = np.stack([frames.clip_pixels(image) for image in found] if name == "clip" else found)
+    return pixels.reshape(*rows.shape, *pixels.shape[1:]) if name == "r2plus1d_18" else pixels
+
+
+def _spectrograms(name: str, stream: _Stream, rows: np.ndarray) -> np.ndarray:
+    """Return what a network is given of S segments: (S, frames, bands)."""
+    rows = rows - stream.start
+    if name == "vggish":
+        return sounds.vggish_log_mel(stream.items[rows[0, 0] :], len(rows))
+    return sounds.clap_mel(stream.items, rows)

@@ -4,9 +4,9 @@ import csv
 import io
 import math
 import os
-from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,31 +63,37 @@ class BatchQueue:
 
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
-        self.waiting: deque[tuple[np.ndarray, str | None]] = deque()  # a row; with the last of a video also its name
-        self.features: list[Tensor] = []  # of the video that is being computed
+        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, and whether it is its last
+        self.features: dict[str, list[Tensor]] = defaultdict(list)  # of the videos that are being computed
 
-    def put(self, video: str, rows: np.ndarray) -> list[tuple[str, np.ndarray]]:
-        """Add a video's rows. Returns the videos that are now complete, with their features (rows, D)."""
-        self.waiting.extend((row, None) for row in rows[:-1])
-        self.waiting.append((rows[-1], video))
+    def put(self, video: str, rows: np.ndarray, is_all: bool = True) -> list[tuple[str, np.ndarray]]:
+        """Add rows of a video, with which they are all of it or not yet.
+
+        Returns the videos that are now complete, with their features (rows, D).
+        """
+        self.waiting.extend((row, video, is_all and n == len(rows)) for n, row in enumerate(rows, start=1))
         return self._run_while(self.batch_size)
 
     def finish(self) -> list[tuple[str, np.ndarray]]:
         """Compute what is left."""
         return self._run_while(1)
 
+    def drop(self, video: str) -> None:
+        """Forget a video that cannot be completed."""
+        self.waiting = deque(waiting for waiting in self.waiting if waiting[1] != video)
+        self.features.pop(video, None)
+
     def _run_while(self, num_waiting: int) -> list[tuple[str, np.ndarray]]:
         """Run batches while so many rows are waiting."""
         finished = []
         while len(self.waiting) >= num_waiting:
             taken = [self.waiting.popleft() for _ in range(min(self.batch_size, len(self.waiting)))]
-            rows = np.stack([row for row, _ in taken])
+            rows = np.stack([row for row, _, _ in taken])
             padding = [(0, self.batch_size - len(rows))] + [(0, 0)] * (rows.ndim - 1)
-            for (_, complete), feature in zip(taken, self.network(np.pad(rows, padding)), strict=False):
-                self.features.append(feature)
-                if complete is not None:
-                    finished.append((complete, torch.stack(self.features).cpu().numpy()))
-                    self.features = []
+            for (_, video, is_last), feature in zip(taken, self.network(np.pad(rows, padding)), strict=False):
+                self.features[video].append(feature)
+                if is_last:
+                    finished.append((video, torch.stack(self.features.pop(video)).cpu().numpy()))
         return finished
 
 
@@ -133,31 +139,40 @@ def extract(
         name: BatchQueue(network, batch_size * ROWS_OF_A_SEGMENT.get(name, 1)) for name, network in networks.items()
     }
 
-    def read(video: Video, missing: list[str]) -> dict[str, np.ndarray]:
+    def read(video: Video, missing: list[str]) -> tuple[Iterator, Future]:
+        """Begin to decode a video."""
         longest = video.num_segments + LONGER_SECONDS if video.is_clip else math.inf
-        return read_inputs(video.path, missing, video.num_segments, recipe, silence_if_no_sound, longest, colours)
+        how = (video.num_segments, recipe, silence_if_no_sound, longest, colours)
+        stretches = read_inputs(video.path, missing, *how)
+        return stretches, pool.submit(next, stretches)
 
     # Decoding threads are as many as are wanted; OpenBLAS would start others for each of numpy's small products.
     pool = ThreadPoolExecutor(num_decoders)
     with torch.inference_mode(), threadpool_limits({"openblas": 1}):
         try:
-            ahead = deque(pool.submit(read, *job) for job in to_do[:num_decoders])
+            ahead = deque(read(*job) for job in to_do[:num_decoders])
             waiting = iter(to_do[num_decoders:])
             for video, missing in tqdm(to_do, desc="extracting features", unit="video", smoothing=0.1):
                 if following := next(waiting, None):
-                    ahead.append(pool.submit(read, *following))
-                try:
-                    inputs, reason = ahead.popleft().result(), "no audio track"
-                except Exception as error:  # whatever a broken file makes a decoder raise
-                    inputs = {}
-                    reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-                failed = tuple(name for name in missing if name not in inputs)
-                if failed:
+                    ahead.append(read(*following))
+                stretches, stretch = ahead.popleft()
+                inputs, is_all, reason = {}, False, "no audio track"
+                while not is_all:
+                    try:
+                        inputs, is_all = stretch.result()
+                    except Exception as error:  # whatever a broken file makes a decoder raise
+                        for name in inputs:
+                            queues[name].drop(video.feature_id)
+                        inputs, is_all = {}, True
+                        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+                    if not is_all:
+                        stretch = pool.submit(next, stretches)
+                    for name, rows in inputs.items():
+                        computed = queues[name].put(video.feature_id, rows, is_all)
+                        outcome.failures += _write(data_dir, name, computed)
+                if failed := tuple(name for name in missing if name not in inputs):
                     outcome.failures.append(Failure(video.feature_id, str(video.path), failed, reason))
-                if inputs:
-                    outcome.written += 1
-                for name, rows in inputs.items():
-                    outcome.failures += _write(data_dir, name, queues[name].put(video.feature_id, rows))
+                outcome.written += bool(inputs)
             for name, queue in queues.items():
                 outcome.failures += _write(data_dir, name, queue.finish())
         finally:
