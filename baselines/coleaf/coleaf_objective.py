@@ -91,12 +91,8 @@ def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5
         reference_probs: (B, C) of each modality.
     """
     audio, visual = reference_probs.audio >= threshold, reference_probs.visual >= threshold
-    both = (audio & visual).sum(dim=1)
     audio_only, visual_only = (audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1)
-    return AudioVisual(
-        audio_only / (audio_only + both).clamp(min=1),
-        visual_only / (visual_only + both).clamp(min=1),
-    )
+    return AudioVisual(audio_only / audio.sum(dim=1).clamp(min=1), visual_only / visual.sum(dim=1).clamp(min=1))
 
 
 def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:

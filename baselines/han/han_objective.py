@@ -37,13 +37,6 @@ def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
     return (1 - smoothing) * labels + smoothing / 2
 
 
-def smoothed_targets(labels: AudioVisual[Tensor], settings: HANLosses, device: torch.device) -> AudioVisual[Tensor]:
-    """Return what each modality shall learn of all training videos: (N, C) bool -> (N, C) on the device."""
-    audio = labels.audio.to(device, torch.get_default_dtype())
-    visual = labels.visual.to(device, torch.get_default_dtype())
-    return AudioVisual(smooth_labels(audio, settings.audio_smoothing), smooth_labels(visual, settings.visual_smoothing))
-
-
 def with_term(losses: Losses, name: str, weight: float, term: Tensor) -> Losses:
     """Return the losses with one more term, weighted in the total."""
     return {**losses, name: term, "total": losses["total"] + weight * term}
@@ -54,8 +47,9 @@ class HANStep:
 
     def __init__(self, settings: HANLosses, train: SplitBatches, run: Run):
         self.settings, self.run = settings, run
-        labels = AudioVisual(train.annotations.video_labels, train.annotations.video_labels)
-        self.targets = smoothed_targets(labels, settings, train.device)  # (N, C) of all training videos
+        labels = train.annotations.video_labels.to(train.device, torch.get_default_dtype())
+        smoothing = AudioVisual(settings.audio_smoothing, settings.visual_smoothing)
+        self.targets = smoothing.map(lambda s: smooth_labels(labels, s))  # (N, C) of all training videos
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""

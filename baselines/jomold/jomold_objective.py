@@ -90,8 +90,7 @@ class JoMoLDStep(HANStep):
         super().__init__(settings, train, run)
         self.ratios = None
         if isinstance(settings, JoMoLDLosses):
-            audio, visual = load_noise_ratios(settings.noise_ratio_dir, train.annotations)
-            self.ratios = AudioVisual(audio.to(self.targets.audio), visual.to(self.targets.visual))
+            self.ratios = load_noise_ratios(settings.noise_ratio_dir, train.annotations).map(Tensor.to, self.targets)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
         """Return what each modality shall learn of a batch, (B, C), cleaned by the network that learns it.

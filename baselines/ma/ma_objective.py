@@ -84,11 +84,8 @@ class MAStep(HANStep):
             labels = train.annotations.video_labels
             left = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
             # A removed label is 0, where one that the video never had is s/2 (`step3_retrain/dataloader.py`).
-            removed = AudioVisual(labels & ~left.audio, labels & ~left.visual)
-            self.targets = AudioVisual(
-                self.targets.audio.masked_fill(removed.audio.to(train.device), 0),
-                self.targets.visual.masked_fill(removed.visual.to(train.device), 0),
-            )
+            removed = left.map(lambda kept: (labels & ~kept).to(train.device))
+            self.targets = self.targets.map(lambda targets, gone: targets.masked_fill(gone, 0), removed)
             if settings.fused_labels == "audio":
                 self.fused_targets = left.audio.to(self.targets.audio)
 

@@ -104,5 +104,4 @@ def valor_thresholds(dataset: str) -> AudioVisual[Tensor]:
     if dataset not in FIXED_THRESHOLDS:
         expected = f"a data set that VALOR has thresholds for ({', '.join(FIXED_THRESHOLDS)})"
         raise InputError("--thresholds", f"fixed, for {dataset}", expected, "Search them: --thresholds search.")
-    audio, visual = FIXED_THRESHOLDS[dataset]
-    return AudioVisual(torch.tensor(audio, dtype=torch.float64), torch.tensor(visual, dtype=torch.float64))
+    return FIXED_THRESHOLDS[dataset].map(lambda values: torch.tensor(values, dtype=torch.float64))
