@@ -7,16 +7,17 @@ from utils.entry_point import run_entry_point
 
 from logging import Logger
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 from pydantic import PositiveInt
 from torch import Tensor
 
 from baselines.valor.framewise import FramewiseSettings, framewise_settings, framewise_teacher, valor_thresholds
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
 from dataloaders.datasets import PARSED_DATASETS
-from dataloaders.pseudo_labels import export_npy, npy_stems, save_pseudo_labels
+from dataloaders.pseudo_labels import NPY_FILES, export_npy, npy_stems, save_pseudo_labels
 from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -41,8 +42,7 @@ SPLITS_IN_ORDER = ("val", "test", "train")  # thresholds are searched on the fir
 FILES = (
     *(f"{split}.safetensors" for split in SPLITS_IN_ORDER),
     "pseudo_label_quality.*",
-    "[av]_segmentwise_*/*.npy",
-    "[av]_classwise_*.npy",
+    *NPY_FILES,
 )
 METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
 
@@ -71,8 +71,8 @@ class Settings(FromFile):
     """AVE: thresholds of both modalities searched together, or each by itself"""
     output_dir: Path | None = None
     """(default: <dataset>_Dataset in the run folder)"""
-    export_npy: bool = False
-    """also write the released layout, one .npy a video"""
+    export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
+    """also write UWAV's released layout, one .npy a video, and VALOR's with the framewise teacher"""
     framewise: FramewiseSettings = FramewiseSettings()
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
@@ -189,7 +189,8 @@ def main(argv: list[str] | None = None) -> None:
         pseudo = make_pseudo_labels(split, logits, events, thresholds)
         save_pseudo_labels(pseudo, output_dir / f"{name}.safetensors")
         if settings.export_npy:
-            export_npy(pseudo, output_dir, npy_stems(of.annotations for of in splits.values()))
+            stems = npy_stems(of.annotations for of in splits.values())
+            export_npy(pseudo, output_dir, stems, valor=settings.teacher == "framewise")
         log.info(f"{name}: pseudo-labels of {split.num_videos} videos in {output_dir}")
         if name != "train":
             scores[name] = task.score(events, true_events(split.annotations, torch.device("cpu")))

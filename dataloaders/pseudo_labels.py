@@ -1,4 +1,4 @@
-"""Segment-level pseudo-labels of stage 2: packed, one file a split, or in the released layout of `.npy` files."""
+"""Segment-level pseudo-labels of stage 2: packed, one file a split, or the `.npy` files that UWAV or VALOR ships."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,6 +21,9 @@ from utils.files import atomic_write
 NPY_THRESHOLDS = AudioVisual("a_classwise_threhsolds.npy", "v_classwise_threhsolds.npy")
 NPY_LABELS = AudioVisual("a_segmentwise_pseudo_labels", "v_segmentwise_pseudo_labels")
 NPY_LOGITS = AudioVisual("a_segmentwise_logits", "v_segmentwise_logits")
+VALOR_LABELS = AudioVisual("CLAP/segment_pseudo_labels", "CLIP/segment_pseudo_labels")  # as VALOR's archives unpack
+NPY_FILES = ("[av]_classwise_*.npy", "[av]_segmentwise_*/*.npy", "CL[AI]P/segment_pseudo_labels/*.npy")  # all of these
+LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negative one
 WAY_OUT = "Run pseudo_label_generation.py for this data set, or name the folder that holds its output."
 _VALUES = "labels of 0 or 1; logits and thresholds that are finite, or -inf for absent classes"
 
@@ -58,7 +61,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
 
     Args:
         folder: output of stage 2, `<stage-1 run>/<data set>_Dataset/`, with a packed file for each split, or a folder
-            in the released layout of `.npy` files.
+            in the released layout of `.npy` files, or one that holds VALOR's `CLAP/` and `CLIP/`.
 
     Raises:
         InputError: when there are none, they do not fit the annotations, or they hold values that are none of labels,
@@ -69,8 +72,10 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
         loaded = _load_packed(path, annotations)
     elif (folder / NPY_LABELS.audio).is_dir():
         path, loaded = folder, _load_npy(folder, annotations)
+    elif any((folder / name).is_dir() for name in VALOR_LABELS):
+        path, loaded = folder, _load_valor(folder, annotations)
     else:
-        found = f"neither {path.name} nor a folder {NPY_LABELS.audio}/"
+        found = f"neither {path.name} nor a folder {NPY_LABELS.audio}/ or {VALOR_LABELS.audio}/"
         raise InputError(folder, found, f"pseudo-labels of {annotations.dataset} {annotations.split}", WAY_OUT)
     logits, labels, thresholds = (AudioVisual(*pair) for pair in zip(*loaded, strict=True))
     # Logits of -inf say that a class is absent, so that the video must not be labelled with it.
@@ -124,15 +129,19 @@ def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
     return {sample_id: feature_id if counts[feature_id] == 1 else sample_id for sample_id, feature_id in samples}
 
 
-def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str]) -> None:
+def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str], valor: bool = False) -> None:
     """Write the released layout: one `.npy` a video for labels and for logits of each modality, and the thresholds.
 
     Args:
         stems: names of the videos' files by sample id, from `npy_stems`.
+        valor: also write VALOR's layout, the labels alone as integers.
     """
+    subfolders, values = (*NPY_LABELS, *NPY_LOGITS), (*pseudo.labels.map(Tensor.float), *pseudo.logits)
+    if valor:
+        subfolders, values = (*subfolders, *VALOR_LABELS), (*values, *pseudo.labels.map(Tensor.long))
     for name, thresholds in zip(NPY_THRESHOLDS, pseudo.thresholds, strict=True):
-        _save_npy(folder / name, thresholds)
-    for subfolder, rows in zip((*NPY_LABELS, *NPY_LOGITS), (*pseudo.labels, *pseudo.logits), strict=True):
+        _save_npy(folder / name, thresholds.float())
+    for subfolder, rows in zip(subfolders, values, strict=True):
         for sample_id, of_video in zip(pseudo.sample_ids, rows.split(pseudo.lengths.tolist()), strict=True):
             _save_npy(folder / subfolder / f"{stems[sample_id]}.npy", of_video)
             if stems[sample_id] != sample_id:  # reading would prefer the file of an earlier export by sample
@@ -141,7 +150,7 @@ def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str]) -> 
 
 def _save_npy(path: Path, values: Tensor) -> None:
     with atomic_write(path) as file:
-        np.save(file, values.to(torch.float32).numpy())
+        np.save(file, values.numpy())
 
 
 def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -153,6 +162,18 @@ def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor,
         logits = _read_videos(folder / logits_folder, "logits", annotations)
         loaded.append((logits, labels, thresholds))
     return loaded
+
+
+def _load_valor(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Load the labels that VALOR ships. They come without logits: soft labels made of those here equal the labels."""
+    thresholds = torch.zeros(len(annotations.classes), dtype=torch.float64)
+    of_modalities = (_read_videos(folder / name, "labels", annotations) for name in VALOR_LABELS)
+    return [(log_odds(labels), labels == 1, thresholds) for labels in of_modalities]
+
+
+def log_odds(probs: Tensor) -> Tensor:
+    """Return finite log-odds, which stand for a teacher's logits where there are none; of any shape."""
+    return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tensor:

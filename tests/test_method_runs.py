@@ -144,6 +144,15 @@ def test_noise_ratios_equal_a_loop_over_videos_and_classes(tiny: Tiny, tmp_path:
     assert float(dog["Noise ratio visual"]) == pytest.approx(expected[1, 3], abs=1e-6)
 
 
+def test_noise_ratios_are_exported_on_request(tiny: Tiny, tmp_path: Path):
+    run, train = newest(tiny.runs, "HAN_jomold_base_LLP_"), load_annotations("LLP", tiny.data, "train")
+    find_noise_ratios.main(["--checkpoint_dir", str(run), "--output_dir", str(tmp_path), "--export", *CPU])
+    ours = load_noise_ratios(tmp_path, train)
+    (tmp_path / "noise_ratios.safetensors").unlink()
+    exported = load_noise_ratios(tmp_path, train)
+    assert all(exported.map(torch.equal, ours)) and ours.visual.any()
+
+
 def test_language_labels_are_those_of_a_plain_loop(tiny: Tiny):
     train = load_annotations("LLP", tiny.data, "train")
     pseudo = load_pseudo_labels(newest(tiny.runs, "Language_LLP_") / "LLP_Dataset", train)

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from dataloaders.annotations import Subset
+from dataloaders.annotations import WHOLE, Subset
 from dataloaders.batches import DataSettings, SplitBatches
 from dataloaders.datasets import PARSED_DATASETS
 from utils.errors import InputError
@@ -54,6 +54,8 @@ class OnBaseRun(FromFile):
     """weights (default: checkpoints/checkpoint_best.pt of the run)"""
     output_dir: Path | None = None
     """folder of the labels (default: one in the run that is named after the data set)"""
+    export: bool = False
+    """also write the labels in the form of the authors' code, which knows LLP alone"""
     trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
@@ -71,7 +73,8 @@ def parse_settings_on_run(
         output: the folder in the run is called `<dataset>_<output>`.
 
     Raises:
-        InputError: as `parse_settings`, and when there is no such run, or several seeds were trained in it.
+        InputError: as `parse_settings`, when there is no such run, or several seeds were trained in it, and for an
+            export of anything but the whole of LLP.
     """
     named = parse_settings(start, description, argv)
     run_dir = named.checkpoint_dir
@@ -84,6 +87,9 @@ def parse_settings_on_run(
     way_out = f"Name a run of train_han.py --method {method} on {named.dataset}."
     read_provenance(run_dir).check(run_dir, way_out, kind=HAN_RUN.format(method), dataset=named.dataset)
     settings = parse_settings(settings_of(start, run_dir / ARGS_FILE, "seed"), description, argv)
+    if settings.export and (settings.dataset != "LLP" or settings.subset != WHOLE):
+        found = settings.dataset if settings.subset == WHOLE else f"a part of {settings.dataset}"
+        raise InputError("--export", found, "all videos and classes of LLP", "Leave out the flag.")
     return with_settings(
         settings,
         checkpoint_dir=run_dir,

@@ -21,6 +21,7 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS
 from dataloaders.feature_origin import feature_marks
+from dataloaders.pseudo_labels import NPY_FILES
 from utils.errors import InputError
 from utils.files import hash_of, hash_of_file, write_text
 from utils.settings import ARGS_FILE, read_args
@@ -155,9 +156,9 @@ def hash_of_tensors(*tensors: Tensor) -> str:
 
 
 def hash_of_labels(folder: Path) -> str:
-    """Return the hash of what all label files in a folder hold, in either layout; of damaged ones, of their bytes."""
+    """Return the hash of what all label files in a folder hold, in any layout; of damaged ones, of their bytes."""
     paths = sorted(folder.glob("*.safetensors")) or sorted(
-        path for path in folder.rglob("*") if path.suffix in (".npy", ".npz", ".pkl")
+        path for pattern in (*NPY_FILES, "*.npz", "*.pkl") for path in folder.glob(pattern)
     )
     return hash_of(f"{path.relative_to(folder)} {_hash_of_content(path)}" for path in paths)
 

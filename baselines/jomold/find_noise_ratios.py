@@ -8,7 +8,7 @@ from torch import Tensor
 
 from baselines.han.han_objective import Smoothing
 from baselines.jomold.jomold_objective import JoMoLDLosses
-from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, save_noise_ratios
+from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, export_noise_ratios, save_noise_ratios
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import AudioVisual
@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     limits = AudioVisual(settings.audio_limit, settings.visual_limit)
     ratios = estimate_noise_ratios(estimator, train, smoothing, precision, settings.mean_batch_size, limits)
     save_noise_ratios(ratios, train.annotations, settings.output_dir)
+    if settings.export:
+        export_noise_ratios(ratios, settings.output_dir)
 
     # 4 Report
     occurring = train.annotations.video_labels.any(dim=0)  # (C,)

@@ -16,6 +16,7 @@ from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError
+from utils.files import atomic_write
 from utils.training.device import Precision
 
 LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
@@ -68,19 +69,23 @@ def estimate_noise_ratios(
         for batch in tqdm(split.in_order(batch_size), disable=None, total=total)
     ]
     labels = split.annotations.video_labels  # (N, C)
-    audio = torch.cat([batch.audio for batch in batches])  # (N, C)
-    visual = torch.cat([batch.visual for batch in batches])
-    audio_targets = smooth_labels(labels.float(), smoothing.audio)
-    visual_targets = smooth_labels(labels.float(), smoothing.visual)
-    return AudioVisual(
-        noise_ratios(audio, audio_targets, labels, batch_size, limits.audio),
-        noise_ratios(visual, visual_targets, labels, batch_size, limits.visual),
-    )
+
+    def ratios(probs: tuple[Tensor, ...], smoothing: float, limit: float) -> Tensor:
+        targets = smooth_labels(labels.float(), smoothing)
+        return noise_ratios(torch.cat(probs), targets, labels, batch_size, limit)
+
+    return AudioVisual(*zip(*batches, strict=True)).map(ratios, smoothing, limits)
 
 
 def save_noise_ratios(ratios: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
     """Write the ratios of the annotated classes, (C,) each, to `noise_ratios.safetensors`, atomically."""
     save_record(folder / FILE, ratios._asdict(), annotations.dataset, annotations.classes)
+
+
+def export_noise_ratios(ratios: AudioVisual[Tensor], folder: Path) -> None:
+    """Write the ratios of LLP's classes, (25,) each, to `noise_ratios.npz`, as the released code does."""
+    with atomic_write(folder / RELEASED_FILE) as file:
+        np.savez(file, **ratios.map(lambda values: values.double().numpy())._asdict())
 
 
 def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
@@ -108,11 +113,10 @@ def _load_released(path: Path, annotations: SplitAnnotations) -> AudioVisual[Ten
     try:
         with np.load(path, allow_pickle=False) as arrays:
             ratios = AudioVisual(*(torch.from_numpy(arrays[modality]).float() for modality in MODALITIES))
+        shapes = {tuple(values.shape) for values in ratios}
+        if shapes != {(len(classes),)} or classes[: len(annotations.classes)] != annotations.classes:
+            raise ValueError(f"shapes {shapes} for {len(annotations.classes)} classes of {annotations.dataset}")
     except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
-        raise InputError(path, f"no readable ratios ({error})", "arrays `audio` and `visual`", WAY_OUT) from error
-    fits = classes[: len(annotations.classes)] == annotations.classes
-    if not fits or any(values.shape != (len(classes),) for values in ratios):
-        shapes = [tuple(values.shape) for values in ratios]
-        found = f"shapes {shapes} for {len(annotations.classes)} classes of {annotations.dataset}"
-        raise InputError(path, found, f"a number for each of LLP's {len(classes)} classes", WAY_OUT)
+        expected = f"arrays `audio` and `visual`, a number for each of LLP's {len(classes)} classes"
+        raise InputError(path, f"no readable ratios ({error})", expected, WAY_OUT) from error
     return ratios

@@ -22,7 +22,7 @@ class LEAPLosses(PseudoLabels):
     run_prefix: ClassVar = "Framewise_"
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
-    """word vectors of the class names, in GloVe's text format (default: glove.txt in data_dir)"""
+    """word vectors in GloVe's text format, or LEAP's own of the classes, .pt (default: glove.txt in data_dir)"""
     video_weight: NonNegativeFloat = 0.0
     """weight of the video loss (the released one has no gradient)"""
     segment_weight: NonNegativeFloat = 1.0

@@ -26,7 +26,7 @@ from baselines.lsld.subset_texts import (
 )
 from dataloaders.batches import DataSettings, SplitBatches, features_with_text, open_split
 from dataloaders.datasets import SPLITS
-from dataloaders.pseudo_labels import save_pseudo_labels
+from dataloaders.pseudo_labels import log_odds, save_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.base_runs import finish_labels
 from utils.evaluation.inference import make_pseudo_labels
@@ -38,7 +38,6 @@ from utils.settings import FromFile, parse_settings, settings_group, with_settin
 from utils.training.device import DeviceSettings
 
 DATASET = "LLP"
-LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negative one
 
 
 @settings_group
@@ -134,11 +133,6 @@ def class_cosines(split: SplitBatches, names: Tensor, batch_size: int) -> Tensor
     names = names.to(split.device)
     batches = split.in_order(batch_size)
     return torch.cat([(F.normalize(batch.features.visual, dim=-1) @ names.T).cpu() for batch in batches])
-
-
-def log_odds(probs: Tensor) -> Tensor:
-    """Return finite log-odds, which stand where a teacher's logits do in the files of stage 2; of any shape."""
-    return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from dataloaders.records import load_record, save_record
 from models import HAN
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.files import atomic_write
 from utils.training.device import Precision
 
 FILE = "cleaned_labels.safetensors"
@@ -135,6 +136,14 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
     if not (audio | visual).any():
         raise record.error("no label at all", "labels that an exchange has left")
     return AudioVisual(audio, visual)
+
+
+def export_cleaned_labels(left: AudioVisual[Tensor], labels: Tensor, folder: Path) -> None:
+    """Write `need_to_change.pkl` from the labels that are left, (N, C) bool, of all of LLP's training videos (N, C)."""
+    both = (labels & ~left.visual, labels & ~left.audio)
+    removed = [[rows.nonzero().flatten().tolist() for rows in of_modality.T] for of_modality in both]
+    with atomic_write(folder / RELEASED_FILE) as file:
+        pickle.dump(removed, file)
 
 
 class _Tensors(pickle.Unpickler):

@@ -9,8 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from baselines.ma.exchange import (
+    FILE,
+    RELEASED_FILE,
     error_rates,
     exchange_modalities,
+    export_cleaned_labels,
     given_back,
     save_cleaned_labels,
     unrelated_videos,
@@ -99,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Exchange, also of val, where the truth is known
     record = record_on_run(settings, MALosses.command, {"train": train, "val": val})
-    log = begin_output(output_dir, settings, ("cleaned_labels.safetensors", "removed_labels.*"), record)
+    log = begin_output(output_dir, settings, (FILE, RELEASED_FILE, "removed_labels.*"), record)
     audio, visual = run_han(model, train, batch_size, precision, progress=True).modality_probs
     labels = train.annotations.video_labels.to(device)
     rates = AudioVisual(error_rates(audio, labels), error_rates(visual, labels))
@@ -113,6 +116,8 @@ def main(argv: list[str] | None = None) -> None:
         of_split = exchange_modalities(model, split, partners, rates, batch_size, precision)
         left.append(given_back(of_split, labels) if settings.keep_one_modality else of_split)
     save_cleaned_labels(left[0], train.annotations, output_dir)
+    if settings.export:
+        export_cleaned_labels(left[0], train.annotations.video_labels, output_dir)
 
     # 4 Report
     summary = summarise(train.annotations, left[0], val.annotations, left[1])

@@ -286,6 +286,16 @@ def test_features_of_another_space_than_the_text_are_refused(llp_dir: Path, tmp_
         label_framewise(llp_dir, tmp_path, "--visual_features", "clip", "r2plus1d_18")
 
 
+def test_valor_learns_alike_from_its_own_layout(llp_dir: Path, tmp_path: Path):
+    packed = label_framewise(llp_dir, tmp_path, "--thresholds", "search", "--export")
+    shipped = tmp_path / "shipped"
+    for name in ("CLAP", "CLIP"):
+        shutil.copytree(packed / name, shipped / name)
+    runs = [train(llp_dir, tmp_path / d.name, "valor", "--pseudo_label_dir", d) for d in (packed, shipped)]
+    assert_same_weights(*runs)
+    assert load_pseudo_labels(packed, load_annotations("LLP", llp_dir, "train")).labels.audio.any()
+
+
 # ---- MA
 
 
@@ -524,6 +534,18 @@ def test_ma_runs_through_its_three_stages(llp_dir: Path, tmp_path: Path):
     run = train(llp_dir, tmp_path / "runs", "ma")
     assert read_args(run / "args.yaml")["cleaned_label_dir"] == str(folder)
     assert (evaluate(run, tmp_path / "logs") / "scores.md").exists()
+
+
+def test_an_exchange_is_exported_on_request_of_all_of_llp(llp_dir: Path, tmp_path: Path):
+    train(llp_dir, tmp_path, "ma_base", "--lr", "1e-2", "--num_epochs", "8")
+    folder, annotations = find(tmp_path, "--export"), load_annotations("LLP", llp_dir, "train")
+    ours = load_cleaned_labels(folder, annotations)
+    (folder / FILE).unlink()
+    exported = load_cleaned_labels(folder, annotations)
+    assert all(exported.map(torch.equal, ours)) and not torch.equal(ours.visual, annotations.video_labels)
+    assert not (find(tmp_path) / "need_to_change.pkl").exists()  # no file of an earlier export stays
+    with pytest.raises(InputError, match="--export: found a part of LLP"):
+        find(tmp_path, "--export", "--num_classes", "2")
 
 
 def test_cleaned_labels_come_back_in_the_order_of_the_annotations(llp_dir: Path, tmp_path: Path):

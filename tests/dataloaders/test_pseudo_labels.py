@@ -248,14 +248,14 @@ def test_class_without_positive_in_val_takes_the_class_agnostic_threshold(llp_di
 def test_stage_2_exports_videos_of_two_splits_that_share_a_feature_id_by_their_samples(llp_dir, unav_dir, tmp_path):
     for path in llp_dir.glob("AVVP_*.csv"):
         path.write_text(path.read_text().replace("va000000002_0_10", "tr000000003_10_20"))
-    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export_npy")
+    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export")
     exported = {path.stem for path in (folder / "a_segmentwise_logits").iterdir()}
     assert {"tr000000003_0_10", "tr000000003_10_20", "tr000000004", "va000000001"} <= exported
     assert len(exported) == 14 + 6 + 6
 
 
 def test_han_trains_alike_from_packed_and_exported_pseudo_labels(llp_dir, unav_dir, tmp_path):
-    packed = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export_npy")
+    packed = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export")
     exported = tmp_path / "exported"
     exported.mkdir()
     for path in packed.glob("[av]_*"):

@@ -147,7 +147,7 @@ def test_npy_labels_that_are_no_real_numbers_are_refused(annotations, tmp_path, 
 
 
 def test_exported_files_have_the_names_and_types_that_the_released_code_opens(llp_dir, unav_dir, tmp_path):
-    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export_npy")
+    folder = label(llp_dir, pretrain(unav_dir, tmp_path, "--num_epochs", "1"), "--export")
     feature_ids = {i for s in ("train", "val", "test") for i in load_annotations("LLP", llp_dir, s).feature_ids}
     for letter in "av":
         assert np.load(folder / f"{letter}_classwise_threhsolds.npy").dtype == np.float32

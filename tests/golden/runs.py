@@ -128,7 +128,7 @@ def stages() -> Iterator[Step]:
         yield name, command(train_transformer.main, f"{train} --output_dir runs/{name} {more}")
     label = f"--data_dir LLP --transformer_dir {run_of('transformer')} {CPU}"
     for name, more in {
-        "labels": "--export_npy",
+        "labels": "--export",
         "labels_class_agnostic": "--threshold_type class_agnostic",
     }.items():
         yield name, command(pseudo_label_generation.main, f"{label} --output_dir {name} {more}")

@@ -122,8 +122,9 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
 
 
-def _note(run_dir: Path) -> str:
-    note = read_provenance(run_dir).note
+def note_of(folder: Path) -> str:
+    """Return what every result of a folder has to say, in brackets after a space; an empty text for nothing."""
+    note = read_provenance(folder).note
     return f" ({note})" if note else ""
 
 
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         comparisons,
         f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
         (
-            *(f"{name}: {run}{_note(run)}" for name, run in (("A", args.run_a), ("B", args.run_b))),
+            *(f"{name}: {run}{note_of(run)}" for name, run in (("A", args.run_a), ("B", args.run_b))),
             f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
         ),
     )

@@ -1,0 +1,106 @@
+"""Say what two sources of labels take away from each modality, such as ours and the authors' own.
+
+    python -m baselines.compare_labels SOURCE_A SOURCE_B [--annotations_dir DIR] [--output results/labels]
+
+A source is a folder of cleaned labels, noise ratios or pseudo-labels, in each form that training takes. Both are of one
+kind. N videos, C classes.
+"""
+
+from utils.entry_point import run_entry_point
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from baselines.jomold import noise_ratios
+from baselines.ma import exchange
+from dataloaders.annotations import SplitAnnotations
+from dataloaders.datasets import DATASETS, PARSED_DATASETS, load_annotations
+from dataloaders.pseudo_labels import load_pseudo_labels
+from utils.audio_visual import AudioVisual
+from utils.base_runs import class_table
+from utils.errors import InputError
+from utils.evaluation.compare import note_of
+from utils.reporting.tables import Column, Table, format_text, write_tables
+
+
+def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str, Tensor, AudioVisual[Tensor]]:
+    """Return what kind of labels a folder holds, the numbers of labels, (C,), and those that each modality loses.
+
+    Of videos or segments these are (R, C) bool. Noise ratios tell just how many there are: (1, C).
+
+    Raises:
+        InputError: when the folder holds no labels, or they do not fit the annotations.
+    """
+    labels = annotations.video_labels  # (N, C)
+    if any((folder / name).exists() for name in (exchange.FILE, exchange.RELEASED_FILE)):
+        left = exchange.load_cleaned_labels(folder, annotations)
+        return "cleaned labels", labels.sum(dim=0), left.map(lambda kept: labels & ~kept)
+    if any((folder / name).exists() for name in (noise_ratios.FILE, noise_ratios.RELEASED_FILE)):
+        ratios, counts = noise_ratios.load_noise_ratios(folder, annotations), labels.sum(dim=0)
+        return "noise ratios", counts, ratios.map(lambda shares: (shares * counts).round().long()[None])
+    given = labels.repeat_interleave(annotations.lengths, dim=0)  # (R, C)
+    left = load_pseudo_labels(folder, annotations).labels
+    return "segment labels", given.sum(dim=0), left.map(lambda kept: given & ~kept)
+
+
+def in_words(name: str, taken: Tensor, counts: Tensor, classes: Sequence[str]) -> str:
+    """Say how many of a modality's labels a source takes away, and of which classes: (C,), of (C,)."""
+    total, of = int(taken.sum()), int(counts.sum())
+    share = 100 * total / of
+    largest = taken.argsort(descending=True, stable=True)[:3].tolist()
+    most = ", ".join(f"{classes[c]} {int(taken[c]):,}" for c in largest)
+    spared = int(((taken == 0) & (counts > 0)).sum())
+    return f"{name} takes {total:,} of {of:,} labels away ({share:.1f} %; {most}); {spared} classes lose none."
+
+
+def comparison_table(
+    title: str, counts: Tensor, first: AudioVisual[Tensor], second: AudioVisual[Tensor], classes: Sequence[str]
+) -> Table:
+    """Return for each class how many labels sources A and B, and both, take away; in words below it.
+
+    Args:
+        counts: (C,) of the labels that there are.
+        first, second: as of `labels_taken_away`.
+    """
+    columns, words = {Column("labels", decimals=0): counts}, []
+    for modality, a, b in zip(("Audio", "Visual"), first, second, strict=True):
+        for name, taken in (("A", a.sum(dim=0)), ("B", b.sum(dim=0))):
+            columns[Column(name, modality, 0)] = taken
+            words.append(f"{modality}: {in_words(name, taken, counts, classes)}")
+        if a.dtype == torch.bool:
+            columns[Column("both", modality, 0)] = both = (a & b).sum(dim=0)
+            words.append(f"{modality}: both take the same {int(both.sum()):,} away.")
+    columns = {column: torch.cat([values, values.sum()[None]]) for column, values in columns.items()}
+    return class_table(title, (*classes, "all"), columns, words)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m baselines.compare_labels", description=__doc__.splitlines()[0])
+    parser.add_argument("source_a", type=Path, help="folder of cleaned labels, noise ratios or pseudo-labels")
+    parser.add_argument("source_b", type=Path)
+    parser.add_argument("--dataset", choices=PARSED_DATASETS, default="LLP")
+    parser.add_argument("--annotations_dir", type=Path, help="(default: folder of the data set)")
+    parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
+    args = parser.parse_args(arguments)
+
+    train = load_annotations(args.dataset, args.annotations_dir or DATASETS[args.dataset].folder, "train")
+    kind, counts, first = labels_taken_away(args.source_a, train)
+    other_kind, _, second = labels_taken_away(args.source_b, train)
+    if other_kind != kind:
+        raise InputError(args.source_b, other_kind, f"{kind} as in {args.source_a}", "Name two sources of one kind.")
+    title = f"What two sources of {kind} take away, {args.dataset} train"
+    table = comparison_table(title, counts, first, second, train.classes)
+    notes = [f"{name}: {of}{note_of(of)}" for name, of in (("A", args.source_a), ("B", args.source_b))]
+    table = replace(table, notes=(*table.notes, *notes))
+    print(format_text(table))
+    if args.output:
+        print("written:", *write_tables(args.output, table))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
