@@ -4,6 +4,7 @@ import errno
 import hashlib
 import http.server
 import io
+import re
 import threading
 import zipfile
 from pathlib import Path
@@ -297,11 +298,88 @@ def test_an_absent_file_is_reported_and_the_others_are_fetched(server: str, tmp_
 
 
 def test_the_table_of_the_repository_can_be_read():
-    files, by_hand = read_table(download.TABLE, ["LLP", "UnAV", "AVE", "weights"], Path("."))
-    assert len(files) > 10 and by_hand
-    assert all(file.address.startswith("https://") for file in files)
+    files, by_hand = read_table(download.TABLE, [], Path("."))
+    assert len(files) > 30 and by_hand
+    assert all(file.address.startswith("https://") and "unknown" not in file.needed_for for file in files)
+    assert len({file.path for file in files}) == len(files)
     with pytest.raises(InputError, match="no group 'XYZ'"):
         read_table(download.TABLE, ["XYZ"], Path("."))
+
+
+TABLE = """
+annotations:
+  licence: MIT
+  for: training
+  files:
+    a.csv: {address: "https://x/a.csv", size: 3 kB}
+    b.csv: {address: "https://x/b.csv", licence: GPL-3.0, for: tests, sha256: 0123abcdef}
+  by_hand: ["features: a page"]
+videos:
+  files:
+    videos.zip: {address: "https://x/videos.zip", unpack: videos}
+"""
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a table, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.yaml").write_text(TABLE)
+    return tmp_path
+
+
+def test_the_list_says_of_each_file_what_the_table_says_and_whether_it_is_there(in_folder: Path, capsys):
+    (in_folder / "b.csv").touch()
+    (in_folder / ".videos.zip.done").touch()  # unpacked and removed
+    assert main(["--list", "--table", "table.yaml"]) == 0
+    assert [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()] == [
+        ["group", "file", "size", "licence", "needed for", "SHA-256", "there"],
+        ["annotations", "a.csv", "3 kB", "MIT", "training", "unknown", "no"],
+        ["annotations", "b.csv", "unknown", "GPL-3.0", "tests", "0123abcd", "yes"],
+        ["videos", "videos.zip", "unknown", "unknown", "unknown", "unknown", "yes"],
+        ["by hand", "features: a page"],
+    ]
+
+
+def test_the_list_is_aligned_and_can_be_of_some_groups(in_folder: Path, capsys):
+    main(["--list", "videos", "--table", "table.yaml"])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and lines[0].index("videos.zip") == header.index("file")
+    assert lines[0][header.index("there") :] == "no"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("group:\n  files: {a.csv: {address: https://x/a.csv, licnce: MIT}}", "a.csv: no field licnce"),
+        ("group:\n  licnce: MIT\n  files: {a.csv: {address: https://x/a.csv}}", "a.csv: no field licnce"),
+        ("group:\n  files: {a.csv: {size: 3 kB}}", "address"),
+        ("group:\n  files: {a.csv: https://x/a.csv}", "no table of addresses"),
+        ("group: {}", "files"),
+        ("- group", "no table of addresses"),
+        ("", "no table of addresses"),
+    ],
+)
+def test_a_table_of_another_form_is_refused(tmp_path: Path, table: str, message: str):
+    (tmp_path / "table.yaml").write_text(table)
+    with pytest.raises(InputError, match=rf"table\.yaml.*{message}"):
+        main(["--list", "--table", str(tmp_path / "table.yaml")])
+
+
+def test_without_groups_nothing_is_fetched(tmp_path: Path):
+    with pytest.raises(InputError, match="--list"):
+        main(["--root", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_light_networks_weights_are_the_released_files():
+    files, _ = read_table(download.TABLE, ["light"], Path("."))
+    assert [file.path.name for file in files] == ["mn04_as_mAP_432.pt", "tf_efficientnet_lite2-dcccb7df.pth"]
+    released = Path(__file__).parents[3] / "shared" / "real" / "weights" / files[0].path.name
+    if not released.exists():
+        pytest.skip("real weights are not at hand")
+    download.check_sha256(released, files[0].sha256, files[0].address)
+    assert files[0].size == f"{released.stat().st_size} bytes" and len(files[0].sha256) == 64
 
 
 def test_videos_without_a_file_are_listed_for_yt_dlp(tmp_path: Path, capsys):

@@ -1,5 +1,6 @@
 """Fetches annotations, published features and weights by the table data/downloads.yaml.
 
+    python -m video.extraction.download --list
     python -m video.extraction.download LLP weights
     python -m video.extraction.download --missing LLP --videos_dir data/LLP/raw_videos > missing.txt
 
@@ -33,6 +34,7 @@ from utils.files import NO_ROOM, hash_of_file, write_error
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
 WAITS = (0, 2, 4, 8, None)  # seconds after each attempt
 TRY_AGAIN = (429, 500, 502, 503, 504)  # answers of a server that has too much to do
+FIELDS = {"files", "by_hand", "address", "size", "licence", "for", "sha256", "unpack"}  # of a group or of its files
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,23 @@ class Download:
     address: str
     sha256: str = ""  # or the beginning of it; empty: not known
     unpack: Path | None = None  # the folder that the archive goes into
+    group: str = ""
+    size: str = "unknown"  # in words, as the licence and what needs the file
+    licence: str = "unknown"
+    needed_for: str = "unknown"
+
+    @property
+    def mark(self) -> Path:
+        """Return the path of the file that stands for an archive which was unpacked and removed."""
+        return self.path.with_name(f".{self.path.name}.done")
+
+    def is_there(self) -> bool:
+        """Return whether the file is there, or has been unpacked."""
+        return self.path.exists() or self.mark.exists()
 
 
 def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download], list[str]]:
-    """Return the files of some groups, and what has to be fetched by hand.
+    """Return the files of some groups (none: of all), and what has to be fetched by hand.
 
     Raises:
         InputError: when the table is absent, no YAML of that form, or lacks a group.
@@ -54,17 +69,32 @@ def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download
     files, by_hand = [], []
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for group in groups:
+        for group in groups or table:
             if group not in table:
                 raise InputError(path, f"no group {group!r}", f"one of {', '.join(table)}", "Choose one of these.")
             for name, entry in table[group]["files"].items():
-                unpack = root / entry["unpack"] if "unpack" in entry else None
-                files.append(Download(root / name, entry["address"], str(entry.get("sha256", "")), unpack))
+                about = table[group] | entry
+                if unknown := about.keys() - FIELDS:
+                    raise KeyError(f"{name}: no field {', '.join(sorted(unknown))}")
+                unpack, sha256 = root / about["unpack"] if "unpack" in about else None, str(about.get("sha256", ""))
+                said = (str(about.get(field, "unknown")) for field in ("size", "licence", "for"))
+                files.append(Download(root / name, about["address"], sha256, unpack, group, *said))
             by_hand += table[group].get("by_hand", [])
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        expected = "groups with `files` (path: {address, sha256, unpack}) and `by_hand`"
+        expected = "groups with `files` (path: {address, size, licence, for, sha256, unpack}) and `by_hand`"
         raise InputError(path, f"no table of addresses ({error})", expected, "Correct the file.") from error
     return files, by_hand
+
+
+def format_list(files: list[Download], by_hand: list[str]) -> str:
+    """Format what the table says of files, and whether each is there already, as aligned lines."""
+    rows = [("group", "file", "size", "licence", "needed for", "SHA-256", "there")]
+    for file in files:
+        there, known = "yes" if file.is_there() else "no", file.sha256[:8] or "unknown"
+        rows.append((file.group, str(file.path), file.size, file.licence, file.needed_for, known, there))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, *(f"by hand  {line}" for line in by_hand)])
 
 
 def fetch(download: Download) -> bool:
@@ -75,8 +105,7 @@ def fetch(download: Download) -> bool:
             lie where it goes.
     """
     path, unpack = download.path, download.unpack
-    done = path.with_name(f".{path.name}.done")  # an archive that was unpacked and removed
-    if path.exists() or done.exists():
+    if download.is_there():
         return False
     if unpack is not None:
         refuse_own_features(unpack)
@@ -109,7 +138,7 @@ def fetch(download: Download) -> bool:
         os.replace(part, path)
     else:
         part.unlink()
-        done.touch()
+        download.mark.touch()
     _tag_of(part).unlink(missing_ok=True)
     return True
 
@@ -193,7 +222,8 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Fetch what the command line names. Returns the exit status: 1 when something could not be fetched."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", help="groups of the table: LLP, UnAV, AVE, weights, open_clip")
+    parser.add_argument("groups", nargs="*", help="groups of the table, which --list prints")
+    parser.add_argument("--list", action="store_true", help="print what there is (of these groups), and fetch nothing")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder that the table's paths are below")
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of videos that have no file")
@@ -209,9 +239,12 @@ def main(argv: list[str] | None = None) -> int:
             if video.path is None:
                 print(f"https://www.youtube.com/watch?v={video.feature_id}")
         return 0
-    if not args.groups:
-        raise InputError("groups", "none", "some of LLP, UnAV, AVE, weights, open_clip", "Name what to fetch.")
+    if not (args.groups or args.list):
+        raise InputError("groups", "none", "some of those that --list prints", "Name what to fetch.")
     files, by_hand = read_table(args.table, args.groups, args.root)
+    if args.list:
+        print(format_list(files, by_hand))
+        return 0
     failed = 0
     for download in files:
         try:
