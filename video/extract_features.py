@@ -1,5 +1,7 @@
 """From videos to the feature files that everything else reads: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
 
+`--features mn04 efficientnet_lite2` makes those of two light networks instead.
+
 Exit status: 0 when every feature is there, 1 when some are not (`failures.csv` says which and why), 2 for wrong input.
 """
 
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from dataloaders.datasets import DATASETS
 from dataloaders.feature_origin import record_extraction
-from dataloaders.features import FEATURES
+from dataloaders.features import FEATURES, PUBLISHED
 from utils.errors import InputError
 from utils.settings import whole_number
 from utils.training.device import select_device
@@ -42,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
-    features.add_argument("--features", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    features.add_argument("--features", nargs="+", choices=NETWORKS, default=list(PUBLISHED))
     features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
     features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
     features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="where there is no track")

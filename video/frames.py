@@ -43,17 +43,27 @@ class Normalization(NamedTuple):
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KINETICS = Normalization((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+LITE2 = Normalization((127 / 255,) * 3, (128 / 255,) * 3)
 CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 def resnet152_pixels(image: np.ndarray) -> np.ndarray:
     """Shorter side to 256, antialiased, then the central 224 x 224: (224, 224, 3) uint8. Normalised by IMAGENET."""
+    return _central_square(image, 256, 224, Image.Resampling.BILINEAR)
+
+
+def lite2_pixels(image: np.ndarray) -> np.ndarray:
+    """Shorter side to 297 (260 / 0.875), bicubic, then the central 260 x 260: uint8 as well. Normalised by LITE2."""
+    return _central_square(image, 297, 260, Image.Resampling.BICUBIC)
+
+
+def _central_square(image: np.ndarray, shorter_side: int, side: int, resampling: Image.Resampling) -> np.ndarray:
     height, width = image.shape[:2]
     shorter = min(height, width)
-    size = (int(256 * width / shorter), int(256 * height / shorter))  # PIL counts width first
-    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-    left, top = (round((side - 224) / 2) for side in size)
-    return np.asarray(resized.crop((left, top, left + 224, top + 224)))
+    size = (int(shorter_side * width / shorter), int(shorter_side * height / shorter))  # PIL counts width first
+    resized = Image.fromarray(image).resize(size, resampling)
+    left, top = (round((whole - side) / 2) for whole in size)
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
 def r2plus1d_pixels(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a waveform to what VGGish and CLAP are given. L samples, T segments of one second, int16 mono."""
+"""From a waveform to what VGGish, CLAP and mn04 are given. L samples, T segments of one second, int16 mono."""
 
 from functools import cache
 
@@ -7,9 +7,12 @@ import numpy as np
 VGGISH_RATE = 16_000
 CLAP_RATE = 48_000
 CLAP_SAMPLES = 480_000  # CLAP reads ten seconds, whatever the sound's length
+MN_RATE = 32_000
+MN_SAMPLES = 64_000  # of a segment's window, two seconds: shorter ones miss events, as docs/extraction.md says
 
 _VGGISH_WINDOW, _VGGISH_HOP, _VGGISH_FFT = 400, 160, 512
 _CLAP_FFT, _CLAP_HOP = 1024, 480
+_MN_FFT, _MN_WINDOW, _MN_HOP, _MN_BANDS = 1024, 800, 320, 128
 
 
 def vggish_log_mel(pcm: np.ndarray, num_segments: int) -> np.ndarray:
@@ -46,6 +49,30 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
     is filled up with zeros first.
     """
     return np.stack([_clap_mel_of_slice(pcm, start, end) for start, end in boundaries])
+
+
+def centred_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
+    """First sample and end of two seconds around the middle of each second, moved inside the sound: (T, 2) int64."""
+    starts = (np.arange(num_segments) + 0.5) * MN_RATE - MN_SAMPLES / 2
+    starts = starts.clip(0, max(0, max(num_samples, num_segments * MN_RATE) - MN_SAMPLES)).astype(np.int64)
+    return np.stack([starts, starts + MN_SAMPLES], axis=1)
+
+
+def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
+    """EfficientAT's log-mel spectrograms: (L,) int16 at 32 kHz, (K, 2) -> (K, frames, 128) float32.
+
+    Pre-emphasis; centred Hann windows, 25 ms every 10 ms; Kaldi's mel bands to 15 kHz; (log(power + 1e-5) + 4.5) / 5.
+    """
+    samples = np.pad(pcm, (0, max(0, int(boundaries.max()) - len(pcm)))) / np.float32(32768)
+    pieces = np.stack([samples[start:end] for start, end in boundaries])
+    emphasised = pieces[:, 1:] - np.float32(0.97) * pieces[:, :-1]
+    padded = np.pad(emphasised, ((0, 0), (_MN_FFT // 2, _MN_FFT // 2)), mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _MN_FFT, 1)[:, ::_MN_HOP]  # (K, frames, 1024)
+    margin = (_MN_FFT - _MN_WINDOW) // 2
+    window = np.pad(np.hanning(_MN_WINDOW).astype(np.float32), margin)
+    spectrum = np.fft.rfft(frames * window)
+    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (K, frames, 513)
+    return (np.log(power @ _mn_mel_bands() + np.float32(1e-5)) + np.float32(4.5)) / 5
 
 
 def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
@@ -94,8 +121,17 @@ def _clap_mel_bands() -> np.ndarray:
     return _mel_bands(_CLAP_FFT, 50, 14_000, CLAP_RATE)
 
 
-def _mel_bands(fft_size: int, lowest: float, highest: float, rate: int, **how: bool) -> np.ndarray:
-    """Triangular bands on HTK's mel scale over the bins of an FFT, not normed: (bins, 64) float32."""
+@cache
+def _mn_mel_bands() -> np.ndarray:
+    """(513, 128) float32: up to 15000 Hz, triangles that are straight in mel."""
+    return _mel_bands(_MN_FFT, 0, 15_000, MN_RATE, _MN_BANDS, mel_scale="kaldi", triangularize_in_mel_space=True)
+
+
+def _mel_bands(
+    fft_size: int, lowest: float, highest: float, rate: int, num_bands: int = 64, mel_scale: str = "htk", **how: bool
+) -> np.ndarray:
+    """Triangular bands on a mel scale over the bins of an FFT, not normed: (bins, bands) float32."""
     from transformers.audio_utils import mel_filter_bank
 
-    return mel_filter_bank(fft_size // 2 + 1, 64, lowest, highest, rate, mel_scale="htk", **how).astype(np.float32)
+    bands = mel_filter_bank(fft_size // 2 + 1, num_bands, lowest, highest, rate, mel_scale=mel_scale, **how)
+    return bands.astype(np.float32)

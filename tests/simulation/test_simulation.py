@@ -11,7 +11,7 @@ import yaml
 from dataloaders import check
 from dataloaders.datasets import load_annotations
 from dataloaders.feature_origin import SIMULATION_MARKER
-from dataloaders.features import FEATURES, feature_path, text_features_path
+from dataloaders.features import FEATURES, PUBLISHED, feature_path, text_features_path
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.unav import UNAV_CLASSES
 from simulation import simulate as simulation
@@ -58,7 +58,7 @@ def test_generated_annotations_load_with_the_wanted_number_of_videos(generated, 
 
 def test_files_have_the_shapes_and_norms_of_the_real_ones(generated):
     video = load_annotations("LLP", generated / "LLP", "train").feature_ids[0]
-    for name, width in ((feature.name, feature.width) for feature in FEATURES.values()):
+    for name, width in ((name, FEATURES[name].width) for name in PUBLISHED):
         values = np.load(feature_path(generated / "LLP", name, video))
         assert values.dtype == np.float32
         assert values.shape == (10 * FEATURES[name].rows_per_second, width)

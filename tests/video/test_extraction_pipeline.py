@@ -24,7 +24,7 @@ from dataloaders.feature_origin import (
     read_extraction,
     record_extraction,
 )
-from dataloaders.features import FEATURES, feature_path, read_segment_features
+from dataloaders.features import FEATURES, PUBLISHED, feature_path, read_segment_features
 from tests.video.made_videos import make_video, whole_inputs
 from utils.errors import InputError
 from utils.files import write_text
@@ -50,7 +50,7 @@ from video.extraction.video_lists import Video, fixed_segments, shard_of
 from video.sounds import clap_mel
 from video.video_encoding import write_video
 
-ALL = list(FEATURES)
+ALL = list(PUBLISHED)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ from utils.errors import InputError
 from utils.evaluation.windows import han_probs
 from utils.trained import export, open_run
 from video import parse_video
+from video.event_models import OwnFeatures, trained_probs, windows_of
 from video.video_encoding import write_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,24 +142,20 @@ def test_named_events_are_asked_for_without_the_thresholds_of_the_models_own_cla
     features = AudioVisual(torch.randn(5, 6), torch.randn(5, 7))
     texts = AudioVisual(torch.randn(3, 4), torch.randn(3, 5))
     audio, visual = (z[0].detach() for z in model(features.audio[None], features.visual[None], *texts).logits)
-    of_any = parse_video.parse(model, features, texts, True, 60, 30).probs
+    own = OwnFeatures(features, texts, {})
+    of_any = trained_probs(model, own, True, 60, 30).probs
     torch.testing.assert_close(of_any.audio, audio.sigmoid())
     torch.testing.assert_close(of_any.visual, visual.sigmoid())
-    of_classes = parse_video.parse(model, features, texts, False, 60, 30).probs
+    of_classes = trained_probs(model, own, False, 60, 30).probs
     infinite = torch.inf
     torch.testing.assert_close(of_classes.audio, (audio - torch.tensor([0.25, -0.5, -infinite])).sigmoid())
     torch.testing.assert_close(of_classes.visual, (visual - torch.tensor([1.0, -infinite, 2.0])).sigmoid())
 
 
-def test_han_sees_ten_segments_from_each_and_the_transformer_sixty_every_thirty(tmp_path: Path):
-    han, transformer = open_run(han_run(tmp_path / "han")), open_run(transformer_run(tmp_path / "transformer"))
-
-    def windows(model, *flags: str) -> tuple[int, int]:
-        return parse_video.windows_of(parse_video.build_parser().parse_args(["video.mp4", *flags]), model)
-
-    assert windows(han) == (10, 1) and windows(transformer) == (60, 30)
-    assert windows(han, "--stride", "5") == (10, 5) and windows(han, "--stride", "10") == (10, 10)
-    assert windows(transformer, "--window", "21") == (21, 10) and windows(transformer, "--window", "1") == (1, 1)
+def test_han_sees_ten_segments_from_each_and_the_transformer_sixty_every_thirty():
+    assert windows_of(False, None, None) == (10, 1) and windows_of(True, None, None) == (60, 30)
+    assert windows_of(False, None, 5) == (10, 5) and windows_of(False, None, 10) == (10, 10)
+    assert windows_of(True, 21, None) == (21, 10) and windows_of(True, 1, None) == (1, 1)
 
 
 def test_a_silent_film_is_parsed_and_says_so(tmp_path: Path):

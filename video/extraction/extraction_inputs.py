@@ -16,9 +16,14 @@ from video.video_decoding import Colours, DecodedVideo, Frame, decode_stretches,
 
 Recipe = Literal["valor", "centre"]
 RECIPES: tuple[Recipe, ...] = ("valor", "centre")
-SAMPLE_RATES = {"vggish": sounds.VGGISH_RATE, "clap": sounds.CLAP_RATE}
-PIXELS = {"res152": frames.resnet152_pixels, "r2plus1d_18": frames.r2plus1d_pixels, "clip": frames.clip_pixels}
-ONE_FRAME = ("clip",)  # what is given one frame of a segment, others eight
+SAMPLE_RATES = {"vggish": sounds.VGGISH_RATE, "clap": sounds.CLAP_RATE, "mn04": sounds.MN_RATE}
+PIXELS = {
+    "res152": frames.resnet152_pixels,
+    "r2plus1d_18": frames.r2plus1d_pixels,
+    "clip": frames.clip_pixels,
+    "efficientnet_lite2": frames.lite2_pixels,
+}
+ONE_FRAME = ("clip", "efficientnet_lite2")  # what is given one frame of a segment, others eight
 NEGLIGIBLE_SECONDS = 0.1  # a rest of a video so short is no segment: 10.04 s are ten segments
 SHORTEST_SECONDS = 0.5  # of a video that features are made of
 EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does is followed by silence
@@ -49,15 +54,17 @@ def read_inputs(
 
     Args:
         num_segments: T; None: as the video's duration says.
-        recipe: "valor": T frames for CLIP from the first to the last, and T equal slices of the sound for CLAP, as
-            VALOR made LLP's features; "centre": the frame in the middle of each second, and slices of one second.
+        recipe: "valor": T frames for CLIP and EfficientNet from the first to the last, and T equal slices of the sound
+            for CLAP, as VALOR made LLP's features; "centre": the frame in the middle of each second, and slices of one
+            second.
         silence_if_no_sound: take silence where a video has no audio track; otherwise it has no audio features.
         longest: seconds that the video may last.
         colours: as of `decode_video`.
 
     Yields:
         by feature, of S segments: vggish (S, 96, 64) and clap (S, 1001, 64) float32; res152 (8 S, 224, 224, 3) and
-        r2plus1d_18 (S, 8, 112, 112, 3) uint8; clip (S, 224, 224, 3) float32 in [0, 1]; and whether they are the last
+        r2plus1d_18 (S, 8, 112, 112, 3) uint8; clip (S, 224, 224, 3) float32 in [0, 1]; mn04 (S, 201, 128) float32;
+        efficientnet_lite2 (S, 260, 260, 3) uint8; and whether they are the last
 
     Raises:
         InputError: as `decode_video` does, and when the video is too short.
@@ -130,6 +137,8 @@ def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int,
 
 def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe) -> np.ndarray:
     """Return the first sample and the end of each segment's sound: (T, 2) int64."""
+    if name == "mn04":
+        return sounds.centred_boundaries(num_samples, num_segments)
     if name != "clap" or recipe == "centre":
         return sounds.second_boundaries(num_segments, SAMPLE_RATES[name])
     whole = num_segments * sounds.CLAP_RATE
@@ -205,4 +214,4 @@ def _spectrograms(name: str, stream: _Stream, rows: np.ndarray) -> np.ndarray:
     rows = rows - stream.start
     if name == "vggish":
         return sounds.vggish_log_mel(stream.items[rows[0, 0] :], len(rows))
-    return sounds.clap_mel(stream.items, rows)
+    return (sounds.mn_mel if name == "mn04" else sounds.clap_mel)(stream.items, rows)

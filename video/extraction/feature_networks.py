@@ -3,13 +3,15 @@
 import argparse
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import av
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dataloaders.feature_origin import text_part
@@ -23,10 +25,11 @@ from video.backbones.clap import CLAP, load_laion_state
 from video.backbones.clip import CLIP
 from video.backbones.convolutional import VGGish, r2plus1d_18_features, resnet152_features
 from video.backbones.drawn_weights import draw_weights_of
+from video.backbones.light import MN04, EfficientNetLite2
 from video.backbones.other_packages import is_torchscript, make_laion_clap, read_open_clip
-from video.extraction.download import TABLE, Download, check_sha256, read_table
+from video.extraction.download import TABLE, Download, check_sha256, fetch, read_table
 from video.frames import CLIP as CLIP_PIXELS
-from video.frames import IMAGENET, KINETICS
+from video.frames import IMAGENET, KINETICS, LITE2
 from video.video_decoding import Colours
 
 WEIGHTS = {  # files or folders, whose addresses and hashes are in data/downloads.yaml
@@ -35,6 +38,8 @@ WEIGHTS = {  # files or folders, whose addresses and hashes are in data/download
     "r2plus1d_18": "r2plus1d_18-91a641e6.pth",  # Kinetics-400 V1
     "clip": "clip-vit-large-patch14",
     "clap": "630k-fusion-best.pt",
+    "mn04": "mn04_as_mAP_432.pt",
+    "efficientnet_lite2": "tf_efficientnet_lite2-dcccb7df.pth",
     "open_clip": "ViT-L-14.pt",
     "clap tokenizer": "roberta-base",
 }
@@ -44,9 +49,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "r2plus1d_18": (r2plus1d_18_features, small.small_clip_network),
     "clip": (CLIP, small.small_clip),
     "clap": (CLAP, small.small_clap),
+    "mn04": (MN04, MN04),
+    "efficientnet_lite2": (EfficientNetLite2, EfficientNetLite2),
 }
-NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP_PIXELS}
-CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18")  # plain enough to be traced
+NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP_PIXELS, "efficientnet_lite2": LITE2}
+CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18", "mn04")  # plain enough to be traced
+LIGHT = ("mn04", "efficientnet_lite2")  # classifiers, whose classes name events
 BACKENDS = {"clip": ("transformers", "open_clip"), "clap": ("transformers", "laion_clap")}
 PACKAGES = {  # what the backends need
     "transformers": "pip install -r requirements-video.txt",
@@ -55,6 +63,7 @@ PACKAGES = {  # what the backends need
     "facebook/bart-base once",
 }
 WEIGHT_FILES = ("*.safetensors", "*.bin")  # in a folder
+HUB_FILES = {"efficientnet_lite2": ("tf_efficientnet_lite2.in1k/model.safetensors",)}
 OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -76,12 +85,12 @@ class Source:
         if self.drawn is not None:
             weights, digest = f"drawn from seed {self.seed}", None
         else:
-            in_open_clip, weights, digest = self.backend(feature) == "open_clip", WEIGHTS[feature], None
-            try:
-                path = open_clip_file(self.weights_dir) if in_open_clip else find_weights(feature, self.weights_dir)
-                weights, digest = path.name if in_open_clip else weights, hash_of_weights(path)
-            except InputError:
-                pass  # they are not needed where all features are there already
+            weights, digest = WEIGHTS["open_clip" if self.backend(feature) == "open_clip" else feature], None
+            with suppress(InputError):  # they are not needed where all features are there already
+                path = weights_of(feature, self.weights_dir, self.backend(feature))
+                if path.is_relative_to(self.weights_dir):
+                    weights = path.relative_to(self.weights_dir).as_posix()
+                digest = hash_of_weights(path)
         return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
 
 
@@ -143,7 +152,7 @@ def source_of(args: argparse.Namespace) -> Source:
 
 def download_of(name: str) -> Download:
     """Return the line of data/downloads.yaml that a network's weights come from; of a folder its first file."""
-    files, _ = read_table(TABLE, ["weights", "open_clip"], Path("."))
+    files, _ = read_table(TABLE, ["weights", "open_clip", "light"], Path("."))
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 
@@ -163,9 +172,8 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             places.append(Path(cached) if of_hub[2] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        group = "open_clip" if name == "open_clip" else "weights"
         way_out = (
-            f"`bash scripts/download.sh {group}` fetches them; --weights_dir names another folder; "
+            f"`bash scripts/download.sh {download.group}` fetches them; --weights_dir names another folder; "
             "--random_weights does without."
         )
         raise InputError(places[0], "no weights", f"the weights of {name} from {download.address}", way_out)
@@ -173,14 +181,26 @@ def find_weights(name: str, weights_dir: Path) -> Path:
     return path
 
 
-def open_clip_file(weights_dir: Path) -> Path:
-    """Return the first file of `OPEN_CLIP_FILES` that there is; OpenAI's archive only with its published hash.
+def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> Path:
+    """Return a network's file or folder, for a backend; raise InputError as `find_weights` does.
 
-    Raises:
-        InputError: when there is none, or the archive's hash is another.
+    open_clip's is the first file of `OPEN_CLIP_FILES` that there is, OpenAI's archive only with its published hash.
+    EfficientNet-Lite2's may be the hub's, whose hash is not published.
     """
-    path = next((weights_dir / name for name in OPEN_CLIP_FILES if (weights_dir / name).exists()), None)
-    return find_weights("open_clip", weights_dir) if path is None or is_torchscript(path) else path
+    other_files = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(name, ())
+    path = next((weights_dir / file for file in other_files if (weights_dir / file).exists()), None)
+    if path is None or is_torchscript(path):
+        return find_weights("open_clip" if backend == "open_clip" else name, weights_dir)
+    return path
+
+
+def fetch_light_weights(weights_dir: Path) -> None:
+    """Fetch the weights of the light networks, unless they are there. Raises InputError when they cannot be had."""
+    for name in LIGHT:
+        try:
+            weights_of(name, weights_dir)
+        except InputError:
+            fetch(replace(download_of(name), path=weights_dir / WEIGHTS[name]))
 
 
 def hash_of_weights(path: Path) -> str:
@@ -194,6 +214,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
     number_types = [np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
     names = [(scalar, "numpy.core.multiarray.scalar")]  # what files written with numpy 1 call it
+    if path.suffix == ".safetensors":
+        return load_file(path)
     with torch.serialization.safe_globals([*number_types, *names]):
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not isinstance(state.get("state_dict", {}), dict):
@@ -210,7 +232,7 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
     Raises:
         InputError: when the weights or the package are absent, or the weights are damaged or another network's.
     """
-    path = open_clip_file(weights_dir) if backend == "open_clip" else find_weights(name, weights_dir)
+    path = weights_of(name, weights_dir, backend)
     try:
         if backend == "open_clip":
             network = read_open_clip(path)
@@ -224,6 +246,8 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
             network, state = NETWORKS[name][0](), read_state(path)
             if name == "clap":
                 load_laion_state(network.network, state)
+            elif name == "efficientnet_lite2":
+                network.network.load_state_dict(state)
             else:
                 of_network = {key: x for key, x in state.items() if not key.startswith("fc.")}  # without the classifier
                 network.load_state_dict(of_network)
@@ -272,6 +296,7 @@ class FeatureNetwork:
     """
 
     def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str = "float32"):
+        self.probs = getattr(network, "probs", None)  # of a light network: features to probabilities of its classes
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if name in CONVOLUTIONAL:
             from torch.fx.experimental.optimization import fuse

@@ -28,7 +28,7 @@ class Track:
     """
 
     name: str
-    probs: AudioVisual[np.ndarray]  # (T, C) float32, that the event is audible and that it is visible in the segment
+    probs: AudioVisual[np.ndarray]  # (T, C) float32: the event is audible, visible in the segment; NaN: no score
     around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, that the video around has it; None: not asked for
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
@@ -97,7 +97,10 @@ def write_csv(path: Path, parsed: ParsedVideo) -> None:
 
 
 def write_json(path: Path, parsed: ParsedVideo) -> None:
-    """Everything: the spans, and every second's probabilities, by source, (T, C) each in the order of the events."""
+    """Everything: the spans, and every second's probabilities, by source, (T, C) each in the order of the events.
+
+    Null stands where a source has no score of an event.
+    """
     content = {
         "video": parsed.name,
         "duration": parsed.duration,
@@ -108,15 +111,19 @@ def write_json(path: Path, parsed: ParsedVideo) -> None:
         "spans": [vars(span) for span in spans(parsed)],
         "probabilities": {
             track.name: {
-                "audible": track.probs.audio.tolist(),
-                "visible": track.probs.visual.tolist(),
-                "audible_around": track.around and track.around.audio.tolist(),
-                "visible_around": track.around and track.around.visual.tolist(),
+                "audible": _values(track.probs.audio),
+                "visible": _values(track.probs.visual),
+                "audible_around": track.around and _values(track.around.audio),
+                "visible_around": track.around and _values(track.around.visual),
             }
             for track in parsed.tracks
         },
     }
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def _values(probs: np.ndarray) -> list[list[float | None]]:
+    return np.where(np.isnan(probs), None, probs).tolist()
 
 
 def write_webvtt(path: Path, parsed: ParsedVideo) -> None:

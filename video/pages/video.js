@@ -268,9 +268,14 @@ function showEventsAt(seconds) {
 
 function meter(kind, probability, on) {
   const fill = element("i", { className: kind });
-  fill.style.width = `${100 * probability}%`;
+  fill.style.width = `${100 * (probability || 0)}%`;
   return element("div", { className: on ? "meter" : "meter off" },
-    kind, element("span", { className: "bar" }, fill), element("b", {}, probability.toFixed(2)));
+    kind, element("span", { className: "bar" }, fill), element("b", {}, shown(probability, 2)));
+}
+
+/** A probability in digits; NaN where the source cannot name the event in this modality. */
+function shown(probability, digits) {
+  return Number.isNaN(probability) ? "no score" : probability.toFixed(digits);
 }
 
 // ---- rows of events and their table, which depend on the threshold ----
@@ -403,7 +408,7 @@ stage.addEventListener("pointermove", (event) => {
   if (!row) return showTooltip(event, clock(Math.max(0, timeAt(event))), []);
   const { track, event: c } = row;
   const i = t * numEvents + c;
-  const probability = (of, around) => of[i].toFixed(3) + (around ? `, in the video around ${around[i].toFixed(3)}` : "");
+  const probability = (of, around) => shown(of[i], 3) + (around ? `, in the video around ${shown(around[i], 3)}` : "");
   const lines = [
     stretch,
     `audible ${probability(track.audio, track.audioAround)}`,

@@ -1,0 +1,201 @@
+"""What finds events in one's own video: a network trained here, or networks as their authors have trained them.
+
+T segments of one second, C events.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings
+from dataloaders.llp import LLP_CLASSES
+from models import HAN, TemporalTransformer
+from utils.audio_visual import AudioVisual
+from utils.errors import InputError
+from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
+from utils.trained import open_trained, thresholds_of
+from video.av2a import av2a_probs
+from video.extraction.feature_networks import LIGHT, FeatureNetwork
+
+LIGHT_CLASSES = Path(__file__).resolve().parents[1] / "data" / "light_classes.yaml"
+OTHER_THRESHOLDS = AudioVisual(2.0, 15.0)  # of events that are none of LLP's: the median of VALOR's
+
+
+@dataclass(frozen=True)
+class OwnFeatures:
+    """The features of one's own video."""
+
+    segments: AudioVisual[Tensor]  # (T, D), those of a modality concatenated
+    texts: AudioVisual[Tensor] | None  # (C, D) of the events
+    networks: Mapping[str, FeatureNetwork]  # by feature, where they were needed
+
+
+@dataclass(frozen=True)
+class EventModel:
+    """What finds events, from the features that it names."""
+
+    name: str
+    events: tuple[str, ...]  # (C,)
+    features: AudioVisual[tuple[str, ...]]
+    score: Callable[[OwnFeatures], SegmentProbs]  # NaN where a modality cannot name an event
+    prompts: str | None = None  # of the events' text features; None: it has none
+    uses_networks: bool = False  # beyond the features that they make
+    widths: AudioVisual[int] | None = None  # of the features; None: as the networks make them
+    notes: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def trained_model(
+    source: str, named: Sequence[str] | None, window: int | None, stride: int | None, device: torch.device
+) -> EventModel:
+    """Return a HAN or a temporal transformer, in overlapping windows.
+
+    Args:
+        source: as of `open_trained`.
+        named: events to look for; None: the model's own.
+        window, stride: in segments; None: HAN_WINDOW and 1, TRANSFORMER_WINDOW and half of it.
+
+    Raises:
+        InputError: as `open_trained` does, for events that the model cannot look for, or windows with gaps.
+    """
+    model = open_trained(source).to(device)
+    description, is_transformer = model.description, isinstance(model, TemporalTransformer)
+    window, stride = windows_of(is_transformer, window, stride)
+    if named is None and not description.classes:
+        raise InputError("--model", "a model that names no classes", "one that does", "Name --events.")
+    if named is not None and not is_transformer:
+        way_out = "Name a run of train_transformer.py, take --networks clip_clap, or leave out --events."
+        raise InputError("--events", "a HAN, which knows its classes only", "a temporal transformer", way_out)
+    return EventModel(
+        name=Path(source).name,
+        events=description.classes if named is None else different_names(named),
+        features=AudioVisual(description.audio_features, description.visual_features),
+        score=lambda own: trained_probs(model, own, named is not None, window, stride),
+        prompts="event_names" if is_transformer else None,
+        widths=AudioVisual(model.sizes["audio_dim"], model.sizes["visual_dim"]),
+        warning=f"The model was trained on {description.note}." if description.note else "",
+    )
+
+
+def windows_of(is_transformer: bool, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Segments of a window, and between windows. Raises InputError for windows that would leave segments out."""
+    window = window or (TRANSFORMER_WINDOW if is_transformer else HAN_WINDOW)
+    stride = stride or (max(1, window // 2) if is_transformer else 1)
+    if not 1 <= stride <= window:
+        raise InputError("--stride, --window", f"{stride}, {window}", "1 <= stride <= window", "Correct the flags.")
+    return window, stride
+
+
+def trained_probs(
+    model: HAN | TemporalTransformer, own: OwnFeatures, any_events: bool, window: int, stride: int
+) -> SegmentProbs:
+    """The model's probabilities; of any events without thresholds, which were searched for its own classes."""
+    if isinstance(model, HAN):
+        return han_probs(model, own.segments, window, stride, model.description.decoding)
+    thresholds = None if any_events else thresholds_of(model.description)
+    return transformer_probs(model, own.segments, own.texts, thresholds, window, stride)
+
+
+def different_names(named: Sequence[str]) -> tuple[str, ...]:
+    """Return names of events. Raises InputError when two are the same, or one cannot be shown."""
+    if len(set(named)) < len(named) or not all(name.strip() and name.isprintable() for name in named):
+        expected = "different names of printable characters, none empty"
+        raise InputError("--events", ", ".join(map(ascii, named)), expected, "Correct them.")
+    return tuple(named)
+
+
+def light_model(named: Sequence[str] | None) -> EventModel:
+    """Return the two light networks, whose classes stand for events by name.
+
+    Raises:
+        InputError: when an event is none of data/light_classes.yaml, or that file is malformed.
+    """
+    classes = read_light_classes(LIGHT_CLASSES)
+    events = tuple(classes) if named is None else different_names(named)
+    if unknown := [event for event in events if event not in classes]:
+        way_out = "Add its classes there, or take --networks clip_clap, which compares with any names."
+        raise InputError(LIGHT_CLASSES, f"no {', '.join(unknown)}", f"some of {', '.join(classes)}", way_out)
+    chosen = [classes[event] for event in events]
+    notes = ["nothing was trained for these events: mn04 names classes of AudioSet, EfficientNet-Lite2 of ImageNet"]
+    for modality, places in (("audio", 0), ("visual", 1)):
+        if without := [event.replace("_", " ") for event, of in zip(events, chosen, strict=True) if not of[places]]:
+            notes.append(f"no {modality} score: {', '.join(without)}")
+    features = AudioVisual(*((name,) for name in LIGHT))
+    score = lambda own: light_probs(own, chosen)  # noqa: E731
+    return EventModel("light networks", events, features, score, uses_networks=True, notes=tuple(notes))
+
+
+def read_light_classes(path: Path) -> dict[str, AudioVisual[list[int]]]:
+    """Return for each event the places of its classes in the outputs of mn04 and of EfficientNet-Lite2.
+
+    Raises:
+        InputError: when the file is absent or malformed.
+    """
+    found = {}
+    try:
+        for event, modalities in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            both = []
+            for modality, size in (("audio", 527), ("visual", 1000)):
+                places = (modalities.get(modality) or {}).values()
+                spans = [place if isinstance(place, list) else [place, place] for place in places]
+                both.append([n for first, last in spans for n in range(first, last + 1)])
+                if any(not 0 <= n < size for n in both[-1]):
+                    raise ValueError(f"{event}: {modality} classes are numbered from 0 to {size - 1}")
+            found[str(event)] = AudioVisual(*both)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        expected = "events, each with `audio` and `visual` classes and their numbers"
+        raise InputError(path, f"no such table ({error})", expected, "Correct the file.") from error
+    return found
+
+
+@torch.inference_mode()
+def light_probs(own: OwnFeatures, classes: Sequence[AudioVisual[list[int]]]) -> SegmentProbs:
+    """Return the largest probability of an event's AudioSet classes, and the sum of its ImageNet classes'."""
+    of_audio, of_visual = (
+        own.networks[name].probs(features.cpu()) for name, features in zip(LIGHT, own.segments, strict=True)
+    )
+    none = torch.full((len(of_audio),), torch.nan)
+    audio = [of_audio[:, places.audio].amax(1) if places.audio else none for places in classes]
+    visual = [of_visual[:, places.visual].sum(1).clamp(max=1) if places.visual else none for places in classes]
+    return SegmentProbs(AudioVisual(torch.stack(audio, 1), torch.stack(visual, 1)))
+
+
+def clip_clap_model(named: Sequence[str] | None, decoding: str) -> EventModel:
+    """Return CLIP and CLAP, which compare each segment with the names of any events (VALOR's framewise teacher).
+
+    Args:
+        named: events; None: LLP's.
+        decoding: "thresholds", VALOR's; or "av2a".
+
+    Raises:
+        InputError: when two names are the same, or there are too few for AV2A, which standardises over them.
+    """
+    events = LLP_CLASSES if named is None else different_names(named)
+    if decoding == "av2a" and len(events) < 3:
+        raise InputError("--events", f"{len(events)} for --decoding av2a", "three or more", "Name other events, too.")
+    notes = ("nothing was trained for these events: CLIP and CLAP compare segments with names", f"decoding: {decoding}")
+    score = lambda own: clip_clap_probs(own, events, decoding)  # noqa: E731
+    return EventModel("CLIP and CLAP", events, AudioVisual(("clap",), ("clip",)), score, "valor", notes=notes)
+
+
+def clip_clap_probs(own: OwnFeatures, events: Sequence[str], decoding: str) -> SegmentProbs:
+    """Return sigmoid(scale · cosine - threshold), 0.5 at VALOR's threshold; or what AV2A makes of it."""
+    audio, visual = (segments @ texts.T for segments, texts in zip(own.segments, own.texts, strict=True))
+    if decoding == "av2a":
+        return SegmentProbs(AudioVisual(av2a_probs(audio), av2a_probs(visual, own.segments.visual)))
+    scales, fixed = FramewiseSettings(), FIXED_THRESHOLDS["LLP"]
+    of_llp = [dict(zip(LLP_CLASSES, thresholds, strict=True)) for thresholds in fixed]
+    audio_thresholds, visual_thresholds = (
+        audio.new_tensor([known.get(event, other) for event in events])
+        for known, other in zip(of_llp, OTHER_THRESHOLDS, strict=True)
+    )
+    return SegmentProbs(
+        AudioVisual(
+            torch.sigmoid(scales.audio_logit_scale * audio - audio_thresholds),
+            torch.sigmoid(scales.visual_logit_scale * visual - visual_thresholds),
+        )
+    )

@@ -1,0 +1,151 @@
+"""One's own video as it is shown, and its features. T segments of one second, C events."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dataloaders.feature_origin import read_extraction, record_extraction
+from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
+from utils.errors import InputError
+from video.event_models import EventModel, OwnFeatures
+from video.extraction.event_texts import write_event_features
+from video.extraction.extraction_inputs import num_segments_of
+from video.extraction.extraction_pipeline import extract, missing_features
+from video.extraction.feature_networks import NETWORKS, Source, build_networks, settings_of
+from video.extraction.video_lists import Video
+from video.video_decoding import Colours, Frame, decode_stretches
+
+FRAMES_SHOWN = 90  # at most, in a page's strip
+FRAME_HEIGHT = 96  # pixels: sharp at twice the size in which the page shows it, nearly
+SOUND_RATE, PEAK_SAMPLES = 8000, 160  # hertz; samples that a peak of the waveform is taken from
+STRETCH = 60.0  # seconds that are in memory at a time
+BATCH_SIZE = 8  # segments that a feature network is given at a time
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is shown of a video."""
+
+    duration: float  # seconds
+    num_segments: int  # T
+    frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
+    peaks: np.ndarray | None  # (P,) float32 in [0, 1], the waveform's, PEAKS_RATE a second; None: no audio track
+    notes: tuple[str, ...]  # on tracks that end early or cannot be decoded
+
+
+PEAKS_RATE = SOUND_RATE // PEAK_SAMPLES
+
+
+def overview(path: Path) -> Overview:
+    """Decode a video once in small. Raises InputError as `decode_video` does."""
+    rate = 2.0  # frames a second that are looked at
+
+    def small(frame: Frame) -> np.ndarray | None:
+        if frame.time % max(1 / rate, frame.declared / FRAMES_SHOWN) >= 1 / rate:
+            return None
+        image = frame.rgb()
+        width = max(1, round(image.shape[1] * FRAME_HEIGHT / image.shape[0]))
+        return np.asarray(Image.fromarray(image).resize((width, FRAME_HEIGHT), Image.Resampling.BILINEAR))
+
+    frames, peaks, rest = [], [], np.zeros(0, np.int16)
+    for decoded in decode_stretches(path, STRETCH, rate, [SOUND_RATE], keep=small):
+        frames += [frame for frame in decoded.frames if frame is not None]
+        rest = np.concatenate([rest, decoded.sounds.get(SOUND_RATE, rest[:0])])
+        whole = len(rest) // PEAK_SAMPLES * PEAK_SAMPLES
+        peaks.append(np.abs(rest[:whole].reshape(-1, PEAK_SAMPLES) / np.float32(32768)).max(1))
+        rest = rest[whole:]
+    num_segments = num_segments_of(decoded.duration)
+    missing = round(len(frames) * (decoded.duration / decoded.pictures_end - 1))
+    return Overview(
+        duration=min(decoded.duration, num_segments),
+        num_segments=num_segments,
+        frames=frames + frames[-1:] * min(missing, FRAMES_SHOWN),
+        peaks=np.concatenate(peaks) if decoded.sounds else None,
+        notes=decoded.notes,
+    )
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How features are made where they are not there."""
+
+    source: Source
+    device: torch.device
+    precision: str = "float32"
+    recipe: str | None = None  # None: centre
+    colours: Colours = "bt601"
+
+
+def own_features(video: Path, model: EventModel, num_segments: int, how: Extraction, folder: Path) -> OwnFeatures:
+    """Read the video's features from a folder of feature files; those that are not there are extracted into it first.
+
+    A video without audio track is taken as silent.
+
+    Args:
+        folder: in the layout of a data set.
+
+    Raises:
+        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, they
+            are not of the model's widths, or a modality has not one feature with a text encoder where it needs one.
+    """
+    every_name = list(dict.fromkeys([*model.features.audio, *model.features.visual]))
+    if unknown := [name for name in every_name if name not in NETWORKS]:
+        found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
+        raise InputError("--model", found, expected, "Name another one.")
+    wanted = Video(video.stem, video, num_segments)
+    missing = missing_features(wanted, folder, every_name)
+    to_build = every_name if model.prompts or model.uses_networks else missing
+    networks = build_networks(to_build, how.source, how.device, how.precision)
+    refuse_other_settings(how, folder, [name for name in every_name if name not in to_build])
+    recipe = how.recipe or "centre"
+    if to_build:
+        record_extraction(folder, settings_of(to_build, how.source, recipe, how.precision, None, how.colours))
+    outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, True, how.colours)
+    if outcome.failures:
+        raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+    segments = model.features.map(lambda names: _read_segments(folder, names, video.stem, num_segments).to(how.device))
+    widths = segments.map(lambda rows: rows.shape[1])
+    if model.widths not in (None, widths):
+        expected = f"{tuple(model.widths)}, as the model was trained"
+        way_out = "Use the networks whose features the model was trained on."
+        raise InputError(video, f"features of widths {tuple(widths)}", expected, way_out)
+    if model.prompts is None:
+        return OwnFeatures(segments, None, networks)
+    with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
+        write_event_features(Path(own), networks, how.source, model.events, prompts=model.prompts)
+        texts = model.features.map(lambda names: _read_texts(Path(own), names, model).to(how.device))
+    return OwnFeatures(segments, texts, networks)
+
+
+def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]) -> None:
+    """Raise InputError when features that are there were made with another recipe or other weights than flags name."""
+    recorded = read_extraction(folder)
+    for name in features:
+        asked = how.source.record(name, how.precision) if how.source.drawn else {}
+        made = recorded.get(name, {})
+        for key, value in (asked | {"recipe": how.recipe}).items():
+            if value is not None and made.get(key, value) != value:
+                found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
+                raise InputError(folder, found, f"{value}, as the flags say", way_out)
+
+
+def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:
+    """Read the features of one modality, concatenated: (T, D)."""
+    paths = {name: feature_path(folder, name, feature_id) for name in names}
+    rows = [read_segment_features(path, name, num_segments, pooled=False) for name, path in paths.items()]
+    return torch.from_numpy(np.concatenate(rows, axis=1))
+
+
+def _read_texts(folder: Path, names: Sequence[str], model: EventModel) -> Tensor:
+    """Read the text features of one modality: (C, D)."""
+    with_text = [name for name in names if FEATURES[name].text_folder]
+    if len(with_text) != 1:
+        found, expected = " ".join(names), "exactly one feature with a text encoder"
+        raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+    return load_text_features(folder, with_text[0], model.events, model.prompts)
