@@ -9,6 +9,7 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
+from collections.abc import Iterable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,12 +19,12 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, matrix_rates, report, timed
-from dataloaders.features import FEATURES, feature_path
+from dataloaders.features import PUBLISHED, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
 from video.extraction.extraction_inputs import read_inputs
 from video.extraction.extraction_pipeline import default_num_decoders, extract
-from video.extraction.feature_networks import FeatureNetwork, draw_network
+from video.extraction.feature_networks import LIGHT, FeatureNetwork, draw_network
 from video.extraction.video_lists import videos_of_paths
 
 SEGMENTS = 10
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     device = select_device(args.device)
     videos = videos_of_paths(args.videos, SEGMENTS)[: args.num_videos]
     few, rates = videos[: args.num_naive], matrix_rates()
-    plain = {name: draw_network(name, "real", 0) for name in FEATURES}
+    plain = {name: draw_network(name, "real", 0) for name in PUBLISHED}
     batch_size = 64 if device.type == "cuda" else 4
     naive: dict[str, dict[str, np.ndarray]] = {}
     outputs: dict[str, Path] = {}
@@ -54,24 +55,29 @@ def main(argv: list[str] | None = None) -> None:
                 with tempfile.TemporaryDirectory(dir=temporary) as folder:
                     naive[video.feature_id] = extract_naively(video.path, Path(folder), plain)
 
-        def run_ours(precision: str, networks: dict[str, FeatureNetwork]) -> Seconds:
-            outputs[precision] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
-            return timed(extract, videos, outputs[precision], networks, "valor", batch_size, default_num_decoders())
+        def run_ours(way: str, networks: dict[str, FeatureNetwork]) -> Seconds:
+            outputs[way] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
+            return timed(extract, videos, outputs[way], networks, "valor", batch_size, default_num_decoders())
+
+        def drawn(names: Iterable[str], precision: str) -> dict[str, FeatureNetwork]:
+            return {name: FeatureNetwork(name, draw_network(name, "real", 0), device, precision) for name in names}
 
         operations = count_operations(run_naively) / len(few)  # and warmed up
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
         for precision, rate in rates.items():
-            drawn = {name: draw_network(name, "real", 0) for name in FEATURES}
-            networks = {name: FeatureNetwork(name, network, device, precision) for name, network in drawn.items()}
+            networks = drawn(PUBLISHED, precision)
             ways[precision] = Way(partial(run_ours, precision, networks), len(videos), floor=operations / rate)
+        ways["light networks"] = Way(partial(run_ours, "light networks", drawn(LIGHT, "float32")), len(videos))
         what = "features of a ten-second video"
         rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=("wall", "cpu"))
         notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
-        for (precision, output), name in product(outputs.items(), FEATURES):
-            pairs = [(rows[name], np.load(feature_path(output, name, video))) for video, rows in naive.items()]
+        for precision, name in product(rates, PUBLISHED):
+            pairs = [
+                (rows[name], np.load(feature_path(outputs[precision], name, video))) for video, rows in naive.items()
+            ]
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
             notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
-    decoding = timed(lambda: [list(read_inputs(v.path, list(FEATURES), SEGMENTS, "valor")) for v in videos]).wall
+    decoding = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos]).wall
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
     report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
 

@@ -40,6 +40,16 @@ RIGHT = {
     "still_picture_with_sound/slides.mp4": (160, 20.02),
 }
 
+# Without the one whose layout changes, where ffmpeg's resampler begins anew and counts from 0 again.
+WITH_SOUND = [CASES / file for file in RIGHT if "layout" not in file]
+by_ffmpeg = pytest.mark.skipif(
+    shutil.which("ffmpeg") is None, reason="ffmpeg is not installed; it judges, and nothing needs it"
+)
+
+
+def ffmpeg(*arguments: object) -> bytes:
+    return subprocess.run(["ffmpeg", "-v", "error", *map(str, arguments)], capture_output=True, check=True).stdout
+
 
 @pytest.mark.parametrize("file", RIGHT)
 def test_frames_and_seconds_are_those_that_players_show(file: str):
@@ -49,15 +59,14 @@ def test_frames_and_seconds_are_those_that_players_show(file: str):
         assert len(sound) == pytest.approx(rate * decoded.duration, abs=0.2 * rate)
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed; it judges, and nothing needs it")
+@by_ffmpeg
 @pytest.mark.parametrize(
     "path", [*(CASES / file for file in RIGHT), *sorted(REAL.glob("*"))], ids=lambda path: path.name
 )
 def test_frames_are_the_same_as_ffmpeg_s(path: Path):
     frames = decode_video(path, 8, colours="tagged").frames
     height, width = frames[0].shape[:2]
-    command = ["ffmpeg", "-v", "error", "-i", path, "-map", "0:V:0", "-r", "8", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    raw = subprocess.run([*command, "-"], capture_output=True, check=True).stdout
+    raw = ffmpeg("-i", path, "-map", "0:V:0", "-r", 8, "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
     theirs = np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
     assert len(theirs) == len(frames)
     differences = [np.abs(a.astype(int) - b).mean() for a, b in zip(frames, theirs, strict=True)]
@@ -168,3 +177,41 @@ def test_of_two_files_of_one_id_the_good_one_is_taken_and_both_are_named(llp_dir
     found = {video.feature_id: video.path for video in videos_of_dataset("LLP", llp_dir, tmp_path, ("test",))}
     assert found["te000000001"] == good
     assert all(name in capsys.readouterr().out for name in ("te000000001.webm",))
+
+
+# ---- beside ffmpeg, which judges what real clips and made ones sound and look like
+
+
+@by_ffmpeg
+@pytest.mark.parametrize("path", [*WITH_SOUND, *sorted(REAL.glob("*"))], ids=lambda path: path.name)
+def test_sound_begins_when_ffmpeg_s_does(path: Path):
+    rate = 16_000
+    sounds = decode_video(path, 8, (rate,)).sounds
+    if not sounds:
+        return
+    form = ("-af", "aresample=async=1:first_pts=0", "-ac", 1, "-ar", rate, "-f", "s16le")
+    whole = ffmpeg("-i", path, "-map", "0:a:0", *form, "-")
+    ours, theirs = (np.float64(sound[: 10 * rate]) for sound in (sounds[rate], np.frombuffer(whole, np.int16)))
+    size = len(ours) + len(theirs)
+    correlation = np.fft.irfft(np.fft.rfft(ours, size).conj() * np.fft.rfft(theirs, size))
+    within_a_millisecond = np.r_[correlation[: rate // 1000], correlation[-rate // 1000 :]]
+    assert within_a_millisecond.max() >= 0.999 * correlation.max()  # tones have several such lags
+    assert abs(len(ours) - len(theirs)) < 0.05 * rate
+
+
+@by_ffmpeg
+@pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+@pytest.mark.parametrize("colour_range", ["tv", "pc"])
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_colours_and_rotation_are_those_of_ffmpeg(tmp_path: Path, matrix: str, colour_range: str, rotation: int):
+    plain, path = tmp_path / "plain.mp4", tmp_path / "video.mp4"
+    tags = ("-colorspace", {"bt601": "smpte170m"}.get(matrix, matrix), "-color_range", colour_range)
+    scale = f"scale=out_color_matrix={matrix}:out_range={colour_range},format=yuv420p"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x64:r=8:d=1", "-vf", scale, *tags, "-crf", 1, plain)
+    ffmpeg("-i", plain, "-c", "copy", "-metadata:s:v:0", f"rotate={rotation}", path)
+    ours = np.stack(decode_video(path, 8, colours="tagged").frames)
+    raw = ffmpeg("-i", path, "-r", 8, "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    theirs = np.frombuffer(raw, np.uint8).reshape(ours.shape)
+    assert np.abs(ours.astype(int) - theirs).mean() < 1.5
+    as_jpeg = np.stack(decode_video(path, 8).frames).astype(int)
+    assert (np.abs(as_jpeg - theirs).mean() > 2) == (matrix == "bt709")
