@@ -4,6 +4,7 @@ docs/extraction.md says what happens to files that are not as they should be.
 """
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import av
+import av.logging
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -160,12 +162,12 @@ def _decode(
         raise InputError(path, "no video track", "a file with a video track", "Ask for features of sound alone.")
     notes = []
     if audio is not None and audio.codec_context is None:
-        notes.append("a sound track of a codec that cannot be decoded")
+        notes.append(f"a sound track of a codec that cannot be decoded ({_codec_of(path, audio)})")
         audio = None
     if video is not None and video.codec_context is None:
-        found, expected = "a video track of a codec that cannot be decoded", "a codec that FFmpeg decodes"
         if frame_rate is not None:
-            raise InputError(path, found, expected, "Convert the video.")
+            found = f"a video track of a codec that cannot be decoded ({_codec_of(path, video)})"
+            raise InputError(path, found, "a codec that FFmpeg decodes", "Convert the video.")
         video = None
     if frame_rate is None and (audio is None or not sample_rates):
         yield DecodedVideo([], np.zeros(0), {}, 0.0, 0.0, tuple(notes))
@@ -224,6 +226,20 @@ def _take(picture: "_Picture | None", sounds: "dict[int, _Sound]") -> tuple[list
     frames, times = ([], []) if picture is None else picture.take()
     waveforms = {rate: sound.take() for rate, sound in sounds.items() if sound.first is not None}
     return frames, np.array(times, np.float64), waveforms
+
+
+def _codec_of(path: Path, stream) -> str:
+    """Return what FFmpeg says, in its log alone, of a track that it has no decoder for: `none (ac-4 / 0x342D6361)`."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as messages, open_media(path):
+            said = "".join(message for _, _, message in messages)
+    finally:
+        av.logging.set_level(level)
+    found = re.search(rf"stream {stream.index} \(\w+: (.*)\): unknown codec", said)
+    return found[1] if found else "unknown"
 
 
 def _check_length(path: Path, seconds: float, longest: float) -> None:

@@ -106,7 +106,8 @@ def test_a_cover_is_no_video_track():
 def test_a_track_without_decoder_is_named_and_stops_no_packing(tmp_path: Path, capsys):
     unknown = CASES / "codec_without_decoder/sound_unknown.mkv"
     inputs = whole_inputs(unknown, ["vggish", "r2plus1d_18"], None, "centre")
-    assert inputs.keys() == {"r2plus1d_18"} and "codec that cannot be decoded" in capsys.readouterr().out
+    assert inputs.keys() == {"r2plus1d_18"}
+    assert "cannot be decoded (none, 44100 Hz, 1 channels)" in capsys.readouterr().out
     sources = tuple(ClipSource(path.stem, path) for path in (unknown, make_video(tmp_path / "good.mp4", 2)))
     pack = open_pack(tmp_path, sources, ClipFormat(num_frames=2, size=16, sound="small"))
     assert pack.row_of.keys() == {"sound_unknown", "good"}
@@ -215,3 +216,10 @@ def test_colours_and_rotation_are_those_of_ffmpeg(tmp_path: Path, matrix: str, c
     assert np.abs(ours.astype(int) - theirs).mean() < 1.5
     as_jpeg = np.stack(decode_video(path, 8).frames).astype(int)
     assert (np.abs(as_jpeg - theirs).mean() > 2) == (matrix == "bt709")
+
+
+def test_a_codec_without_decoder_is_named(tmp_path: Path):
+    path = make_video(tmp_path / "video.mp4", 1)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zz99").replace(b"mp41zz99", b"mp41avc1"))
+    with pytest.raises(InputError, match=r"cannot be decoded \(none \(zz99 / 0x39397A7A\)"):
+        decode_video(path)
