@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from dataloaders.features import FEATURES, TEXT_FILES
+from dataloaders.features import FEATURES, PACKED, TEXT_FILES
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 
@@ -18,9 +18,14 @@ READ_OF_VIDEO = 1 << 16  # bytes
 MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
-def feature_marks(data_dir: Path) -> tuple[str, ...]:
-    """Return what a table has to say about features that are not real ones; empty for real ones."""
-    marks = ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
+def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]:
+    """Return what a table has to say about features that are not real ones; empty for real ones.
+
+    Args:
+        feature: which of them is used; one that the authors did not publish is named.
+    """
+    marks = [] if feature is None or PACKED[feature].is_published else [f"{feature} features"]
+    marks += ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
     marks += video_marks(data_dir)
     drawn = [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]
     if drawn:

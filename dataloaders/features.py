@@ -28,6 +28,7 @@ class Feature:
     rows_per_second: int = 1
     text_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
     averaged: bool = True  # False: the rows of a second stay beside each other
+    is_published: bool = True  # by the authors, whose numbers were made with it; every table names others
 
     @property
     def parts(self) -> int:
@@ -43,11 +44,11 @@ FEATURES: dict[str, Feature] = {
         Feature("r2plus1d_18", "visual", 512, "feats/r2plus1d_18"),
         Feature("clip", "visual", 768, "feats_CLIP/segment_feats", text_folder="feats_CLIP/event_feats"),
         Feature("clap", "audio", 512, "feats_CLAP/segment_feats", text_folder="feats_CLAP/event_feats"),
-        Feature("mn04", "audio", 384, "feats/mn04"),
-        Feature("efficientnet_lite2", "visual", 1280, "feats/efficientnet_lite2"),
+        Feature("mn04", "audio", 384, "feats/mn04", is_published=False),
+        Feature("efficientnet_lite2", "visual", 1280, "feats/efficientnet_lite2", is_published=False),
     )
 }
-PUBLISHED = ("vggish", "res152", "r2plus1d_18", "clip", "clap")  # by the authors; the others are of light networks
+PUBLISHED = tuple(name for name, feature in FEATURES.items() if feature.is_published)
 # What can be packed: these, and the frames of a second one by one, which CMPAE and CoLeaF ask for.
 PACKED = FEATURES | {"res152_frames": replace(FEATURES["res152"], name="res152_frames", averaged=False)}
 

@@ -98,8 +98,10 @@ def open_features(
                     _pack(path, feature, data_dir, sources[feature], pooled)
                     pack = _open(path, feature, sources[feature])
         opened[feature] = pack
-    annotations, marks = subset.annotations(annotations), feature_marks(data_dir)
-    return annotations, {f: _find_videos(packs[f], f, pack, annotations, marks) for f, pack in opened.items()}
+    annotations = subset.annotations(annotations)
+    return annotations, {
+        f: _find_videos(packs[f], f, pack, annotations, feature_marks(data_dir, f)) for f, pack in opened.items()
+    }
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
@@ -207,7 +209,7 @@ def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: b
     tensors = {"values": (stored, [num_rows, columns], num_rows * columns * np.dtype(dtype).itemsize)}
     tensors |= {name: ("I64", [num_files], num_files * 8) for name in MANIFEST}
     metadata = {"sha256": NO_HASH, "format": PACK_FORMAT, "feature": feature, "ids": "\n".join(sources)}
-    header: dict = {"__metadata__": metadata | {"marks": "\n".join(feature_marks(data_dir))}}
+    header: dict = {"__metadata__": metadata | {"marks": "\n".join(feature_marks(data_dir, feature))}}
     end = 0
     for name, (kind, shape, num_bytes) in tensors.items():
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + num_bytes]}

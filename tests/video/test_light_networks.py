@@ -14,8 +14,8 @@ from torch import Tensor
 pytest.importorskip("av", reason="PyAV is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
 
-from dataloaders.feature_origin import read_extraction
-from dataloaders.features import feature_path, read_segment_features
+from dataloaders.feature_origin import feature_marks, read_extraction
+from dataloaders.features import PUBLISHED, feature_path, read_segment_features
 from dataloaders.llp import LLP_CLASSES
 from tests.video.test_parse_video import make_clip, page_data
 from utils.audio_visual import AudioVisual
@@ -293,3 +293,8 @@ def test_light_features_are_extracted_like_others(tmp_path: Path):
     for name, width in zip(LIGHT, (384, 1280), strict=True):
         assert read_segment_features(feature_path(tmp_path, name, "clip"), name, 3, False).shape == (3, width)
     assert "mn04" in read_extraction(tmp_path)
+
+
+def test_tables_name_light_features_and_no_published_ones(tmp_path: Path):
+    assert [feature_marks(tmp_path, name) for name in LIGHT] == [(f"{name} features",) for name in LIGHT]
+    assert not any(feature_marks(tmp_path, name) for name in (*PUBLISHED, "res152_frames"))
