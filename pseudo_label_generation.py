@@ -18,11 +18,12 @@ from baselines.valor.framewise import FramewiseSettings, framewise_settings, fra
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
 from dataloaders.datasets import PARSED_DATASETS
 from dataloaders.pseudo_labels import NPY_FILES, export_npy, npy_stems, save_pseudo_labels
-from models import TemporalTransformer
+from models import TemporalTransformer, TemporalTransformerConfig
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import Teacher, hard_events, make_pseudo_labels, temporal_transformer_logits
 from utils.evaluation.tasks import RunScores, find_task, true_events
+from utils.evaluation.trained_han import config_of_run
 from utils.files import hash_of_file
 from utils.provenance import LABELS, STAGE_2, hash_of_tensors, provenance_of, read_provenance
 from utils.reporting.tables import format_text, write_tables
@@ -141,7 +142,9 @@ def make_teacher(
         "audio_text_dim": texts.audio.shape[1],
         "visual_text_dim": texts.visual.shape[1],
     }
-    model = load_network(TemporalTransformer, settings.checkpoint, expected, num_heads=settings.num_heads)
+    run_dir, num_heads = settings.transformer_dir, settings.num_heads
+    config = run_dir and config_of_run(run_dir, TemporalTransformerConfig, num_heads=num_heads)
+    model = load_network(TemporalTransformer, settings.checkpoint, expected, config, num_heads=num_heads)
     model = model.to(val.device)
     return lambda split: temporal_transformer_logits(model, split, texts, batch_size, precision, progress=True)
 

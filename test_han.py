@@ -37,6 +37,7 @@ from utils.run_folders import (
     is_one_of_several,
     newest_finished_run,
     open_log,
+    read_summary,
     run_name,
     seed_folders,
 )
@@ -44,6 +45,7 @@ from utils.settings import (
     ARGS_FILE,
     FromFile,
     first_flags,
+    flat,
     parse_settings,
     read_args,
     settings_group,
@@ -55,6 +57,7 @@ from utils.training.events import write_scalars
 from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
+ROUNDING = 1.0  # percent by which a score may differ on another device, in another precision
 # All that an evaluation may write.
 FILES = (
     "predictions_*.npz",
@@ -169,7 +172,7 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
 def parse_split(settings: Settings, checkpoint: Path, split: SplitBatches, precision: Precision) -> SplitOutput:
     """Return what a checkpoint's network makes of a split. Raises InputError when it does not fit the split."""
     method = find_method(settings.method)
-    network = settings.trained.load(checkpoint, split, method.network, method.config)
+    network = settings.trained.load(checkpoint, settings.checkpoint_dir, split, method.network, method.config)
     return method.predict(network, split, settings.device.eval_batch_size, precision, settings.decoding)
 
 
@@ -231,6 +234,35 @@ def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance
     return record.inherit(of_run, "training")
 
 
+def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
+    """Hold the score of the best checkpoint on val against the one that training wrote of it.
+
+    On the same device, in the same precision, batches and threads they are equal, else they round otherwise. Nothing is
+    compared where other data or another decoding are evaluated than in training.
+
+    Raises:
+        InputError: when they differ, so that this is not the network that was trained.
+    """
+    run_dir, task = settings.checkpoint_dir, find_task(settings.dataset)
+    if run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT or not (run_dir / ARGS_FILE).is_file():
+        return
+    args, summary = read_args(run_dir / ARGS_FILE), read_summary(run_dir)
+    select_on = args.get("select_on") or task.best_metric
+    evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
+    own = ("residency", "data_dir", "packed_dir", "train_fraction")
+    if select_on not in summary or any(args.get(name) != evaluated[name] for name in evaluated.keys() - {*own}):
+        return
+    score, trained = task.selection_score(select_on, prediction, truth), summary[select_on]
+    device = settings.device
+    ours = (str(select_device(device.device)), torch.get_num_threads(), device.precision, device.eval_batch_size)
+    theirs = (summary.get("device"), summary.get("threads"), args.get("precision"), args.get("eval_batch_size"))
+    if abs(score - trained) > (0 if ours == theirs else ROUNDING):
+        found = f"{select_on} {score:.2f} on val"
+        expected = f"{trained:.2f}, which training wrote of epoch {summary.get('best_epoch')}"
+        way_out = "The weights, the data or the code are others than in training: evaluate where the run was trained."
+        raise InputError(settings.checkpoint, found, expected, way_out)
+
+
 def evaluate(
     settings: Settings, splits: dict[str, SplitBatches], precision: Precision, record: Provenance
 ) -> RunScores:
@@ -248,6 +280,8 @@ def evaluate(
         annotations = split.annotations
         prediction = task.decode(outputs[name], settings.decoding, gates)
         truth = true_events(annotations, split.device)
+        if name == "val" and gates is None:
+            check_val_score(settings, prediction, truth)
         scores[name] = task.score(prediction, truth)
         if settings.unimodal_scores:
             scores[name] |= task.unimodal_scores(prediction, truth)

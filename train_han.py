@@ -142,7 +142,8 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 5 Report
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, select_on: progress.best_score})
+    computed = {"device": str(device), "threads": torch.get_num_threads()}
+    finish_run(run_dir, {"best_epoch": progress.best_epoch, select_on: progress.best_score, **computed})
     kept = f"kept: epoch {progress.best_epoch}, {select_on} {progress.best_score:.2f}"
     log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}")
 

@@ -175,10 +175,11 @@ class HAN(nn.Module, Pretrained):
         self.fc_av_att = MLP([dim, *mmil_hidden, num_classes])
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "HAN":
+    def from_state(cls, state: Mapping[str, Tensor], config: HANConfig | None = None, **settings: object) -> "HAN":
         """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
 
         Args:
+            config: that it was trained with; None: as shapes and settings tell.
             settings: fields of `HANConfig` that shapes do not tell: heads, dropout, pre-norm and encoder order.
 
         Raises:
@@ -186,7 +187,7 @@ class HAN(nn.Module, Pretrained):
         """
         audio_projection, projection, mmil = (mlp_dims(state, name) for name in ("fc_a", "fc_fusion", "fc_frame_att"))
         projected = [state[f"fc_v.{i}.weight"].shape[1] for i in range(count_layers(state, "fc_v"))]
-        config = HANConfig(
+        config = config or HANConfig(
             dim=state["fc_prob.weight"].shape[1],
             ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],
             num_layers=count_layers(state, "hat_encoder.layers"),

@@ -9,6 +9,7 @@ import pydantic
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from utils.errors import InputError
 from utils.files import require_file
@@ -42,6 +43,7 @@ class Description:
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
     note: str = ""  # what every result has to say, such as "simulated features"
+    method: str = "uwav"  # whose network it is
 
     def __post_init__(self) -> None:
         """Raise ValueError for classes that are not all different, and thresholds that are not one a class."""
@@ -84,7 +86,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
         """Return the network in a folder, or in a repository of the Hugging Face hub; in evaluation mode.
 
         Args:
-            kwargs: of huggingface_hub's mixin: `revision`, `local_files_only`, `token`, `map_location`, ...
+            kwargs: those of `DOWNLOAD`, and `map_location`, the device.
 
         Raises:
             InputError: when there is no such network, or huggingface_hub is not installed.
@@ -94,8 +96,10 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
         content = read_config(source, **download)
         try:
             description = description_in(content)
-            cls._check_shapes(content, _file_of(source, WEIGHTS_FILE, **download))
-            network = super().from_pretrained(source, strict=True, **kwargs)
+            weights = _file_of(source, WEIGHTS_FILE, **download)
+            cls._check_shapes(content, weights)
+            network = cls._build(content)
+            network.load_state_dict(load_file(weights, device=str(kwargs.get("map_location", "cpu"))))
         except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, InputError) as error:
             raise _unusable(source, f"no {cls.__name__}", error) from error
         classes = description.classes if description else ()
@@ -103,14 +107,19 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             error = ValueError(f"{len(classes)} classes for {network.sizes['num_classes']} outputs")
             raise _unusable(source, f"no {cls.__name__}", error)
         network.description = description
-        return network
+        return network.to(kwargs.get("map_location", "cpu")).eval()
+
+    @classmethod
+    def _build(cls, content: dict[str, Any]) -> "Pretrained":
+        """Return the network of a `config.json`, with random weights."""
+        arguments = {name: value for name, value in content.items() if name != "description"}
+        return cls(**arguments | {"config": cls.config_class(**arguments["config"])})
 
     @classmethod
     def _check_shapes(cls, content: dict[str, Any], weights: Path) -> None:
         """Raise ValueError unless the network of a `config.json` has the file's tensors; it is built without memory."""
-        arguments = {name: value for name, value in content.items() if name != "description"}
         with torch.device("meta"):
-            state = cls(**arguments | {"config": cls.config_class(**arguments["config"])}).state_dict()
+            state = cls._build(content).state_dict()
         require_file(weights)
         with safe_open(weights, framework="pt") as file:
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118

@@ -119,17 +119,20 @@ class TemporalTransformer(nn.Module, Pretrained):
         self.register_buffer("v_logit_scale", torch.tensor(config.visual_logit_scale))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "TemporalTransformer":
+    def from_state(
+        cls, state: Mapping[str, Tensor], config: TemporalTransformerConfig | None = None, **settings: object
+    ) -> "TemporalTransformer":
         """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
 
         Args:
+            config: that it was trained with; None: as shapes and settings tell.
             settings: fields of `TemporalTransformerConfig` that shapes do not tell: heads and dropout.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
         layers = "a_transformer.encoder.layers"
-        config = TemporalTransformerConfig(
+        config = config or TemporalTransformerConfig(
             dim=state["proj_a.layers.1.weight"].shape[0],
             ffn_dim=state[f"{layers}.0.linear1.weight"].shape[0],
             num_layers=count_layers(state, layers),

@@ -1,5 +1,6 @@
 """README's table "To add ...": a feature, a loss, a network and a method, in the places that it names only."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,20 +14,31 @@ ROOT = Path(__file__).parents[1]
 ROW_OF_A_FEATURE = '        Feature("wavlm", "audio", 64, "feats/wavlm"),\n'
 NETWORK = """from dataclasses import replace
 
-from models.han import HAN, HANOutput
+from pydantic import PositiveFloat
+
+from models.han import HAN, HANConfig, HANOutput
+from utils.settings import settings_group
+
+
+@settings_group
+class AveragingConfig(HANConfig):
+    sharpness: PositiveFloat = 1.0
+    \"\"\"exponent of the video's probability\"\"\"
 
 
 class Averaging(HAN):
+    config_class = AveragingConfig
+
     def forward(self, *inputs) -> HANOutput:
         output = super().forward(*inputs)
-        return replace(output, video_probs=sum(output.modality_probs) / 2)
+        return replace(output, video_probs=(sum(output.modality_probs) / 2) ** self.config.sharpness)
 """
 ROOM = """from dataclasses import dataclass
 
 import torch.nn.functional as F
 from pydantic import NonNegativeFloat
 
-from baselines.sharp.averaging import Averaging
+from baselines.sharp.averaging import Averaging, AveragingConfig
 from utils.method.label_folders import LabelFolder
 from utils.method.losses import Losses, Run, video_loss
 from utils.recipes import Method
@@ -54,7 +66,7 @@ def make_step(settings, train, run) -> SharpStep:
     return SharpStep(settings, run)
 
 
-METHODS = {"sharp": Method("UWAV", losses=SharpLosses, make_step=make_step, network=Averaging)}
+METHODS = {"sharp": Method("UWAV", losses=SharpLosses, make_step=make_step, network=Averaging, config=AveragingConfig)}
 """
 
 
@@ -109,7 +121,7 @@ def run(folder: Path, *command: str) -> str:
 
 def test_a_method_with_a_new_loss_and_network_trains_on_a_new_feature_and_is_evaluated(repository: Path):
     network = ["--dim", "16", "--num_heads", "2", "--ffn_dim", "16", "--num_layers", "1", "--device", "cpu"]
-    chosen = ["--visual_features", "r2plus1d_18", "--num_epochs", "2"]
+    chosen = ["--visual_features", "r2plus1d_18", "--num_epochs", "2", "--sharpness", "0.01"]
     run(repository, "train_han.py", "--method", "sharp", "--data_dir", "simulated/LLP", *network, *chosen)
     (folder,) = (repository / "temp_train_logs").glob("HAN_sharp_LLP_*")
     settings = yaml.safe_load((folder / "args.yaml").read_text())
@@ -120,6 +132,13 @@ def test_a_method_with_a_new_loss_and_network_trains_on_a_new_feature_and_is_eva
     events.Reload()
     assert events.Scalars("train/entropy")[0].value > 0
     assert "UWAV (published)" in run(repository, "test_han.py", "--num_figures", "0")
+    trained = json.loads((folder / "summary.json").read_text())["segment_Type"]
+    evaluated = json.loads(next((repository / "test_logs").glob("HAN_sharp_*/summary.json")).read_text())
+    assert evaluated["val"]["segment_Type"] == trained > 0  # where the network's own setting is forgotten it is not
+    run(repository, "-m", "utils.trained", str(folder), "exported")
+    for source in (folder, "exported"):
+        shown = f"from utils.trained import open_trained; print(open_trained({str(source)!r}).config.sharpness)"
+        assert run(repository, "-c", shown) == "0.01\n"
 
 
 def test_the_new_loss_is_a_flag_with_its_meaning_and_range_for_its_method_alone(repository: Path):

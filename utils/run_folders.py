@@ -122,6 +122,19 @@ def finish_run(run_dir: Path, summary: dict) -> None:
     write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
 
 
+def read_summary(run_dir: Path) -> dict:
+    """Read the key figures of a finished run; empty where it is not finished.
+
+    Raises:
+        InputError: when they are damaged.
+    """
+    path = run_dir / SUMMARY_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"no summary ({error})", "what was written there", "Train the run again.") from error
+
+
 def newest_finished_run(root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE) -> Path:
     """The newest finished run `root/<prefix>*`: the one whose `marker` was written last.
 

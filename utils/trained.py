@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dataloaders.datasets import DATASETS
-from models import HAN, TemporalTransformer
+from models import HAN, TemporalTransformer, TemporalTransformerConfig
 from models.pretrained import CONFIG_FILE, Description, description_in, read_config
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
+from utils.evaluation.trained_han import config_of_run
 from utils.files import hash_of_file, require_file, write_error
 from utils.provenance import LABELS, STAGE_2, read_provenance
 from utils.recipes import find_method
@@ -31,8 +32,6 @@ from utils.run_folders import SUMMARY_FILE
 from utils.settings import ARGS_FILE, read_args
 from utils.training.checkpoints import load_checkpoint, load_network
 from utils.training.loop import BEST_CHECKPOINT
-
-NETWORKS = {"HAN": HAN, "TemporalTransformer": TemporalTransformer}
 
 
 def open_trained(source: str) -> HAN | TemporalTransformer:
@@ -59,8 +58,10 @@ def open_trained(source: str) -> HAN | TemporalTransformer:
         )
     if description is None:
         way_out = "Export it with `python -m utils.trained`."
-        raise InputError(source, found, f"one of {', '.join(NETWORKS)}", way_out)
-    return NETWORKS[description.network].from_pretrained(source)
+        raise InputError(source, found, "one of HAN or of the temporal transformer", way_out)
+    is_han = description.network == "HAN"
+    network = find_method(description.method).network if is_han else TemporalTransformer
+    return network.from_pretrained(source)
 
 
 def newest_han(runs_dir: Path) -> Path:
@@ -79,8 +80,8 @@ def newest_han(runs_dir: Path) -> Path:
 
 
 def trains_han(run_dir: Path) -> bool:
-    """Return whether a run of stage 3 trained HAN itself, not the network of another method; True for stage 1, too."""
-    return find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network is HAN
+    """Return whether a run of stage 3 trained HAN, or a network that extends it; True for stage 1, too."""
+    return issubclass(find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network, HAN)
 
 
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
@@ -100,12 +101,16 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
         if is_han:
             chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
             chosen["cross_attention"] = settings.get("cross_attention", True)  # earlier runs do not say
-            network = load_network(HAN, checkpoint, {}, **chosen)
+            method = find_method(settings.get("method", "uwav"))
+            config = config_of_run(run_dir, method.config)
+            network = load_network(method.network, checkpoint, {}, config, **chosen)
         else:
-            network = load_network(TemporalTransformer, checkpoint, {}, num_heads=settings["num_heads"])
+            config = config_of_run(run_dir, TemporalTransformerConfig)
+            network = load_network(TemporalTransformer, checkpoint, {}, config, num_heads=settings["num_heads"])
         dataset = settings["dataset"] if is_han else "UnAV"
         network.description = Description(
-            network=type(network).__name__,
+            network="HAN" if is_han else "TemporalTransformer",
+            method=settings.get("method", "uwav"),
             dataset=dataset,
             classes=DATASETS[dataset].classes[: settings.get("num_classes")],
             audio_features=tuple(settings["audio_features"]),

@@ -114,16 +114,17 @@ class CMPAE(nn.Module):
         self.classifier2 = nn.Linear(dim, num_classes)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CMPAE":
+    def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CMPAE":
         """Return the network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
+            config: that it was trained with; None: as shapes and settings tell.
             settings: fields of `CMPAEConfig` that shapes do not tell: heads, dropout and encoder order.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
-        config = CMPAEConfig(
+        config = config or CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
             ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],
             num_layers=count_layers(state, "hat_encoder.layers"),

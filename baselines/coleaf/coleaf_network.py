@@ -70,12 +70,11 @@ class CoLeaF(nn.Module):
         self.visual_reference = ReferenceNetwork(num_classes, visual_dims, config, drop_pooling=True)
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "CoLeaF":
+    def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CoLeaF":
         """Return the network that a state dict belongs to; see `CMPAE.from_state`."""
         prefix = "anchor."
-        anchor = CMPAE.from_state(
-            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}, **settings
-        )
+        of_anchor = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        anchor = CMPAE.from_state(of_anchor, config, **settings)
         return cls(anchor.sizes["num_classes"], anchor.sizes["audio_dim"], anchor.visual_dims, anchor.config)
 
     def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # 2 Data and model
     train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
-    estimator = settings.trained.load(settings.checkpoint, train)
+    estimator = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 
     # 3 Noise ratios
     record = record_on_run(settings, JoMoLDLosses.command, {"train": train})

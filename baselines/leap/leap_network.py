@@ -103,16 +103,17 @@ class LEAP(nn.Module):
         self.register_buffer("label_vectors", label_vectors.to(torch.float32))
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], **settings: object) -> "LEAP":
+    def from_state(cls, state: Mapping[str, Tensor], config: LEAPConfig | None = None, **settings: object) -> "LEAP":
         """Return the network that a state dict belongs to; its weights are not loaded yet.
 
         Args:
+            config: that it was trained with; None: as shapes and settings tell.
             settings: fields of `LEAPConfig` that shapes do not tell: heads and dropout.
 
         Raises:
             KeyError: when it is not a state dict of this network.
         """
-        config = LEAPConfig(
+        config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
             ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],
             num_layers=count_layers(state, "decode_audio.layers"),

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data and model
     train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
     val = open_split(settings.dataset, "val", settings.data, device, subset=settings.subset)
-    model = settings.trained.load(settings.checkpoint, train)
+    model = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 
     # 3 Exchange, also of val, where the truth is known
     record = record_on_run(settings, MALosses.command, {"train": train, "val": val})

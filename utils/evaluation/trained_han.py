@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import PositiveInt
 from torch import nn
@@ -10,8 +10,10 @@ from torch import nn
 from dataloaders.batches import SplitBatches
 from models import HAN, HANConfig
 from utils.errors import InputError
-from utils.settings import settings_group
+from utils.settings import ARGS_FILE, read_args, settings_group
 from utils.training.checkpoints import load_network
+
+Config = TypeVar("Config")
 
 
 @settings_group
@@ -35,11 +37,18 @@ class TrainedHAN:
             raise InputError(where, found, expected, "Give --num_heads; the released recipe has 16.")
 
     def load(
-        self, checkpoint: Path, split: SplitBatches, network: type[nn.Module] = HAN, config: type = HANConfig
+        self,
+        checkpoint: Path,
+        run_dir: Path | None,
+        split: SplitBatches,
+        network: type[nn.Module] = HAN,
+        config: type = HANConfig,
     ) -> nn.Module:
         """Return the network with the checkpoint's weights, on the split's device.
 
         Args:
+            run_dir: the run, by whose settings the network was built; None, or an earlier version's: as shapes and
+                these settings tell.
             config: the network's settings; those of `TrainedHAN` that it does not have are passed over.
 
         Raises:
@@ -53,4 +62,12 @@ class TrainedHAN:
         }
         known = {field.name for field in fields(config)}
         told = {name: value for name, value in asdict(self).items() if name in known}
-        return load_network(network, checkpoint, expected, **told).to(split.device)
+        whole = run_dir and config_of_run(run_dir, config, **told)
+        return load_network(network, checkpoint, expected, whole, **told).to(split.device)
+
+
+def config_of_run(run_dir: Path, config: type[Config], **changes: object) -> Config | None:
+    """Return the settings that a run's network was built with, but for some; None where it does not tell all."""
+    path, names = run_dir / ARGS_FILE, [field.name for field in fields(config)]
+    args = read_args(path) if path.is_file() else {}
+    return config(**{name: args[name] for name in names} | changes) if set(names) <= args.keys() else None

@@ -53,12 +53,15 @@ def load_checkpoint(path: Path) -> dict:
     return state
 
 
-def load_network(network: type[Network], path: Path, expected: Mapping[str, int], **settings: object) -> Network:
+def load_network(
+    network: type[Network], path: Path, expected: Mapping[str, int], config: object = None, **settings: object
+) -> Network:
     """Build the network that a state dict in the released layout belongs to, with its weights.
 
     Args:
         network: `HAN` or `TemporalTransformer`; its sizes follow from the shapes in the file.
         expected: sizes that the data ask for, such as `audio_dim` or `num_classes`.
+        config: that it was trained with; None: as shapes and settings tell.
         settings: fields of its config that shapes do not tell, such as the number of heads.
 
     Raises:
@@ -68,7 +71,7 @@ def load_network(network: type[Network], path: Path, expected: Mapping[str, int]
     state = load_checkpoint(path)
     check_weights(state, path)
     try:
-        model = network.from_state(state, **settings)
+        model = network.from_state(state, config, **settings)
     except KeyError as error:
         raise _other_architecture(path, network, [f"{error.args[0]} is missing"]) from error
     except (AttributeError, IndexError, ValueError, InputError) as error:
