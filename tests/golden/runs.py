@@ -12,6 +12,7 @@ import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
+from baselines import compare_labels
 from baselines.jomold import find_noise_ratios
 from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
@@ -161,6 +162,8 @@ def methods() -> Iterator[Step]:
     label = f"--data_dir LLP {CPU} --output_dir"
     framewise = "labels_framewise --teacher framewise --thresholds search"
     yield "labels_framewise", command(pseudo_label_generation.main, f"{label} {framewise}")
+    compared = "labels labels_framewise --annotations_dir LLP --output compared_labels"
+    yield "compare_labels", command(compare_labels.main, compared)
     yield "labels_language", command(refine_labels.main, f"{label} labels_language")
     bases = {name: run_of(name) for name in ("ma_base", "jomold_base")}
     for name, more in METHODS.items():
