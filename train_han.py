@@ -118,8 +118,8 @@ def main(argv: list[str] | None = None) -> None:
     model = method.make_network(settings, train).to(device)
     compiled = compile_network(model, device) if settings.compile.compile else model
 
-    def run(network: nn.Module, *inputs: Tensor | bool) -> HANOutput:
-        return precision.run(compiled if network is model else network, *inputs)
+    def run(network: nn.Module, *inputs: Tensor | bool, **padding: Tensor) -> HANOutput:
+        return precision.run(compiled if network is model else network, *inputs, **padding)
 
     step = method.make_step(settings.losses, train, run)
 

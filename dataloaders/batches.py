@@ -72,6 +72,15 @@ class Batch:
     labels: AudioVisual[Tensor] | None  # (B, T, C) bool, the truth where the split has one
     pseudo: SegmentPseudoLabels | None
 
+    @property
+    def padding(self) -> dict[str, Tensor]:
+        """Return what a network has to be told of padding, by name; empty where there is none."""
+        return {} if self.mask is None else {"mask": self.mask}
+
+    def valid(self, x: Tensor) -> Tensor:
+        """Return a tensor of segments without padding, as if all were of one video: (B, T, ...) -> (1, R, ...)."""
+        return x if self.valid_rows is None else x.flatten(0, 1)[self.valid_rows].unsqueeze(0)
+
 
 class SplitBatches:
     """Batches of one split.
@@ -113,7 +122,7 @@ class SplitBatches:
             features = AudioVisual(audio, visual)
         self._features = features
         self._offsets = annotations.offsets
-        self._equal_length = annotations.lengths.unique().numel() == 1
+        self.equal_length = annotations.lengths.unique().numel() == 1
         # Labels are small: they live on the device either way.
         self._video_labels = annotations.video_labels.to(device, torch.float32)
         self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
@@ -182,7 +191,7 @@ class SplitBatches:
         steps = self._steps(videos)
         rows = (self._offsets[videos].unsqueeze(1) + steps).to(self.device, non_blocking=True)  # (B, T)
         mask = valid_rows = pseudo = None
-        if not self._equal_length:
+        if not self.equal_length:
             mask = torch.arange(rows.shape[1]) < self.annotations.lengths[videos].unsqueeze(1)
             valid_rows = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
             mask = mask.to(self.device, non_blocking=True)

@@ -17,7 +17,9 @@ from models.layers import (
     count_layers,
     feed_forward,
     mlp_dims,
+    over_keys,
     project_each,
+    softmax_over_time,
     stack_layers,
 )
 from models.pretrained import Pretrained
@@ -98,16 +100,20 @@ class HANLayer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.dropout = FastDropout(config.dropout)
 
-    def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, other: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Update one modality x from itself and from the other one, or from itself alone: (B, T, D) -> (B, T, D).
 
         Eq. 1, 2 of the paper, with the feed-forward sub-layer and norms that they leave out. Pre-norm normalises only
         the query side of the cross-attention, as the released code does.
+
+        Args:
+            mask: (B, T) bool, False where a segment is padding, which none attends to; None: nowhere.
         """
+        keys = over_keys(mask)
         query = self.norm1(x) if self.pre_norm else x
         if other is not None:
-            x = x + self.dropout(self.cm_attn(query, other))
-        x = x + self.dropout(self.self_attn(query, query))
+            x = x + self.dropout(self.cm_attn(query, other, mask=keys))
+        x = x + self.dropout(self.self_attn(query, query, mask=keys))
         if self.pre_norm:
             return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
         x = self.norm1(x)
@@ -129,14 +135,16 @@ class HANEncoder(nn.Module):
             self.final_norm_a.requires_grad_(False)
             self.final_norm_v.requires_grad_(False)
 
-    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> AudioVisual[Tensor]:
+    def forward(
+        self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
+    ) -> AudioVisual[Tensor]:
         """(B, T, D), (B, T, D) -> (B, T, D) of each modality; without cross-attention neither sees the other."""
         for layer in self.layers:
             if not with_cross_attention:
-                audio, visual = layer(audio, None), layer(visual, None)
+                audio, visual = layer(audio, None, mask), layer(visual, None, mask)
                 continue
-            updated_audio = layer(audio, visual)
-            visual = layer(visual, updated_audio if self.sequential else audio)
+            updated_audio = layer(audio, visual, mask)
+            visual = layer(visual, updated_audio if self.sequential else audio, mask)
             audio = updated_audio
         if self.pre_norm:
             return AudioVisual(self.final_norm_a(audio), self.final_norm_v(visual))
@@ -207,24 +215,31 @@ class HAN(nn.Module, Pretrained):
         widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
         return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
 
-    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool | None = None) -> HANOutput:
+    def forward(
+        self,
+        audio: Tensor,
+        visual: Tensor,
+        with_cross_attention: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> HANOutput:
         """Parse a batch of videos, with MMIL pooling of the segments' probabilities (paper Eq. 3 to 5).
 
         Args:
             audio: (B, T, audio_dim).
             visual: (B, T, sum of visual_dims), every visual feature averaged to one row a second, concatenated.
             with_cross_attention: False: neither modality sees the other; None: as configured.
+            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
         """
         if with_cross_attention is None:
             with_cross_attention = self.config.cross_attention
         if self.config.visual_fusion == "projected":
             visual = project_each(visual, self.fc_v)
         visual_inputs = self.fc_fusion(visual)  # (B, T, D)
-        encoded = self.hat_encoder(self.fc_a(audio), visual_inputs, with_cross_attention)  # (B, T, D) each
+        encoded = self.hat_encoder(self.fc_a(audio), visual_inputs, with_cross_attention, mask)  # (B, T, D) each
         features = torch.stack([encoded.audio, self.visual_dropout(encoded.visual)], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
         modality_weights = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)  # Eq. 3
-        time_weights = torch.softmax(at_least_float32(self.fc_frame_att(features)), dim=1)  # Eq. 4
+        time_weights = softmax_over_time(self.fc_frame_att(features), mask)  # Eq. 4
         weighted = time_weights * torch.sigmoid(logits)  # (B, T, 2, C)
         return HANOutput(
             # Eq. 5: the sum over modality and time of w_modal · w_time · p

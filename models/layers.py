@@ -134,6 +134,26 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def softmax_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return weights of the segments in float32 or more, 0 for padding: (B, T, ...), (B, T) bool -> (B, T, ...)."""
+    x = at_least_float32(x)
+    if mask is not None:
+        x = x.masked_fill(~mask.view(*mask.shape, *[1] * (x.dim() - 2)), -torch.inf)
+    return torch.softmax(x, dim=1)
+
+
+def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean over the segments that are none of padding: (B, T, C), (B, T) -> (B, C)."""
+    if mask is None:
+        return x.mean(dim=1)
+    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+
+
+def over_keys(mask: Tensor | None) -> Tensor | None:
+    """Return which segments any query may attend to, as attention takes it: (B, T) bool -> (B, 1, 1, T)."""
+    return None if mask is None else mask[:, None, None, :]
+
+
 def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
     """Return the number of modules `<prefix>.0`, `<prefix>.1`, ... in a state dict."""
     return len({key[len(prefix) + 1 :].split(".")[0] for key in state if key.startswith(f"{prefix}.")})

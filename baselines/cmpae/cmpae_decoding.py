@@ -49,11 +49,11 @@ def predict(
 ) -> SplitOutput:
     """Parse a split with cross-attention, mixed with what the network says without it."""
 
-    def parse(*features: Tensor) -> HANOutput:
-        output = precision.run(network, *features)
+    def parse(*features: Tensor, **padding: Tensor) -> HANOutput:
+        output = precision.run(network, *features, **padding)
         if settings.cross_share == 1:
             return output
-        return mixed_output(output, precision.run(network, *features, False), settings.cross_share)
+        return mixed_output(output, precision.run(network, *features, False, **padding), settings.cross_share)
 
     return over_split(network, parse, split, batch_size)
 

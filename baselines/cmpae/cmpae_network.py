@@ -12,7 +12,7 @@ from dataloaders.batches import DataSettings
 from dataloaders.features import PACKED
 from models.fast_layers import FastDropout
 from models.han import EncoderConfig, HANEncoder, HANOutput
-from models.layers import at_least_float32, count_layers
+from models.layers import at_least_float32, count_layers, mean_over_time, softmax_over_time
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
@@ -133,15 +133,18 @@ class CMPAE(nn.Module):
         visual_dims = (state["fc_v.0.weight"].shape[1], state["fc_st.0.weight"].shape[1])
         return cls(state["fc_prob_beta.weight"].shape[0], state["fc_a.0.weight"].shape[1], visual_dims, config)
 
-    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+    def forward(
+        self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
+    ) -> CMPAEOutput:
         """Parse a batch of videos.
 
         Args:
             audio: (B, T, audio_dim).
             visual: (B, T, k·frames_dim + clips_dim), the k frames of a second beside each other, then its clip.
             with_cross_attention: False: the encoder shows no modality the other.
+            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
         """
-        return self.parse(*self.project(audio, *split_frames(visual, self.visual_dims)), with_cross_attention)
+        return self.parse(*self.project(audio, *split_frames(visual, self.visual_dims)), with_cross_attention, mask)
 
     def project(self, audio: Tensor, frames: Tensor, clips: Tensor) -> AudioVisual[Tensor]:
         """Return the features as the encoder sees them, (B, T, D) of each modality.
@@ -153,22 +156,28 @@ class CMPAE(nn.Module):
         seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D)
         return AudioVisual(self.fc_a(audio), self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1)))
 
-    def parse(self, audio_inputs: Tensor, visual_inputs: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+    def parse(
+        self,
+        audio_inputs: Tensor,
+        visual_inputs: Tensor,
+        with_cross_attention: bool = True,
+        mask: Tensor | None = None,
+    ) -> CMPAEOutput:
         """Parse a batch from its projected features, (B, T, D) each."""
-        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention)
+        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention, mask)
         features = torch.stack([audio, self.visual_dropout(visual)], dim=2)  # (B, T, 2, D)
         both = features.sum(dim=2)  # (B, T, D)
         context = torch.stack([self.v2a(both), self.a2v(both)], dim=2)  # (B, T, 2, D)
         evidence = torch.stack([self.fc_prob(features), self.fc_prob_beta(features + context)], dim=-1)
         evidence = at_least_float32(evidence)  # (B, T, 2, C, 2): presence, absence
-        weights = at_least_float32(self.fc_frame_att(features)).unflatten(-1, (-1, 2))  # (B, T, 2, C, 2)
-        pooled = (torch.softmax(weights, dim=1) * evidence).sum(dim=1)  # (B, 2, C, 2)
+        weights = softmax_over_time(self.fc_frame_att(features), mask).unflatten(-1, (-1, 2))  # (B, T, 2, C, 2)
+        pooled = (weights * evidence).sum(dim=1)  # (B, 2, C, 2)
 
         hidden = self.classifier1(audio_inputs) + self.classifier1(visual_inputs)  # (B, T, D)
         video_logits = at_least_float32(self.classifier2(hidden))  # (B, T, C)
-        video_alpha = concentration(video_logits.mean(dim=1))  # (B, C)
+        video_alpha = concentration(mean_over_time(video_logits, mask))  # (B, C)
         return CMPAEOutput(
-            video_probs=torch.sigmoid(video_logits).mean(dim=1),
+            video_probs=mean_over_time(torch.sigmoid(video_logits), mask),
             modality_probs=AudioVisual(*torch.sigmoid(presence_logit(pooled)).unbind(dim=1)),
             logits=AudioVisual(*presence_logit(evidence).unbind(dim=2)),
             features=AudioVisual(audio, visual),
@@ -178,12 +187,14 @@ class CMPAE(nn.Module):
             segment_uncertainty=AudioVisual(*uncertainty(evidence).unbind(dim=2)),
         )
 
-    def _encode(self, audio: Tensor, visual: Tensor, with_cross_attention: bool) -> AudioVisual[Tensor]:
+    def _encode(
+        self, audio: Tensor, visual: Tensor, with_cross_attention: bool, mask: Tensor | None
+    ) -> AudioVisual[Tensor]:
         """Encode without cross-attention, or mix that with the same encoder with it: (B, T, D) each."""
-        alone = self.hat_encoder(audio, visual, with_cross_attention=False)
+        alone = self.hat_encoder(audio, visual, False, mask)
         if not with_cross_attention:
             return alone
-        crossed = self.hat_encoder(audio, visual)
+        crossed = self.hat_encoder(audio, visual, True, mask)
         return AudioVisual(
             ENCODER_CROSS_SHARE * crossed.audio + (1 - ENCODER_CROSS_SHARE) * alone.audio,
             ENCODER_CROSS_SHARE * crossed.visual + (1 - ENCODER_CROSS_SHARE) * alone.visual,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, CMPAEOutput
 from models.fast_layers import FastDropout
 from models.han import HANLayer
-from models.layers import FusedProjection, at_least_float32
+from models.layers import FusedProjection, at_least_float32, softmax_over_time
 
 HEAD_DROPOUT = 0.5
 
@@ -42,17 +42,18 @@ class ReferenceNetwork(nn.Module):
         self.fc_prob = nn.Linear(config.dim, num_classes)
         self.fc_frame_att = nn.Linear(config.dim, num_classes)
 
-    def forward(self, features: Tensor) -> ReferenceOutput:
-        """(B, T, sum of widths) -> probabilities and features"""
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> ReferenceOutput:
+        """(B, T, sum of widths), (B, T) bool, False where a segment is padding -> probabilities and features"""
         segments = self.project(features)  # (B, T, D)
         tokens = self.class_tokens.expand(segments.shape[0], -1, -1)  # (B, C, D)
-        encoded = self.layer(torch.cat([tokens, segments], dim=1), None)
+        seen = mask if mask is None else torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1)
+        encoded = self.layer(torch.cat([tokens, segments], dim=1), None, seen)
         tokens, segments = encoded.split([tokens.shape[1], segments.shape[1]], dim=1)
         dropped = self.dropout(segments)
         weights = self.fc_frame_att(dropped if self.drop_pooling else segments)  # (B, T, C)
         segment_probs = torch.sigmoid(self.fc_prob(dropped))
         return ReferenceOutput(
-            probs=(torch.softmax(at_least_float32(weights), dim=1) * segment_probs).sum(dim=1),
+            probs=(softmax_over_time(weights, mask) * segment_probs).sum(dim=1),
             token_probs=torch.sigmoid(at_least_float32(tokens).mean(dim=-1)),
             features=segments,
         )
@@ -77,6 +78,8 @@ class CoLeaF(nn.Module):
         anchor = CMPAE.from_state(of_anchor, config, **settings)
         return cls(anchor.sizes["num_classes"], anchor.sizes["audio_dim"], anchor.visual_dims, anchor.config)
 
-    def forward(self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True) -> CMPAEOutput:
+    def forward(
+        self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
+    ) -> CMPAEOutput:
         """Return the anchor's output; see `CMPAE.forward`."""
-        return self.anchor(audio, visual, with_cross_attention)
+        return self.anchor(audio, visual, with_cross_attention, mask)

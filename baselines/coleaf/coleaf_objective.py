@@ -112,7 +112,11 @@ def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
 
 
 def guidance_losses(
-    output: CMPAEOutput, references: AudioVisual[ReferenceOutput], targets: AudioVisual[Tensor], settings: CMPAELosses
+    output: CMPAEOutput,
+    references: AudioVisual[ReferenceOutput],
+    targets: AudioVisual[Tensor],
+    settings: CMPAELosses,
+    mask: Tensor | None = None,
 ) -> Losses:
     """Return what the reference networks add to the anchor's loss, by name, and the weighted sum as "total".
 
@@ -130,8 +134,8 @@ def guidance_losses(
         reference, probs = references[n], output.modality_probs[n]
         guides = guided_probs(probs, reference.probs, targets[n], WEIGHTS[n].confident)
         losses[f"{modality}_correlation"] = class_correlation_loss(probs, guides)
-        cosines = segment_cosines(reference.features, output.features[n], settings.contrastive_temperature)
-        contrast = noise_contrastive_loss(cosines, settings.contrastive_smoothing, shares[n])
+        cosines = segment_cosines(reference.features, output.features[n], settings.contrastive_temperature, mask)
+        contrast = noise_contrastive_loss(cosines, settings.contrastive_smoothing, shares[n], mask)
         losses[f"{modality}_reference_contrast"] = contrast
     total = CORRELATION_WEIGHT * (losses["audio_correlation"] + losses["visual_correlation"])
     total = total + WEIGHTS.audio.contrastive * losses["audio_reference_contrast"]
@@ -148,11 +152,11 @@ class CoLeaFStep(CMPAEStep):
         Args:
             take_step: takes a step of the optimiser, and returns the norm of the gradient.
         """
-        output = self.run(network, *batch.features)
+        output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
         with torch.no_grad():  # a pass of its own, with dropout of its own, confirms labels
-            said = self.run(network, *batch.features).modality_probs
+            said = self.run(network, *batch.features, **batch.padding).modality_probs
         audio = reference_loss(references.audio, targets.audio, said.audio, WEIGHTS.audio, moment.epoch)
         visual = reference_loss(references.visual, targets.visual, said.visual, WEIGHTS.visual, moment.epoch)
         (audio + visual).backward()
@@ -162,7 +166,7 @@ class CoLeaFStep(CMPAEStep):
         if moment.epoch >= FIRST_GUIDED_EPOCH:
             with torch.no_grad():
                 references = self.references(network, batch)
-            guided = guidance_losses(output, references, targets, self.settings)
+            guided = guidance_losses(output, references, targets, self.settings, batch.mask)
             losses = {**losses, **guided, "total": losses["total"] + guided["total"]}
         losses["total"].backward()
         norm = norm + take_step()
@@ -174,4 +178,7 @@ class CoLeaFStep(CMPAEStep):
         audio, visual = batch.features
         frames, clips = split_frames(visual, network.anchor.visual_dims)
         seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear: averages will do
-        return AudioVisual(self.run(network.audio_reference, audio), self.run(network.visual_reference, seconds))
+        return AudioVisual(
+            self.run(network.audio_reference, audio, **batch.padding),
+            self.run(network.visual_reference, seconds, **batch.padding),
+        )

@@ -53,7 +53,7 @@ class HANStep:
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised."""
-        output = self.run(network, *batch.features)
+        output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         return self.losses(output, batch, targets, moment)
 

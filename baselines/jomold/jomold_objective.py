@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.han.han_objective import HANStep, with_term
 from baselines.jomold.noise_ratios import load_noise_ratios
-from baselines.ma.ma_objective import MABaseLosses, segment_cosines
+from baselines.ma.ma_objective import MABaseLosses, own_second_targets, segment_cosines
 from dataloaders.batches import Batch, SplitBatches
 from models import HANOutput
 from utils.audio_visual import AudioVisual
@@ -65,7 +65,9 @@ def cleaned_targets(
     return AudioVisual(targets.audio.masked_fill(not_heard, 0), targets.visual.masked_fill(not_seen, 0))
 
 
-def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | None = None) -> Tensor:
+def noise_contrastive_loss(
+    cosines: Tensor, smoothing: float, weights: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
     """Return JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row.
 
     The target t is 1 - s on the row's own second and s / (T - 1) on the others. The logarithm is taken of the sum, so
@@ -74,7 +76,13 @@ def noise_contrastive_loss(cosines: Tensor, smoothing: float, weights: Tensor | 
     Args:
         cosines: (B·T, T) from `segment_cosines`.
         weights: (B,), of the videos (CoLeaF); None: 1 each. The mean is over all rows, whatever they weigh.
+        mask: (B, T) bool, False where a segment is padding; None: nowhere.
     """
+    if mask is not None:
+        log_probs = torch.log_softmax(cosines, dim=-1).view(*mask.shape, -1)
+        losses = -torch.logsumexp(log_probs + own_second_targets(mask, smoothing).log(), dim=-1)[mask]
+        of_rows = 1.0 if weights is None else weights.unsqueeze(1).expand(mask.shape)[mask]
+        return (losses * of_rows).mean()
     num_segments = cosines.shape[-1]
     own = torch.eye(num_segments, dtype=torch.bool, device=cosines.device).repeat(cosines.shape[0] // num_segments, 1)
     shares = torch.where(own, 1 - smoothing, smoothing / (num_segments - 1))  # (B·T, T)
@@ -101,12 +109,12 @@ class JoMoLDStep(HANStep):
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
             return targets
         with torch.no_grad():
-            probs = self.run(network, *batch.features, False).modality_probs
+            probs = self.run(network, *batch.features, False, **batch.padding).modality_probs
         return cleaned_targets(probs, targets, self.ratios, batch.video_labels)
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
         """Return HAN's losses, and the contrastive loss of the encoded features."""
         losses, settings = super().losses(output, batch, targets, moment), self.settings
-        cosines = segment_cosines(*output.features, settings.contrastive_temperature)
-        contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing)
+        cosines = segment_cosines(*output.features, settings.contrastive_temperature, batch.mask)
+        contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing, mask=batch.mask)
         return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)

@@ -65,7 +65,7 @@ def estimate_noise_ratios(
     estimator.eval()
     total = math.ceil(split.num_videos / batch_size)
     batches = [
-        precision.run(estimator, *batch.features, False).modality_probs.map(Tensor.cpu)
+        precision.run(estimator, *batch.features, False, **batch.padding).modality_probs.map(Tensor.cpu)
         for batch in tqdm(split.in_order(batch_size), disable=None, total=total)
     ]
     labels = split.annotations.video_labels  # (N, C)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from baselines.leap.mm_pyramid import PyramidConfig, PyramidEncoder, QueryNormLayer, begin_alike
 from dataloaders.batches import SplitBatches
 from models.han import HANOutput
-from models.layers import FusedProjection, NumLayers, at_least_float32, count_layers
+from models.layers import FusedProjection, NumLayers, at_least_float32, count_layers, over_keys
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
@@ -41,18 +41,19 @@ class LabelDecoder(nn.Module):
         self.layers = nn.ModuleList(QueryNormLayer(config) for _ in range(config.num_layers))
         self.presence = nn.Linear(config.dim, 1)
 
-    def forward(self, labels: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, labels: Tensor, segments: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Parse one modality.
 
         Args:
             labels: (B, C, D).
             segments: (B, T, D).
+            mask: (B, T) bool, False where a segment is padding; None: nowhere.
 
         Returns:
             segment logits (B, T, C), and the probabilities (B, C) of the classes' presence in the modality
         """
         for layer in self.layers:
-            queries = layer.attend(labels, segments)  # with the residual, not normalised
+            queries = layer.attend(labels, segments, over_keys(mask))  # with the residual, not normalised
             labels = layer.feed_forward(queries)
         # The released code computes its scores from the updated queries, not from those that attended.
         scores = attention_scores(self.layers[-1], queries, segments)  # (B, C, T)
@@ -124,18 +125,19 @@ class LEAP(nn.Module):
         audio_dim = state["project_audio.features.0.weight"].shape[1]
         return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
 
-    def forward(self, audio: Tensor, visual: Tensor) -> HANOutput:
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> HANOutput:
         """Parse a batch of videos. The video's probability is the larger of the two modalities'.
 
         Args:
             audio: (B, T, audio_dim).
             visual: (B, T, sum of visual_dims).
+            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
         """
         visual_inputs = self.project_visual(visual)
-        features = self.encoder(self.project_audio(audio), visual_inputs)  # (B, T, D) each
+        features = self.encoder(self.project_audio(audio), visual_inputs, mask)  # (B, T, D) each
         labels = self.project_labels(self.label_vectors).expand(audio.shape[0], -1, -1)  # (B, C, D)
-        audio_logits, audio_probs = self.decode_audio(labels, features.audio)
-        visual_logits, visual_probs = self.decode_visual(labels, features.visual)
+        audio_logits, audio_probs = self.decode_audio(labels, features.audio, mask)
+        visual_logits, visual_probs = self.decode_visual(labels, features.visual, mask)
         return HANOutput(
             video_probs=torch.maximum(audio_probs, visual_probs),
             modality_probs=AudioVisual(audio_probs, visual_probs),

@@ -35,7 +35,9 @@ class LEAPLosses(PseudoLabels):
     """weight of the audio-visual semantic similarity"""
 
 
-def semantic_similarity_loss(labels: AudioVisual[Tensor], features: AudioVisual[Tensor]) -> Tensor:
+def semantic_similarity_loss(
+    labels: AudioVisual[Tensor], features: AudioVisual[Tensor], mask: Tensor | None = None
+) -> Tensor:
     """Return LEAP's semantic similarity loss (AVSS, `avss_loss`): features are as similar as the events they hold.
 
     The overlap x of audio segment s and visual segment t is the number of events of both, divided by the largest number
@@ -46,12 +48,17 @@ def semantic_similarity_loss(labels: AudioVisual[Tensor], features: AudioVisual[
     Args:
         labels: of the segments, (B, T, C) in {0, 1}.
         features: (B, T, D), after the encoder.
+        mask: (B, T) bool, False where a segment is padding; None: nowhere.
     """
     shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
     most = torch.maximum(labels.audio.sum(dim=-1).amax(dim=1), labels.visual.sum(dim=-1).amax(dim=1))  # (B,)
     overlap = shared / most.clamp(min=1).view(-1, 1, 1)
     cosines = F.normalize(features.audio, dim=-1) @ F.normalize(features.visual, dim=-1).transpose(1, 2)  # (B, T, T)
-    return F.mse_loss(F.relu(cosines), overlap / (1 + overlap) + 0.01)
+    similar, target = F.relu(cosines), overlap / (1 + overlap) + 0.01
+    if mask is not None:
+        pairs = mask.unsqueeze(2) & mask.unsqueeze(1)
+        similar, target = similar[pairs], target[pairs]
+    return F.mse_loss(similar, target)
 
 
 class LEAPStep:
@@ -62,15 +69,15 @@ class LEAPStep:
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised. A modality's label is that of any of its segments."""
-        settings, output = self.settings, self.run(network, *batch.features)
+        settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         audio, visual = (labels.to(batch.video_labels.dtype) for labels in batch.pseudo.labels)  # (B, T, C) each
         losses = {
             "video": video_loss(output.video_probs, batch.video_labels),
-            "audio_segment": segment_loss(output.logits.audio, audio),
-            "visual_segment": segment_loss(output.logits.visual, visual),
+            "audio_segment": segment_loss(batch.valid(output.logits.audio), batch.valid(audio)),
+            "visual_segment": segment_loss(batch.valid(output.logits.visual), batch.valid(visual)),
             "audio_guided": video_loss(output.modality_probs.audio, audio.amax(dim=1)),
             "visual_guided": video_loss(output.modality_probs.visual, visual.amax(dim=1)),
-            "similarity": semantic_similarity_loss(AudioVisual(audio, visual), output.features),
+            "similarity": semantic_similarity_loss(AudioVisual(audio, visual), output.features, batch.mask),
         }
         total = settings.video_weight * losses["video"]
         total = total + settings.segment_weight * losses["audio_segment"]

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention
-from models.layers import check_heads, feed_forward
+from models.layers import check_heads, feed_forward, over_keys
 from utils.audio_visual import AudioVisual
 from utils.settings import settings_group
 
@@ -59,7 +59,7 @@ class QueryNormLayer(nn.Module):
         self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
-        """x (B, T, D) attends to context (B, S, D), where `near` (T, S) is True -> (B, T, D)."""
+        """x (B, T, D) attends to context (B, S, D), where `near`, broadcast to (B, H, T, S), is True -> (B, T, D)."""
         return self.feed_forward(self.attend(x, context, near))
 
     def attend(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
@@ -111,11 +111,17 @@ class PyramidLevel(nn.Module):
         self.convolution_audio = DilatedConvolution(config.dim, self.reach)
         self.convolution_visual = DilatedConvolution(config.dim, self.reach)
 
-    def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
-        """(B, T, D) each -> (B, T, D) of each modality"""
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
+        """(B, T, D) each, (B, T) bool, False where a segment is padding -> (B, T, D) of each modality"""
         near = seconds_within(self.reach, audio.shape[1], audio.device)
+        if mask is not None:  # padding attends to itself, so that it stays finite
+            itself = torch.eye(len(near), dtype=torch.bool, device=near.device)
+            near = near & over_keys(mask) | itself
         audio_gated = self.gates_audio(self.self_audio(audio, audio, near), self.cross(audio, visual, near))
         visual_gated = self.gates_visual(self.self_visual(visual, visual, near), self.cross(visual, audio, near))
+        if mask is not None:  # beyond the video's end there are zeros
+            beyond = ~mask.unsqueeze(-1)
+            audio_gated, visual_gated = audio_gated.masked_fill(beyond, 0), visual_gated.masked_fill(beyond, 0)
         return AudioVisual(self.convolution_audio(audio_gated), self.convolution_visual(visual_gated))
 
 
@@ -156,11 +162,11 @@ class PyramidEncoder(nn.Module):
         begin_alike([layer.linear2 for layer in layers])
         begin_alike([self.fusion_audio.layer, self.fusion_visual.layer])
 
-    def forward(self, audio: Tensor, visual: Tensor) -> AudioVisual[Tensor]:
-        """(B, T, D) each -> (B, T, D) of each modality"""
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
+        """(B, T, D) each, (B, T) bool, False where a segment is padding -> (B, T, D) of each modality"""
         audio_levels, visual_levels = [], []
         for level in self.levels:
-            audio, visual = level(audio, visual)
+            audio, visual = level(audio, visual, mask)
             audio_levels.append(audio)
             visual_levels.append(visual)
         return AudioVisual(self.fusion_audio(audio_levels), self.fusion_visual(visual_levels))

@@ -34,10 +34,11 @@ class LSLDStep:
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return the losses by name; "total" is minimised. The labels are stored as log-odds, in place of logits."""
-        settings, output, labels = self.settings, self.run(network, *batch.features), batch.pseudo.logits
+        settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         video = video_loss(output.video_probs, batch.video_labels)
-        audio = segment_loss(output.logits.audio, torch.sigmoid(labels.audio))
-        visual = segment_loss(output.logits.visual, torch.sigmoid(labels.visual))
+        logits, labels = output.logits.map(batch.valid), batch.pseudo.logits.map(batch.valid)
+        audio = segment_loss(logits.audio, torch.sigmoid(labels.audio))
+        visual = segment_loss(logits.visual, torch.sigmoid(labels.visual))
         total = settings.video_weight * video
         total = total + settings.segment_weight * settings.audio_segment_weight * audio
         total = total + settings.segment_weight * visual

@@ -23,6 +23,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run, record_on_run
+from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import true_events
 from utils.reporting.tables import Column, Table
@@ -98,6 +99,10 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data and model
     train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
     val = open_split(settings.dataset, "val", settings.data, device, subset=settings.subset)
+    for split in (train, val):
+        if not split.equal_length:
+            way_out = "Audio and visual of two videos are exchanged: leave MA out, or cut the videos alike."
+            raise InputError(settings.dataset, "videos of different lengths", "videos of one length", way_out)
     model = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 
     # 3 Exchange, also of val, where the truth is known

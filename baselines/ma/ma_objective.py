@@ -44,20 +44,32 @@ class MALosses(MABaseLosses):
     """what the fused probability learns: the labels left to the audio (released), or the video's"""
 
 
-def segment_cosines(audio: Tensor, visual: Tensor, temperature: float) -> Tensor:
+def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return the cosine of each audio segment with every visual segment of its video, over the temperature.
 
     Args:
         audio, visual: (B, T, D).
+        mask: (B, T) bool, False where a segment is padding, whose column is -inf; None: nowhere.
 
     Returns:
         (B·T, T); the row of segment t has its own second in column t
     """
     cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
+    if mask is not None:
+        cosines = cosines.masked_fill(~mask.unsqueeze(1), -torch.inf)
     return cosines.flatten(0, 1) / temperature
 
 
-def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float) -> Tensor:
+def own_second_targets(mask: Tensor, smoothing: float) -> Tensor:
+    """Return 1 - s on each segment's own second, s / (T - 1) on the others of its video: (B, T) -> (B, T, T)."""
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    others = smoothing / (mask.sum(dim=1) - 1).clamp(min=1)  # (B,)
+    return torch.where(itself, 1 - smoothing, others[:, None, None]) * mask.unsqueeze(1)
+
+
+def contrastive_loss(
+    audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float, mask: Tensor | None = None
+) -> Tensor:
     """Return MA's contrastive loss: audio has to find the visual feature of its own second among all of the video.
 
     Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
@@ -66,7 +78,12 @@ def contrastive_loss(audio: Tensor, visual: Tensor, temperature: float, label_sm
     Args:
         audio, visual: (B, T, D).
         label_smoothing: s.
+        mask: (B, T) bool, False where a segment is padding; None: nowhere.
     """
+    if mask is not None:
+        log_probs = torch.log_softmax(segment_cosines(audio, visual, temperature, mask), dim=-1).view(*mask.shape, -1)
+        log_probs = log_probs.masked_fill(~mask.unsqueeze(1), 0)
+        return -(own_second_targets(mask, label_smoothing) * log_probs).sum(dim=-1)[mask].mean()
     num_videos, num_segments, _ = audio.shape
     # PyTorch shares its label smoothing among all T seconds, the right one included.
     spread = label_smoothing * num_segments / max(num_segments - 1, 1)
@@ -95,5 +112,5 @@ class MAStep(HANStep):
             batch = replace(batch, video_labels=self.fused_targets[batch.videos])
         losses, settings = super().losses(output, batch, targets, moment), self.settings
         constants = settings.contrastive_temperature, settings.contrastive_smoothing
-        contrastive = contrastive_loss(output.features.audio, output.visual_inputs, *constants)
+        contrastive = contrastive_loss(output.features.audio, output.visual_inputs, *constants, batch.mask)
         return with_term(losses, "contrastive", settings.contrastive_weight, contrastive)

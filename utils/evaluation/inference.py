@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -86,7 +87,7 @@ def segment_logits(
 def run_han(
     model: nn.Module, split: SplitBatches, batch_size: int, precision: Precision, progress: bool = False
 ) -> SplitOutput:
-    """Run HAN, or another network of stage 3, over a split of videos of equal length."""
+    """Run HAN, or another network of stage 3, over a split."""
     return over_split(model, partial(precision.run, model), split, batch_size, progress)
 
 
@@ -94,14 +95,21 @@ def run_han(
 def over_split(
     model: nn.Module, parse: Callable[..., HANOutput], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> SplitOutput:
-    """Parse every batch of a split of videos of equal length.
+    """Parse every batch of a split. Padding at the end of shorter videos has logits of -inf.
 
     Args:
         model: brought into evaluation mode.
-        parse: (audio, visual) -> what the network makes of a batch.
+        parse: (audio, visual), with a `mask` where there is padding -> what the network makes of a batch.
     """
     model.eval()
-    outputs = [parse(*batch.features) for batch in _in_order(split, batch_size, progress)]
+    longest, outputs = int(split.annotations.lengths.max()), []
+    for batch in _in_order(split, batch_size, progress):
+        output = parse(*batch.features, **batch.padding)
+        if batch.mask is not None:
+            beyond = (0, 0, 0, longest - batch.mask.shape[1])
+            kept = [z.masked_fill(~batch.mask.unsqueeze(-1), -torch.inf) for z in output.logits]
+            output = replace(output, logits=AudioVisual(*(F.pad(z, beyond, value=-torch.inf) for z in kept)))
+        outputs.append(output)
     return SplitOutput(
         AudioVisual(torch.cat([o.logits.audio for o in outputs]), torch.cat([o.logits.visual for o in outputs])),
         torch.cat([o.video_probs for o in outputs]),

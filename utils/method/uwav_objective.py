@@ -69,40 +69,45 @@ class UWAVStep:
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return L = L_video + L_w-soft + L_mix (Eq. 20), and its terms by name."""
-        settings, output = self.settings, self.run(network, *batch.features)
+        settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         losses = {"video": video_loss(output.video_probs, batch.video_labels)}
         total = settings.video_weight * losses["video"]
         if settings.wants_labels:
-            targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch.video_labels)
-            losses["audio_segment"] = segment_loss(output.logits.audio, targets.audio, weights.audio)
-            losses["visual_segment"] = segment_loss(output.logits.visual, targets.visual, weights.visual)
+            targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch)
+            logits = output.logits.map(batch.valid)
+            losses["audio_segment"] = segment_loss(logits.audio, targets.audio, weights.audio)
+            losses["visual_segment"] = segment_loss(logits.visual, targets.visual, weights.visual)
             total = total + settings.segment_weight * losses["audio_segment"]
             total = total + settings.segment_weight * losses["visual_segment"]
             if settings.mixup:
                 targets = self.targets(settings.mixup_labels, batch)
-                losses["audio_mixup"] = self.mixup(network, output.features.audio, targets.audio)
-                losses["visual_mixup"] = self.mixup(network, output.features.visual, targets.visual)
+                features = output.features.map(batch.valid)
+                losses["audio_mixup"] = self.mixup(network, features.audio, targets.audio)
+                losses["visual_mixup"] = self.mixup(network, features.visual, targets.visual)
                 total = total + settings.mixup_weight * losses["audio_mixup"]
                 total = total + settings.mixup_weight * losses["visual_mixup"]
         return {**losses, "total": total}
 
     def targets(self, kind: str, batch: Batch) -> AudioVisual[Tensor]:
-        """Return "soft", "hard" or "ceiling" pseudo-labels of each modality, (B, T, C) in [0, 1] (Eq. 10, 12)."""
+        """Return "soft", "hard" or "ceiling" pseudo-labels of the valid segments, (B, T, C) in [0, 1] (Eq. 10, 12)."""
         if kind == "hard":
-            audio, visual = batch.pseudo.labels
+            audio, visual = batch.pseudo.labels.map(batch.valid)
             return AudioVisual(audio.to(batch.video_labels), visual.to(batch.video_labels))
         logits, temperature = batch.pseudo.logits, self.settings.temperature
         audio = soft_pseudo_labels(logits.audio, self.thresholds.audio, batch.video_labels, temperature)
         visual = soft_pseudo_labels(logits.visual, self.thresholds.visual, batch.video_labels, temperature)
-        return AudioVisual(audio.ceil(), visual.ceil()) if kind == "ceiling" else AudioVisual(audio, visual)
+        soft = AudioVisual(audio, visual).map(batch.valid)
+        return soft.map(Tensor.ceil) if kind == "ceiling" else soft
 
-    def class_weights(self, video_labels: Tensor) -> AudioVisual[Tensor | None]:
-        """Return the class-balance weights of each modality, (B, 1, C), or None (Eq. 18, 19)."""
+    def class_weights(self, batch: Batch) -> AudioVisual[Tensor | None]:
+        """Return the class-balance weights of each modality, broadcast to the valid segments, or None (Eq. 18, 19)."""
         if not self.settings.reweight:
             return AudioVisual(None, None)
         constants = self.settings.positive_weight, self.settings.weight_normalization
-        audio = class_balance_weights(video_labels, self.class_frequencies.audio, *constants)
-        return AudioVisual(audio, class_balance_weights(video_labels, self.class_frequencies.visual, *constants))
+        weights = self.class_frequencies.map(lambda f: class_balance_weights(batch.video_labels, f, *constants))
+        if batch.mask is None:
+            return weights  # (B, 1, C)
+        return weights.map(lambda w: batch.valid(w.expand(-1, batch.mask.shape[1], -1)))  # (1, R, C)
 
     def mixup(self, network: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
         """Return the mixup loss of one modality, with a lambda and a permutation of its own (Eq. 14 to 16).

@@ -111,10 +111,10 @@ class Precision:
         """The context to call a network in whose output is no dataclass (`run` is for the others)."""
         return self._context
 
-    def run(self, model: Callable, *inputs: Tensor | None) -> object:
+    def run(self, model: Callable, *inputs: Tensor | None, **named: Tensor) -> object:
         """Call the model; the tensors of its output dataclass come back as float32."""
         with self._context:
-            output = model(*inputs)
+            output = model(*inputs, **named)
         return dataclasses.replace(output, **{name: _to_float32(value) for name, value in vars(output).items()})
 
 
