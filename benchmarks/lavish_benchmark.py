@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from benchmarks.harness import NAIVE, Measurement, Way, compare, peak_bytes, report, timed
-from lavish.classification import binary_cross_entropy_of_softmax
 from lavish.clip_batches import ClipBatches
 from lavish.clip_splits import ClipSource, ClipSplit
+from lavish.clip_tasks import binary_cross_entropy_of_softmax
 from lavish.image_transformers import make_backbone
 from lavish.lavish_network import ClipNetworkSettings, LavishNetwork
 from lavish.packing import ClipFormat, open_pack

@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
+from lavish.clip_tasks import label_confusion
 from utils.errors import InputError
 from utils.files import atomic_write
 from utils.reporting.figures import COLOURS, DPI, save_figure

@@ -9,9 +9,8 @@ from torch import nn
 
 from dataloaders.ave import NUM_SEGMENTS
 from dataloaders.feature_origin import video_marks
-from lavish.ave_clips import load_ave_clips
 from lavish.clip_batches import NORMALIZATIONS, UNCHANGED, Augmentation, ClipBatches
-from lavish.clip_splits import ClipData
+from lavish.clip_splits import ClipData, load_ave_clips
 from lavish.clip_tasks import TASKS
 from lavish.lavish_network import ClipNetworkSettings
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack

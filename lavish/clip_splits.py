@@ -1,4 +1,4 @@
-"""What a data set of clips is: where its items come from, and which of them each split holds."""
+"""What a data set of clips is: where its items come from, and which of them each split holds; AVE as such a one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dataloaders import ave
 from utils.errors import InputError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
@@ -78,3 +79,23 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
     if not allowed or len(names) == total:
         raise InputError(where, found, "none", "Get these files anew, or go on without them with --allow_missing.")
     tqdm.write(f"{where}: leaving out {found}")
+
+
+def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:
+    """Load AVE's videos, `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm), labelled second by second.
+
+    LAVISH learns AVE supervised: a class or background for each of ten seconds. Raises InputError as `ave.load_split`
+    and `find_videos` do.
+    """
+    sources, splits = {}, {}
+    for split in ave.FILES:
+        annotations = ave.load_split(annotations_dir, split)
+        stems = {video: data_dir / "videos" / video for video in annotations.feature_ids}
+        paths = find_videos(stems, f"{data_dir / 'videos'}, split {split}", allow_missing)
+        sources |= {video: ClipSource(video, path) for video, path in paths.items()}
+        present = annotations.labels.audio.view(-1, ave.NUM_SEGMENTS, len(ave.AVE_CLASSES))  # (N, T, C)
+        labels = torch.where(present.any(dim=-1), present.long().argmax(dim=-1), len(ave.AVE_CLASSES))  # (N, T)
+        classes = (*annotations.classes, ave.BACKGROUND)
+        whole = ClipSplit(classes, annotations.sample_ids, annotations.feature_ids, labels)
+        splits[split] = whole.without(stems.keys() - paths.keys())
+    return ClipData(tuple(sources.values()), splits)

@@ -8,9 +8,8 @@ from typing import Literal
 
 import torch
 
-from lavish.classification import label_confusion
 from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_tasks import ClipPredictions, score_table
+from lavish.clip_tasks import ClipPredictions, label_confusion, score_table
 from utils.files import atomic_write
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables

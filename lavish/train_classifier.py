@@ -11,12 +11,11 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from dataloaders.ave import NUM_SEGMENTS
-from lavish.classification import LOSSES
 from lavish.clip_batches import ClipBatch
 from lavish.clip_networks import make_clip_network
 from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
 from lavish.clip_settings import ClassifierSettings, clip_batches, clip_recipe, clip_record, learned_from, open_clips
-from lavish.clip_tasks import TASKS, classify, keep_features, predict_clips
+from lavish.clip_tasks import LOSSES, TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
 from utils.errors import InputError
 from utils.method.losses import Losses, Moment

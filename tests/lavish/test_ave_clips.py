@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dataloaders.ave import AVE_CLASSES
-from lavish.ave_clips import load_ave_clips
+from lavish.clip_splits import load_ave_clips
 from utils.errors import InputError
 
 BACKGROUND = 28

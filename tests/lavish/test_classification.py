@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from lavish.classification import (
+from lavish.clip_tasks import (
     LOSSES,
     binary_cross_entropy_of_softmax,
     cross_entropy,

@@ -14,8 +14,7 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
 from lavish.image_transformers import ViTSteps, set_trained, steps_of
-from lavish.lavish_network import ClipNetworkSettings, LavishAdapter, LavishNetwork, count_parameters
-from lavish.temporal_pooling import TemporalPooling
+from lavish.lavish_network import ClipNetworkSettings, LavishAdapter, LavishNetwork, TemporalPooling, count_parameters
 from video.backbones.drawn_weights import draw_weights_of
 
 

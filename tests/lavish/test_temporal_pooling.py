@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from lavish.temporal_pooling import TemporalPooling, sinusoids
+from lavish.lavish_network import TemporalPooling, sinusoids
 
 
 def frames() -> torch.Tensor:
