@@ -7,6 +7,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from pydantic import NonNegativeInt
 from torch import Tensor
 
@@ -47,62 +48,44 @@ class ClipBatch:
     features: Tensor | None = None  # (B, T, D) what a frozen network makes of both, where it is kept
 
 
+@dataclass
 class ClipBatches:
-    """Batches of one split's N samples on a device; shuffled ones are augmented.
+    """Batches of one split's N samples. Raises InputError when images are larger or frames more than packed."""
 
-    Args:
-        image_size: pixels of the network's images.
-        num_frames: T, spread over the packed frames; None: all.
-        frames, sound: which of the two are read at all.
+    split: ClipSplit
+    pack: PackedClips
+    device: torch.device
+    image_size: int  # pixels of the network's images
+    num_frames: int | None = None  # T, spread over the packed frames; None: all
+    normalization: Normalization = IMAGENET
+    frames: bool = True  # whether they are read at all
+    sound: bool = True
+    augmentation: Augmentation = UNCHANGED  # of shuffled batches
+    accumulate: int = 1  # parts that shuffled batches come in
+    features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
 
-    Raises InputError when images are larger or frames more than packed.
-    """
-
-    def __init__(
-        self,
-        split: ClipSplit,
-        pack: PackedClips,
-        device: torch.device,
-        image_size: int,
-        num_frames: int | None = None,
-        normalization: Normalization = IMAGENET,
-        frames: bool = True,
-        sound: bool = True,
-        augmentation: Augmentation = UNCHANGED,
-    ):
-        packed_frames, packed_size = pack.frames.shape[1:3]
-        num_frames = num_frames or packed_frames
-        if image_size > packed_size or num_frames > packed_frames:
-            found = f"{num_frames} frames of {image_size} pixels"
+    def __post_init__(self):
+        packed_frames, packed_size = self.pack.frames.shape[1:3]
+        num_frames = self.num_frames or packed_frames
+        if self.image_size > packed_size or num_frames > packed_frames:
+            found = f"{num_frames} frames of {self.image_size} pixels"
             expected = f"at most the {packed_frames} frames of {packed_size} pixels that were packed"
             raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.")
-        self.split = split
-        self.accumulate = 1  # parts that shuffled batches come in
-        self.device = device
-        self.features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
-        self.num_videos = split.num_clips
-        self.augmented = augmentation != UNCHANGED  # whether shuffled batches are changed at random
-        self._pack = pack
-        self._rows = np.array([pack.row_of[source] for source in split.sources])
-        self._image_size = image_size
+        self.num_videos = self.split.num_clips
+        self.augmented = self.augmentation != UNCHANGED  # whether shuffled batches are changed at random
+        self._rows = np.array([self.pack.row_of[source] for source in self.split.sources])
         self._chosen = ((np.arange(num_frames) + 0.5) * packed_frames / num_frames).astype(np.int64)
-        self._mean = torch.tensor(normalization.mean, device=device).view(3, 1, 1)
-        self._deviation = torch.tensor(normalization.deviation, device=device).view(3, 1, 1)
-        self._wants_frames, self._wants_sound = frames, sound
-        self._augmentation = augmentation
+        self._mean, self._deviation = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in self.normalization)
 
     def check_features(self) -> None:
         """Packed clips are whole numbers and filter banks of them: always finite."""
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
-        """Yield all samples in an order, and with random changes, that depend on seed and epoch alone.
-
-        Each batch comes in `accumulate` parts, for gradients that are summed over them.
-        """
+        """Yield all samples, in parts of batches, in an order and with changes that depend on seed and epoch alone."""
         number = seed * 1_000_003 + epoch
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(number))
         groups = order.split(batch_size // self.accumulate)
-        parts = self._batches(groups, self._augmentation, np.random.default_rng(number))
+        parts = self._batches(groups, self.augmentation, np.random.default_rng(number))
         while batch := list(islice(parts, self.accumulate)):
             yield batch
 
@@ -110,9 +93,7 @@ class ClipBatches:
         """Yield all samples as the split lists them, unchanged."""
         return self._batches(torch.arange(self.num_videos).split(batch_size), UNCHANGED, np.random.default_rng(0))
 
-    def _batches(
-        self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: np.random.Generator
-    ) -> Iterator[ClipBatch]:
+    def _batches(self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: Generator) -> Iterator[ClipBatch]:
         """Yield batches of these groups of samples; one is read while the one before is computed on."""
         if self.features is not None:
             for group in groups:
@@ -127,25 +108,25 @@ class ClipBatches:
                     ahead = reader.submit(self._read, following, augmentation, rng)
                 yield self._on_device(batch)
 
-    def _read(self, group: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> ClipBatch:
+    def _read(self, group: Tensor, augmentation: Augmentation, rng: Generator) -> ClipBatch:
         """Read frames (B, T, H, W, 3) uint8 and sound as they are packed, changed at random."""
         frames = sound = None
         rows = self._rows[group.numpy()]
-        if self._wants_frames:
+        if self.frames:
             frames = torch.from_numpy(np.stack([self._crop(row, augmentation, rng) for row in rows]))
-        if self._wants_sound:
-            packed = self._pack.sound[rows]
-            if self._pack.format.sound != "waveform":
+        if self.sound:
+            packed = self.pack.sound[rows]
+            if self.pack.format.sound != "waveform":
                 packed = packed[:, self._chosen]
                 _mask(packed, augmentation, rng)
             sound = torch.from_numpy(packed)
         return ClipBatch(group, frames, sound, self.split.labels[group])
 
-    def _crop(self, row: int, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    def _crop(self, row: int, augmentation: Augmentation, rng: Generator) -> np.ndarray:
         """Cut the same crop of every frame of a clip: (T, H, W, 3) uint8."""
-        size, room = self._image_size, self._pack.frames.shape[2] - self._image_size
+        size, room = self.image_size, self.pack.frames.shape[2] - self.image_size
         top, left = rng.integers(0, room + 1, 2) if augmentation.random_crop else (room // 2, room // 2)
-        cropped = self._pack.frames[row, :, top : top + size, left : left + size][self._chosen]
+        cropped = self.pack.frames[row, :, top : top + size, left : left + size][self._chosen]
         return cropped[:, :, ::-1] if augmentation.flip and rng.random() < 0.5 else cropped
 
     def _on_device(self, batch: ClipBatch) -> ClipBatch:
@@ -155,8 +136,7 @@ class ClipBatches:
             pixels = self._to_device(frames).permute(0, 1, 4, 2, 3).float() / 255  # (B, T, 3, H, W)
             frames = (pixels - self._mean) / self._deviation
         if sound is not None:
-            scale = 2**15 if sound.dtype == torch.int16 else 1
-            sound = self._to_device(sound).float() / scale
+            sound = self._to_device(sound).float() / (2**15 if sound.dtype == torch.int16 else 1)
         return ClipBatch(batch.clips, frames, sound, self._to_device(batch.labels))
 
     def _to_device(self, tensor: Tensor) -> Tensor:
@@ -164,7 +144,7 @@ class ClipBatches:
         return pinned.to(self.device, non_blocking=True)
 
 
-def _mask(spectrograms: np.ndarray, augmentation: Augmentation, rng: np.random.Generator) -> None:
+def _mask(spectrograms: np.ndarray, augmentation: Augmentation, rng: Generator) -> None:
     """SpecAugment in place, a band and a stretch for every spectrogram: (B, T, L, F); 0 is the mean of all sounds."""
     for widest, axis in ((augmentation.max_masked_bands, -1), (augmentation.max_masked_frames, -2)):
         if widest:

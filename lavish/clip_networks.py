@@ -69,10 +69,7 @@ def _sizes(pairs: Iterable[str]) -> dict[str, int | float]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file of torch.save or safetensors, or from a folder that holds one as on the hub.
-
-    Raises InputError when there is none, or it is damaged or holds anything but tensors.
-    """
+    """Read a whole state dict from a file of torch.save or safetensors, or a folder of the hub, or raise InputError."""
     places = [path, *(path / name for name in FILES_OF_FOLDER)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
@@ -90,10 +87,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Load timm's weights, or the backbone of a checkpoint of ours, into a network of timm without its classifier.
-
-    Raises InputError as `read_weights` does, and when a weight is missing, too many or of another shape.
-    """
+    """Load timm's weights, or the backbone of a checkpoint of ours, into a network of timm without its classifier."""
     state = read_weights(path)
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     of_timm = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
@@ -105,10 +99,7 @@ def load_backbone(network: nn.Module, path: Path) -> None:
 
 
 def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
-    """Load `i3d.pt` and `soundnet.pt` of a folder, without SoundNet's two classifiers on top of conv7, `conv8_*`.
-
-    Raises InputError as `load_backbone` does.
-    """
+    """Load `i3d.pt` and `soundnet.pt` of a folder, without SoundNet's two classifiers on top of conv7, `conv8_*`."""
     if not folder.is_dir():
         expected = "random, or a folder with i3d.pt and soundnet.pt"
         raise InputError("--backbone_weights", str(folder), expected, "docs/lavish.md names the ports.")

@@ -15,7 +15,7 @@ from lavish.packing import PackedClips
 from utils.errors import InputError
 from utils.provenance import Provenance, read_provenance
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
-from utils.settings import ARGS_FILE, read_args, settings_group, with_file, with_settings
+from utils.settings import ARGS_FILE, flat, read_args, settings_group, with_file, with_settings
 from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
@@ -67,12 +67,9 @@ class ClipRun:
     @property
     def note(self) -> str:
         """What a reader has to know of its results: generated data, a random backbone, a choice on the test split."""
-        notes = [
-            *self.record.marks,
-            "random backbone" if self.random_backbone else "",
-            "best epoch chosen on test" if self.settings.select_on == "test" else "",
-        ]
-        return ", ".join(filter(None, notes))
+        facts = {"random backbone": self.random_backbone}
+        facts["best epoch chosen on test"] = self.settings.select_on == "test"
+        return ", ".join([*self.record.marks, *(fact for fact, holds in facts.items() if holds)])
 
     def title(self, split: str) -> str:
         """Name a table or figure of one split, with the note."""
@@ -105,10 +102,7 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
 
 
 def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
-    """Return a run's trained and all parameters, and whether its backbone is random.
-
-    Raises InputError when the summary is absent or damaged.
-    """
+    """Return a run's trained and all parameters, and whether its backbone is random, from its summary."""
     path = run_dir / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text())
@@ -119,18 +113,14 @@ def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
 
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
-    """Load network and data of the run that is named, or of the newest finished one.
-
-    Raises InputError when there is none, the folder is no finished run, its weights do not fit, or data are absent.
-    """
+    """Load network and data of the run that is named, or of the newest finished one."""
     way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
     if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
         raise InputError(folder, "no run of lavish.train_classifier", "one", "Name another --checkpoint_dir.")
     of_run = with_file(ClassifierSettings(), folder / ARGS_FILE, others=True)
-    now = {"data_dir": which.data_dir, "annotations_dir": which.annotations_dir, "packed_dir": which.packed_dir}
-    now = {name: place for name, place in now.items() if place is not None}
-    now |= {"device": which.device, "eval_batch_size": which.eval_batch_size}
+    known = flat(of_run).keys()
+    now = {name: value for name, value in flat(which).items() if name in known and value is not None}
     settings = with_settings(of_run, **now)
 
     parameters, is_random = read_summary(folder)  # with the weights, before anything takes time

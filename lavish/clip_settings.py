@@ -106,10 +106,7 @@ class ClassifierSettings(ClipSettings):
 
 
 def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings:
-    """Return settings with those of the recipe that `--model` and `--dataset` name, by flags or in `--config FILE`.
-
-    Raises InputError when there is no such recipe, or a flag contradicts the file.
-    """
+    """Return settings with those of the recipe that `--model` and `--dataset` name, by flags or in `--config FILE`."""
     given = first_flags(argv, "model", "dataset", "config")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
     for name in ("model", "dataset"):
@@ -123,7 +120,7 @@ def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings
 
 
 def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
-    """Load the splits of the data set: them, and the folder of their packs. Raises InputError as the loaders."""
+    """Load the splits of the data set: them, and the folder of their packs."""
     of_data, data_dir = settings.data, settings.data_dir
     lists_dir, packed_dir = of_data.annotations_dir or data_dir, of_data.packed_dir or data_dir / "packed_clips"
     if settings.dataset == "AVE":
@@ -138,7 +135,7 @@ def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
 
 
 def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
-    """Open the data set and its pack, made where it is absent. Raises InputError as the loaders and `open_pack`."""
+    """Open the data set and its pack, which is made where it is absent."""
     data, packed_dir = load_clips(settings)
     of_data, chooses_sound = settings.data, TASKS[settings.dataset].chooses_sound
     silent = ("left out" if of_data.allow_missing or chooses_sound else "refused") if of_data.sound_only else "kept"
@@ -148,10 +145,7 @@ def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
 
 
 def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
-    """Return the splits as a run uses them: choosing the best epoch on the test split holds nothing out of training.
-
-    UCF-101 has no validation split then; AVE's is official and stays.
-    """
+    """Return the splits as a run uses them: nothing of UCF-101 is held out where it chooses on the test split."""
     if settings.select_on == "val" or not TASKS[settings.dataset].holds_out:
         return data
     splits = {"train": data.splits["train"].joined(data.splits["val"]), "test": data.splits["test"]}
@@ -173,7 +167,7 @@ def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Prov
 def clip_batches(
     settings: ClassifierSettings, data: ClipData, pack: PackedClips, split: str, network: nn.Module
 ) -> ClipBatches:
-    """Make batches of a split on the network's device, with what the network sees and hears.
+    """Make batches of a split on the network's device, with what it sees and hears.
 
     Raises InputError for sizes that do not fit, and for a split that is empty or that the run has learned from.
     """

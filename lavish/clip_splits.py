@@ -58,10 +58,7 @@ class ClipData:
 
 
 def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> dict[str, Path]:
-    """Find the files of clips, of which `stems` has the paths without a suffix: the first of several containers.
-
-    Raises InputError as `leave_out` does, for clips without a file.
-    """
+    """Find the files of clips, of which `stems` has the paths without a suffix: the first of several containers."""
     found = {}
     for name, stem in stems.items():
         paths = (stem.with_name(stem.name + suffix) for suffix in VIDEO_SUFFIXES)
@@ -84,8 +81,7 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
 def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:
     """Load AVE's videos, `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm), labelled second by second.
 
-    LAVISH learns AVE supervised: a class or background for each of ten seconds. Raises InputError as `ave.load_split`
-    and `find_videos` do.
+    LAVISH learns AVE supervised: a class or background for each of ten seconds.
     """
     sources, splits = {}, {}
     for split in ave.FILES:

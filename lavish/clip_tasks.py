@@ -28,10 +28,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the binary cross-entropy of softmax probabilities and one-hot labels, mean over classes: a scalar.
+    """Compute the binary cross-entropy of softmax probabilities and one-hot labels, mean over classes, as released.
 
-    The released LAVISH trains so. -log(1 - p) is computed from the probabilities that are not the class's, so that it
-    does not round to infinity.
+    -log(1 - p) is computed from the probabilities that are not the class's, so that it does not round to infinity.
     """
     log_probs = logits.log_softmax(dim=-1)
     others = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
@@ -76,10 +75,7 @@ def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> Clip
 def predict_clips(
     network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision, without: str | None = None
 ) -> ClipPredictions:
-    """Run a network in evaluation mode over a split.
-
-    The modality that it is to do `without` is replaced by its mean, which is 0 in spectrograms and in pixels.
-    """
+    """Run a network over a split; the modality to do `without` becomes its mean, which is 0 in both."""
     network.eval()
     logits, features = [], []
     for batch in batches.in_order(batch_size):

@@ -62,10 +62,7 @@ class Inception(nn.Module):
 
 
 class I3D(nn.Module):
-    """Inflated Inception-V1 (Carreira and Zisserman, 2017), RGB, as far as the logits of Kinetics-400.
-
-    Pixels are in [-1, 1]: the "half" normalisation.
-    """
+    """Inflated Inception-V1 (Carreira and Zisserman, 2017), RGB in [-1, 1], as far as the logits of Kinetics-400."""
 
     def __init__(self, num_logits: int = I3D_DIM):
         super().__init__()
@@ -150,9 +147,8 @@ class I3DSoundNet(nn.Module):
             self.audio_proj = nn.Linear(SOUNDNET_DIM, JOINT_DIM)
         self.backbone.requires_grad_(train_backbone)
         if fusion == "attention":
-            self.gate = nn.Sequential(
-                nn.Linear(2 * JOINT_DIM, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)
-            )
+            layers = nn.Linear(2 * JOINT_DIM, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)
+            self.gate = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.5)
         self.classifier = nn.Linear(2 * JOINT_DIM if fusion == "concatenation" else JOINT_DIM, num_classes)
 

@@ -115,15 +115,11 @@ def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
 def make_backbone(
     name: str, image_size: int, sizes: Mapping[str, int | float], drop_path: float = 0.0, pretrained: bool = False
 ) -> VisionTransformer | SwinTransformerV2:
-    """Make a network of timm, such as `vit_base_patch16_224`, without its classifier.
+    """Make a network of timm, such as `vit_base_patch16_224`, without its classifier, with random or the hub's weights.
 
-    Args:
-        sizes: arguments of the network that differ from the named one's, such as `depth`; not with the hub's weights,
-            of which timm would load those that fit.
-        drop_path: share of samples that skip the last block in training; from 0 in the first block on, linearly.
-        pretrained: with the weights of the hub or its cache; else with random ones.
-
-    Raises ValueError for an unknown name and sizes that do not fit together, OSError or RuntimeError without weights.
+    `sizes` are arguments that differ from the named network's, such as `depth`; not with the hub's weights, of which
+    timm would load those that fit. Raises ValueError for an unknown name and sizes that do not fit together, OSError or
+    RuntimeError without weights.
     """
     if pretrained and sizes:
         raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")

@@ -23,16 +23,11 @@ LARGEST_SIZE = 65_536  # of anything in a backbone
 
 
 class LavishAdapter(nn.Module):
-    """What one modality's tokens gain from the other's and from a bottleneck (paper Eq. 5 to 7).
+    """What one modality's tokens gain from the other's and from a bottleneck of D / r features (paper Eq. 5 to 7).
 
-    Tokens stay rows throughout: the released grouped 1x1 convolutions are products with each group of columns, and
-    batch norm sees (B·N, D). Parameter names are the released ones.
-
-    Args:
-        dim: D.
-        reduction: r, the bottleneck has D / r features.
-        num_tokens: K latent tokens that carry the other modality; 0: a plain adapter, which never sees it.
-        groups: G of both products; divides D and D / r, or else ValueError is raised.
+    K latent tokens carry the other modality; without any it is a plain adapter, which never sees it. Tokens stay rows
+    throughout: the released grouped 1x1 convolutions are products with each of G groups of columns, and batch norm sees
+    (B·N, D). Parameter names are the released ones.
     """
 
     def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
@@ -191,10 +186,7 @@ class LavishNetwork(nn.Module):
         return self
 
     def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:
-        """Classify clips of T frames (B, T, 3, H, W), each with a spectrogram of its own: (B, T, L, F).
-
-        A network that only hears does not look at frames, one that only sees not at spectrograms.
-        """
+        """Classify clips of T frames (B, T, 3, H, W), each with a spectrogram of its own (B, T, L, F), or of either."""
         return self.classify(self.encode(frames, spectrograms))
 
     def classify(self, features: Tensor) -> ClipOutput:

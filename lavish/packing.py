@@ -9,6 +9,7 @@ that reads that one keeps its clips. One process at a time writes.
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import repeat
@@ -83,11 +84,7 @@ class PackedClips:
 
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether there is any; if not, it is silence.
-
-    Raises:
-        InputError: when the file cannot be decoded, or ends before the item starts.
-    """
+    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether there is any; if not, it is silence."""
     end = None if source.seconds is None else source.start + source.seconds
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
     images = video.frames[_part(source.start, end, form.frame_rate)]
@@ -98,10 +95,9 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
         chosen = lavish_frames(len(images), form.num_frames)
     else:
         chosen = ((np.arange(form.num_frames) + 0.5) * len(images) / form.num_frames).astype(np.int64)
-    resized = {}  # each image once, however often it is chosen
-    for index in set(chosen.tolist()):
-        resized[index] = np.rint(lavish_pixels(images[index], form.size) * 255).clip(0, 255).astype(np.uint8)
-    frames = np.stack([resized[index] for index in chosen.tolist()])
+    distinct, places = np.unique(chosen, return_inverse=True)  # each image once, however often it is chosen
+    resized = [np.rint(lavish_pixels(images[n], form.size) * 255).clip(0, 255).astype(np.uint8) for n in distinct]
+    frames = np.stack(resized)[places]
     samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[_part(source.start, end, SAMPLE_RATE)]
     return frames, _packed_sound(samples, form), len(samples) > 0
 
@@ -123,23 +119,12 @@ def _packed_sound(samples: np.ndarray, form: ClipFormat) -> np.ndarray:
 
 
 def open_pack(
-    packed_dir: Path,
-    sources: tuple[ClipSource, ...],
-    form: ClipFormat,
-    allow_missing: bool = False,
-    silent: str = "kept",
+    packed_dir: Path, sources: Sequence[ClipSource], form: ClipFormat, allow_missing: bool = False, silent: str = "kept"
 ) -> PackedClips:
-    """Open the pack of these items, making it first where it is absent, unfinished or out of date.
+    """Open the pack of these items in a folder of their format, made first where it is absent or out of date.
 
-    Args:
-        packed_dir: takes one folder a format.
-        allow_missing: leave out items whose files cannot be decoded, and say which, instead of raising.
-        silent: what happens to items without sound: "kept" (as silence), "left out" or "refused". How many there are,
-            and the first of them, is said in any case.
-
-    Raises:
-        InputError: when files cannot be decoded (all others are packed first), when items are refused, nothing is left,
-            or the disk is full.
+    Items whose files cannot be decoded raise InputError once all others are packed, or are left out where that is
+    allowed. Those without sound are "kept" (as silence), "left out" or "refused"; their number is said in any case.
     """
     folder = packed_dir / form.folder_name
     items = []
@@ -147,11 +132,11 @@ def open_pack(
         file = source.path.stat()
         items.append([source.name, source.start, source.seconds, file.st_size, file.st_ctime_ns])
     manifest = {"version": VERSION, "format": asdict(form), "items": items}
-    arrays = _open_arrays(folder, manifest, form, "r")
+    arrays = _open_arrays(folder, manifest, form)
     if arrays is None or (arrays["done"] == PENDING).any():
         with exclusive(packed_dir, ANOTHER_FOLDER):
             _pack(folder, sources, manifest, form)
-            arrays = _open_arrays(folder, manifest, form, "r")
+            arrays = _open_arrays(folder, manifest, form)
     done = np.array(arrays["done"])
     broken, without_sound = ([sources[row].name for row in np.flatnonzero(done == mark)] for mark in (PENDING, SILENT))
     leave_out(broken, len(sources), "items that cannot be decoded", folder, allow_missing)
@@ -165,7 +150,7 @@ def open_pack(
     return PackedClips(form, rows, arrays["frames"], arrays["sound"])
 
 
-def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str) -> dict[str, np.ndarray] | None:
+def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str = "r") -> dict[str, np.ndarray] | None:
     """Open the memory-mapped files of a pack; None where it is of other items, or a file is absent or damaged."""
     try:
         if json.loads((folder / MANIFEST_FILE).read_text()) != manifest:
@@ -176,9 +161,7 @@ def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str) -> d
     for name, kind in form.arrays.items():
         if arrays[name].dtype != kind.base or arrays[name].shape != (len(manifest["items"]), *kind.shape):
             return None
-    if mode == "r":
-        return arrays
-    # Only now: numpy lengthens files that are too short when they are opened to be written.
+    # Only now in this mode: numpy lengthens files that are too short when they are opened to be written.
     return {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in form.arrays}
 
 
@@ -201,7 +184,7 @@ def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.
     return arrays
 
 
-def _pack(folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: ClipFormat) -> None:
+def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: ClipFormat) -> None:
     """Decode in many threads, write in one. What a killed run has finished is kept; what cannot be decoded is said.
 
     Of a pack that is there only those items are decoded, once more, that could not be before: nobody reads their rows.
@@ -213,8 +196,7 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: C
     tqdm.write(f"{folder}: packing {len(todo)} of {len(sources)} items")
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
         for first in range(0, len(todo), FLUSH_EVERY):
-            rows = todo[first : first + FLUSH_EVERY]
-            marks: dict[int, int] = {}
+            rows, marks = todo[first : first + FLUSH_EVERY], arrays["done"].copy()
             items = pool.map(_try_to_decode, [sources[row] for row in rows], repeat(form))
             for row, item in zip(rows, items, strict=True):
                 if item is not None:
@@ -223,7 +205,7 @@ def _pack(folder: Path, sources: tuple[ClipSource, ...], manifest: dict, form: C
                 progress.update()
             arrays["frames"].flush()
             arrays["sound"].flush()
-            arrays["done"][list(marks)] = list(marks.values())  # once they are on the disk
+            arrays["done"][:] = marks  # once they are on the disk
             arrays["done"].flush()
     if not is_there:
         former = folder.with_name(f".{folder.name}.former")

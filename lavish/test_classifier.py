@@ -3,18 +3,15 @@
 from utils.entry_point import run_entry_point
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
-import torch
-
-from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_tasks import ClipPredictions, label_confusion, score_table
-from utils.files import atomic_write
+from lavish.clip_runs import TrainedClassifier, load_clip_run
+from lavish.clip_tasks import label_confusion, score_table
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
 from utils.run_folders import begin_output, finish_run
 from utils.settings import FromFile, parse_settings, settings_group
+from utils.training.checkpoints import save_checkpoint
 
 # All that an evaluation may write.
 FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
@@ -27,18 +24,6 @@ class Settings(FromFile):
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     """splits to evaluate"""
     which: TrainedClassifier = TrainedClassifier()
-
-
-def report_split(folder: Path, run: ClipRun, split: str, predictions: ClipPredictions) -> None:
-    """Write the accuracy of each class, the confusion matrix, and all probabilities of one split."""
-    classes, unit = run.data.splits[split].classes, run.task.unit
-    matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(classes))
-    title = run.title(split)
-    write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, title, run.note, unit))
-    write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, title, run.note))
-    confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, title, unit)
-    with atomic_write(folder / f"probabilities_{split}.pt") as file:
-        torch.save({"samples": run.data.splits[split].sample_ids, "probs": predictions.logits.softmax(-1)}, file)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,8 +42,15 @@ def main(argv: list[str] | None = None) -> None:
         log.info(f"{', '.join(left_out)}: not evaluated, since the run has trained on it")
     for split in splits:
         predictions = run.predict(split)
+        clips = run.data.splits[split]
         scores[split] = run.task.score(predictions)
-        report_split(folder, run, split, predictions)
+        matrix = label_confusion(predictions.logits.argmax(dim=-1), predictions.labels, len(clips.classes))
+        about, unit = (matrix, clips.classes, run.title(split)), run.task.unit
+        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(*about, run.note, unit))
+        write_table(folder / f"confusion_{split}.csv", confusion_table(*about, run.note))
+        confusion_matrix_figure(folder / f"confusion_{split}.png", *about, unit)
+        probs = {"samples": clips.sample_ids, "probs": predictions.logits.softmax(-1)}
+        save_checkpoint(probs, folder / f"probabilities_{split}.pt")
 
     # 4 Report
     table = score_table(run.settings.dataset, run.name, scores, run.parameters, run.note)

@@ -44,13 +44,10 @@ def load_ucf101(
     """Load one fold, with the last groups of its training list held out for validation.
 
     Args:
+        survey_dir: takes the table of which files carry sound.
         sound_only: leave out the clips without an audio track, and classes that have no other (half of them).
         pieces: cut clips into items of 64 frames at 20 a second, as the report does; shorter clips yield none.
-        survey_dir: takes the table of which files carry sound.
         allow_missing: leave out listed clips without a file that can be opened, and say how many, instead of raising.
-
-    Raises InputError for absent or malformed lists, a clip in both, listed clips without a file, folders that are no
-    class, files that cannot be opened, and a fold whose training clips are all silent.
     """
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
     lists = {name: read_list(lists_dir / f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}
@@ -111,10 +108,7 @@ def read_classes(lists_dir: Path) -> tuple[str, ...]:
 
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
-    """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line: `of_class` and `group` by clip.
-
-    Raises InputError for a malformed or repeated line, an unknown class, and a number that is another class's.
-    """
+    """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line: `of_class` and `group` by clip."""
     expected = (
         "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training lists "
         "followed by the class's number there"
@@ -139,10 +133,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:
-    """Open every file: `seconds` (float) and whether it has `sound` (bool), by clip; kept, so that it is done once.
-
-    Files that cannot be opened raise InputError, or with `allow_missing` are named and left out.
-    """
+    """Open every file: `seconds` (float) and whether it has `sound` (bool), by clip; kept, so that it is done once."""
     table = survey_dir / SURVEY_FILE
     known = _read_survey(table)
     stamps = {clip: (path.stat().st_size, path.stat().st_mtime_ns) for clip, path in paths.items()}
@@ -155,7 +146,7 @@ def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False
         else:
             known[clip] = (*stamps[clip], *found)
     rows = [(clip, *known[clip]) for clip in sorted(known)]
-    files = pd.DataFrame(rows, columns=list(SURVEY_COLUMNS)).astype(SURVEY_COLUMNS).set_index("clip")
+    files = pd.DataFrame(rows, columns=[*SURVEY_COLUMNS]).astype(SURVEY_COLUMNS).set_index("clip")
     if missing:
         write_text(table, files.assign(sound=np.where(files.sound, "yes", "no")).to_csv())
     leave_out([*broken.values()], len(paths), "files that cannot be opened", survey_dir, allow_missing)
