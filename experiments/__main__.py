@@ -12,14 +12,12 @@ from pathlib import Path
 
 from experiments import drawings
 from experiments import paper_tables as tables
-from experiments.collecting import Experiment
-from experiments.jobs import Runner
-from experiments.stage_runs import PRESETS, Study
+from experiments.jobs import PRESETS, Runner, Study
 from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 
-EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
+EXPERIMENTS: dict[str, Callable[[Study], tables.Experiment]] = {
     "table1": tables.table1,
     "significance": tables.significance,
     "table2": tables.table2,

@@ -7,6 +7,7 @@ python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (t
 
 from utils.entry_point import run_entry_point
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from lavish.clip_runs import ClipRun, TrainedClassifier, load_clip_run
+from lavish.clip_networks import ClipRun, TrainedClassifier, load_clip_run
 from lavish.clip_tasks import label_confusion
 from utils.errors import InputError
 from utils.files import atomic_write
@@ -62,12 +63,7 @@ def features(run: ClipRun, split: str, folder: Path) -> None:
 def scatter_figure(
     path: Path, maps: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], title: str
 ) -> None:
-    """Draw points of two-dimensional maps, coloured by class.
-
-    Args:
-        maps: (R, 2) by name, drawn side by side.
-        labels: (R,) int, of the points.
-    """
+    """Draw points of two-dimensional maps side by side, (R, 2) by name, coloured by class: labels (R,) int."""
     figure = Figure(figsize=(4.2 * len(maps) + 1.5, 4.4), dpi=DPI)
     panels = figure.subplots(1, len(maps))
     palette = matplotlib.colormaps["hsv"].resampled(len(classes) + 1)
@@ -156,11 +152,11 @@ def mistakes(run: ClipRun, split: str, folder: Path) -> None:
         contact_sheet(sheet, run.title(split)).save(file, "PNG")
 
 
-def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str, columns: int = 3) -> Image.Image:
+def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str) -> Image.Image:
     """Draw for each entry up to four frames (T, S, S, 3) uint8 side by side above two lines of text."""
-    font = ImageFont.load_default(11)
+    font, columns = ImageFont.load_default(11), 3
     width, height = 4 * THUMBNAIL + 8, THUMBNAIL + 40
-    rows = max(1, -(-len(entries) // columns))
+    rows = max(1, math.ceil(len(entries) / columns))
     page = Image.new("RGB", (columns * width, rows * height + 24), "white")
     draw = ImageDraw.Draw(page)
     draw.text((4, 4), title if entries else f"{title}: no mistake", fill="black", font=font)

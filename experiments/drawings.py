@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.collecting import Experiment, ScoreExperiment
-from experiments.jobs import Runner
-from experiments.paper_tables import without_defaults
-from experiments.stage_runs import Study
+from experiments.jobs import Runner, Study
+from experiments.paper_tables import Experiment, ScoreExperiment, without_defaults
 from utils.audio_visual import AudioVisual
 from utils.evaluation.predictions import Predictions, load_predictions
 from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
@@ -88,10 +86,7 @@ def qualitative(study: Study) -> Experiment:
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
-    """Choose videos with two classes or more whose audible and visible events differ, evenly spread over the split.
-
-    Whatever the methods say of them: nothing is chosen by result.
-    """
+    """Choose by the truth alone: spread over the videos of several classes whose audible and visible events differ."""
     classes = (predictions.truth.audio | predictions.truth.visual).any(axis=1).sum(axis=1)  # (N,)
     differ = (predictions.truth.audio != predictions.truth.visual).any(axis=(1, 2))  # (N,)
     chosen = (classes >= 2) & differ

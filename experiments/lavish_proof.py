@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from tqdm import tqdm
 
 from dataloaders.feature_origin import VIDEOS_MARKER
 from lavish import test_classifier, train_classifier
-from lavish.clip_runs import CLIP_RUN_PREFIX, read_summary
+from lavish.clip_networks import CLIP_RUN_PREFIX, read_summary
 from lavish.clip_tasks import classifier_table
-from simulation.generated_clips import check_settings, write_data
+from simulation.generated_clips import ClipVideos, write_data
 from utils.errors import InputError
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import SUMMARY_FILE, newest_finished_run
@@ -80,19 +81,6 @@ def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
     return classifier_table("Classes that need sound, the picture, or both (generated videos)", {"top1": "top-1"}, rows)
 
 
-def write_videos(data_dir: Path, settings: dict[str, int | float]) -> None:
-    """Write the videos, unless they are there. Raises InputError when other ones are, or none can be made so."""
-    check_settings(**settings)
-    marker = data_dir / VIDEOS_MARKER
-    if not marker.is_file():
-        write_data(data_dir, **settings)
-        return
-    there = read_args(marker)
-    if others := {name: there.get(name) for name, value in settings.items() if there.get(name) != value}:
-        way_out = "Name another --output_dir, or ask for these."
-        raise InputError(marker, f"videos with {others}", str({name: settings[name] for name in others}), way_out)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("temp_lavish_proof"))
@@ -102,7 +90,13 @@ def main(argv: list[str] | None = None) -> None:
     if args.num_seeds < 1:
         raise InputError("--num_seeds", str(args.num_seeds), "1 or more", "Correct the value.")
     data_dir = args.output_dir / "videos"
-    write_videos(data_dir, {"clips_per_group": args.clips_per_group, "seconds": 2.0, "size": 64, "seed": 0})
+    settings, marker = ClipVideos(clips_per_group=args.clips_per_group), data_dir / VIDEOS_MARKER
+    if not marker.is_file():
+        write_data(data_dir, settings)
+    wanted, there = asdict(settings), read_args(marker)
+    if others := {name: there.get(name) for name, value in wanted.items() if there.get(name) != value}:
+        way_out = "Name another --output_dir, or ask for these."
+        raise InputError(marker, f"videos with {others}", str({name: wanted[name] for name in others}), way_out)
     table = compare(args.output_dir, data_dir, args.num_seeds)
     write_tables(args.output_dir / "proof", table)
     print(format_text(table))

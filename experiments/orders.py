@@ -32,10 +32,7 @@ ORDERS = (
 
 
 def orders_table(results_dir: Path) -> Table:
-    """Show each order with both scores, their difference and whether it holds; orders of absent tables are left out.
-
-    Raises InputError when a table has no row of ours of such a name.
-    """
+    """Show each order with both scores, their difference and whether it holds; orders of absent tables are left out."""
     rows = []
     for table, column, better, worse in ORDERS:
         path = results_dir / f"{table}.json"

@@ -69,16 +69,6 @@ class ClipDataSettings:
 
 
 @settings_group
-class ClipInputSettings:
-    """What of the packed clips a network sees and hears."""
-
-    num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """T, of the packed frames (default: all)"""
-    normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"
-    """of pixels"""
-
-
-@settings_group
 class ClipSettings(FromFile):
     """What decides which clips are packed, and how."""
 
@@ -100,7 +90,10 @@ class ClassifierSettings(ClipSettings):
 
     select_on: Literal["val", "test"] = "val"
     """split that the best epoch is chosen on; test: as the paper does"""
-    input: ClipInputSettings = ClipInputSettings()
+    num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """T, of the packed frames (default: all)"""
+    normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"
+    """of pixels"""
     network: ClipNetworkSettings = ClipNetworkSettings()
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)
 
@@ -154,14 +147,10 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
 
 def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
     """Return the record of what is made from these clips: a source is a name and a size."""
-    return Provenance(
-        kind,
-        settings.dataset,
-        next(iter(data.splits.values())).classes,
-        {name: hash_of(split.sample_ids) for name, split in data.splits.items()},
-        {"clips": hash_of(f"{source.name} {source.path.stat().st_size}" for source in data.sources)},
-        video_marks(settings.data_dir),
-    )
+    classes, marks = data.splits["train"].classes, video_marks(settings.data_dir)
+    videos = {name: hash_of(split.sample_ids) for name, split in data.splits.items()}
+    sources = {"clips": hash_of(f"{source.name} {source.path.stat().st_size}" for source in data.sources)}
+    return Provenance(kind, settings.dataset, classes, videos, sources, marks)
 
 
 def clip_batches(
@@ -171,7 +160,7 @@ def clip_batches(
 
     Raises InputError for sizes that do not fit, and for a split that is empty or that the run has learned from.
     """
-    of_data, of_input = settings.data, settings.input
+    of_data = settings.data
     if split not in data.splits or not data.splits[split].num_clips:
         found = "no clips: all were left out, or (--select_on test) they were trained on"
         raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Look at the lists and files.")
@@ -184,14 +173,7 @@ def clip_batches(
             expected = f"{image[0]} x {image[1]} for {settings.network.backbone}, which takes images of one size"
             way_out = "Choose --sound swin with 192 pixels, small with 32, or a ViT."
             raise InputError(flag, f"{of_data.sound}: {found} spectrograms", expected, way_out)
-    return ClipBatches(
-        data.splits[split],
-        pack,
-        next(network.parameters()).device,
-        of_data.image_size,
-        of_input.num_frames,
-        NORMALIZATIONS[of_input.normalization],
-        network.sees,
-        network.hears,
-        of_data.augmentation if split == "train" else UNCHANGED,
-    )
+    device, normalization = next(network.parameters()).device, NORMALIZATIONS[settings.normalization]
+    read = (of_data.image_size, settings.num_frames, normalization, network.sees, network.hears)
+    augmentation = of_data.augmentation if split == "train" else UNCHANGED
+    return ClipBatches(data.splits[split], pack, device, *read, augmentation)

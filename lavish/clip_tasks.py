@@ -114,8 +114,7 @@ class ClipTask:
 
     def score(self, predictions: ClipPredictions) -> dict[str, float]:
         """Return the accuracies by name, in percent."""
-        labels = predictions.labels
-        return {name: top_k_accuracy(predictions.logits, labels, k) for name, k in self.accuracies.items()}
+        return {name: top_k_accuracy(predictions.logits, predictions.labels, k) for name, k in self.accuracies.items()}
 
 
 TASKS = {

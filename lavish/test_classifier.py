@@ -5,7 +5,7 @@ from utils.entry_point import run_entry_point
 from dataclasses import replace
 from typing import Literal
 
-from lavish.clip_runs import TrainedClassifier, load_clip_run
+from lavish.clip_networks import TrainedClassifier, load_clip_run
 from lavish.clip_tasks import label_confusion, score_table
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.clip_batches import ClipBatch
-from lavish.clip_networks import make_clip_network
-from lavish.clip_runs import CLIP_RUN_PREFIX, has_random_backbone
+from lavish.clip_networks import CLIP_RUN_PREFIX, has_random_backbone, make_clip_network
 from lavish.clip_settings import ClassifierSettings, clip_batches, clip_recipe, clip_record, learned_from, open_clips
 from lavish.clip_tasks import LOSSES, TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
@@ -67,7 +66,7 @@ def check_settings(settings: Settings) -> None:
     if not older and pools_time == (pooling == "none"):
         expected = "none for AVE, whose seconds are classified apart, and mean or transformer for UCF101"
         raise InputError("--temporal", pooling, expected, "Leave out the flag.")
-    num_frames = settings.input.num_frames
+    num_frames = settings.num_frames
     if not pools_time and num_frames not in (None, NUM_SEGMENTS):
         expected = f"{NUM_SEGMENTS} for AVE, one for each labelled second"
         raise InputError("--num_frames", str(num_frames), expected, "Leave out the flag.")

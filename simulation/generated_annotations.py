@@ -1,4 +1,4 @@
-"""Annotation files of simulated data: generated with the statistics of the real ones, or a choice of the real ones.
+"""Annotation files of simulated data, generated with the statistics of real ones or chosen from these; and the truth.
 
 The statistics are in data/simulated_data.yaml. A whole data set is generated in seconds, so all of it always is, and as
 many videos as are wanted are chosen afterwards.
@@ -19,7 +19,7 @@ import numpy as np
 from dataloaders import ave, llp, unav
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import SPLITS, load_annotations
-from simulation.simulated_features import PARAMETERS, generator
+from simulation.simulated_features import MODEL, PARAMETERS, Truth, generator
 from utils.files import write_text
 
 ID_ALPHABET = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"))
@@ -32,8 +32,7 @@ def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleN
     of_classes = np.array([statistics.classes[name] for name in llp.LLP_CLASSES])
     shares, audible, visible, audible_seconds, visible_seconds = of_classes.T
     header = "filename\tevent_labels"
-    eval_rows: dict[str, list[str]] = {llp.AUDIO_FILE: [], llp.VISUAL_FILE: []}
-    all_rows: list[str] = []
+    eval_rows, all_rows = {llp.AUDIO_FILE: [], llp.VISUAL_FILE: []}, []
     for split, size in statistics.sizes.items():
         rows = []
         labels = _draw_labels(rng, size, statistics.labels_per_video[split], shares)
@@ -189,14 +188,73 @@ SIMULATED = {
 def annotation_files(
     dataset: str, annotations: Path | None, seed: int
 ) -> Iterator[tuple[Path, dict[str, SplitAnnotations]]]:
-    """Give the folder of the annotation files to simulate for, and all splits.
-
-    Args:
-        annotations: folder that holds `<dataset>/`; None: all files are generated, and gone at the end.
-    """
+    """Give the folder of the files to simulate for, `annotations/<dataset>` or a generated one, and all splits."""
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) if annotations is None else Path(annotations) / dataset
         if annotations is None:
             statistics = SimpleNamespace(**PARAMETERS["annotations"][dataset])
             SIMULATED[dataset].generate(source, generator(seed, dataset, "annotations"), statistics)
         yield source, {split: load_annotations(dataset, source, split) for split in SPLITS}
+
+
+def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:
+    """Return what happens in each video, by feature id: the annotated segments, and what annotations do not say.
+
+    Training videos without segment labels (LLP) are given some. Where annotations are audio-visual only, one-sided
+    events are added. A clip that several samples share (AVE) holds the events of all of them.
+    """
+    val, truth = splits["val"], {}
+    for annotations in splits.values():
+        labels = annotations.video_labels.numpy()
+        if annotations.labels is None:
+            audio, visual = _draw_segment_labels(annotations, val, seed)
+        else:
+            ends = annotations.offsets[1:-1].numpy()
+            audio, visual = (np.split(x.numpy(), ends) for x in annotations.labels)
+        for n, video in enumerate(annotations.feature_ids):
+            one = Truth(audio[n], visual[n], labels[n])
+            truth[video] = Truth(*map(np.logical_or, one, truth[video])) if video in truth else one
+    if val.labels.audio is val.labels.visual:
+        for video, one in truth.items():
+            truth[video] = _add_one_sided_events(one, generator(seed, val.dataset, video, "one-sided"))
+    return truth
+
+
+def _add_one_sided_events(truth: Truth, rng: np.random.Generator) -> Truth:
+    """A video with events that are only audible or only visible, besides the annotated ones that are both."""
+    model = MODEL["one_sided_events"]
+    streams = [truth.audio.copy(), truth.visual.copy()]
+    num_segments, num_classes = truth.audio.shape
+    labelled = [c for c in np.flatnonzero(truth.labels) if rng.random() < model["of_label"]]
+    events = [(int(rng.integers(2)), c) for c in labelled]
+    for modality in range(2):
+        events += [(modality, c) for c in rng.integers(num_classes, size=rng.poisson(model["others"]))]
+    for modality, c in events:
+        length = min(num_segments, 1 + int(rng.exponential(model["mean_share"] * num_segments)))
+        start = rng.integers(num_segments - length, endpoint=True)
+        streams[modality][start : start + length, c] = True
+    return Truth(*streams, truth.labels)
+
+
+def _draw_segment_labels(
+    annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Segment labels for videos that have none: two (N, T, C) bool, audio and visual.
+
+    For each class of a video, both modalities are copied from a random video of `examples` with that class, one that
+    has other classes as well if and only if this video has, where there is such a one.
+    """
+    labels, example_labels = annotations.video_labels.numpy(), examples.video_labels.numpy()
+    alone = example_labels.sum(axis=1) == 1
+    shape = (-1, int(annotations.lengths[0]), len(annotations.classes))
+    audio_examples, visual_examples = (x.numpy().reshape(shape) for x in examples.labels)
+    audio, visual = np.zeros((2, len(labels), *shape[1:]), dtype=bool)
+    for n, video in enumerate(annotations.feature_ids):
+        rng = generator(seed, annotations.dataset, video, "truth")
+        classes = np.flatnonzero(labels[n])
+        for c in classes:
+            with_class = example_labels[:, c]
+            candidates = with_class & (alone == (len(classes) == 1)), with_class, np.ones_like(alone)
+            example = rng.choice(next(np.flatnonzero(x) for x in candidates if x.any()))
+            audio[n, :, c], visual[n, :, c] = audio_examples[example, :, c], visual_examples[example, :, c]
+    return audio, visual

@@ -10,16 +10,19 @@ Positions, sizes, colours, loudness, exact pitch and noise are random.
 from utils.entry_point import run_entry_point
 
 import argparse
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import yaml
+from pydantic import Field
 from tqdm import tqdm
 
 from dataloaders.feature_origin import VIDEOS_MARKER
-from utils.errors import InputError
 from utils.files import write_text
+from utils.settings import settings_group
 from video.video_encoding import write_video
 
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
@@ -76,41 +79,37 @@ def save_clip(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: 
     write_video(path, frames, rate, None if samples is None else samples[None], SAMPLE_RATE)
 
 
-def write_data(folder: Path, clips_per_group: int, seconds: float, size: int, seed: int) -> None:
+@settings_group
+class ClipVideos:
+    """Which videos are generated."""
+
+    clips_per_group: Annotated[int, Field(ge=1, le=99)] = 4  # two digits of a file's name
+    seconds: Annotated[float, Field(ge=1 / FRAME_RATE, le=3600)] = 2.0
+    size: Annotated[int, Field(ge=16, le=4096, multiple_of=2)] = 64  # pixels
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+def write_data(folder: Path, settings: ClipVideos) -> None:
     """Write videos, lists and `generated_videos.yaml`, by which reports know that the data are generated."""
-    rng = np.random.default_rng(seed)
-    lists: dict[str, list[str]] = {"test": [], "train": []}
-    clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, clips_per_group + 1)))
+    rng, per_group = np.random.default_rng(settings.seed), settings.clips_per_group
+    lists: dict[str, list[str]] = {"testlist01": [], "trainlist01": []}
+    clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, per_group + 1)))
     for (number, kind), group, clip in tqdm(clips, desc="writing videos", unit="clip", mininterval=1):
         _, looks = CLASSES[kind]
-        shape, frequency = looks[(group * clips_per_group + clip) % len(looks)]
+        shape, frequency = looks[(group * per_group + clip) % len(looks)]
         name = f"{kind}/v_{kind}_g{group:02d}_c{clip:02d}.avi"
-        frames = draw(shape, size, rng, round(seconds * FRAME_RATE))
-        samples = None if frequency is None else play(frequency, seconds, rng)
+        frames = draw(shape, settings.size, rng, round(settings.seconds * FRAME_RATE))
+        samples = None if frequency is None else play(frequency, settings.seconds, rng)
         save_clip(folder / "videos" / name, frames, samples)
         if group <= TEST_GROUPS:
-            lists["test"].append(f"{name}\n")
+            lists["testlist01"].append(f"{name}\n")
         else:
-            lists["train"].append(f"{name} {number}\n")
-    lines = [f"{number} {kind}\n" for number, kind in enumerate(CLASSES, start=1)]
-    write_text(folder / "lists" / "classInd.txt", "".join(lines))
+            lists["trainlist01"].append(f"{name} {number}\n")
+    lists["classInd"] = [f"{number} {kind}\n" for number, kind in enumerate(CLASSES, start=1)]
     for name, lines in lists.items():
-        write_text(folder / "lists" / f"{name}list01.txt", "".join(lines))
+        write_text(folder / "lists" / f"{name}.txt", "".join(lines))
     needs = {kind: needed for kind, (needed, _) in CLASSES.items()}
-    settings = {"clips_per_group": clips_per_group, "seconds": seconds, "size": size, "seed": seed, "needs": needs}
-    write_text(folder / VIDEOS_MARKER, yaml.safe_dump(settings, sort_keys=False))
-
-
-def check_settings(clips_per_group: int, seconds: float, size: int, seed: int) -> None:
-    """Raise InputError for settings of which no videos can be made."""
-    for name, value, fits, expected in (
-        ("clips_per_group", clips_per_group, 1 <= clips_per_group <= 99, "1 to 99"),  # two digits of a file's name
-        ("seconds", seconds, 1 / FRAME_RATE <= seconds <= 3600, f"{1 / FRAME_RATE} to 3600"),
-        ("size", size, 16 <= size <= 4096 and size % 2 == 0, "an even number from 16 to 4096"),
-        ("seed", seed, 0 <= seed < 2**63, "0 or more, below 2^63"),
-    ):
-        if not fits:
-            raise InputError(f"--{name}", f"{value}", expected, "Correct the value.")
+    write_text(folder / VIDEOS_MARKER, yaml.safe_dump(asdict(settings) | {"needs": needs}, sort_keys=False))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -120,9 +119,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    check_settings(args.clips_per_group, args.seconds, args.size, args.seed)
-    write_data(args.output_dir, args.clips_per_group, args.seconds, args.size, args.seed)
+    settings = vars(parser.parse_args(argv))
+    write_data(settings.pop("output_dir"), ClipVideos(**settings))
 
 
 if __name__ == "__main__":

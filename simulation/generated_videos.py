@@ -24,10 +24,9 @@ from dataloaders.datasets import SPLITS
 from dataloaders.feature_origin import VIDEOS_MARKER
 from dataloaders.llp import LLP_CLASSES
 from dataloaders.unav import UNAV_CLASSES
-from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos
+from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos, video_truth
 from simulation.simulate import check_folder
 from simulation.simulated_features import PARAMETERS, Truth, generator, name_words
-from simulation.truth import video_truth
 from utils.errors import InputError
 from utils.files import write_text
 from video.video_encoding import write_video
@@ -59,15 +58,12 @@ def generate_videos(
     num_events: int | None = None,
     longest: int | None = None,
 ) -> Path:
-    """Generate the videos of one data set and its annotations into `output/<dataset>`. What exists is not made again.
+    """Generate the missing videos of one data set and its annotations into `output/<dataset>`, and return that folder.
 
     Args:
         annotations, sizes: as `simulate` takes them.
         num_events: of the events that LLP and UnAV share, how many to use, in LLP's order; other videos are left out.
         longest: segments of the longest video to take.
-
-    Returns: the data set's folder. Raises InputError when the folder holds something else or other parameters, no video
-    is left, and for bad annotations.
     """
     data_dir = Path(output) / dataset
     with annotation_files(dataset, annotations, seed) as (source, whole):

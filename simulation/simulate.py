@@ -20,9 +20,8 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.feature_origin import SIMULATION_MARKER
 from dataloaders.features import FEATURES, feature_path, text_features_path
-from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos
+from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos, video_truth
 from simulation.simulated_features import MODEL, Truth, VideoSimulator, generator, text_features, word_vectors_text
-from simulation.truth import video_truth
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
 
@@ -40,15 +39,12 @@ def simulate(
     seed: int = 0,
     features: list[str] | None = None,
 ) -> Path:
-    """Simulate one data set into `output/<dataset>`.
+    """Simulate one data set into `output/<dataset>`, and return that folder.
 
     Args:
         annotations: folder that holds `<dataset>/` with the annotation files to simulate features for; None: generate.
         sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
         features: names in `FEATURES`; None: those that the method uses.
-
-    Returns: the data set's folder. Raises InputError when the folder holds something else, other parameters or too
-    little room, and for bad annotations.
     """
     data_dir = Path(output) / dataset
     names = list(features or DATASETS[dataset].features)
@@ -68,10 +64,12 @@ def simulate(
         }
         write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
         SIMULATED[dataset].copy(source, data_dir, whole, kept)
-    truth = video_truth(whole, seed)
-    if whole["train"].labels is None:
-        _write_train_truth(data_dir / TRAIN_TRUTH, whole["train"], kept["train"], truth)
-    classes = whole["train"].classes
+    train, classes, truth = whole["train"], whole["train"].classes, video_truth(whole, seed)
+    if train.labels is None:  # they are written for judging only: filename (N,), audio and visual (N, T, C) bool
+        filenames = np.array([train.sample_ids[n] for n in kept["train"]])
+        audio, visual, _ = zip(*(truth[train.feature_ids[n]] for n in kept["train"]), strict=True)
+        with atomic_write(data_dir / TRAIN_TRUTH) as file:
+            np.savez_compressed(file, filename=filenames, audio=np.stack(audio), visual=np.stack(visual))
     for name in names:
         if FEATURES[name].text_folder:
             with atomic_write(text_features_path(data_dir, name)) as file:
@@ -101,19 +99,8 @@ def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotati
     write_text(folder / TEXTS_FILE, "\n".join(simulated_by) + "\n")
 
 
-def _write_train_truth(path: Path, train: SplitAnnotations, kept: np.ndarray, truth: dict[str, Truth]) -> None:
-    """The training videos' segment labels, for judging only: filename (N,), audio and visual (N, T, C) bool."""
-    names, of_kept = np.array([train.sample_ids[n] for n in kept]), [truth[train.feature_ids[n]] for n in kept]
-    audio, visual = np.stack([one.audio for one in of_kept]), np.stack([one.visual for one in of_kept])
-    with atomic_write(path) as file:
-        np.savez_compressed(file, filename=names, audio=audio, visual=visual)
-
-
 def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> dict:
-    """Make sure that nothing is mixed: a folder is empty, or its marker has these parameters.
-
-    Returns: the marker's content, empty where there is none.
-    """
+    """Return the marker's content, {} in an empty folder. Raises InputError for other parameters and other files."""
     path, before = data_dir / marker, {}
     way_out = "Delete the folder or choose another --output."
     if path.exists():

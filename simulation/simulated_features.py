@@ -28,10 +28,7 @@ MODEL, WORDS = PARAMETERS["model"], PARAMETERS["words"]
 
 
 def backbone_model(feature: str) -> SimpleNamespace:
-    """Return the parameters of a backbone and the text encoder that goes with it.
-
-    Without ones of its own a backbone is like R(2+1)D, or like CLIP if it has texts.
-    """
+    """Return the parameters of a backbone and its text encoder; one without its own is like R(2+1)D, or like CLIP."""
     backbones, texts = MODEL["backbones"], MODEL["texts"]
     similar = "clip" if FEATURES[feature].text_folder else "r2plus1d_18"
     return SimpleNamespace(**backbones.get(feature, backbones[similar]), **texts.get(feature, texts["clip"]))
@@ -90,10 +87,11 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, seed: int) -> np.ndarray:
     """The weighted sum of its words' random vectors for each name: C names -> (C, size) float32, unit rows."""
-    rows = [
-        sum(w * _unit(generator(seed, what, feature, s).standard_normal(size)) for s, w in name_words(n).items())
-        for n in names
-    ]
+
+    def vector(stem: str) -> np.ndarray:
+        return _unit(generator(seed, what, feature, stem).standard_normal(size))
+
+    rows = [sum(weight * vector(stem) for stem, weight in name_words(name).items()) for name in names]
     return _unit(np.stack(rows)).astype(np.float32)
 
 
@@ -125,7 +123,6 @@ class VideoSimulator:
 
     def __init__(self, dataset: str, classes: tuple[str, ...], seed: int):
         self.dataset = dataset
-        self.classes = classes
         self.seed = seed
         self.prototypes = {feature: class_concepts(feature, classes, seed) for feature in FEATURES}
 
@@ -135,10 +132,9 @@ class VideoSimulator:
         return {name: self._feature(name, video, *evidence[FEATURES[name].modality]) for name in names}
 
     def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-        """Return what a modality's backbones see of a video.
+        """Return the strength of each class's evidence, true or false, that a modality's backbones see: (T, C) float32.
 
-        (T, C) float32 is the strength of each class's evidence, true or false; (T, J) bool says which of the video's J
-        events are under way, seen or not.
+        And which of the video's J events are under way, seen or not: (T, J) bool.
         """
         model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)

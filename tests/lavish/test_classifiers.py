@@ -304,7 +304,7 @@ def test_a_run_whose_summary_is_absent_or_damaged_is_refused_before_anything_is_
     (run / "args.yaml").write_text("model: lavish\npieces: false\ndataset: UCF101\n")
     if summary is not None:
         (run / "summary.json").write_text(summary)
-    monkeypatch.setattr("lavish.clip_runs.open_clips", lambda settings: pytest.fail("data were opened"))
+    monkeypatch.setattr("lavish.clip_networks.open_clips", lambda settings: pytest.fail("data were opened"))
     with pytest.raises(InputError, match=r"summary\.json: found no summary.*--resume"):
         evaluate(run, tmp_path / "logs")
 

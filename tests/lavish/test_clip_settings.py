@@ -68,7 +68,7 @@ def test_defaults_are_the_released_setting_of_ave():
     network = settings.network
     assert network.backbone == "swinv2_large_window12_192.ms_in22k"
     assert (network.reduction, network.num_tokens, network.groups, network.temporal) == (8, 2, 2, "none")
-    assert settings.input.normalization == "imagenet" and settings.select_on == "val"
+    assert settings.normalization == "imagenet" and settings.select_on == "val"
     assert not (settings.data.augmentation != Augmentation() or network.train_backbone or network.train_norms)
 
 
@@ -76,12 +76,12 @@ def test_settings_of_the_older_baseline_come_over_those_of_the_data_set():
     vit, older = settings_with(), settings_with(model="i3d_soundnet")
     form = vit.data.format
     assert (form.sound, form.size, form.num_frames, form.frame_rate, form.choice) == ("vit", 224, 8, 20.0, "centres")
-    assert (vit.input.normalization, vit.network.temporal, vit.loss) == ("half", "mean", "cross_entropy")
+    assert (vit.normalization, vit.network.temporal, vit.loss) == ("half", "mean", "cross_entropy")
     form = older.data.format
     assert (form.sound, form.size, form.num_frames, form.frame_rate, form.choice) == (
         *("waveform", 224, 64, 20.0, "centres"),
     )
-    assert older.input.normalization == "half"
+    assert older.normalization == "half"
 
 
 def data_of(settings: Settings, num_clips: int = 12) -> tuple[ClipData, PackedClips]:
@@ -143,7 +143,7 @@ def test_a_network_is_given_the_modalities_that_it_looks_at(model: str, frames: 
 
 def test_frames_are_normalised_as_the_settings_say_and_as_many_as_they_say():
     settings = settings_with(**TINY, num_frames=1)
-    assert settings.input.normalization == "half"
+    assert settings.normalization == "half"
     batch = next(batches_of(settings, "test").in_order(3))
     _, pack = data_of(settings)
     expected = pack.frames[9:, 1:2].transpose(0, 1, 4, 2, 3) / 127.5 - 1  # of two the later stands in the middle

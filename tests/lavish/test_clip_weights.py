@@ -14,8 +14,7 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 import timm
 
 from lavish import test_classifier, train_classifier
-from lavish.clip_networks import load_backbone, load_i3d_soundnet, make_clip_network
-from lavish.clip_runs import has_random_backbone
+from lavish.clip_networks import has_random_backbone, load_backbone, load_i3d_soundnet, make_clip_network
 from lavish.clip_settings import ClassifierSettings
 from lavish.i3d_soundnet import SoundNet
 from lavish.image_transformers import make_backbone
