@@ -27,6 +27,13 @@ class Seconds(NamedTuple):
     wall: float
     cpu: float
 
+    @staticmethod
+    def now() -> "Seconds":
+        return Seconds(time.perf_counter(), time.process_time())
+
+    def until_now(self) -> "Seconds":
+        return Seconds(*(now - then for now, then in zip(Seconds.now(), self, strict=True)))
+
 
 @dataclass(frozen=True)
 class Way:
@@ -61,17 +68,11 @@ class Measurement:
         return quantity(self.naive, self.unit), ours, f"{self.naive / self.ours:.3g}x", floor
 
 
-def start_clock() -> Callable[[], Seconds]:
-    """Return a function that returns the time since now."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    return lambda: Seconds(time.perf_counter() - wall, time.process_time() - cpu)
-
-
 def timed(run: Callable[..., object], *arguments: object) -> Seconds:
     """Call a function and return how long it took."""
-    read_clock = start_clock()
+    begin = Seconds.now()
     run(*arguments)
-    return read_clock()
+    return begin.until_now()
 
 
 def compare(
@@ -83,16 +84,10 @@ def compare(
     warm_up: int = 1,
     clocks: Sequence[str] = ("wall",),
 ) -> list[Measurement]:
-    """Time all ways in turn, round after round, so that all see the same moods of the machine.
+    """Time all ways in turn, so that all see the same moods of the machine: a row for each but `NAIVE`, and each clock.
 
-    Args:
-        ways: by name, `NAIVE` among them.
-        rounds: whose median counts, after those to warm up.
-        whole: size of the job, to which times are scaled.
-        unit: what `whole` and the amounts of the ways count, such as "videos"; empty: all ways do the whole job.
-        clocks: fields of `Seconds` to report.
-
-    Returns: a row for each other way and clock.
+    The median of some rounds counts, after those to warm up, scaled to the whole job. Its size and the amounts of the
+    ways have one unit, such as "videos"; it is empty where every way does the whole job.
     """
     seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
     for _ in range(warm_up + rounds):
@@ -141,7 +136,7 @@ def quantity(value: float, unit: str) -> str:
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
     if value >= 100:
         return f"{value:,.0f} s"
-    factor, name = next(((f, name) for f, name in ((1, "s"), (1e-3, "ms")) if value >= f), (1e-6, "us"))
+    factor, name = (1, "s") if value >= 1 else (1e-3, "ms") if value >= 1e-3 else (1e-6, "us")
     return f"{value / factor:.3g} {name}"
 
 

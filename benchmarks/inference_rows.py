@@ -76,19 +76,13 @@ def threshold_search(setup: Setup) -> list[Measurement]:
     noise = torch.randn(2, *labels.audio.shape, generator=torch.Generator().manual_seed(5))
     logits = AudioVisual(noise[0] + labels.audio, noise[1] + labels.visual)
 
-    def search() -> None:
-        for of_modality, truth in zip(logits, labels, strict=True):
-            classwise_thresholds(of_modality, truth, in_video)
+    def search_naively(*tensors: Tensor) -> None:
+        naive_scores.classwise_thresholds(*(x[..., :NUM_SEARCHED_CLASSES].numpy() for x in tensors))
 
-    def search_naively() -> None:
-        for of_modality, truth in zip(logits, labels, strict=True):
-            few = (x[..., :NUM_SEARCHED_CLASSES].numpy() for x in (of_modality, truth, in_video))
-            naive_scores.classwise_thresholds(*few)
-
-    num_classes = in_video.shape[1]
+    num_classes, searched = in_video.shape[1], (labels, AudioVisual(in_video, in_video))  # for each modality
     ways = {
-        NAIVE: Way(partial(timed, search_naively), NUM_SEARCHED_CLASSES),
-        "vectorised": Way(partial(timed, search), num_classes, "20x"),
+        NAIVE: Way(partial(timed, logits.map, search_naively, *searched), NUM_SEARCHED_CLASSES),
+        "vectorised": Way(partial(timed, logits.map, classwise_thresholds, *searched), num_classes, "20x"),
     }
     what = f"threshold search, {NUM_VAL} videos, {num_classes} classes, both modalities"
     return compare(what, ways, setup.rounds, num_classes, "classes")

@@ -34,7 +34,7 @@ PLAIN = {
     "FastMultiheadAttention": (FastMultiheadAttention, {"attend": MultiheadAttention.attend}),
     "Packing": (
         Packing,
-        {"pack": lambda _, x: x.flatten(0, 1), "pad": lambda packing, x: x.unflatten(0, packing.mask.shape)},
+        {"pack": lambda _, x: x.flatten(0, 1), "pad": lambda self, x: x.unflatten(0, self.mask.shape)},
     ),
 }
 
@@ -54,10 +54,9 @@ def layer_rows(
     longest: int = 60,
     videos: tuple[int, int, int] = (64, 512, 16),
 ) -> list[Measurement]:
-    """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on features of zeros.
+    """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on zeros: `videos` of each.
 
-    `videos` says of how many each of the three is; those of the temporal transformer have up to `longest` segments, and
-    a third of all is padding.
+    Those of the temporal transformer have up to `longest` segments, and a third of all is padding.
     """
     train = zero_split(folder, "LLP", "train", torch.full((videos[0],), 10))
     val = zero_split(folder, "LLP", "val", torch.full((videos[1],), 10))

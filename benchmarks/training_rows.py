@@ -17,17 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.effort import CPU, STAGE_1, STAGE_3, Setup, predicted_events
-from benchmarks.harness import (
-    NAIVE,
-    Measurement,
-    Seconds,
-    Way,
-    compare,
-    count_operations,
-    resident_bytes,
-    start_clock,
-    timed,
-)
+from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, resident_bytes, timed
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
@@ -97,10 +87,7 @@ def epoch_rows(
     recipe: Recipe,
     num_steps: int,
 ) -> list[Measurement]:
-    """Measure some steps of a network and its naive counterpart, and scale them to an epoch.
-
-    `losses_of` makes the losses of a network, from the network, its precision, and whether it is compiled.
-    """
+    """Measure some steps of a network and its naive counterpart, whose losses `losses_of` makes, scaled to an epoch."""
     slow, amount = naive_twin(network), num_steps * recipe.batch_size
     num_videos = SIZES[split.annotations.dataset]["train"]
     batch = next(split.in_order(recipe.batch_size))
@@ -115,8 +102,7 @@ def epoch_rows(
             title = f"{precision}, compiled" if compiled else precision
             ways[title] = Way(run, amount, goal, operations / setup.rates[precision])
     what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
-    unit = f"videos in batches of {recipe.batch_size}"
-    return compare(what, ways, setup.rounds, num_videos, unit, warm_up=0)
+    return compare(what, ways, setup.rounds, num_videos, f"videos in batches of {recipe.batch_size}", warm_up=0)
 
 
 def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
@@ -148,9 +134,9 @@ class FirstSteps:
         self.device, self.num_videos = split.device, split.num_videos
 
     def shuffled(self, *which: int) -> Iterator[Batch]:
-        read_clock = start_clock()
+        begin = Seconds.now()
         yield from islice(self.split.shuffled(*which), self.num_steps)
-        self.seconds = read_clock()  # the loop asks for more batches after the last step
+        self.seconds = begin.until_now()  # the loop asks for more batches after the last step
 
 
 def seconds_of_steps(
