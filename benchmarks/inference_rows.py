@@ -61,7 +61,7 @@ def metrics(setup: Setup) -> list[Measurement]:
     right = torch.rand(NUM_EVALUATED, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.7
     audio = torch.where(right, truth.audio, random_events(NUM_EVALUATED, 2))
     prediction = AudioVisual(audio, torch.where(right, truth.visual, random_events(NUM_EVALUATED, 3)))
-    few = [AudioVisual(*(x[:NUM_SCORED].numpy() for x in events)) for events in (prediction, truth)]
+    few = [events.map(lambda x: x[:NUM_SCORED].numpy()) for events in (prediction, truth)]
     ways = {
         NAIVE: Way(partial(timed, naive_scores.parsing_scores, *few), NUM_SCORED),
         "vectorised": Way(partial(timed, parsing_scores, prediction, truth), NUM_EVALUATED, "200x"),

@@ -51,13 +51,10 @@ def layer_rows(
     rounds: int,
     han: HANConfig = STAGE_3.model,
     transformer: TemporalTransformerConfig = STAGE_1.model,
-    longest: int = 60,
-    videos: tuple[int, int, int] = (64, 512, 16),
+    longest: int = 60,  # segments of the temporal transformer's videos; a third of all is padding
+    videos: tuple[int, int, int] = (64, 512, 16),  # of each job
 ) -> list[Measurement]:
-    """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on zeros: `videos` of each.
-
-    Those of the temporal transformer have up to `longest` segments, and a third of all is padding.
-    """
+    """Measure steps and an evaluation of HAN, and steps of the temporal transformer, on features of zeros."""
     train = zero_split(folder, "LLP", "train", torch.full((videos[0],), 10))
     val = zero_split(folder, "LLP", "val", torch.full((videos[1],), 10))
     unav = zero_split(folder, "UnAV", "train", torch.linspace(longest / 3, longest, videos[2]).round().long())

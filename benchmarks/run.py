@@ -8,17 +8,112 @@ python -m benchmarks.run --accuracy what bf16 costs in accuracy, instead
 from utils.entry_point import run_entry_point
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+import pseudo_label_generation
+import test_han
+import train_han
+import train_transformer
 from benchmarks import inference_rows, training_rows
 from benchmarks.effort import QUICK, Setup, prepare
-from benchmarks.harness import Measurement, matrix_rates, report
-from benchmarks.whole_stages import bf16_difference, gpu_rows
+from benchmarks.harness import Measurement, matrix_rates, report, timed
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
+from dataloaders.store import open_features
 from simulation.simulate import simulate
-from utils.reporting.tables import format_text, write_tables
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+
+METRIC = "segment_Type"
+NETWORK = ("--dim", "128", "--num_heads", "4", "--ffn_dim", "256", "--num_layers", "2")
+STAGE_1 = ("--num_epochs", "10", "--warmup_epochs", "2", "--lr", "1e-3", "--lr_min", "1e-4", "--dropout", "0.1")
+STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_min", "5e-5")
+
+
+def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
+    """Yield the rows of the CPU table, in its order."""
+    yield from training_rows.han_epoch(setup)
+    yield from training_rows.transformer_epoch(setup)
+    yield from inference_rows.evaluation(setup)
+    yield from inference_rows.metrics(setup)
+    yield from inference_rows.threshold_search(setup)
+    yield from inference_rows.pseudo_labels(setup)
+    yield from inference_rows.opening(setup)
+    yield training_rows.peak_memory(setup.han, memory_videos)
+
+
+def gpu_rows(
+    folder: Path,  # holds `LLP/` and `UnAV/`
+    precision: str,
+    num_epochs: int,
+    device: str = "cuda",
+    compiled: bool = False,  # train compiled networks as well; the seconds include compiling
+    num_seeds: int = 5,
+    network: tuple[str, ...] = (),  # flags of the networks' sizes where they are not the paper's
+) -> list[Measurement]:
+    """Time stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts."""
+    for dataset in ("LLP", "UnAV"):
+        for split in SPLITS:
+            annotations = load_annotations(dataset, folder / dataset, split)
+            open_features(annotations, list(DATASETS[dataset].features), folder / dataset)
+    torch.randn(1024, 1024, device=device).square().sum().item()  # starts the device's libraries
+    runs, common = str(folder / "gpu_runs"), ["--device", device, "--precision", precision]
+    unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
+    training = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
+    sample = f"{device}, {precision}, validation after each epoch; packed before"
+    rows = []
+    for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
+        stage_1 = timed(train_transformer.main, [*unav, *training, *flags]).wall
+        stage_2 = timed(pseudo_label_generation.main, [*llp, "--runs_dir", runs]).wall
+        stage_3 = timed(train_han.main, [*llp, *training, *flags]).wall
+        stage_4 = timed(test_han.main, [*llp, "--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs")]).wall
+        measured = [
+            (f"stage 3, {num_epochs} epochs{how}", stage_3, "30 s"),
+            (f"stage 1, {num_epochs} epochs{how}", stage_1, "90 s"),
+            (f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min"),
+        ]
+        if not flags:
+            several = timed(train_han.main, [*llp, *training, "--num_runs", str(num_seeds)]).wall
+            measured.append((f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one"))
+        rows += [Measurement(f"GPU: {what}", None, ours, goal, sample=sample) for what, ours, goal in measured]
+    return rows
+
+
+def bf16_difference(
+    folder: Path,
+    annotations: Path | None,
+    sizes: tuple[int, int, int] = (800, 600, 300),  # training videos of UnAV and of LLP, videos of each other split
+    seeds: tuple[int, ...] = (1, 2, 3),
+    network: tuple[str, ...] = NETWORK,
+    stage_1: tuple[str, ...] = STAGE_1,
+    stage_3: tuple[str, ...] = STAGE_3,
+) -> Table:
+    """Compare segment-level Type@AV of the test split by precision and seed, and the difference."""
+    for dataset, number in zip(("UnAV", "LLP"), sizes, strict=False):
+        simulate(dataset, folder / "data", annotations, {"train": number, "val": sizes[2], "test": sizes[2]})
+    runs, teacher = str(folder / "runs"), str(folder / "pseudo_labels")
+    llp = ("--data_dir", str(folder / "data" / "LLP"))
+    train_transformer.main(["--data_dir", str(folder / "data" / "UnAV"), "--output_dir", runs, *network, *stage_1])
+    pseudo_label_generation.main([*llp, "--runs_dir", runs, "--output_dir", teacher])
+    scores: dict[str, list[float]] = {"float32": [], "bf16": []}
+    for precision, of_precision in scores.items():
+        for seed in seeds:
+            output = str(folder / f"{precision}_{seed}")
+            how = ["--precision", precision]
+            training = ["--pseudo_label_dir", teacher, "--output_dir", output, *network, *stage_3, "--seed", str(seed)]
+            train_han.main([*llp, *how, *training])
+            test_han.main([*llp, *how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
+            of_precision.append(json.loads(Path(output, "test/summary.json").read_text())["test"][METRIC])
+    scores["bf16 - float32"] = [b - a for a, b in zip(scores["float32"], scores["bf16"], strict=True)]
+    rows = tuple(Row((name,), (*map(Cell, values), Cell.over_runs(values))) for name, values in scores.items())
+    columns = (*(Column(f"seed {seed}", decimals=2) for seed in seeds), Column("mean", decimals=2))
+    notes = (
+        f"Simulated LLP, {sizes[1]} training and {sizes[2]} test videos; network {' '.join(network)}; "
+        f"stage 3 {' '.join(stage_3)}. Goal: the means differ by less than 0.3.",
+    )
+    return Table("Segment-level Type@AV on the test split, by precision of stage 3", ("",), columns, rows, notes)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,18 +142,6 @@ def main(argv: list[str] | None = None) -> None:
         report(args.work_dir / "benchmark", title, rows, setup.rates)
     if args.growth or (args.growth is None and not args.quick):
         report(args.work_dir / "growth", "How stage 3 grows", training_rows.growth(num_videos=10_000, num_steps=3))
-
-
-def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
-    """Yield the rows of the CPU table, in its order."""
-    yield from training_rows.han_epoch(setup)
-    yield from training_rows.transformer_epoch(setup)
-    yield from inference_rows.evaluation(setup)
-    yield from inference_rows.metrics(setup)
-    yield from inference_rows.threshold_search(setup)
-    yield from inference_rows.pseudo_labels(setup)
-    yield from inference_rows.opening(setup)
-    yield training_rows.peak_memory(setup.han, memory_videos)
 
 
 if __name__ == "__main__":

@@ -156,10 +156,7 @@ def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Prov
 def clip_batches(
     settings: ClassifierSettings, data: ClipData, pack: PackedClips, split: str, network: nn.Module
 ) -> ClipBatches:
-    """Make batches of a split on the network's device, with what it sees and hears.
-
-    Raises InputError for sizes that do not fit, and for a split that is empty or that the run has learned from.
-    """
+    """Make a split's batches for a network. Raises InputError for sizes that do not fit and a split without clips."""
     of_data = settings.data
     if split not in data.splits or not data.splits[split].num_clips:
         found = "no clips: all were left out, or (--select_on test) they were trained on"

@@ -23,6 +23,11 @@ class ClipSource:
     start: float = 0.0  # seconds
     seconds: float | None = None  # None: to the end
 
+    def part(self, rate: float) -> slice:
+        """Return which of the file's frames or samples it has, at so many a second."""
+        end = None if self.seconds is None else round((self.start + self.seconds) * rate)
+        return slice(round(self.start * rate), end)
+
 
 @dataclass(frozen=True)
 class ClipSplit:

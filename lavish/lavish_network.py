@@ -71,10 +71,7 @@ class LavishAdapter(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """Pools D features of each of T frames that were encoded apart.
-
-    "none" keeps them apart, "mean" averages them, and before that "transformer" lets a small transformer see them all.
-    """
+    """Pools frames encoded apart: "none" keeps them so, "mean" averages, "transformer" lets one see them all before."""
 
     def __init__(self, dim: int, kind: str, width: int = 256, num_heads: int = 4, num_layers: int = 2):
         super().__init__()

@@ -85,9 +85,8 @@ class PackedClips:
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
     """Decode one item: frames (T, S, S, 3) uint8, sound, and whether there is any; if not, it is silence."""
-    end = None if source.seconds is None else source.start + source.seconds
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
-    images = video.frames[_part(source.start, end, form.frame_rate)]
+    images = video.frames[source.part(form.frame_rate)]
     if not images:
         found = f"{video.duration:.1f} s, which end before the item {source.name} starts"
         raise InputError(source.path, found, f"more than {source.start:.1f} s", "Download it again, or survey anew.")
@@ -98,24 +97,14 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
     distinct, places = np.unique(chosen, return_inverse=True)  # each image once, however often it is chosen
     resized = [np.rint(lavish_pixels(images[n], form.size) * 255).clip(0, 255).astype(np.uint8) for n in distinct]
     frames = np.stack(resized)[places]
-    samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[_part(source.start, end, SAMPLE_RATE)]
-    return frames, _packed_sound(samples, form), len(samples) > 0
-
-
-def _part(start: float, end: float | None, rate: float) -> slice:
-    """Return the frames or samples between two moments; without an end, all that follow."""
-    return slice(round(start * rate), None if end is None else round(end * rate))
-
-
-def _packed_sound(samples: np.ndarray, form: ClipFormat) -> np.ndarray:
-    """Make of int16 samples what is packed of them."""
+    samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[source.part(SAMPLE_RATE)]
     if form.sound == "waveform":
-        samples = samples[: form.sound_shape[0]]
-        return np.pad(samples, (0, form.sound_shape[0] - len(samples)))
+        sound = samples[: form.sound_shape[0]]
+        return frames, np.pad(sound, (0, form.sound_shape[0] - len(sound))), len(samples) > 0
     starts_of = window_starts if form.choice == "released" else centred_starts
     starts = starts_of(len(samples), form.num_frames)
     banks = clip_filter_banks(torch.from_numpy(samples).float() / 2**15, starts, FILTER_BANKS[form.sound])
-    return banks.numpy().astype(np.float16)
+    return frames, banks.numpy().astype(np.float16), len(samples) > 0
 
 
 def open_pack(

@@ -36,19 +36,12 @@ def load_ucf101(
     data_dir: Path,
     lists_dir: Path,
     fold: int,
-    survey_dir: Path,
-    sound_only: bool = True,
-    pieces: bool = False,
-    allow_missing: bool = False,
+    survey_dir: Path,  # takes the table of which files carry sound
+    sound_only: bool = True,  # leave out clips without an audio track, and classes that have no other (half of them)
+    pieces: bool = False,  # cut clips into items of 64 frames at 20 a second, as the report does; short ones yield none
+    allow_missing: bool = False,  # leave out listed clips without a file that can be opened, instead of raising
 ) -> ClipData:
-    """Load one fold, with the last groups of its training list held out for validation.
-
-    Args:
-        survey_dir: takes the table of which files carry sound.
-        sound_only: leave out the clips without an audio track, and classes that have no other (half of them).
-        pieces: cut clips into items of 64 frames at 20 a second, as the report does; shorter clips yield none.
-        allow_missing: leave out listed clips without a file that can be opened, and say how many, instead of raising.
-    """
+    """Load one fold, with the last groups of its training list held out for validation."""
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
     lists = {name: read_list(lists_dir / f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}
     if both := sorted(set(lists["train"].index) & set(lists["test"].index)):

@@ -52,19 +52,13 @@ SHARED_CONCEPTS = tuple(concept for concept in map(concept_of, LLP_CLASSES) if c
 def generate_videos(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,
-    sizes: dict[str, int | None] | None = None,
+    annotations: Path | None = None,  # as `simulate` takes them
+    sizes: dict[str, int | None] | None = None,  # as `simulate` takes them
     seed: int = 0,
-    num_events: int | None = None,
-    longest: int | None = None,
+    num_events: int | None = None,  # of those that LLP and UnAV share, in LLP's order; other videos are left out
+    longest: int | None = None,  # segments of the longest video to take
 ) -> Path:
-    """Generate the missing videos of one data set and its annotations into `output/<dataset>`, and return that folder.
-
-    Args:
-        annotations, sizes: as `simulate` takes them.
-        num_events: of the events that LLP and UnAV share, how many to use, in LLP's order; other videos are left out.
-        longest: segments of the longest video to take.
-    """
+    """Generate the missing videos of a data set and its annotations into `output/<dataset>`, and return that folder."""
     data_dir = Path(output) / dataset
     with annotation_files(dataset, annotations, seed) as (source, whole):
         truth = video_truth(whole, seed)

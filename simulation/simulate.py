@@ -34,18 +34,12 @@ UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more
 def simulate(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,
-    sizes: dict[str, int | None] | None = None,
+    annotations: Path | None = None,  # holds `<dataset>/` with the annotation files to simulate for; None: generate
+    sizes: dict[str, int | None] | None = None,  # videos of each split; absent, None and too large numbers: all
     seed: int = 0,
-    features: list[str] | None = None,
+    features: list[str] | None = None,  # names in `FEATURES`; None: those that the method uses
 ) -> Path:
-    """Simulate one data set into `output/<dataset>`, and return that folder.
-
-    Args:
-        annotations: folder that holds `<dataset>/` with the annotation files to simulate features for; None: generate.
-        sizes: videos wanted of each split; None, an absent split and a number above the split's size mean all.
-        features: names in `FEATURES`; None: those that the method uses.
-    """
+    """Simulate one data set into `output/<dataset>`, and return that folder."""
     data_dir = Path(output) / dataset
     names = list(features or DATASETS[dataset].features)
     with annotation_files(dataset, annotations, seed) as (source, whole):
