@@ -38,10 +38,8 @@ class ViTSteps:
         if images.shape[-2:] == network.patch_embed.img_size:
             return network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(images))))
         patches = network.patch_embed.norm(network.patch_embed.proj(images).flatten(2).transpose(1, 2))
-        prefix = [
-            token.expand(len(images), -1, -1) for token in (network.cls_token, network.reg_token) if token is not None
-        ]
-        tokens = torch.cat([*prefix, patches], dim=1)
+        prefix = [token for token in (network.cls_token, network.reg_token) if token is not None]
+        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
         if network.pos_embed is not None:
             length = patches.shape[1] if network.no_embed_class else tokens.shape[1]
             positions = F.interpolate(network.pos_embed.transpose(1, 2), size=length, mode="linear").transpose(1, 2)

@@ -1,6 +1,4 @@
-"""Generated videos: MP4 files whose events are known, with annotations in the layout of a data set.
-
-    python -m simulation --videos --dataset LLP UnAV --output generated --num_train 100
+"""Generated videos: MP4 files whose events are known, with annotations in the layout of a data set (`--videos`).
 
 An event that is visible is a moving coloured shape, one that is audible a tone, chirp, noise or pulse. Classes of one
 name have one look and one sound in all data sets (`Cello` and `playing cello`; not `Dog` and `dog barking`), so what
