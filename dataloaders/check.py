@@ -45,6 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     if num_wrong:
         print(f"\n{offender_list(files, None if args.list_all else OFFENDERS_SHOWN)}")
     print(f"\n{num_wrong} files cannot be used: training would fail." if num_wrong else "\nAll files can be used.")
+    missing = files[files["problem"] == "missing"]
+    if num_wrong == len(missing) > 0 and CLASS_NAMES not in set(missing["part"]):
+        for split, of_split in missing.groupby("part", sort=False):
+            number = next(len(set(of.feature_ids)) for of in annotations if of.split == split)
+            print(f"{len({path.stem for path in of_split['path']})} of {number} {split} videos lack a feature.")
+        print("--allow_missing trains and evaluates without them, and every table says of how many videos it is.")
     return 1 if num_wrong else 0
 
 

@@ -81,10 +81,13 @@ def open_features(
     segments = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
     sources = {feature: _find_sources(feature, data_dir, packs[feature], segments) for feature in features}
 
+    partial: tuple[str, ...] = ()  # what every result of a part of the videos has to say
     absent = {feature: sorted(segments.keys() - sources[feature].keys()) for feature in features}
     if incomplete := set().union(*absent.values()):
         _report_missing(absent, annotations, data_dir, allow_missing and len(incomplete) < len(segments))
         keep = [n for n, feature_id in enumerate(annotations.feature_ids) if feature_id not in incomplete]
+        split, number = f"{annotations.dataset} {annotations.split}", annotations.num_videos
+        partial = (f"{len(keep):,} of {number:,} {split} videos",)
         annotations = annotations.subset(torch.tensor(keep, dtype=torch.int64))
 
     opened, pooled = {}, DATASETS[annotations.dataset].pooled
@@ -100,7 +103,8 @@ def open_features(
         opened[feature] = pack
     annotations = subset.annotations(annotations)
     return annotations, {
-        f: _find_videos(packs[f], f, pack, annotations, feature_marks(data_dir, f)) for f, pack in opened.items()
+        f: _find_videos(packs[f], f, pack, annotations, (*partial, *feature_marks(data_dir, f)))
+        for f, pack in opened.items()
     }
 
 

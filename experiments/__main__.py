@@ -7,12 +7,15 @@ asks for it, and a training that was stopped goes on from its last epoch.
 from utils.entry_point import run_entry_point
 
 import argparse
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from experiments import drawings
 from experiments import paper_tables as tables
 from experiments.jobs import PRESETS, Runner, Study
+from utils.provenance import read_provenance
 from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
@@ -45,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--results_dir", type=Path, help="where tables and figures go (default: results[/<preset>])")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--allow_missing", action="store_true", help="leave out videos without feature files")
     parser.add_argument("--list", action="store_true", help="say which runs are to do, and stop")
     return parser
 
@@ -52,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     seeds = tuple(dict.fromkeys(args.seeds))
-    study = Study(args.preset, args.data_root, args.annotations_root or args.data_root, seeds, args.precision)
+    where = (args.data_root, args.annotations_root or args.data_root)
+    study = Study(args.preset, *where, seeds, args.precision, args.allow_missing)
     experiments = {name: EXPERIMENTS[name](study) for name in args.experiments}
     runner = Runner(args.runs_dir, args.device)
     results_dir = args.results_dir or Path("results") / ("" if args.preset == "paper" else Path(args.preset).stem)
@@ -71,7 +76,10 @@ def main(argv: list[str] | None = None) -> None:
 
     for experiment in experiments.values():
         written = []
+        marks = dict.fromkeys(m for job in experiment.jobs for m in read_provenance(runner.finished_output(job)).marks)
+        partial = [f"{mark}, since features are missing." for mark in marks if re.search(r"\d of \d", mark)]
         for stem, table in experiment.tables(runner).items():
+            table = replace(table, notes=(*table.notes, *partial))
             print("\n" + format_text(table))
             written += [write_table(results_dir / f"{stem}{suffix}", table) for suffix in SUFFIXES]
         print("written:", *written, *experiment.draw(runner, results_dir))

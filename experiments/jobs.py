@@ -170,6 +170,7 @@ class Study:
     annotations_root: Path  # holds the annotation files in folders of the same names
     seeds: tuple[int, ...]
     precision: str = "float32"
+    allow_missing: bool = False  # leave out videos without feature files; every table says how many are left
 
     @cached_property
     def preset(self) -> dict[str, dict]:
@@ -230,6 +231,7 @@ class Study:
     ) -> Job:
         data_dir, annotations_dir = self.data_root / dataset, self.annotations_root / dataset
         where = {"data_dir": data_dir, "annotations_dir": annotations_dir, "precision": self.precision}
+        where |= {"allow_missing": True} if self.allow_missing else {}
         markers = b"".join((data_dir / name).read_bytes() for name in MARKERS if (data_dir / name).exists())
         data = hashlib.sha256(markers).hexdigest() if markers else ""
         return Job(entry_point, name, where | settings, inputs, data)

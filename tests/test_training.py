@@ -15,8 +15,10 @@ from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
 from models import TemporalTransformer
-from tests.tiny_runs import assert_same_weights, label, newest, pretrain, train
+from tests.tiny_runs import assert_same_weights, evaluate, label, newest, pretrain, train
 from utils.errors import InputError
+from utils.evaluation.predictions import load_predictions
+from utils.provenance import read_provenance
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none")
 
@@ -200,6 +202,14 @@ def test_missing_features_stop_training_and_are_left_out_on_request(llp_dir, tmp
         train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY)
     run = train(llp_dir, tmp_path / "runs", *VIDEO_LABELS_ONLY, "--allow_missing")
     assert "13 training videos" in (run / "log.txt").read_text()
+    for feature in ("feats/vggish", "feats/r2plus1d_18"):
+        next((llp_dir / feature).glob("te*.npy")).unlink()
+    marks = "13 of 14 LLP train videos"
+    assert read_provenance(run).note == marks
+    evaluated = evaluate(run, tmp_path / "logs")  # the run remembers that videos may be missing
+    scores, number = (evaluated / "scores.txt").read_text(), len(load_predictions(evaluated, "test").sample_ids)
+    assert f"{number} of {number + 1} LLP test videos" in scores and marks in scores
+    assert f"{number} of {number + 1} LLP test videos" in (evaluated / "timelines.html").read_text()
 
 
 def test_input_widths_follow_from_the_chosen_features(llp_dir, tmp_path):

@@ -164,3 +164,10 @@ def test_unav_files_may_have_any_number_of_rows(tmp_path):
     write(tmp_path / "feats_CLIP" / "event_feats" / "all_event_feats.npy", 100, 8)
     arguments = ["--dataset", "UnAV", "--data_dir", str(tmp_path), "--features", "clip", "--splits", "train"]
     assert check.main(arguments) == 0
+
+
+def test_missing_files_alone_are_said_to_be_no_obstacle_with_a_flag(data_dir, capsys):
+    feature_path(data_dir, "r2plus1d_18", "trainvideo1").unlink()
+    assert run(data_dir) == 1
+    said = capsys.readouterr().out
+    assert "1 of 3 train videos lack a feature." in said and "--allow_missing" in said
