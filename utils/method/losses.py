@@ -124,9 +124,10 @@ def mixup_features(features: Tensor, lam: Tensor | float, permutation: Tensor) -
 
 
 def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Loss of mixed features: lam·BCE(z_bar, q) + (1 - lam)·BCE(z_bar, q_perm).
+    """Loss of mixed features: lam·L(z_bar, q) + (1 - lam)·L(z_bar, q_perm) with L the `segment_loss`.
 
-    The same as BCE(z_bar, lam·q + (1 - lam)·q_perm) (Eq. 14 to 16), since BCE is linear in its target.
+    With binary cross-entropy, which is linear in its target, the same as L(z_bar, lam·q + (1 - lam)·q_perm) (Eq. 14 to
+    16).
 
     Args:
         mixed_logits: (B·T, C), the classifier's output on `mixup_features`.
@@ -135,6 +136,4 @@ def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permu
         permutation: (B·T,).
     """
     flat = targets.flatten(0, 1)
-    loss = F.binary_cross_entropy_with_logits(mixed_logits, flat)
-    loss_permuted = F.binary_cross_entropy_with_logits(mixed_logits, flat[permutation])
-    return lam * loss + (1 - lam) * loss_permuted
+    return lam * segment_loss(mixed_logits, flat) + (1 - lam) * segment_loss(mixed_logits, flat[permutation])

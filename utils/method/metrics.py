@@ -1,12 +1,13 @@
 """F-scores of audio-visual video parsing and accuracy of AVE, vectorised over videos, segments and classes.
 
 Predicted and true events are boolean tensors (N videos, T segments, C classes) on any device, or pairs of them, audible
-and visible. Sums run in float64.
+and visible; zeros and ones of any type, NumPy's arrays included, will do. Sums run in float64.
 """
 
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,19 @@ class Counts:
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
 
+def as_events(values: Tensor | np.ndarray) -> Tensor:
+    """Return zeros and ones of any type as a boolean tensor. Raises ValueError for other values."""
+    events = torch.as_tensor(values)
+    if events.dtype == torch.bool:
+        return events
+    if ((events != 0) & (events != 1)).any():
+        raise ValueError(f"events of type {events.dtype} with other values than 0 and 1; decide by a threshold first")
+    return events != 0
+
+
 def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
     """Count segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C)."""
+    prediction, truth = as_events(prediction), as_events(truth)
     tp = (prediction & truth).sum(dim=1)
     return Counts(tp, prediction.sum(dim=1) - tp, truth.sum(dim=1) - tp)
 
@@ -42,6 +54,7 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     truth), and each such span belongs to just one pair. And an event has IoU >= 0.5 with at most one other, since two
     would both cover half of it and yet leave a gap between them.
     """
+    prediction, truth = as_events(prediction), as_events(truth)
     num_videos, num_segments, num_classes = prediction.shape
     prediction = joined_rows(prediction.transpose(1, 2).flatten(0, 1))  # (N * C * (T + 1),)
     truth = joined_rows(truth.transpose(1, 2).flatten(0, 1))
@@ -116,6 +129,7 @@ class _Pairs:
     @staticmethod
     def of(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> "_Pairs":
         """(N, T, C) bool each."""
+        prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
         marked = prediction.audio | prediction.visual | truth.audio | truth.visual
         video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
 
@@ -178,7 +192,7 @@ def named_scores(scores: ParsingScores) -> dict[str, float]:
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
     """Percent of segments whose label is right, none meaning background: two (N, T, C) bool, at most one class."""
-    return 100 * (prediction == truth).all(dim=-1).double().mean().item()
+    return 100 * (as_events(prediction) == as_events(truth)).all(dim=-1).double().mean().item()
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -193,6 +207,7 @@ def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         ValueError: a segment has several classes.
     """
+    prediction, truth = as_events(prediction), as_events(truth)
     num_labels = prediction.shape[-1] + 1
     for name, events in (("prediction", prediction), ("truth", truth)):
         if (events.sum(dim=-1) > 1).any():

@@ -8,6 +8,7 @@ import torch
 
 from baselines.han.han_objective import smooth_labels
 from utils.audio_visual import AudioVisual
+from utils.method import losses
 from utils.method.losses import (
     audio_visual_loss,
     class_balance_weights,
@@ -16,7 +17,7 @@ from utils.method.losses import (
     soft_pseudo_labels,
     video_loss,
 )
-from utils.method.metrics import event_counts, segment_counts
+from utils.method.metrics import confusion_matrix, event_counts, parsing_scores, segment_accuracy, segment_counts
 from utils.method.spans import maximal_spans
 
 
@@ -119,3 +120,30 @@ def test_a_loss_of_probabilities_that_are_not_numbers_is_none_either():
 
 def test_smoothed_labels_are_drawn_towards_one_half():
     assert smooth_labels(torch.tensor([0.0, 1.0]), 0.1).tolist() == pytest.approx([0.05, 0.95])
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.uint8, torch.float32, "numpy", "numpy int"])
+def test_scores_take_zeros_and_ones_of_any_type(kind):
+    torch.manual_seed(0)
+    prediction, truth = (AudioVisual(*(torch.rand(2, 3, 8, 4) > 0.6)) for _ in range(2))
+
+    def converted(events: torch.Tensor):
+        if isinstance(kind, str):
+            return events.numpy().astype(np.int64) if "int" in kind else events.numpy()
+        return events.to(kind)
+
+    given = prediction.map(converted), truth.map(converted)
+    assert parsing_scores(*given) == parsing_scores(prediction, truth)
+    single = prediction.audio & (torch.arange(4) == 1)
+    assert segment_accuracy(converted(single), converted(single)) == 100
+    assert confusion_matrix(converted(single), converted(single)).trace() == 24
+    with pytest.raises(ValueError, match="decide by a threshold first"):
+        parsing_scores(AudioVisual(*torch.rand(2, 3, 8, 4)), truth)
+
+
+def test_mixup_follows_the_loss_of_the_segments(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(losses, "segment_loss", lambda logits, targets, weights=None: (logits - targets).abs().mean())
+    logits, targets, permutation = torch.randn(6, 4), torch.rand(2, 3, 4), torch.randperm(6)
+    flat = targets.flatten(0, 1)
+    expected = 0.3 * (logits - flat).abs().mean() + 0.7 * (logits - flat[permutation]).abs().mean()
+    torch.testing.assert_close(mixup_loss(logits, targets, 0.3, permutation), expected)
