@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> None:
             scores[name] = task.score(events, true_events(split.annotations, torch.device("cpu")))
 
     # 5 Report
-    table = task.quality_table(METHOD_OF_TEACHER[settings.teacher], scores, record.note)
+    per_second = settings.data.segments_per_second or 1
+    table = task.quality_table(METHOD_OF_TEACHER[settings.teacher], scores, record.note, per_second)
     write_tables(output_dir / "pseudo_label_quality", table)
     log.info("\n" + format_text(table))
     finish_run(output_dir, scores)

@@ -298,6 +298,8 @@ def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
     one_of_several = settings.checkpoint_dir is not None and is_one_of_several(settings.checkpoint_dir)
     name = run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
     methods = (find_method(settings.method).published_name, find_method("uwav").published_name)
+    if settings.data.segments_per_second not in (None, 1):  # published scores are of seconds
+        methods = ()
     table = find_task(settings.dataset).score_table(name, runs, note, methods)
     write_tables(settings.output_dir / "scores", table)
     if settings.unimodal_scores:

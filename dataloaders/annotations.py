@@ -38,6 +38,7 @@ class SplitAnnotations:
     lengths: Tensor  # (N,) int64, segments of each video
     video_labels: Tensor  # (N, C) bool, what weak supervision sees
     labels: AudioVisual[Tensor] | None  # (R, C) bool; None where the split has no segment labels
+    segments_per_second: int = 1
 
     @property
     def num_videos(self) -> int:
@@ -47,6 +48,17 @@ class SplitAnnotations:
     def offsets(self) -> Tensor:
         """Return (N + 1,) int64, first row of each video and the end of the last."""
         return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
+
+    def refined(self, segments_per_second: int) -> "SplitAnnotations":
+        """Return the same annotations with so many segments a second, each labelled as its second was."""
+        if segments_per_second == self.segments_per_second:
+            return self
+        if segments_per_second % self.segments_per_second:
+            expected = f"a multiple of {self.segments_per_second}, which {self.dataset} is annotated with"
+            raise InputError("--segments_per_second", segments_per_second, expected, "Correct the flag.")
+        times = segments_per_second // self.segments_per_second
+        labels = self.labels and self.labels.map(lambda rows: rows.repeat_interleave(times, dim=0))
+        return replace(self, lengths=self.lengths * times, labels=labels, segments_per_second=segments_per_second)
 
     def subset(self, keep: Tensor) -> "SplitAnnotations":
         """Return the annotations of some videos: keep (K,) int64 indices, in the order wanted."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from tqdm import tqdm
 
@@ -44,6 +45,8 @@ class DataSettings:
     """visual features, concatenated"""
     allow_missing: bool = False
     """leave out videos without feature files instead of stopping"""
+    segments_per_second: PositiveInt | None = None
+    """finer segments, for features of as many rows, such as 2 for half seconds (default: the data set's)"""
     residency: Literal["auto", "resident", "stream"] = "auto"
     """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 
@@ -220,6 +223,7 @@ def open_split(
 ) -> SplitBatches:
     """Open batches of a split of a data set. Args and errors as of `open_batches` and `load_annotations`."""
     annotations = load_annotations(dataset, settings.annotations_dir or settings.folder(dataset), split)
+    annotations = annotations.refined(settings.segments_per_second or annotations.segments_per_second)
     return open_batches(annotations, settings, device, pseudo_label_dir, subset)
 
 

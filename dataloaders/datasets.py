@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataloaders import ave, llp, unav
+from dataloaders import activitynet, ave, llp, unav
 from dataloaders.annotations import SplitAnnotations
 from utils.errors import InputError
 
@@ -24,6 +24,8 @@ class Dataset:
     pooled: bool = False  # whether feature files may have any number of rows and are pooled to one a segment
     published_scores: str | None = None  # of methods: a table in data/paper_results.yaml
     published_quality: str | None = None  # of pseudo-labels
+    segments_per_second: int = 1
+    is_own: bool = False  # described by a file in configs/datasets/
 
     @property
     def folder(self) -> Path:
@@ -57,7 +59,33 @@ AVE = Dataset(
     features=("clip", "clap", "r2plus1d_18"),
     published_scores="table2_ave_accuracy",
 )
-DATASETS = {dataset.name: dataset for dataset in (LLP, UNAV, AVE)}
+OWN_DATASETS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
+
+
+def own_dataset(path: Path) -> Dataset:
+    """Return the data set that a file describes; of a malformed one, a row that says so when it is used."""
+    name = path.stem
+    try:
+        of_file = activitynet.read_own_dataset(path)
+    except InputError as error:
+        malformed = error
+
+        def refuse(folder: Path, split: str) -> SplitAnnotations:
+            raise malformed
+
+        return Dataset(name, refuse, (), "parsing", (), is_own=True)
+
+    def load(folder: Path, split: str) -> SplitAnnotations:
+        rate = of_file.segments_per_second
+        return activitynet.load_split(folder / of_file.annotations, name, of_file.classes, rate, split)
+
+    features, classes = tuple(of_file.features), tuple(of_file.classes)
+    more = {"segments_per_second": of_file.segments_per_second, "is_own": True}
+    return Dataset(name, load, classes, "parsing", features, **more)
+
+
+OWN = [own_dataset(path) for path in sorted(OWN_DATASETS.glob("*.yaml"))]
+DATASETS = {dataset.name: dataset for dataset in (LLP, UNAV, AVE, *OWN)}
 PARSED_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.task)  # of stages 2 to 4
 
 

@@ -81,13 +81,15 @@ def open_features(
     segments = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
     sources = {feature: _find_sources(feature, data_dir, packs[feature], segments) for feature in features}
 
-    partial: tuple[str, ...] = ()  # what every result of a part of the videos has to say
+    partial: tuple[str, ...] = ()  # what every result of a part of the videos, or of finer segments, has to say
+    if (rate := annotations.segments_per_second) != DATASETS[annotations.dataset].segments_per_second:
+        partial = (f"{rate} segments a second",)
     absent = {feature: sorted(segments.keys() - sources[feature].keys()) for feature in features}
     if incomplete := set().union(*absent.values()):
         _report_missing(absent, annotations, data_dir, allow_missing and len(incomplete) < len(segments))
         keep = [n for n, feature_id in enumerate(annotations.feature_ids) if feature_id not in incomplete]
         split, number = f"{annotations.dataset} {annotations.split}", annotations.num_videos
-        partial = (f"{len(keep):,} of {number:,} {split} videos",)
+        partial += (f"{len(keep):,} of {number:,} {split} videos",)
         annotations = annotations.subset(torch.tensor(keep, dtype=torch.int64))
 
     opened, pooled = {}, DATASETS[annotations.dataset].pooled

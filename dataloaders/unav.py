@@ -82,7 +82,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 def _read_videos(path: Path) -> dict[str, Video]:
     """Read all videos by id."""
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_unique)
+        content = json.loads(read_text(path), object_pairs_hook=unique_keys)
         return Content.model_validate(content, strict=True).database
     except ValidationError as error:
         wrong = error.errors()[0]
@@ -92,7 +92,7 @@ def _read_videos(path: Path) -> dict[str, Video]:
         raise InputError(path, f"a broken file ({error})", "JSON with each video once", GET_FILES) from error
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return a JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
     unique = dict(pairs)
     if len(unique) < len(pairs):

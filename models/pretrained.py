@@ -44,6 +44,7 @@ class Description:
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
     note: str = ""  # what every result has to say, such as "simulated features"
     method: str = "uwav"  # whose network it is
+    segments_per_second: Annotated[int, Field(ge=1)] = 1  # that it was trained on
 
     def __post_init__(self) -> None:
         """Raise ValueError for classes that are not all different, and thresholds that are not one a class."""

@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 from torch import nn
 
 from dataloaders.batches import DataSettings, SplitBatches
+from dataloaders.datasets import DATASETS
+from dataloaders.features import FEATURES
 from models import HAN, HANConfig
+from utils.audio_visual import MODALITIES
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, run_han
 from utils.method import uwav_objective
 from utils.method.decoding import DecodingSettings
 from utils.method.losses import Losses
-from utils.settings import ARGS_FILE, first_flags, parse_settings, read_args, with_file, with_groups
+from utils.settings import ARGS_FILE, first_flags, parse_settings, read_args, with_file, with_groups, with_settings
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 Settings = TypeVar("Settings")
@@ -79,6 +82,8 @@ def method_names() -> tuple[str, ...]:
 def recipe_file(method: str, dataset: str) -> Path:
     """Return the file of a method's recipe on a data set. Raises InputError when there is none."""
     path = CONFIGS / f"{method}_{dataset.lower()}.yaml"
+    if not path.is_file() and dataset in DATASETS and DATASETS[dataset].is_own:
+        return recipe_file(method, "LLP")
     if not path.is_file():
         recipes = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
         raise InputError(path, "no such file", f"a recipe ({recipes})", "Choose one of these, or copy and change one.")
@@ -111,8 +116,16 @@ def parse_recipe(
     if given["resume"] is not None:
         check_former(chosen, method, Path(path))
     elif path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
-        start = with_file(start, recipe_file(name, dataset))
+        start = with_settings(with_file(start, recipe_file(name, dataset)), dataset=dataset, **own_features(dataset))
     return method, parse_settings(start, description, argv, resumable)
+
+
+def own_features(dataset: str) -> dict[str, list[str]]:
+    """Return the features that a data set of one's own names, as settings; of the others, what the recipe says."""
+    if dataset not in DATASETS or not DATASETS[dataset].is_own:
+        return {}
+    features = DATASETS[dataset].features
+    return {f"{m}_features": [name for name in features if FEATURES[name].modality == m] for m in MODALITIES}
 
 
 def check_former(values: dict[str, Any], method: Method, path: Path) -> None:

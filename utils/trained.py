@@ -116,6 +116,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
             audio_features=tuple(settings["audio_features"]),
             visual_features=tuple(settings["visual_features"]),
             decoding=settings.get("decoding", "video"),
+            segments_per_second=settings.get("segments_per_second") or DATASETS[dataset].segments_per_second,
             note=read_provenance(run_dir).note,
         )
     except KeyError as error:

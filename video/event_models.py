@@ -47,6 +47,7 @@ class EventModel:
     widths: AudioVisual[int] | None = None  # of the features; None: as the networks make them
     notes: tuple[str, ...] = ()
     warning: str = ""
+    segments_per_second: int = 1
 
 
 def trained_model(
@@ -57,14 +58,14 @@ def trained_model(
     Args:
         source: as of `open_trained`.
         named: events to look for; None: the model's own.
-        window, stride: in segments; None: HAN_WINDOW and 1, TRANSFORMER_WINDOW and half of it.
+        window, stride: in segments; None: HAN_WINDOW seconds and one segment, TRANSFORMER_WINDOW and half of it.
 
     Raises:
         InputError: as `open_trained` does, for events that the model cannot look for, or windows with gaps.
     """
     model = open_trained(source).to(device)
     description, is_transformer = model.description, isinstance(model, TemporalTransformer)
-    window, stride = windows_of(is_transformer, window, stride)
+    window, stride = windows_of(is_transformer, window, stride, description.segments_per_second)
     if named is None and not description.classes:
         raise InputError("--model", "a model that names no classes", "one that does", "Name --events.")
     if named is not None and not is_transformer:
@@ -77,13 +78,16 @@ def trained_model(
         score=lambda own: trained_probs(model, own, named is not None, window, stride),
         prompts="event_names" if is_transformer else None,
         widths=AudioVisual(model.sizes["audio_dim"], model.sizes["visual_dim"]),
+        segments_per_second=description.segments_per_second,
         warning=f"The model was trained on {description.note}." if description.note else "",
     )
 
 
-def windows_of(is_transformer: bool, window: int | None, stride: int | None) -> tuple[int, int]:
+def windows_of(
+    is_transformer: bool, window: int | None, stride: int | None, segments_per_second: int = 1
+) -> tuple[int, int]:
     """Segments of a window, and between windows. Raises InputError for windows that would leave segments out."""
-    window = window or (TRANSFORMER_WINDOW if is_transformer else HAN_WINDOW)
+    window = window or (TRANSFORMER_WINDOW if is_transformer else HAN_WINDOW) * segments_per_second
     stride = stride or (max(1, window // 2) if is_transformer else 1)
     if not 1 <= stride <= window:
         raise InputError("--stride, --window", f"{stride}, {window}", "1 <= stride <= window", "Correct the flags.")

@@ -42,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     videos.add_argument("--videos", type=Path, nargs="+", default=[], help="files, folders, or lists (.txt) instead")
     videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
+    of_rate = "finer segments, such as 2 for half seconds (default: the data set's, or 1)"
+    videos.add_argument("--segments_per_second", type=whole_number(1), help=of_rate)
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
     features.add_argument("--features", nargs="+", choices=NETWORKS, default=list(PUBLISHED))
@@ -73,16 +75,18 @@ def main(argv: list[str] | None = None) -> None:
     if args.dataset and not args.text_only:
         data_dir = Path("data") / args.dataset
         annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
-        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, tuple(args.splits), args.num_segments)
+        which = (tuple(args.splits), args.num_segments, args.segments_per_second)
+        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, *which)
     elif args.videos and not args.text_only:
-        videos = videos_of_paths(args.videos, args.num_segments)
+        videos = videos_of_paths(args.videos, args.num_segments, args.segments_per_second or 1)
     if videos is not None:
         videos = shard_of(videos, args.shard)
 
     source = source_of(args)
     events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
-    how = (recipe, args.precision, args.num_segments, args.colours)
+    per_second = args.segments_per_second or (DATASETS[args.dataset].segments_per_second if args.dataset else 1)
+    how = (recipe, args.precision, args.num_segments, args.colours, per_second)
     settings = {} if videos is None else settings_of(args.features, source, *how)
     if events:
         settings |= text_settings_of(with_text, source, args.prompts, args.precision)

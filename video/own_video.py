@@ -42,7 +42,7 @@ class Overview:
 PEAKS_RATE = SOUND_RATE // PEAK_SAMPLES
 
 
-def overview(path: Path) -> Overview:
+def overview(path: Path, segments_per_second: int = 1) -> Overview:
     """Decode a video once in small. Raises InputError as `decode_video` does."""
     rate = 2.0  # frames a second that are looked at
 
@@ -60,10 +60,10 @@ def overview(path: Path) -> Overview:
         whole = len(rest) // PEAK_SAMPLES * PEAK_SAMPLES
         peaks.append(np.abs(rest[:whole].reshape(-1, PEAK_SAMPLES) / np.float32(32768)).max(1))
         rest = rest[whole:]
-    num_segments = num_segments_of(decoded.duration)
+    num_segments = num_segments_of(decoded.duration, segments_per_second)
     missing = round(len(frames) * (decoded.duration / decoded.pictures_end - 1))
     return Overview(
-        duration=min(decoded.duration, num_segments),
+        duration=min(decoded.duration, num_segments / segments_per_second),
         num_segments=num_segments,
         frames=frames + frames[-1:] * min(missing, FRAMES_SHOWN),
         peaks=np.concatenate(peaks) if decoded.sounds else None,
@@ -98,14 +98,15 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
     if unknown := [name for name in every_name if name not in NETWORKS]:
         found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
         raise InputError("--model", found, expected, "Name another one.")
-    wanted = Video(video.stem, video, num_segments)
+    wanted = Video(video.stem, video, num_segments, segments_per_second=model.segments_per_second)
     missing = missing_features(wanted, folder, every_name)
     to_build = every_name if model.prompts or model.uses_networks else missing
     networks = build_networks(to_build, how.source, how.device, how.precision)
     refuse_other_settings(how, folder, [name for name in every_name if name not in to_build])
     recipe = how.recipe or "centre"
     if to_build:
-        record_extraction(folder, settings_of(to_build, how.source, recipe, how.precision, None, how.colours))
+        more = (recipe, how.precision, None, how.colours, model.segments_per_second)
+        record_extraction(folder, settings_of(to_build, how.source, *more))
     outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, True, how.colours)
     if outcome.failures:
         raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")

@@ -13,6 +13,7 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     of_networks = "nothing trained: AudioSet's and ImageNet's classes, or CLIP and CLAP (where there is no HAN: light)"
     parser.add_argument("--networks", choices=("light", "clip_clap"), help=of_networks)
     parser.add_argument("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
+    of_rate = "finer segments of --networks, such as 2 for half seconds; a trained model has its own"
+    parser.add_argument("--segments_per_second", type=whole_number(1), help=of_rate)
     parser.add_argument("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer and clip_clap")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability that an event exceeds")
     of_window = "segments that a trained model sees at a time (default: HAN 10, transformer 60)"
@@ -65,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "0.5 is usual.")
     device = select_device(args.device)
     model = model_of(args, device)
-    shown = overview(args.video)
+    shown = overview(args.video, model.segments_per_second)
     how = Extraction(source_of(args), device, args.precision, args.recipe, args.colours)
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.features_dir or Path(temporary)
@@ -81,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     probs = found.probs.map(lambda values: values.cpu().numpy())
     around = found.around and found.around.map(lambda values: values.cpu().numpy())
     track = Track(model.name, probs, around)
-    parsed = ParsedVideo(args.video.name, shown.duration, model.events, (track,), args.threshold, tuple(notes), warning)
+    how = (args.threshold, tuple(notes), warning, model.segments_per_second)
+    parsed = ParsedVideo(args.video.name, shown.duration, model.events, (track,), *how)
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
     page = folder / PAGE
     media = Media(
@@ -112,13 +116,15 @@ def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
         except InputError:
             networks = "light"
             print(f"No trained HAN in {args.runs_dir}: light networks. --networks clip_clap looks for any events.")
+    if source and args.segments_per_second:
+        way_out = "Leave it out: a trained model has the segments that it was trained on."
+        raise InputError("--segments_per_second", args.segments_per_second, "--networks with it", way_out)
     if source:
         return trained_model(source, args.events, args.window, args.stride, device)
-    if networks == "clip_clap":
-        return clip_clap_model(args.events, args.decoding)
-    if not args.random_weights:
+    if networks == "light" and not args.random_weights:
         fetch_light_weights(args.weights_dir)
-    return light_model(args.events)
+    model = light_model(args.events) if networks == "light" else clip_clap_model(args.events, args.decoding)
+    return replace(model, segments_per_second=args.segments_per_second or 1)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ import numpy as np
 VGGISH_RATE = 16_000
 CLAP_RATE = 48_000
 CLAP_SAMPLES = 480_000  # CLAP reads ten seconds, whatever the sound's length
-MN_RATE = 32_000
-MN_SAMPLES = 64_000  # of a segment's window, two seconds: shorter ones miss events, as docs/extraction.md says
+MN_RATE = 32_000  # mn04 hears two seconds: shorter windows miss events, as docs/own_video.md says
 
 _VGGISH_WINDOW, _VGGISH_HOP, _VGGISH_FFT = 400, 160, 512
 _CLAP_FFT, _CLAP_HOP = 1024, 480
@@ -36,10 +35,10 @@ def clap_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
     return np.stack([starts, starts + num_samples // num_segments], axis=1)
 
 
-def second_boundaries(num_segments: int, rate: int = CLAP_RATE) -> np.ndarray:
-    """First sample and end of the slices of one second: (T, 2) int64."""
-    starts = np.arange(num_segments) * rate
-    return np.stack([starts, starts + rate], axis=1)
+def segment_boundaries(num_segments: int, rate: int = CLAP_RATE, per_second: int = 1) -> np.ndarray:
+    """First sample and end of each segment: (T, 2) int64."""
+    edges = np.arange(num_segments + 1) * rate // per_second
+    return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
@@ -51,11 +50,14 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
     return np.stack([_clap_mel_of_slice(pcm, start, end) for start, end in boundaries])
 
 
-def centred_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
-    """First sample and end of two seconds around the middle of each second, moved inside the sound: (T, 2) int64."""
-    starts = (np.arange(num_segments) + 0.5) * MN_RATE - MN_SAMPLES / 2
-    starts = starts.clip(0, max(0, max(num_samples, num_segments * MN_RATE) - MN_SAMPLES)).astype(np.int64)
-    return np.stack([starts, starts + MN_SAMPLES], axis=1)
+def centred_boundaries(
+    num_samples: int, num_segments: int, rate: int = MN_RATE, seconds: int = 2, per_second: int = 1
+) -> np.ndarray:
+    """First sample and end of some seconds around the middle of each segment, moved inside the video: (T, 2) int64."""
+    starts = (np.arange(num_segments) + 0.5) * rate / per_second - seconds * rate / 2
+    last = max(num_samples, num_segments * rate // per_second) - seconds * rate
+    starts = starts.clip(0, max(0, last)).astype(np.int64)
+    return np.stack([starts, starts + seconds * rate], axis=1)
 
 
 def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:

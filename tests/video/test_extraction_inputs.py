@@ -12,7 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from tests.video.made_videos import whole_inputs, write_wav
 from utils.errors import InputError
-from video.extraction.extraction_inputs import num_segments_of
+from video.extraction.extraction_inputs import num_segments_of, read_inputs
 from video.sounds import clap_mel
 from video.video_decoding import decode_video
 from video.video_encoding import write_video
@@ -100,3 +100,27 @@ def test_half_a_second_is_the_shortest_video(tmp_path: Path):
     assert whole_inputs(write(tmp_path / "long.mp4", 0.5), ["clip"], None, "centre")["clip"].shape[0] == 1
     with pytest.raises(InputError, match=r"0\.38 seconds"):
         whole_inputs(write(tmp_path / "short.mp4", 0.375), ["clip"], None, "centre")
+
+
+def test_half_seconds_have_frames_and_sounds_of_their_own(tmp_path: Path):
+    levels = [np.full((32, 32, 3), 10 + 3 * n, np.uint8) for n in range(64)]  # four seconds, each frame brighter
+    rate, times = 48_000, np.arange(4 * 48_000) / 48_000
+    hertz = 500 * (1 + np.floor(times * 2))  # another tone each half second
+    tone = (8000 * np.sin(2 * np.pi * np.cumsum(hertz) / rate)).astype(np.int16)
+    write_video(tmp_path / "video.mp4", levels, 16, tone[None], rate, quality=0)
+    names = ["vggish", "clap", "mn04", "clip", "res152", "r2plus1d_18", "efficientnet_lite2"]
+    whole = whole_inputs(tmp_path / "video.mp4", names, None, "centre", segments_per_second=2)
+    assert {name: len(rows) for name, rows in whole.items()} == {name: 64 if name == "res152" else 8 for name in names}
+    shown = 255 * whole["clip"].mean((1, 2, 3))
+    np.testing.assert_allclose(shown, 10 + 3 * (4 + 8 * np.arange(8)), atol=5)  # the middle of each half second
+    loudest = whole["clap"][:, 100:900].mean(1).argmax(-1)
+    assert (np.diff(loudest) > 0).all()  # each its own tone
+    second = whole_inputs(tmp_path / "video.mp4", names, None, "centre")
+    assert len(second["clip"]) == 4 and second["res152"].shape[0] == 32
+
+
+def test_more_segments_than_a_video_lasts_are_refused_with_the_way_to_shorter_ones(tmp_path: Path):
+    write_video(tmp_path / "video.mp4", [np.zeros((32, 32, 3), np.uint8)] * 32, 8)
+    with pytest.raises(InputError, match=r"found 4\.\d seconds; expected 20 segments.*--segments_per_second"):
+        list(read_inputs(tmp_path / "video.mp4", ["clip"], 20, "centre", is_asked=True))
+    assert len(whole_inputs(tmp_path / "video.mp4", ["clip"], 20, "centre")["clip"]) == 20  # as a data set says

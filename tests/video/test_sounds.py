@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from video.sounds import clap_boundaries, clap_mel, second_boundaries, vggish_log_mel
+from video.sounds import clap_boundaries, clap_mel, segment_boundaries, vggish_log_mel
 
 
 def tone(hertz: float, seconds: float, rate: int, amplitude: float = 0.5) -> np.ndarray:
@@ -17,7 +17,7 @@ def test_valors_slices_begin_where_equal_parts_begin_and_are_as_long_as_the_shor
 
 
 def test_slices_of_a_second_are_counted_in_samples_of_clap():
-    assert second_boundaries(3).tolist() == [[0, 48_000], [48_000, 96_000], [96_000, 144_000]]
+    assert segment_boundaries(3).tolist() == [[0, 48_000], [48_000, 96_000], [96_000, 144_000]]
 
 
 def test_seconds_that_a_sound_does_not_reach_are_silent_for_vggish():

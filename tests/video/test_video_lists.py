@@ -32,7 +32,9 @@ def test_videos_of_llp_are_found_by_both_of_their_names_in_any_folder_below(llp_
         "te000000003": by_sample_id,
     }
     assert {(video.num_segments, video.is_clip) for video in videos} == {(10, True)}
-    assert videos_of_dataset("LLP", llp_dir, tmp_path / "videos", ("val",), 4)[0] == Video("va000000000", None, 4, True)
+    assert videos_of_dataset("LLP", llp_dir, tmp_path / "videos", ("val",), 4)[0] == Video(
+        "va000000000", None, 4, True, is_asked=True
+    )
     assert len(videos_of_dataset("LLP", llp_dir, tmp_path / "videos")) == 14 + 6 + 6
 
 
@@ -53,10 +55,10 @@ def test_named_videos_are_files_those_of_folders_and_of_lists(tmp_path: Path):
     (tmp_path / "list.txt").write_text(f"\n{tmp_path / 'listed.mp4'}  \n")
     videos = videos_of_paths([tmp_path / "any.name", tmp_path / "folder", tmp_path / "list.txt", one], 7)
     assert videos == [
-        Video("any", tmp_path / "any.name", 7),
-        Video("other", other, 7),
-        Video("one", one, 7),
-        Video("listed", tmp_path / "listed.mp4", 7),
+        Video("any", tmp_path / "any.name", 7, is_asked=True),
+        Video("other", other, 7, is_asked=True),
+        Video("one", one, 7, is_asked=True),
+        Video("listed", tmp_path / "listed.mp4", 7, is_asked=True),
     ]
 
 

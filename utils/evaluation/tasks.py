@@ -87,9 +87,9 @@ class _Scored:
             rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))
         return self.layout(self.titled(self.title, published), rows)
 
-    def quality_table(self, method: str, scores: RunScores, note: str) -> Table:
+    def quality_table(self, method: str, scores: RunScores, note: str, segments_per_second: int = 1) -> Table:
         """Return the scores of the pseudo-labels of each split, beside the paper's where it prints them."""
-        published = self.dataset.published_quality
+        published = self.dataset.published_quality if segments_per_second == 1 else None
         rows = [ScoreRow(f"{method} pseudo-labels", split, [of_split], note) for split, of_split in scores.items()]
         if published:
             rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))

@@ -30,9 +30,9 @@ EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does 
 STRETCH = 60  # segments of a long video that are in memory at a time
 
 
-def num_segments_of(duration: float) -> int:
+def num_segments_of(duration: float, segments_per_second: int = 1) -> int:
     """Segments of a video whose number no data set gives: its duration in seconds, rounded up."""
-    return max(1, math.ceil(duration - NEGLIGIBLE_SECONDS))
+    return max(1, math.ceil((duration - NEGLIGIBLE_SECONDS) * segments_per_second))
 
 
 def read_inputs(
@@ -43,6 +43,8 @@ def read_inputs(
     silence_if_no_sound: bool = False,
     longest: float = math.inf,
     colours: Colours = "bt601",
+    segments_per_second: int = 1,
+    is_asked: bool = False,
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """Decode a video and prepare what the networks of `features` are given; pixels are not normalised yet.
 
@@ -60,6 +62,9 @@ def read_inputs(
         silence_if_no_sound: take silence where a video has no audio track; otherwise it has no audio features.
         longest: seconds that the video may last.
         colours: as of `decode_video`.
+        segments_per_second: of which each has eight frames and a part of the sound as long as it lasts; VGGish and mn04
+            hear one and two seconds around its middle.
+        is_asked: whether a person has asked for so many segments, which the video then has to last for.
 
     Yields:
         by feature, of S segments: vggish (S, 96, 64) and clap (S, 1001, 64) float32; res152 (8 S, 224, 224, 3) and
@@ -69,14 +74,15 @@ def read_inputs(
     Raises:
         InputError: as `decode_video` does, and when the video is too short.
     """
+    per_second = segments_per_second
     visual = [name for name in features if name in PIXELS]
     rates = {name: SAMPLE_RATES[name] for name in features if name in SAMPLE_RATES}
-    streams = (frames.FRAMES_PER_SECOND if visual else None, list(rates.values()))
+    streams = (frames.FRAMES_PER_SECOND * per_second if visual else None, list(rates.values()))
     limits = {"longest": longest, "colours": colours}
 
     # 1 How much there is of the video, and all of a short one
     is_long = expected_seconds(path) > STRETCH
-    keep = (lambda frame: None) if is_long else partial(_keep, visual, partial(_may_be_chosen, recipe))
+    keep = (lambda frame: None) if is_long else partial(_keep, visual, partial(_may_be_chosen, recipe, per_second))
     every_time, num_samples = [], Counter()
     for piece in decode_stretches(path, STRETCH if is_long else math.inf, *streams, keep, **limits):
         every_time.append(piece.times)
@@ -90,13 +96,17 @@ def read_inputs(
 
     # 2 What each segment is made of
     times, num_frames = np.concatenate(every_time), sum(map(len, every_time))
+    lasts = num_segments_of(piece.duration, per_second)
+    if is_asked and num_segments > lasts + per_second:
+        found, way_out = f"{piece.duration:.1f} seconds", "Ask for fewer; --segments_per_second makes shorter ones."
+        raise InputError(path, found, f"{num_segments} segments, {per_second} a second", way_out)
     if num_segments is None:
-        num_segments = num_segments_of(piece.duration)
-        if num_segments_of(piece.pictures_end) < num_segments:
+        num_segments = lasts
+        if num_segments_of(piece.pictures_end, per_second) < num_segments:
             num_frames = frames.FRAMES_PER_SECOND * num_segments
-    chosen = {name: _frames_of(name, times, num_frames, num_segments, recipe) for name in visual}
+    chosen = {name: _frames_of(name, times * per_second, num_frames, num_segments, recipe) for name in visual}
     slices = {
-        name: _slices_of(name, num_samples[rate], num_segments, recipe)
+        name: _slices_of(name, num_samples[rate], num_segments, recipe, per_second)
         for name, rate in rates.items()
         if rate in num_samples or silence_if_no_sound
     }
@@ -110,12 +120,12 @@ def read_inputs(
     yield from _segments(pieces, chosen, slices, ends, num_segments)
 
 
-def _may_be_chosen(recipe: Recipe, name: str, frame: Frame) -> bool:
-    """Whether a network may be given a frame: around the middle of each second, or at the end of the video.
+def _may_be_chosen(recipe: Recipe, per_second: int, name: str, frame: Frame) -> bool:
+    """Whether a network may be given a frame: around the middle of each segment, or at the end of the video.
 
-    There the last frame stands for the middle of a second that it does not reach.
+    There the last frame stands for the middle of a segment that it does not reach.
     """
-    near = abs(frame.time % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
+    near = abs(frame.time * per_second % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
     return near or recipe != "centre" or name not in ONE_FRAME
 
 
@@ -127,7 +137,11 @@ def _keep(visual: list[str], is_needed: Callable[[str, Frame], bool], frame: Fra
 
 
 def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int, recipe: Recipe) -> np.ndarray:
-    """Return the frames of each segment that a network is given, in order: (T, 1 or 8) int64."""
+    """Return the frames of each segment that a network is given, in order: (T, 1 or 8) int64.
+
+    Args:
+        times: of all frames, in segments.
+    """
     if name in ONE_FRAME and recipe == "centre":
         return frames.centre_frames(times, num_segments)[:, None]
     per_segment = 1 if name in ONE_FRAME else frames.FRAMES_PER_SECOND
@@ -135,13 +149,15 @@ def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int,
     return spread.reshape(num_segments, per_segment)
 
 
-def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe) -> np.ndarray:
+def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe, per_second: int) -> np.ndarray:
     """Return the first sample and the end of each segment's sound: (T, 2) int64."""
     if name == "mn04":
-        return sounds.centred_boundaries(num_samples, num_segments)
+        return sounds.centred_boundaries(num_samples, num_segments, sounds.MN_RATE, 2, per_second)
+    if name == "vggish" and per_second > 1:
+        return sounds.centred_boundaries(num_samples, num_segments, sounds.VGGISH_RATE, 1, per_second)
     if name != "clap" or recipe == "centre":
-        return sounds.second_boundaries(num_segments, SAMPLE_RATES[name])
-    whole = num_segments * sounds.CLAP_RATE
+        return sounds.segment_boundaries(num_segments, SAMPLE_RATES[name], per_second)
+    whole = num_segments * sounds.CLAP_RATE // per_second
     is_cut = num_samples < whole - EARLY_END_SECONDS * sounds.CLAP_RATE  # and is followed by silence
     return sounds.clap_boundaries(whole if is_cut else min(num_samples, whole), num_segments)
 
@@ -213,5 +229,7 @@ def _spectrograms(name: str, stream: _Stream, rows: np.ndarray) -> np.ndarray:
     """Return what a network is given of S segments: (S, frames, bands)."""
     rows = rows - stream.start
     if name == "vggish":
-        return sounds.vggish_log_mel(stream.items[rows[0, 0] :], len(rows))
+        heard = [stream.items[start:end] for start, end in rows]
+        seconds = [np.pad(samples, (0, sounds.VGGISH_RATE - len(samples))) for samples in heard]
+        return sounds.vggish_log_mel(np.concatenate(seconds), len(rows))
     return (sounds.mn_mel if name == "mn04" else sounds.clap_mel)(stream.items, rows)

@@ -141,8 +141,9 @@ def extract(
 
     def read(video: Video, missing: list[str]) -> tuple[Iterator, Future]:
         """Begin to decode a video."""
-        longest = video.num_segments + LONGER_SECONDS if video.is_clip else math.inf
-        how = (video.num_segments, recipe, silence_if_no_sound, longest, colours)
+        rate = video.segments_per_second
+        longest = video.num_segments / rate + LONGER_SECONDS if video.is_clip else math.inf
+        how = (video.num_segments, recipe, silence_if_no_sound, longest, colours, rate, video.is_asked)
         stretches = read_inputs(video.path, missing, *how)
         return stretches, pool.submit(next, stretches)
 

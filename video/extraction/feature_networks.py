@@ -106,6 +106,7 @@ def settings_of(
     precision: str,
     num_segments: int | None = None,
     colours: Colours = "bt601",
+    segments_per_second: int = 1,
 ) -> dict[str, dict]:
     """Return what a folder's record holds for each feature.
 
@@ -114,6 +115,7 @@ def settings_of(
         colours: the matrix from YUV to RGB.
     """
     more = {"num_segments": num_segments, "versions": package_versions()}
+    more |= {"segments_per_second": segments_per_second} if segments_per_second > 1 else {}
     settings = {name: source.record(name, precision) | more for name in features}
     for name in NORMALIZATIONS.keys() & settings.keys():
         settings[name]["colours"] = colours

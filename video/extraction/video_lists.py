@@ -21,7 +21,9 @@ class Video:
     feature_id: str  # the stem of its feature files
     path: Path | None  # None: it is not there
     num_segments: int | None = None  # None: as many as its duration says
-    is_clip: bool = False  # of num_segments seconds; a file that is longer by more than a second is another one
+    is_clip: bool = False  # of num_segments; a file that is longer by more than a second is another one
+    segments_per_second: int = 1
+    is_asked: bool = False  # whether a flag asks for num_segments
 
 
 def videos_of_dataset(
@@ -30,12 +32,13 @@ def videos_of_dataset(
     videos_dir: Path,
     splits: tuple[str, ...] = SPLITS,
     num_segments: int | None = None,
+    segments_per_second: int | None = None,
 ) -> list[Video]:
     """The videos of a data set's annotations, by feature id.
 
     A file is called by the feature id or by the sample id (LLP: `BjCEufrlXm4_20_30`), in `videos_dir` or a folder below
     it. UnAV's videos have as many segments as their annotated duration says; the others are clips of ten, or of
-    `num_segments`.
+    `num_segments`; where it asks for finer segments than annotated, these are counted.
 
     Raises:
         InputError: for bad annotations, when there is no such folder, and for two clips of one feature id.
@@ -46,6 +49,8 @@ def videos_of_dataset(
     videos: dict[str, Video] = {}
     for split in splits:
         annotations = load_annotations(dataset, annotations_dir, split)
+        annotations = annotations.refined(segments_per_second or annotations.segments_per_second)
+        is_asked, per_second = num_segments is not None, annotations.segments_per_second
         samples = zip(annotations.feature_ids, annotations.sample_ids, annotations.lengths.tolist(), strict=True)
         for feature_id, sample_id, length in samples:
             former = videos[feature_id].path if feature_id in videos else None
@@ -53,11 +58,12 @@ def videos_of_dataset(
             if former not in (None, path):
                 found, expected = f"{former} and {path}", f"one clip for the one feature file {feature_id}.npy"
                 raise InputError(videos_dir, found, expected, "Take one of them away: features are kept by video.")
-            videos[feature_id] = Video(feature_id, path, num_segments or length, fixed_segments(dataset))
+            is_clip = fixed_segments(dataset)
+            videos[feature_id] = Video(feature_id, path, num_segments or length, is_clip, per_second, is_asked)
     return list(videos.values())
 
 
-def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[Video]:
+def videos_of_paths(paths: list[Path], num_segments: int | None = None, segments_per_second: int = 1) -> list[Video]:
     """Videos that are named: files, folders of such, and text files with one path a line. A file's stem is its id.
 
     Raises:
@@ -86,7 +92,8 @@ def videos_of_paths(paths: list[Path], num_segments: int | None = None) -> list[
             found = f"a second video called {file.stem}, after {by_stem[file.stem]}"
             raise InputError(file, found, "one video a name", "Rename one of them: feature files bear their names.")
         by_stem[file.stem] = file
-    return [Video(stem, path, num_segments) for stem, path in by_stem.items()]
+    how = {"segments_per_second": segments_per_second, "is_asked": num_segments is not None}
+    return [Video(stem, path, num_segments, **how) for stem, path in by_stem.items()]
 
 
 def _video_files(folder: Path) -> list[Path]:
@@ -124,4 +131,4 @@ def shard_of(videos: list[Video], shard: str) -> list[Video]:
 
 def fixed_segments(dataset: str | None) -> bool:
     """Whether all videos of a data set have the same number of segments."""
-    return dataset is not None and not DATASETS[dataset].pooled
+    return dataset is not None and not DATASETS[dataset].pooled and not DATASETS[dataset].is_own

@@ -21,7 +21,7 @@ from utils.reporting.tables import csv_cell
 
 @dataclass(frozen=True)
 class Track:
-    """What one source finds in a video: T segments of one second, C events.
+    """What one source finds in a video: T segments, C events.
 
     A source is a model, the truth or pseudo-labels; the latter two have probabilities 0 and 1. Where a model asks for
     the video around a segment as well, that probability is beside the segment's.
@@ -50,6 +50,7 @@ class ParsedVideo:
     threshold: float = 0.5
     notes: tuple[str, ...] = ()  # what a reader may want to know: the model, its features
     warning: str = ""  # what every reader has to know: random weights, simulated features
+    segments_per_second: int = 1
 
     @property
     def num_segments(self) -> int:
@@ -83,7 +84,8 @@ def spans(video: ParsedVideo) -> list[Span]:
     for c, event in enumerate(video.events):
         for kind, (active, probs) in streams.items():
             for first, end in zip(*maximal_spans(active[:, c]), strict=True):
-                onset, offset = float(first), min(float(end), video.duration)
+                onset, offset = (float(segment) / video.segments_per_second for segment in (first, end))
+                offset = min(offset, video.duration)
                 found.append(Span(event, kind, onset, offset, float(probs[first:end, c].mean())))
     return sorted(found, key=lambda span: span.onset)
 
@@ -107,6 +109,7 @@ def write_json(path: Path, parsed: ParsedVideo) -> None:
         "notes": list(parsed.notes),
         "warning": parsed.warning,
         "threshold": parsed.threshold,
+        "segments_per_second": parsed.segments_per_second,
         "events": list(parsed.events),
         "spans": [vars(span) for span in spans(parsed)],
         "probabilities": {

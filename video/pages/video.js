@@ -106,7 +106,13 @@ function timeAt(event) {
 
 /** Segments that are in sight, as [first, end). */
 function segmentsInSight({ start, width, scale }) {
-  return [Math.max(0, Math.floor(start)), Math.min(data.segments, Math.ceil(start + width / scale))];
+  const end = Math.ceil((start + width / scale) * data.rate);
+  return [Math.max(0, Math.floor(start * data.rate)), Math.min(data.segments, end)];
+}
+
+/** Start and end of a segment in seconds. */
+function timesOf(t) {
+  return [t / data.rate, Math.min((t + 1) / data.rate, data.duration)];
 }
 
 function setZoom(wanted) {
@@ -142,8 +148,7 @@ function drawRuler(palette) {
   const step = steps.find((seconds) => seconds * at.scale >= 46) || 7200;
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "top";
-  const [first, end] = segmentsInSight(at);
-  for (let t = first; t <= Math.min(end, data.duration); t++) {
+  for (let t = Math.floor(at.start); t <= Math.min(Math.ceil(at.start + at.width / at.scale), data.duration); t++) {
     const x = (t - at.start) * at.scale;
     const labelled = t % step === 0;
     if (!labelled && at.scale < 5) continue;
@@ -193,12 +198,13 @@ function drawRow({ event, track, canvas }, palette, at) {
   context.fillStyle = palette.lane;
   context.fillRect(0, 0, at.width, ROW_HEIGHT / 2 - 1);
   context.fillRect(0, ROW_HEIGHT / 2 + 1, at.width, ROW_HEIGHT / 2 - 1);
-  const seam = at.scale > 7 ? 1 : 0; // between seconds, so that they can be counted
+  const seam = at.scale / data.rate > 7 ? 1 : 0; // between segments, so that they can be counted
   for (let t = first; t < end; t++) {
     const state = stateOf(track, t, event);
     if (!state) continue;
-    const x = (t - at.start) * at.scale;
-    const width = (Math.min(t + 1, data.duration) - t) * at.scale - seam;
+    const [from, to] = timesOf(t);
+    const x = (from - at.start) * at.scale;
+    const width = (to - from) * at.scale - seam;
     const i = t * numEvents + event;
     const alpha = (p) => 0.15 + 0.85 * p;
     drawSecond(context, palette, state, x, Math.max(width, 0.5), 0, ROW_HEIGHT, alpha(track.audio[i]), alpha(track.visual[i]));
@@ -241,7 +247,7 @@ function update() {
 let readout = ""; // what the panel shows, so that it changes only when it must
 
 function showEventsAt(seconds) {
-  const t = Math.min(Math.floor(seconds), data.segments - 1);
+  const t = Math.min(Math.floor(seconds * data.rate), data.segments - 1);
   byId("now-time").textContent = clock(Math.floor(seconds * 10) / 10);
   const key = `${t} ${threshold}`;
   if (key === readout) return;
@@ -291,7 +297,7 @@ function spansOf(track, c) {
     runsOf(data.segments, (t) => ((stateOf(track, t, c) & bits) === bits ? 1 : 0)).map(([from, end]) => {
       let sum = 0;
       for (let t = from; t < end; t++) sum += probability(t * numEvents + c);
-      return { kind, from, to: Math.min(end, data.duration), probability: sum / (end - from) };
+      return { kind, from: from / data.rate, to: timesOf(end - 1)[1], probability: sum / (end - from) };
     }));
 }
 
@@ -402,9 +408,9 @@ ruler.addEventListener("pointermove", (event) => {
 });
 stage.addEventListener("pointermove", (event) => {
   const row = rows.find(({ canvas }) => canvas === event.target);
-  const t = Math.floor(timeAt(event));
+  const t = Math.floor(timeAt(event) * data.rate);
   if (t < 0 || t >= data.segments || !onTimeline(event)) return hideTooltip();
-  const stretch = `${clock(t)} to ${clock(Math.min(t + 1, data.duration))}`;
+  const stretch = timesOf(t).map(clock).join(" to ");
   if (!row) return showTooltip(event, clock(Math.max(0, timeAt(event))), []);
   const { track, event: c } = row;
   const i = t * numEvents + c;

@@ -47,6 +47,7 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) ->
         "warning": parsed.warning,
         "duration": parsed.duration,
         "segments": parsed.num_segments,
+        "rate": parsed.segments_per_second,
         "threshold": parsed.threshold,
         "events": [event.replace("_", " ") for event in parsed.events],
         "tracks": tracks,
