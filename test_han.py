@@ -21,9 +21,11 @@ from utils.audio_visual import AudioVisual
 from utils.base_runs import settings_of
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
+from utils.evaluation.online import OnlineWindows
 from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
+from utils.evaluation.windows import HAN_WINDOW
 from utils.files import hash_of_file
 from utils.method.decoding import DecodingSettings
 from utils.provenance import Provenance, provenance_of, read_provenance
@@ -93,6 +95,8 @@ class Settings(FromFile):
     """number of seeds that one command trained"""
     seed: NonNegativeInt = 20000
     """seed of the first of several"""
+    online: bool = False
+    """also decode each segment from the ten seconds that end with it, as a stream allows"""
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     """splits to evaluate"""
     num_figures: NonNegativeInt = 10
@@ -169,11 +173,21 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
     ]
 
 
-def parse_split(settings: Settings, checkpoint: Path, split: SplitBatches, precision: Precision) -> SplitOutput:
-    """Return what a checkpoint's network makes of a split. Raises InputError when it does not fit the split."""
+def parse_split(
+    settings: Settings,
+    checkpoint: Path,
+    split: SplitBatches,
+    precision: Precision,
+    windows: OnlineWindows | None = None,
+) -> SplitOutput:
+    """Return what a checkpoint's network makes of a split, or of windows of it.
+
+    Raises:
+        InputError: when it does not fit the split.
+    """
     method = find_method(settings.method)
     network = settings.trained.load(checkpoint, settings.checkpoint_dir, split, method.network, method.config)
-    return method.predict(network, split, settings.device.eval_batch_size, precision, settings.decoding)
+    return method.predict(network, windows or split, settings.device.eval_batch_size, precision, settings.decoding)
 
 
 def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
@@ -285,6 +299,11 @@ def evaluate(
         scores[name] = task.score(prediction, truth)
         if settings.unimodal_scores:
             scores[name] |= task.unimodal_scores(prediction, truth)
+        if settings.online:
+            windows = OnlineWindows(split, HAN_WINDOW * annotations.segments_per_second)
+            output = parse_split(settings, settings.checkpoint, split, precision, windows)
+            of_stream = windows.decode(output, task, settings.decoding, gates)
+            scores[f"{name}, online"] = task.score(of_stream, truth)
         write_scalars(folder, {f"{name}/{metric}": value for metric, value in scores[name].items()})
         task.write_class_reports(folder, name, prediction, truth, annotations.classes, record.note)
         save_predictions(folder, Predictions.of_split(annotations, prediction, truth))

@@ -5,21 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import evaluate, train
 from utils.errors import InputError
+from utils.evaluation.inference import SplitOutput, run_han
+from utils.evaluation.online import OnlineWindows
 from utils.evaluation.predictions import load_predictions
+from utils.evaluation.tasks import find_task
+from utils.method.decoding import DecodingSettings
 from utils.trained import open_run
+from utils.training.device import Precision
 
 ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
 HALVES = ("--segments_per_second", "2", "--segment_labels", "none")
 
 
@@ -168,3 +176,32 @@ def test_events_mark_the_segments_that_they_touch_in_their_modality(tmp_path: Pa
         assert loaded.lengths.tolist() == [4 * rate]
         assert loaded.labels.audio[:, 1].int().tolist() == marked and not loaded.labels.visual.any()
         assert torch.equal(loaded.video_labels, torch.tensor([[False, True, False]]))
+
+
+# ---- online
+
+
+@pytest.mark.parametrize("dataset", ["LLP", "AVE"])
+def test_online_events_are_those_of_the_window_that_ends_with_each_segment(
+    dataset: str, llp_dir: Path, ave_dir: Path, tmp_path: Path
+):
+    folder = {"LLP": llp_dir, "AVE": ave_dir}[dataset]
+    more = ("--audio_features", "clap", "--visual_features", "clip") if dataset == "AVE" else ()
+    run = train(folder, tmp_path / "runs", "--dataset", dataset, "--segment_labels", "none", *more)
+    names = ("vggish", "res152", "r2plus1d_18") if dataset == "LLP" else ("clap", "clip")
+    settings = DataSettings(data_dir=folder, audio_features=names[:1], visual_features=names[1:])
+    split, task, decoding = open_split(dataset, "test", settings, CPU), find_task(dataset), DecodingSettings()
+    network, window = open_run(run), 4
+    windows = OnlineWindows(split, window)
+    found = windows.decode(run_han(network, windows, 8, Precision("float32", CPU)), task, decoding, None)
+    for n, batch in enumerate(split.in_order(1)):
+        for t in range(10):
+            seen = batch.features.map(lambda x, t=t: x[:, max(0, t - window + 1) : t + 1])
+            with torch.inference_mode():
+                output = network(*seen)
+            whole = SplitOutput(output.logits, output.video_probs, output.modality_probs)
+            expected = task.decode(replace(whole, logits=output.logits.map(lambda z: z[:, -1:])), decoding)
+            for ours, theirs in zip(found, expected, strict=True):
+                assert torch.equal(ours[n, t], theirs[0, 0])
+    table = (evaluate(run, tmp_path / "logs", "--online") / "scores.txt").read_text()
+    assert "test, online" in table and "val, online" in table

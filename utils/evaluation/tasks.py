@@ -170,7 +170,7 @@ class Parsing(_Scored):
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
         """Return the F-scores of audible-only and visible-only events. Args: as of `score_table`."""
         rows = []
-        for split in runs[0]:
+        for split in [split for split, scores in runs[0].items() if UNIMODAL + F_SCORE_NAMES[0] in scores]:
             scores = [{n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES} for run in runs]
             rows.append(ScoreRow(name, split, scores, note))
         notes = ["A: audible and not visible; V: visible and not audible; AV: both; Event pools A and V."]
