@@ -4,14 +4,16 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest one
-DATASET=${DATASET:-LLP} # or AVE
-CONFIG=${CONFIG:-configs/uwav_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe: edit it, or name another
+DATASET=${DATASET:-LLP} # or AVE, or one of configs/datasets/
+CONFIG=${CONFIG:-} # the recipe: edit configs/uwav_llp.yaml, or name another; empty: UWAV's of the data set
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-"$PYTHON" train_han.py --config "$CONFIG" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
+recipe=(--dataset "$DATASET")
+[[ -n "$CONFIG" ]] && recipe=(--config "$CONFIG")
+"$PYTHON" train_han.py "${recipe[@]}" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --output_dir "$OUTPUT_DIR" \
     ${PRETRAINED_TRANSFORMER_DIR:+--pseudo_label_dir "$PRETRAINED_TRANSFORMER_DIR/${DATASET}_Dataset"} "$@"

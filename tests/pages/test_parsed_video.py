@@ -16,6 +16,7 @@ from video.pages.parsed_video import (
     Track,
     _vtt_time,
     spans,
+    write_activitynet,
     write_audacity,
     write_csv,
     write_eaf,
@@ -169,9 +170,9 @@ def test_elan_files_open_in_pympi(tmp_path: Path):
     assert {name: read.get_annotation_data_for_tier(name) for name in read.get_tier_names()} == TIERS
 
 
-def test_all_five_files_are_written_and_elan_is_given_the_video(tmp_path: Path):
+def test_all_files_are_written_and_elan_is_given_the_video(tmp_path: Path):
     write_exports(tmp_path, tiny_parse(), tmp_path / "clip.mp4")
-    names = ("events.csv", "events.eaf", "events.json", "events.txt", "events.vtt")
+    names = ("activitynet.json", "events.csv", "events.eaf", "events.json", "events.txt", "events.vtt")
     assert sorted(path.name for path in tmp_path.iterdir()) == list(names)
     assert 'RELATIVE_MEDIA_URL="./clip.mp4"' in (tmp_path / "events.eaf").read_text(encoding="utf-8")
 
@@ -237,3 +238,14 @@ def test_a_warning_is_in_every_export(tmp_path: Path):
     for path in tmp_path.iterdir():
         assert "Simulated features." in path.read_text(encoding="utf-8"), path
     assert (tmp_path / "events.txt").read_text().startswith("0.000000\t5.500000\tSimulated features.\n")
+
+
+def test_activitynets_form_has_each_modality_by_itself_with_scores(tmp_path: Path):
+    write_activitynet(tmp_path / "activitynet.json", tiny_parse())
+    ((video, found),) = json.loads((tmp_path / "activitynet.json").read_text())["results"].items()
+    expected = [span for span in spans(tiny_parse()) if span.kind != "audio-visual"]
+    assert video == Path(tiny_parse().name).stem and len(found) == len(expected) > 0
+    for one, span in zip(found, expected, strict=True):
+        assert (one["label"], one["segment"]) == (span.event, [span.onset, span.offset])
+        assert one["modality"] == {"audible": "audio", "visible": "visual"}[span.kind]
+        assert one["score"] == pytest.approx(span.probability, abs=1e-4)

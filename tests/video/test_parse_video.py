@@ -60,10 +60,10 @@ def page_data(folder: Path) -> dict:
     return json.loads(re.search(r'id="data">(.*?)</script>', (folder / "page.html").read_text(encoding="utf-8"))[1])
 
 
-def test_a_video_becomes_a_page_and_five_exports(tmp_path: Path, clip: Path):
+def test_a_video_becomes_a_page_and_exports(tmp_path: Path, clip: Path):
     content = parse(clip, han_run(tmp_path / "run"), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        ["page.html", *(f"events.{suffix}" for suffix in ("csv", "json", "vtt", "txt", "eaf"))]
+        ["page.html", "activitynet.json", *(f"events.{suffix}" for suffix in ("csv", "json", "vtt", "txt", "eaf"))]
     )
     assert content["events"] == list(LLP_CLASSES) and content["duration"] == pytest.approx(12, abs=0.1)
     assert np.shape(content["probabilities"]["run"]["audible"]) == (12, 25)

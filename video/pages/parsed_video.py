@@ -216,17 +216,30 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
         ElementTree(document).write(file, encoding="UTF-8", xml_declaration=True)
 
 
+def write_activitynet(path: Path, parsed: ParsedVideo) -> None:
+    """Predictions in ActivityNet's JSON: label, segment in seconds, score, and the modality as an addition."""
+    modality = {"audible": "audio", "visible": "visual"}
+    results = []
+    for span in _apart(spans(parsed)):
+        found = {"label": span.event, "segment": [span.onset, span.offset], "score": round(span.probability, 4)}
+        results.append(found | {"modality": modality[span.kind]})
+    video, note = Path(parsed.name).stem, {"note": parsed.warning}
+    content = {"version": "1.3", "results": {video: results}, "external_data": note}
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
 EXPORTS = {
     "events.csv": write_csv,
     "events.json": write_json,
     "events.vtt": write_webvtt,
     "events.txt": write_audacity,
     "events.eaf": write_eaf,
+    "activitynet.json": write_activitynet,
 }
 
 
 def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
-    """Write `events.csv`, `.json`, `.vtt`, `.txt` (Audacity) and `.eaf` (ELAN, which opens `video` with it)."""
+    """Write each of `EXPORTS`; ELAN opens `video` with its own."""
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
 
