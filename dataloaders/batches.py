@@ -26,6 +26,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
 
+BATCHES_SORTED = 20  # that many batches are sorted by length together
 RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
 
 
@@ -150,9 +151,19 @@ class SplitBatches:
         return self.of_videos(torch.arange(self.num_videos), batch_size)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all videos in an order that depends on seed and epoch alone, so that a resumed run needs no history."""
+        """Yield all videos in an order that depends on seed and epoch alone, so that a resumed run needs no history.
+
+        Videos of similar lengths come together, but for UnAV's, whose batches are those of the released code.
+        """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        return self.of_videos(torch.randperm(self.num_videos, generator=generator), batch_size)
+        order = torch.randperm(self.num_videos, generator=generator)
+        if not self.equal_length and DATASETS[self.annotations.dataset].task:
+            lengths, groups = self.annotations.lengths, []
+            for pool in order.split(BATCHES_SORTED * batch_size):
+                groups += pool[lengths[pool].argsort(stable=True)].split(batch_size)
+            *whole, last = groups
+            order = torch.cat([*(whole[n] for n in torch.randperm(len(whole), generator=generator)), last])
+        return self.of_videos(order, batch_size)
 
     def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
         """Yield these videos in this order: (K,) int64 indices, on the CPU."""

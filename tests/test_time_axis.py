@@ -205,3 +205,19 @@ def test_online_events_are_those_of_the_window_that_ends_with_each_segment(
                 assert torch.equal(ours[n, t], theirs[0, 0])
     table = (evaluate(run, tmp_path / "logs", "--online") / "scores.txt").read_text()
     assert "test, online" in table and "val, online" in table
+
+
+def test_batches_hold_videos_of_similar_lengths_in_an_order_of_seed_and_epoch_alone(llp_dir: Path):
+    names = DataSettings(data_dir=llp_dir, audio_features=("clap",), visual_features=("clip",))
+    split = open_split("LLP", "train", names, CPU)
+    lengths = torch.randint(1, 11, (split.num_videos,), generator=torch.Generator().manual_seed(0))
+    split.annotations, split.equal_length = replace(split.annotations, lengths=lengths), False
+
+    def drawn(epoch: int) -> list[torch.Tensor]:
+        return [batch.videos for batch in split.shuffled(4, 7, epoch)]
+
+    assert torch.cat(drawn(1)).sort().values.tolist() == list(range(split.num_videos))
+    assert all(map(torch.equal, drawn(1), drawn(1))) and not torch.equal(torch.cat(drawn(1)), torch.cat(drawn(2)))
+    spread = sum(int(lengths[videos].max() - lengths[videos].min()) for videos in drawn(1))
+    in_order = sum(int(x.max() - x.min()) for x in lengths.split(4))
+    assert spread < in_order / 2
