@@ -2,7 +2,8 @@
 
     python -m utils.evaluation.compare test_logs/RUN_A test_logs/RUN_B [--split test] [--output results/a_against_b]
 
-Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out.
+Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out. A run may have
+several seeds: a video's score is then its mean over them.
 """
 
 from utils.entry_point import run_entry_point
@@ -17,7 +18,7 @@ import torch
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.predictions import Predictions, load_predictions
+from utils.evaluation.predictions import Predictions, load_runs
 from utils.evaluation.tasks import find_task
 from utils.provenance import read_provenance
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
@@ -122,15 +123,15 @@ def aligned(first: Predictions, second: Predictions) -> Predictions:
     return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
 
 
-def note_of(folder: Path) -> str:
-    """Return what every result of a folder has to say, in brackets after a space; an empty text for nothing."""
-    note = read_provenance(folder).note
-    return f" ({note})" if note else ""
+def note_of(folder: Path, num_runs: int = 1) -> str:
+    """Return the marks of a folder and its number of runs, in brackets after a space; an empty text for neither."""
+    notes = [*read_provenance(folder).marks, *([f"{num_runs} runs"] if num_runs > 1 else [])]
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m utils.evaluation.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("run_a", type=Path, help="folder in test_logs/ with predictions_<split>.npz")
+    parser.add_argument("run_a", type=Path, help="folder in test_logs/, of one seed or several")
     parser.add_argument("run_b", type=Path)
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--resamples", type=whole_number(1), default=10_000)
@@ -141,13 +142,15 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_args(arguments)
-    first, second = load_predictions(args.run_a, args.split), load_predictions(args.run_b, args.split)
-    comparisons = compare_runs([first], [second], args.resamples, args.seed)
+    folders = {"A": args.run_a, "B": args.run_b}
+    runs = {name: load_runs(folder, args.split) for name, folder in folders.items()}
+    comparisons = compare_runs(*runs.values(), args.resamples, args.seed)
+    first = runs["A"][0]
     table = comparison_table(
         comparisons,
         f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
         (
-            *(f"{name}: {run}{note_of(run)}" for name, run in (("A", args.run_a), ("B", args.run_b))),
+            *(f"{name}: {folder}{note_of(folder, len(runs[name]))}" for name, folder in folders.items()),
             f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
         ),
     )

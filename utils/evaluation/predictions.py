@@ -10,6 +10,7 @@ from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.files import atomic_write
+from utils.settings import ARGS_FILE, read_args
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,20 @@ def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
             visual_truth=predictions.truth.visual,
         )
     return path
+
+
+def load_runs(folder: Path, split: str) -> list[Predictions]:
+    """Read the predictions of a run, or of all seeds whose folders `run_<seed>` lie below it.
+
+    Raises:
+        InputError: as `load_predictions`, and when a seed is missing.
+    """
+    seeds = sorted(path for path in folder.glob("run_*") if path.is_dir())
+    if not seeds:
+        return [load_predictions(folder, split)]
+    if len(seeds) != (num_runs := read_args(folder / ARGS_FILE).get("num_runs", 1)):
+        raise InputError(folder, f"{len(seeds)} runs", f"those of {num_runs} seeds", "Evaluate the run again.")
+    return [load_predictions(seed, split) for seed in seeds]
 
 
 def load_predictions(run_dir: Path, split: str) -> Predictions:

@@ -1,5 +1,6 @@
 """The paired bootstrap: what it finds, what it does not, and what it refuses to compare."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +188,36 @@ def test_the_command_prints_and_writes_the_table(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert "paired bootstrap over 120 videos" in printed and "Event-level    Type" in printed
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
+
+
+def save_seeds(folder: Path, runs: list[Predictions]) -> Path:
+    """Write what the evaluation of several seeds leaves behind."""
+    for seed, predictions in enumerate(runs):
+        save_predictions(folder / f"run_{seed}", predictions)
+    (folder / "args.yaml").write_text(f"num_runs: {len(runs)}\n")
+    return folder
+
+
+def test_the_command_takes_folders_of_several_seeds(tmp_path: Path, capsys: pytest.CaptureFixture):
+    seeds, other = [run(1, 0.05), run(2, 0.1), run(3, 0.1)], run(4, 0.2)
+    save_seeds(tmp_path / "a", seeds)
+    save_predictions(tmp_path / "b", other)
+    folders = [str(tmp_path / "a"), str(tmp_path / "b")]
+    main([*folders, "--resamples", "200", "--output", str(tmp_path / "out")])
+    assert f"A: {tmp_path / 'a'} (3 runs)\nB: {tmp_path / 'b'}\n" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
+    expected = compare_runs(seeds, [other], 200)
+    assert [row["values"]["Score (%) A"]["mean"] for row in rows] == pytest.approx([c.first for c in expected])
+
+
+def test_seeds_are_not_compared_before_all_are_there(tmp_path: Path):
+    folder = save_seeds(tmp_path / "a", [run(1, 0.05), run(2, 0.1)])
+    (folder / "args.yaml").write_text("num_runs: 3\n")
+    with pytest.raises(InputError, match="found 2 runs; expected those of 3 seeds"):
+        main([str(folder), str(folder)])
+    (folder / "run_2").mkdir()
+    with pytest.raises(InputError, match=r"run_2/predictions_test\.npz"):
+        main([str(folder), str(folder)])
 
 
 def test_the_command_names_what_is_missing(tmp_path: Path):
