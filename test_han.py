@@ -126,7 +126,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     run_dir, dataset = chosen.get("checkpoint_dir"), chosen.get("dataset", "LLP")
     if run_dir is None and chosen.get("checkpoint") is None and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
-        run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), f"HAN_*_{dataset}_", way_out)
+        run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), "HAN_", way_out, dataset=dataset)
     if run_dir is not None and not Path(run_dir).is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
     of_run = read_args(Path(run_dir) / ARGS_FILE) if run_dir and (Path(run_dir) / ARGS_FILE).exists() else {}

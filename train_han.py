@@ -19,7 +19,14 @@ from utils.method.decoding import DecodingSettings
 from utils.method.uwav_objective import UWAVLosses
 from utils.provenance import HAN_RUN, provenance_of
 from utils.recipes import Method, parse_recipe
-from utils.run_folders import SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
+from utils.run_folders import (
+    DEFAULT_RUNS_DIR,
+    SUMMARY_FILE,
+    TrainingRun,
+    begin_run,
+    finish_run,
+    newest_finished_run,
+)
 from utils.settings import FromFile, settings_group, with_settings
 from utils.several_seeds import SeveralSeeds, train_seeds
 from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, select_device
@@ -68,7 +75,7 @@ def find_labels(settings: Settings) -> Settings:
         return with_settings(settings, **{losses.flag: None})
     way_out = f"Run {losses.command} first, or give --{losses.flag}."
     marker = f"{folder}/{SUMMARY_FILE}"
-    run_dir = newest_finished_run(settings.run.output_dir, losses.run_prefix, way_out, marker)
+    run_dir = newest_finished_run(settings.run.output_dir, losses.run_prefix, way_out, marker, DEFAULT_RUNS_DIR)
     return with_settings(settings, **{losses.flag: run_dir / folder})
 
 
@@ -100,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     method, settings = parse_recipe(Settings, __doc__, argv, RESUMABLE)
     check_settings(settings)
     settings = find_labels(settings)
-    name = f"HAN_{variant(settings)}_{settings.dataset}"
+    name = f"HAN_{settings.run.name or variant(settings)}_{settings.dataset}"
     if settings.seeds.num_runs > 1:
         train_seeds(Path(__file__), settings, name, on_gpu=select_device(settings.device.device).type != "cpu")
         return
@@ -143,9 +150,10 @@ def main(argv: list[str] | None = None) -> None:
 
     # 5 Report
     computed = {"device": str(device), "threads": torch.get_num_threads()}
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, select_on: progress.best_score, **computed})
+    summary = {"best_epoch": progress.best_epoch, select_on: progress.best_score, **computed}
+    finish_run(run_dir, summary, progress.seconds)
     kept = f"kept: epoch {progress.best_epoch}, {select_on} {progress.best_score:.2f}"
-    log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}")
+    log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}; {progress.seconds:.0f} s")
 
 
 if __name__ == "__main__":

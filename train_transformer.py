@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     forward = compile_network(model, device) if settings.compile.compile else model
 
     # 4 Loop
-    run_dir, log = begin_run(settings, f"TemporalTransformer_{DATASET}", record)
+    name = "_".join(filter(None, ("TemporalTransformer", settings.run.name, DATASET)))
+    run_dir, log = begin_run(settings, name, record)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
 
     def step(network: nn.Module, batch: Batch, moment: Moment) -> Losses:
@@ -97,9 +98,11 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 5 Report
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score})
+    computed = {"device": str(device), "threads": torch.get_num_threads()}
+    summary = {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score, **computed}
+    finish_run(run_dir, summary, progress.seconds)
     kept = f"kept: epoch {progress.best_epoch}, {BEST_METRIC} {progress.best_score:.2f}"
-    log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}")
+    log.info(f"{kept}, {run_dir / BEST_CHECKPOINT}; {progress.seconds:.0f} s")
 
 
 if __name__ == "__main__":

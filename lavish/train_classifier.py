@@ -108,8 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     trained, total = count_parameters(network)
 
     # 4 Loop
+    name = settings.run.name or variant(settings)
     record = clip_record("a run of lavish.train_classifier", settings, data)
-    run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{variant(settings)}_{settings.dataset}", record)
+    run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{name}_{settings.dataset}", record)
     chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
     log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")
     shares = f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters are trained ({100 * trained / total:.1f} %)"
@@ -156,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     # 5 Report
     best = {task.best_metric: progress.best_score if progress.best_epoch else None}
     facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
-    finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts})
+    finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts}, progress.seconds)
     kept = f"kept: epoch {progress.best_epoch}, {task.best_metric} {progress.best_score:.2f}"
     log.info(f"{kept if progress.best_epoch else 'nothing was trained'}, {run_dir / BEST_CHECKPOINT}")
 

@@ -10,15 +10,19 @@ import pytest
 import torch
 import yaml
 
+import pseudo_label_generation
 import train_han
+import train_transformer
 from dataloaders.batches import DataSettings, open_split
 from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
 from models import TemporalTransformer
+from test_han import find_settings
 from tests.tiny_runs import assert_same_weights, evaluate, label, newest, pretrain, train
 from utils.errors import InputError
 from utils.evaluation.predictions import load_predictions
 from utils.provenance import read_provenance
+from utils.trained import newest_han
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none")
 
@@ -182,7 +186,43 @@ def test_settings_of_another_script_are_refused(llp_dir, unav_dir, tmp_path):
         train(llp_dir, tmp_path / "runs", "--config", run / "args.yaml")
 
 
-def test_training_without_pseudo_labels_says_what_to_run_first(llp_dir, tmp_path):
+def test_a_named_run_is_found_like_any_other(llp_dir, unav_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # not among the runs of whoever runs the tests
+    named = ("--num_epochs", "1", "--name", "first_try")
+    transformer = pretrain(unav_dir, tmp_path, *named[:2])
+    train_transformer.main(["--config", str(transformer / "args.yaml"), *named])
+    (transformer,) = tmp_path.glob("TemporalTransformer_first_try_UnAV_*")
+    pseudo_label_generation.main(["--data_dir", str(llp_dir), "--runs_dir", str(tmp_path), "--device", "cpu"])
+    run = train(llp_dir, tmp_path, *named)
+    assert run.name.startswith("HAN_first_try_LLP_")
+    settings = yaml.safe_load((run / "args.yaml").read_text())
+    assert settings["pseudo_label_dir"] == str(transformer / "LLP_Dataset")
+    assert find_settings(["--runs_dir", str(tmp_path)]).checkpoint_dir == run == newest_han(tmp_path)
+
+
+def test_labels_are_found_among_the_runs_of_old_for_a_run_that_goes_elsewhere(llp_dir, unav_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = label(llp_dir, pretrain(unav_dir, Path("temp_train_logs"), "--num_epochs", "1"))
+    run = train(llp_dir, tmp_path / "elsewhere", "--num_epochs", "1")
+    assert yaml.safe_load((run / "args.yaml").read_text())["pseudo_label_dir"] == str(labels)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_run_says_where_and_how_long_it_was_trained_in_all_its_parts(stage, llp_dir, unav_dir, tmp_path):
+    begin, resume = (pretrain, train_transformer.main) if stage == 1 else (train, train_han.main)
+    flags = ("--num_epochs", "1", *(VIDEO_LABELS_ONLY if stage == 3 else ()))
+    run = begin(unav_dir if stage == 1 else llp_dir, tmp_path, *flags)
+    first = read_provenance(run).seconds
+    resume(["--resume", str(run), "--num_epochs", "2"])
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+    seconds = sum(epoch["train_seconds"] + epoch["validation_seconds"] for epoch in history)
+    assert len(history) == 2 and read_provenance(run).seconds == pytest.approx(seconds, abs=0.01) and seconds > first
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["device"], summary["threads"]) == ("cpu", torch.get_num_threads())
+
+
+def test_training_without_pseudo_labels_says_what_to_run_first(llp_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"Run pseudo_label_generation\.py first"):
         train(llp_dir, tmp_path / "nothing")
 

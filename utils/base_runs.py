@@ -80,7 +80,7 @@ def parse_settings_on_run(
     run_dir = named.checkpoint_dir
     if run_dir is None:
         way_out = f"Run train_han.py --method {method} first, or give --checkpoint_dir."
-        run_dir = newest_finished_run(named.runs_dir, f"HAN_{method}_{named.dataset}_", way_out)
+        run_dir = newest_finished_run(named.runs_dir, "HAN_", way_out, method=method, dataset=named.dataset)
     if (num_runs := read_args(run_dir / ARGS_FILE).get("num_runs", 1)) != 1:
         way_out = "Name one of its folders run_<seed> as --checkpoint_dir."
         raise InputError(run_dir, f"the runs of {num_runs} seeds", "one run", way_out)

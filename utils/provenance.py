@@ -7,9 +7,11 @@ import hashlib
 import json
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, field, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from utils.files import hash_of, hash_of_file, write_text
 from utils.settings import ARGS_FILE, read_args
 
 PROVENANCE_FILE = "provenance.json"
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "numpy", "transformers", "timm", "av")  # whose versions are kept, where they are installed
 HAN_RUN = "a run of train_han.py --method {}"
 LABELS = "labels of {}"
@@ -46,6 +49,9 @@ class Provenance:
     marks: tuple[str, ...] = ()  # what every result has to say, such as "simulated features"
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None  # of the code
+    clean: bool | None = None  # whether the files that git tracks were those of the commit
+    seconds: float | None = None  # of training and validation, in all parts of a run that was resumed
 
     @property
     def note(self) -> str:
@@ -107,11 +113,13 @@ def _hash_of_videos(annotations: SplitAnnotations) -> str:
 
 
 def write_provenance(folder: Path, record: Provenance) -> None:
-    """Write `provenance.json`, with this command and the versions of its packages where the record has none."""
+    """Write `provenance.json`, with this command, its code and its packages' versions where the record has none."""
+    code = {} if record.commit else state_of_code(ROOT)
     record = replace(
         record,
         command=record.command or shlex.join(sys.argv),
         versions=record.versions or versions(*PACKAGES),
+        **code,
     )
     write_text(folder / PROVENANCE_FILE, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
 
@@ -142,6 +150,20 @@ def read_provenance(folder: Path) -> Provenance:
         if args.get(name):
             record = record.inherit(read_provenance(Path(args[name])), source)
     return record
+
+
+@cache  # when the process begins to write: a commit that is made later is not what runs
+def state_of_code(folder: Path) -> dict[str, str | bool]:
+    """Return a folder's commit, and whether its tracked files are `clean`; nothing without git or repository."""
+    status = ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    command = ["git", "--no-optional-locks", "-C", str(folder), *status]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    lines = run.stdout.splitlines()
+    commit = lines[0].removeprefix("# branch.oid ")  # "(initial)" before the first commit
+    return {"commit": commit, "clean": all(line.startswith("#") for line in lines)}
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -23,8 +24,15 @@ class TrainingRun:
 
     output_dir: Path = DEFAULT_RUNS_DIR
     """folder of the run folders"""
+    name: str | None = None
+    """name of the run, for its folder and for tables (default: what it trains)"""
     resume: Path | None = None
     """run folder to continue, with its own settings"""
+
+    def __post_init__(self):
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}", self.name):
+            expected = "a letter or digit, then up to 99 letters, digits or . _ + = -"
+            raise InputError("--name", repr(self.name), expected, "Choose another name.")
 
 
 def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, logging.Logger]:
@@ -117,8 +125,10 @@ def run_name(run_dir: Path) -> str:
     return f"{run_dir.parent.name}/{run_dir.name}" if is_one_of_several(run_dir) else run_dir.name
 
 
-def finish_run(run_dir: Path, summary: dict) -> None:
-    """Mark a run as finished and keep its key figures."""
+def finish_run(run_dir: Path, summary: dict, seconds: float | None = None) -> None:
+    """Mark a run as finished and keep its key figures; the seconds of a training go to `provenance.json`."""
+    if seconds is not None:
+        write_provenance(run_dir, replace(read_provenance(run_dir), seconds=round(seconds, 2)))
     write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
 
 
@@ -135,20 +145,30 @@ def read_summary(run_dir: Path) -> dict:
         raise InputError(path, f"no summary ({error})", "what was written there", "Train the run again.") from error
 
 
-def newest_finished_run(root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE) -> Path:
+def newest_finished_run(
+    root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE, fallback: Path | None = None, **settings: str
+) -> Path:
     """The newest finished run `root/<prefix>*`: the one whose `marker` was written last.
+
+    Args:
+        fallback: folder to look in where `root` has none.
+        settings: that the run has, such as its method and data set.
 
     Raises:
         InputError: when there is none.
     """
+    roots = list(dict.fromkeys(filter(None, (root, fallback))))
     patterns = [f"{prefix}*/{marker}"]
     if marker != SUMMARY_FILE:  # what was made from the run of one of several seeds lies in that run's folder
         patterns.append(f"{prefix}*/run_*/{marker}")
-    finished = [path for pattern in patterns for path in root.glob(pattern) if path.is_file()]
-    if not finished:
-        raise InputError(root, f"no finished run {prefix}*", "at least one", way_out)
-    newest = max(finished, key=lambda path: path.stat().st_mtime_ns)
-    return newest.parents[len(Path(marker).parts) - 1]
+    for folder in roots:
+        finished = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+        for path in sorted(finished, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            run_dir = path.parents[len(Path(marker).parts) - 1]
+            if not settings or settings.items() <= read_args(run_dir / ARGS_FILE).items():
+                return run_dir
+    wanted = "".join(f" with {name} {value}" for name, value in settings.items())
+    raise InputError(", ".join(map(str, roots)), f"no finished run {prefix}*{wanted}", "at least one", way_out)
 
 
 class _LogFile(logging.FileHandler):

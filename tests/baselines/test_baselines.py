@@ -594,7 +594,8 @@ def test_absent_and_damaged_cleaned_labels_are_refused(llp_dir: Path, tmp_path: 
         load_cleaned_labels(tmp_path, annotations)
 
 
-def test_retraining_without_an_exchange_says_what_to_run(llp_dir: Path, tmp_path: Path):
+def test_retraining_without_an_exchange_says_what_to_run(llp_dir: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # not among the runs of whoever runs the tests
     run = train(llp_dir, tmp_path, "ma_base")
     shutil.rmtree(run / "LLP_Exchange", ignore_errors=True)
     with pytest.raises(InputError, match=r"Run .*find_exchange.* first"):

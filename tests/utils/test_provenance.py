@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +19,17 @@ from baselines.ma import find_exchange
 from dataloaders.feature_origin import SIMULATION_MARKER
 from tests.tiny_data import write_llp, write_unav
 from tests.tiny_runs import evaluate, label, newest, pretrain, train
-from utils import trained
+from utils import provenance, trained
 from utils.errors import InputError
 from utils.evaluation import compare
-from utils.provenance import PROVENANCE_FILE, Provenance, hash_of_labels, read_provenance, write_provenance
+from utils.provenance import (
+    PROVENANCE_FILE,
+    Provenance,
+    hash_of_labels,
+    read_provenance,
+    state_of_code,
+    write_provenance,
+)
 from utils.settings import ARGS_FILE
 from video.pages.__main__ import main as write_pages
 
@@ -37,6 +45,9 @@ records = st.builds(
     marks=st.lists(names, max_size=2).map(tuple),
     command=names,
     versions=hashes,
+    commit=names,
+    clean=st.booleans(),
+    seconds=st.floats(0, 1e6),
 )
 COMPARED = ("kind", "dataset", "classes", "videos", "sources")
 
@@ -85,6 +96,35 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str):
     (tmp_path / PROVENANCE_FILE).write_text(content)
     with pytest.raises(InputError, match=PROVENANCE_FILE):
         read_provenance(tmp_path)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *author, *arguments], check=True, capture_output=True)
+
+
+def test_a_record_names_the_commit_and_whether_its_files_are_changed(tmp_path: Path):
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-m", "begin")
+    commit = (tmp_path / ".git" / (tmp_path / ".git/HEAD").read_text().split()[1]).read_text().strip()
+    (tmp_path / "notes.txt").write_text("tracked by nobody")
+    assert state_of_code(tmp_path) == {"commit": commit, "clean": True}
+    (tmp_path / "code.py").write_text("a = 2\n")
+    state_of_code.cache_clear()
+    assert state_of_code(tmp_path) == {"commit": commit, "clean": False}
+
+
+@pytest.mark.parametrize("lacking", ["git", "repository"])
+def test_without_git_or_a_repository_the_commit_is_null(tmp_path: Path, monkeypatch, lacking: str):
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if lacking == "git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    write_provenance(tmp_path, Provenance())
+    record = json.loads((tmp_path / PROVENANCE_FILE).read_text())
+    assert (record["commit"], record["clean"]) == (None, None) and record["versions"]
 
 
 # ---- through the stages

@@ -125,6 +125,11 @@ class Progress:
     best_score: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)  # validation scores and losses of each epoch
 
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of training and validation of all epochs, resumed or not."""
+        return sum(epoch.get(name, 0) for epoch in self.history for name in ("train_seconds", "validation_seconds"))
+
 
 def fit(
     network: nn.Module,
@@ -211,7 +216,8 @@ def fit(
         with torch.inference_mode():
             scores = validate()
         progress.epoch = epoch
-        progress.history.append({**means, **scores, "learning_rate": lr, "train_seconds": train_seconds})
+        seconds = {"train_seconds": train_seconds, "validation_seconds": time.perf_counter() - started - train_seconds}
+        progress.history.append({**means, **scores, "learning_rate": lr, **seconds})
         score, best = scores[best_metric], progress.best_score
         if score > best or recipe.keep == "last" or (recipe.keep == "last_best" and score == best):
             progress.best_score, progress.best_epoch = score, epoch
