@@ -18,7 +18,7 @@ from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import PARSED_DATASETS
 from utils.audio_visual import AudioVisual
-from utils.base_runs import settings_of
+from utils.base_runs import recorded_settings, settings_of
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
@@ -55,7 +55,7 @@ from utils.settings import (
     with_settings,
 )
 from utils.training.device import DeviceSettings, Precision, select_device
-from utils.training.events import write_scalars
+from utils.training.events import write_hparams, write_scalars
 from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
@@ -309,6 +309,7 @@ def evaluate(
         save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
+    write_hparams(folder, {n: value for n, value in recorded_settings(folder).items() if not n.endswith("_dir")})
     return scores
 
 

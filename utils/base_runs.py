@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from logging import Logger
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
@@ -38,6 +38,26 @@ def settings_of(start: Settings, path: Path, *own: str) -> Settings:
     """Return settings with those that a run or recipe has, too, but for `NOT_FROM_RUN` and the names in `own`."""
     kept = {name: value for name, value in flat(start).items() if name in (*NOT_FROM_RUN, *own)}
     return with_settings(with_file(start, path, others=True), **kept)
+
+
+def recorded_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of an evaluation's folder over those of the training that it evaluates.
+
+    Those in `NOT_FROM_RUN` are the training's. `checkpoint` is among them only where it is not the training's best one,
+    or where the training's settings are gone: what is evaluated then is told by nothing else.
+
+    Raises:
+        InputError: when settings cannot be read.
+    """
+    own = read_args(folder / ARGS_FILE)
+    run_dir = own.get("checkpoint_dir") and Path(own["checkpoint_dir"])
+    if not run_dir or not (run_dir / ARGS_FILE).is_file():
+        return own
+    of_run = read_args(run_dir / ARGS_FILE)
+    own = {name: value for name, value in own.items() if name not in of_run or name not in NOT_FROM_RUN}
+    if own.get("checkpoint") == str(run_dir / BEST_CHECKPOINT):
+        del own["checkpoint"]
+    return of_run | own
 
 
 @settings_group

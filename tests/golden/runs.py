@@ -18,7 +18,7 @@ from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
 from dataloaders import check
 from experiments import __main__ as experiments
-from experiments import clip_analysis, constant_baseline
+from experiments import clip_analysis, collect, constant_baseline
 from lavish import prepare_clips, test_classifier, train_classifier
 from simulation import __main__ as simulation
 from tests.lavish.test_classifiers import write_tiny_ave
@@ -246,6 +246,7 @@ def tables() -> Iterator[Step]:
         flags = f"--dataset {dataset} --data_dir {dataset}"
         yield f"check of {dataset}", command(check.main, flags, f"printed/check_{dataset}.txt")
     yield "compare", command(compare.main, "logs/uwav logs/han", "printed/compare.txt")
+    yield "collect", command(collect.main, "logs/uwav_hard logs/seeds logs/han", "printed/collect.txt")
     yield "pages", command(pages.main, "logs/uwav logs/han --output timelines.html --pseudo_label_dir labels")
     yield "constant_baseline", command(constant_baseline.main, "--data_dir LLP", "printed/constant_baseline.txt")
     names = " ".join(experiments.EXPERIMENTS)

@@ -1,8 +1,10 @@
 """TensorBoard events of a run."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from utils.files import write_error
 
@@ -18,13 +20,32 @@ def write_scalars(folder: Path, scalars: Mapping[str, float], step: int | None =
     Raises:
         InputError: when the disk is full or not writable.
     """
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary
+
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+    _write(folder, [Summary(value=values)], step)
+
+
+def write_hparams(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write a run's settings for TensorBoard's HParams, which shows them beside its scalars. Raises InputError."""
+    from torch.utils.tensorboard.summary import hparams
+
+    shown = {  # numbers or texts; JSON has no infinity
+        name: value if isinstance(value, (int, float)) and math.isfinite(value) else str(value)
+        for name, value in settings.items()
+    }
+    # TensorBoard takes the first `Experiment` that it finds for all runs; without one, it looks at all of them.
+    _, start, end = hparams(shown, {})
+    _write(folder, [start, end])
+
+
+def _write(folder: Path, summaries: Sequence[Any], step: int | None = None) -> None:
+    """Append summaries to the events of this process."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     path = folder / EVENTS_FILE
-    values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-    events = [Event(wall_time=time.time(), step=step, summary=Summary(value=values))]
+    events = [Event(wall_time=time.time(), step=step, summary=summary) for summary in summaries]
     if not path.exists():
         begin = Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START))
         events = [Event(wall_time=time.time(), file_version="brain.Event:2"), begin, *events]

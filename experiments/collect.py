@@ -1,0 +1,132 @@
+"""One table of any evaluated runs, with the settings in which they differ.
+
+    python -m experiments.collect test_logs/HAN_* [--by lr mixup] [--output results/sweep]
+
+Runs whose settings are equal but for the seed are one row: mean ± standard deviation.
+"""
+
+from utils.entry_point import run_entry_point
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from utils.base_runs import recorded_settings
+from utils.errors import InputError
+from utils.evaluation.tasks import UNIMODAL
+from utils.provenance import read_provenance
+from utils.reporting.tables import F_SCORES, Column, ScoreRow, Table, format_text, score_table, write_tables
+from utils.run_folders import SUMMARY_FILE, read_summary, run_name
+from utils.settings import ARGS_FILE, read_args
+from utils.training.loop import RESUMABLE
+
+RECIPE = ("method", "model", "dataset")  # choose a recipe, from which other settings follow
+# Besides folders: who a run is, what else it writes, where and how fast it computes.
+NOT_COMPARED = {"seed", "name", "num_runs", "splits", "num_figures", "figure_videos", "unimodal_scores"}
+NOT_COMPARED |= {*RESUMABLE, "eval_batch_size", "deterministic", "compile"} - {"num_epochs"}
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """An evaluation of one seed."""
+
+    folder: Path
+    settings: dict[str, str]  # of training and evaluation
+    split: str  # test where it was evaluated, else val
+    scores: dict[str, float]  # in percent
+    note: str  # its marks
+
+    @property
+    def compared(self) -> dict[str, str]:
+        """Return the settings that all seeds of a row have in common."""
+        return {n: v for n, v in self.settings.items() if n not in NOT_COMPARED and not n.endswith("_dir")}
+
+
+def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
+    """Return the evaluation in a folder, or those of several seeds.
+
+    Args:
+        folder: of an evaluation, or of a training, whose evaluation lies in `logs_dir`.
+
+    Raises:
+        InputError: when there is no finished evaluation.
+    """
+    if "checkpoint_dir" not in read_args(folder / ARGS_FILE):
+        folder = logs_dir / run_name(folder)
+    summary = read_summary(folder)
+    if any(name.startswith("run_") for name in summary):
+        return [run for name in summary for run in open_runs(folder / name, logs_dir)]
+    split = next((name for name in ("test", "val") if name in summary), None)
+    if split is None:
+        expected = f"a finished evaluation, with scores in its {SUMMARY_FILE}"
+        raise InputError(folder, "none", expected, "Run test_han.py, or name the evaluation.")
+    settings = {
+        name: "+".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in recorded_settings(folder).items()
+    }
+    return [EvaluatedRun(folder, settings, split, summary[split], read_provenance(folder).note)]
+
+
+def find_differences(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """Return the settings in which runs of one recipe differ, and of `RECIPE` those in which any differ."""
+    import pandas as pd
+
+    frame = pd.DataFrame([dict.fromkeys(RECIPE, "") | run.compared for run in runs]).fillna("")
+    of_recipe = frame.groupby(list(RECIPE))
+    return [n for n in frame if (frame[n].nunique() if n in RECIPE else of_recipe[n].nunique().max()) > 1]
+
+
+def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Table:
+    """Return one row for all seeds of equal settings and marks.
+
+    Args:
+        by: settings to show (default: those in which the runs differ).
+
+    Raises:
+        InputError: for a setting that no run has, and for two runs of equal settings and seed.
+    """
+    if unknown := [name for name in by or () if all(name not in run.settings for run in runs)]:
+        raise InputError("--by", ", ".join(unknown), f"settings in {ARGS_FILE} of the runs", "Correct the name.")
+    shown = find_differences(runs) if by is None else by
+    rows: dict[tuple, list[EvaluatedRun]] = {}
+    for run in runs:
+        chosen = [run.settings.get(name, "") for name in shown]
+        seeds = rows.setdefault((*chosen, run.split, run.note, *sorted(run.compared.items())), [])
+        if same := [other for other in seeds if other.settings.get("seed") == run.settings.get("seed")]:
+            way_out = "Leave one out, or show with --by what tells them apart, such as name."
+            raise InputError(run.folder, f"settings and seed of {same[0].folder}", "runs that differ", way_out)
+        seeds.append(run)
+    lines = []
+    for seeds in rows.values():
+        name = seeds[0].settings.get("name", "None")
+        name = run_name(seeds[0].folder).partition("/run_")[0] if name == "None" else name
+        lines.append(ScoreRow(name, seeds[0].split, [run.scores for run in seeds], seeds[0].note))
+    scores = dict.fromkeys(name for run in runs for name in run.scores if not name.startswith(UNIMODAL))
+    columns = F_SCORES | {name: Column(name) for name in scores if name not in F_SCORES}
+    table = score_table(
+        "Evaluated runs", columns, lines, ["Scores in percent. Several seeds have the name of the first."]
+    )
+    labelled = [
+        replace(row, labels=(row.labels[0], *key[: len(shown)], row.labels[1]))
+        for row, key in zip(table.rows, rows, strict=True)
+    ]
+    return replace(table, label_columns=("Run", *shown, "Split"), rows=tuple(labelled))
+
+
+def main(argv: list[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m experiments.collect", description=__doc__, formatter_class=form)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of an evaluation or a training")
+    parser.add_argument("--by", nargs="+", metavar="SETTING", help="settings to show (default: those that differ)")
+    parser.add_argument("--logs_dir", type=Path, default=Path("test_logs"), help="evaluations of trainings")
+    parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
+    args = parser.parse_args(argv)
+    table = collect([run for folder in args.runs for run in open_runs(folder, args.logs_dir)], args.by)
+    print(format_text(table))
+    if args.output:
+        print("written:", *write_tables(args.output, table))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
