@@ -3,12 +3,14 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, Field, ValidationError
+from torch import Tensor
 
 from dataloaders.annotations import GET_FILES, YOUTUBE_ID, SplitAnnotations, class_names, read_text
 from utils.audio_visual import AudioVisual
@@ -77,6 +79,19 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         video_labels=torch.from_numpy(np.stack([of_video.any(axis=0) for of_video in labels])),  # (N, C)
         labels=AudioVisual(segment_labels, segment_labels),
     )
+
+
+def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Read the K events of some videos as they are annotated, to fractions of a second.
+
+    Returns:
+        videos (K,) int64, counted as in `sample_ids`; classes (K,) int64; start and end in seconds (K, 2) float64
+    """
+    videos = _read_videos(annotations_dir / FILE)
+    events = [(n, event) for n, sample_id in enumerate(sample_ids) for event in videos[sample_id].annotations]
+    numbers = torch.tensor([(n, event.label_id) for n, event in events]).view(-1, 2)
+    times = torch.tensor([event.segment for _, event in events], dtype=torch.float64).view(-1, 2)
+    return numbers[:, 0], numbers[:, 1], times
 
 
 def _read_videos(path: Path) -> dict[str, Video]:

@@ -18,7 +18,7 @@ from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
 from dataloaders import check
 from experiments import __main__ as experiments
-from experiments import clip_analysis, collect, constant_baseline
+from experiments import clip_analysis, collect, constant_baseline, localisation
 from lavish import prepare_clips, test_classifier, train_classifier
 from simulation import __main__ as simulation
 from tests.lavish.test_classifiers import write_tiny_ave
@@ -249,6 +249,8 @@ def tables() -> Iterator[Step]:
     yield "collect", command(collect.main, "logs/uwav_hard logs/seeds logs/han", "printed/collect.txt")
     yield "pages", command(pages.main, "logs/uwav logs/han --output timelines.html --pseudo_label_dir labels")
     yield "constant_baseline", command(constant_baseline.main, "--data_dir LLP", "printed/constant_baseline.txt")
+    localised = f"--checkpoint_dir {run_of('transformer')} --split val test {CPU}"
+    yield "localisation", command(localisation.main, localised, "printed/localisation.txt")
     names = " ".join(experiments.EXPERIMENTS)
     where = "--data_root . --runs_dir experiment_runs --results_dir results"
     yield "experiments", command(experiments.main, f"{names} --preset tiny --seeds 1 2 {where} {CPU}")
