@@ -20,17 +20,19 @@ from dataloaders.datasets import PARSED_DATASETS
 from utils.audio_visual import AudioVisual
 from utils.base_runs import recorded_settings, settings_of
 from utils.errors import InputError
+from utils.evaluation.ensemble import load_ensemble, mean_output
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
-from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
-from utils.evaluation.tasks import Events, RunScores, find_task, true_events
+from utils.evaluation.predictions import Predictions, Probabilities, load_predictions, save_predictions
+from utils.evaluation.tasks import Events, RunScores, Scores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.evaluation.windows import HAN_WINDOW
 from utils.files import hash_of_file
 from utils.method.decoding import DecodingSettings
 from utils.provenance import Provenance, provenance_of, read_provenance
 from utils.recipes import CONFIGS, find_method
-from utils.reporting.tables import Table, format_text, write_tables
+from utils.reporting.precision_recall import average_precision_table, precision_recall_curves
+from utils.reporting.tables import Table, format_text, write_table, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
     SUMMARY_FILE,
@@ -59,6 +61,7 @@ from utils.training.events import write_hparams, write_scalars
 from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
+EVALUATION = "an evaluation by test_han.py"
 ROUNDING = 1.0  # percent by which a score may differ on another device, in another precision
 # All that an evaluation may write.
 FILES = (
@@ -66,6 +69,8 @@ FILES = (
     "scores.*",
     "unimodal_scores.*",
     "per_class_*.csv",
+    "average_precision_*.csv",
+    "pr_curves_*.png",
     "confusion_*",
     "timelines*.html",
     "timelines_*/*.png",
@@ -85,6 +90,8 @@ class Settings(FromFile):
     """where the evaluation goes"""
     checkpoint: Path | None = None
     """weights (default: checkpoints/checkpoint_best.pt of the run)"""
+    ensemble: tuple[str, ...] = ()
+    """evaluations (folders in logs_dir) whose kept probabilities are averaged; no network runs"""
     method: str = "uwav"
     """how it was trained; its published scores are printed beside, with UWAV's"""
     dataset: Literal[PARSED_DATASETS] = "LLP"
@@ -106,7 +113,7 @@ class Settings(FromFile):
     pseudo_label_dir: Path | None = None
     """pseudo-labels for the page of timelines (default: the run's)"""
     output_dir: Path | None = None
-    """(default: <logs_dir>/<run>)"""
+    """(default: <logs_dir>/<run>, <logs_dir>/ensemble)"""
     trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()
@@ -120,15 +127,20 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     Raises:
         InputError: when there is no such run, or nothing tells the number of heads, which the weights do not.
     """
-    given = first_flags(argv, "config", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
+    given = first_flags(argv, "config", "ensemble", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
     chosen |= {name: text for name, text in given.items() if text is not None}
     run_dir, dataset = chosen.get("checkpoint_dir"), chosen.get("dataset", "LLP")
-    if run_dir is None and chosen.get("checkpoint") is None and "--help" not in (argv or sys.argv):
+    named = any(chosen.get(name) not in (None, []) for name in ("ensemble", "checkpoint_dir", "checkpoint"))
+    if given["ensemble"] is not None:
+        if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
+            raise InputError("--ensemble", "a run beside it", "one of the two", "Leave out the other flag.")
+        run_dir = given["ensemble"]  # the first one, whose settings are the default
+    elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
         run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), "HAN_", way_out, dataset=dataset)
     if run_dir is not None and not Path(run_dir).is_dir():
-        raise InputError(run_dir, "no such folder", "a run of train_han.py", "Correct --checkpoint_dir.")
+        raise InputError(run_dir, "no such folder", "the folder of a run", "Correct the path.")
     of_run = read_args(Path(run_dir) / ARGS_FILE) if run_dir and (Path(run_dir) / ARGS_FILE).exists() else {}
     method = chosen.get("method") or of_run.get("method") or "uwav"
     found = find_method(method)
@@ -138,6 +150,8 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     elif (path := CONFIGS / f"{method}_{dataset.lower()}.yaml").is_file():
         start = settings_of(start, path, "num_heads")
     settings = parse_settings(start, __doc__, argv)
+    if settings.ensemble:
+        return settings_of_ensemble(settings)
     run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
     settings.trained.check(checkpoint or run_dir)
     return with_settings(
@@ -145,6 +159,21 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
         checkpoint=checkpoint or run_dir / BEST_CHECKPOINT,
         output_dir=settings.output_dir or settings.logs_dir / (run_name(run_dir) if run_dir else checkpoint.stem),
     )
+
+
+def settings_of_ensemble(settings: Settings) -> Settings:
+    """Return the settings for the mean of several evaluations, which has no network of its own.
+
+    Raises:
+        InputError: for class-wise gates, which are searched with one network, and an output that would replace a run.
+    """
+    output_dir = settings.output_dir or settings.logs_dir / "ensemble"
+    if find_method(settings.method).find_gates is not None and settings.decoding.class_gates:
+        found, expected = "class-wise gates, which are searched with one network", "one gate for all classes"
+        raise InputError("--ensemble", found, expected, "Add --no-class_gates.")
+    if output_dir.resolve() in [Path(folder).resolve() for folder in settings.ensemble]:
+        raise InputError("--output_dir", output_dir, "none of the averaged runs", "Name another folder.")
+    return with_settings(settings, checkpoint_dir=None, checkpoint=None, output_dir=output_dir)
 
 
 def settings_of_seeds(settings: Settings) -> list[Settings]:
@@ -239,13 +268,19 @@ def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance
     Raises:
         InputError: when the run has learned another data set or other classes.
     """
-    record = provenance_of("an evaluation by test_han.py", splits, {"weights": hash_of_file(settings.checkpoint)})
+    record = provenance_of(EVALUATION, splits, {"weights": hash_of_file(settings.checkpoint)})
     if settings.checkpoint_dir is None:
         return record
     of_run = read_provenance(settings.checkpoint_dir)
     way_out = "Evaluate it on its own data set and classes."
     of_run.check(settings.checkpoint_dir, way_out, dataset=record.dataset, classes=record.classes)
     return record.inherit(of_run, "training")
+
+
+def record_of_all(records: Sequence[Provenance]) -> Provenance:
+    """Return the record of the first of several runs, with the marks of all."""
+    marks = dict.fromkeys(mark for of_run in records for mark in of_run.marks)
+    return replace(records[0], marks=tuple(marks))
 
 
 def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
@@ -296,21 +331,63 @@ def evaluate(
         truth = true_events(annotations, split.device)
         if name == "val" and gates is None:
             check_val_score(settings, prediction, truth)
-        scores[name] = task.score(prediction, truth)
-        if settings.unimodal_scores:
-            scores[name] |= task.unimodal_scores(prediction, truth)
+        kept = Predictions.of_split(annotations, outputs[name], prediction, truth)
+        scores[name] = score_split(settings, kept, prediction, truth, record.note)
         if settings.online:
             windows = OnlineWindows(split, HAN_WINDOW * annotations.segments_per_second)
             output = parse_split(settings, settings.checkpoint, split, precision, windows)
             of_stream = windows.decode(output, task, settings.decoding, gates)
             scores[f"{name}, online"] = task.score(of_stream, truth)
-        write_scalars(folder, {f"{name}/{metric}": value for metric, value in scores[name].items()})
-        task.write_class_reports(folder, name, prediction, truth, annotations.classes, record.note)
-        save_predictions(folder, Predictions.of_split(annotations, prediction, truth))
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
     write_hparams(folder, {n: value for n, value in recorded_settings(folder).items() if not n.endswith("_dir")})
     return scores
+
+
+def score_split(settings: Settings, kept: Predictions, prediction: Events, truth: Events, note: str) -> Scores:
+    """Return the scores of a split; its per-class tables, curves and predictions go to `output_dir`."""
+    from utils.reporting.figures import precision_recall_figure  # matplotlib is slow to import
+
+    task, folder, split, classes = find_task(settings.dataset), settings.output_dir, kept.split, kept.classes
+    scores = task.score(prediction, truth)
+    if settings.unimodal_scores:
+        scores |= task.unimodal_scores(prediction, truth)
+    write_scalars(folder, {f"{split}/{metric}": value for metric, value in scores.items()})
+    task.write_class_reports(folder, split, prediction, truth, classes, note)
+    curves = precision_recall_curves(kept.probs.segments, kept.truth, kept.probs.lengths, task.curves)
+    heading = f"{folder.name}, {split}"
+    table = average_precision_table(curves, classes, f"{heading}: average precision per class", note)
+    write_table(folder / f"average_precision_{split}.csv", table)
+    marked = f"{heading} ({note})" if note else heading
+    precision_recall_figure(folder / f"pr_curves_{split}.png", curves, classes, marked)
+    save_predictions(folder, kept)
+    return scores
+
+
+def evaluate_ensemble(settings: Settings) -> None:
+    """Decode and score the mean of the probabilities that several evaluations have kept, as if they were one run."""
+    task, output_dir = find_task(settings.dataset), settings.output_dir
+    folders = [Path(name) for name in settings.ensemble]
+    records = [read_provenance(folder) for folder in folders]
+    for folder, of_run in zip(folders, records, strict=True):
+        of_run.check(folder, "Name evaluations of this data set.", kind=EVALUATION, dataset=settings.dataset)
+    runs = {split: load_ensemble(folders, split) for split in settings.splits}
+    files = [folder / f"predictions_{split}.npz" for folder in folders for split in runs]
+    hashes = {str(file): hash_of_file(file) for file in files}
+    record = replace(record_of_all(records), sources=hashes, command="", versions={})
+    log = begin_output(output_dir, settings, FILES, record)
+    scores: RunScores = {}
+    for split, of_split in runs.items():
+        output, first = mean_output(of_split), of_split[0]
+        prediction, truth = task.decode(output, settings.decoding), first.truth.map(torch.from_numpy)
+        probs = Probabilities.of_output(output, first.probs.lengths)
+        kept = replace(first, events=prediction.map(Tensor.numpy), probs=probs)
+        scores[split] = score_split(settings, kept, prediction, truth, record.note)
+        write_timelines(timelines_path(output_dir, split), {output_dir.name: kept}, warning=record.note)
+    table = report(settings, [scores], record.note)
+    finish_run(output_dir, scores)
+    log.info("\n" + format_text(table))
+    log.info(f"tables, curves and timelines.html of {len(folders)} runs as one: {output_dir}")
 
 
 def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
@@ -341,6 +418,8 @@ def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[st
 def main(argv: list[str] | None = None) -> None:
     # 1 Settings
     settings = find_settings(argv)
+    if settings.ensemble:
+        return evaluate_ensemble(settings)
     device, precision = settings.device.select()
 
     # 2 Data
@@ -353,7 +432,7 @@ def main(argv: list[str] | None = None) -> None:
     # 3 Evaluation of each run
     runs = settings_of_seeds(settings)
     records = [record_of(of_run, splits) for of_run in runs]
-    record = replace(records[0], marks=tuple(dict.fromkeys(mark for of_run in records for mark in of_run.marks)))
+    record = record_of_all(records)
     if len(runs) > 1:
         begin_output(settings.output_dir, settings, FILES, record)
     scores: dict[str, RunScores] = {}

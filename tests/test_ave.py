@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+import test_han
 from dataloaders.ave import AVE_CLASSES
 from tests.tiny_runs import NETWORK, evaluate, label, pretrain, train
 from utils.audio_visual import AudioVisual
@@ -203,6 +204,11 @@ def test_han_is_evaluated_by_accuracy_with_tables_and_confusion_matrices(ave_dir
     for split in ("val", "test"):
         assert (logs / f"confusion_{split}.png").read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(logs / f"per_class_{split}.csv")) >= len(AVE_CLASSES)
+        precisions = pd.read_csv(logs / f"average_precision_{split}.csv")
+        assert precisions.filter(like="Average").columns.tolist() == ["Average precision AV"]
+        assert (logs / f"pr_curves_{split}.png").is_file()
+    test_han.main(["--ensemble", str(logs), str(logs), "--output_dir", str(tmp_path / "twice")])
+    assert (tmp_path / "twice/summary.json").read_text() == (logs / "summary.json").read_text()
 
 
 def test_training_never_reads_the_segments_of_training_videos(ave_dir, pseudo_label_dir, tmp_path):

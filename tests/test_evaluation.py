@@ -13,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
+import test_han as stage4
 from baselines.cmpae.cmpae_decoding import CMPAEDecoding, find_gates, predict, search_gates
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import DataSettings, open_split
@@ -22,11 +23,13 @@ from models import HAN, HANConfig, HANOutput
 from test_han import chosen_videos, draw_timelines
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, label, pretrain, train
+from tests.utils.reporting.test_precision_recall import literal_average_precision
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.predictions import load_predictions
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
+from utils.settings import read_args
 from utils.training.checkpoints import load_network, save_checkpoint
 from utils.training.device import Precision
 
@@ -94,9 +97,11 @@ def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run,
     kept = load_predictions(logs, "test")
     model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
     predicted, true = np.zeros((2, 2, 6, 10, 25), bool)
+    probs = np.zeros((2, 6, 10, 25))
     for n, sample_id in enumerate(kept.sample_ids):
         output = parse_by_hand(model, llp_dir, sample_id)
         for m, (modality, logits) in enumerate(zip(("audio", "visual"), output.logits, strict=True)):
+            probs[m, n] = logits[0].sigmoid()
             predicted[m, n] = (logits[0].sigmoid() > 0.47) & (output.video_probs[0] > 0.45)
             table = pd.read_csv(llp_dir / f"AVVP_eval_{modality}.csv", sep="\t", index_col="filename")
             onset, offset, event = table.loc[sample_id]
@@ -104,6 +109,14 @@ def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run,
     assert 0 < predicted[0].sum() != predicted[1].sum() > 0
     np.testing.assert_array_equal([*kept.events], predicted)
     np.testing.assert_array_equal([*kept.truth], true)
+    np.testing.assert_allclose([*kept.probs.segments], probs, atol=1 / 4096)
+    assert kept.probs.lengths.tolist() == [10] * 6
+    precisions = pd.read_csv(logs / "average_precision_test.csv", index_col="Class")
+    scores = kept.probs.segments.visual[..., 1].ravel().tolist()  # of class Car
+    expected = literal_average_precision(true[1, ..., 1].ravel().tolist(), scores)
+    assert precisions.loc["Car", "Average precision V"] == pytest.approx(100 * expected, abs=1e-5)
+    assert precisions.index.tolist() == [*LLP_CLASSES, "mean"] and precisions.loc["Banjo"].isna()[2:].all()
+    assert (logs / "pr_curves_val.png").is_file() and (logs / "pr_curves_test.png").is_file()
     per_class = pd.read_csv(logs / "per_class_test.csv")
     assert per_class["True segments A"].tolist() == true[0].sum((0, 1)).tolist()
     assert per_class["True segments V"].tolist() == true[1].sum((0, 1)).tolist()
@@ -160,6 +173,58 @@ def test_videos_to_draw_are_spread_over_the_split_or_named():
     assert chosen_videos(ids, (), 3) == [0, 5, 10]
     assert chosen_videos(ids, (), 20) == list(range(11))
     assert chosen_videos(ids, ("k", "c", "elsewhere"), 3) == [2, 10]
+
+
+def test_an_ensemble_of_one_run_is_that_run_and_needs_no_data(run, llp_dir, tmp_path):
+    decoding = ("--segment_threshold", "0.47", "--gate_threshold", "0.45")
+    logs = evaluate(run, tmp_path / "logs", *decoding)
+    llp_dir.rename(tmp_path / "elsewhere")
+    run.rename(tmp_path / "run")
+    stage4.main(["--ensemble", str(logs)])
+    ensemble = tmp_path / "logs/ensemble"
+    assert read_args(ensemble / "args.yaml")["segment_threshold"] == 0.47
+    assert json.loads((ensemble / "summary.json").read_text()) == json.loads((logs / "summary.json").read_text())
+    written = {path.name for path in logs.iterdir() if not path.name.startswith("timelines_")}
+    assert written <= {path.name for path in ensemble.iterdir()}
+    for name in ("per_class_test.csv", "average_precision_test.csv"):
+        one, other = (pd.read_csv(folder / name) for folder in (logs, ensemble))
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_an_ensemble_of_two_runs_decodes_the_mean_of_their_probabilities_and_has_the_marks_of_both(llp_dir, tmp_path):
+    flags = ("--segment_labels", "none", "--num_epochs", "1")
+    logs = [evaluate(train(llp_dir, tmp_path / "runs", *flags), tmp_path / "logs")]
+    (llp_dir / "simulation.yaml").write_text("simulated: true\n")
+    logs.append(evaluate(train(llp_dir, tmp_path / "runs", *flags, "--seed", "1"), tmp_path / "logs"))
+    output, threshold = tmp_path / "both", ("--segment_threshold", "0.48", "--gate_threshold", "0.46")
+    where = ["--ensemble", *map(str, logs), "--output_dir", str(output)]
+    stage4.main([*where, *threshold, "--decoding", "modality", "--splits", "test"])
+    kept, one, other = (load_predictions(folder, "test") for folder in (output, *logs))
+    for m in range(2):
+        segments = (one.probs.segments[m].astype(float) + other.probs.segments[m]) / 2
+        modality = (one.probs.modality[m].astype(float) + other.probs.modality[m]) / 2
+        events = (segments >= 0.48) & (modality >= 0.46)[:, None]
+        assert np.array_equal(kept.events[m], events) and 0 < events.sum() < events.size
+    assert "both (simulated features)" in (output / "scores.txt").read_text()
+    assert not (output / "per_class_val.csv").exists()
+    assert "simulated features" in (output / "average_precision_test.csv").read_text()
+
+
+def test_an_ensemble_that_cannot_be_made_says_why(run, tmp_path):
+    logs = evaluate(run, tmp_path / "logs", "--splits", "val")
+    with pytest.raises(InputError, match=r"--output_dir: .* expected none of the averaged runs"):
+        stage4.main(["--ensemble", str(logs), "--output_dir", str(logs)])
+    with pytest.raises(InputError, match="--ensemble: found a run beside it"):
+        stage4.main(["--ensemble", str(logs), "--checkpoint_dir", str(run)])
+    with pytest.raises(InputError, match="nowhere: found no such folder"):
+        stage4.main(["--ensemble", str(tmp_path / "nowhere")])
+    with pytest.raises(InputError, match="dataset: LLP; expected AVE"):
+        stage4.main(["--ensemble", str(logs), "--dataset", "AVE"])
+    with pytest.raises(InputError, match=r"a run of train_han\.py .* expected an evaluation"):
+        stage4.main(["--ensemble", str(logs), str(run)])
+    with pytest.raises(InputError, match=r"predictions_test\.npz: found no readable predictions"):
+        stage4.main(["--ensemble", str(logs), "--splits", "test"])
+    assert not (tmp_path / "logs/ensemble").exists()
 
 
 def test_named_videos_are_drawn(run, tmp_path):

@@ -23,6 +23,7 @@ from models import HAN
 from tests.tiny_data import write_llp
 from tests.tiny_runs import assert_same_weights, newest
 from utils.errors import InputError
+from utils.evaluation.predictions import load_predictions
 from utils.settings import read_args
 from utils.training.checkpoints import load_network
 
@@ -70,6 +71,22 @@ def test_a_method_trains_and_is_evaluated_beside_its_published_scores(tiny: Tiny
     scores = (tiny.evaluate(run) / "scores.txt").read_text()
     published = {"jomold": "JoMoLD", "cmpae": "CMPAE", "coleaf": "CoLeaf", "lsld": "LSLD", "leap": "LEAP"}[method]
     assert f"{published} (published)" in scores and "UWAV (published)" in scores
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluations_of_a_method_are_averaged_with_one_gate_for_all_classes(tiny: Tiny, method: str, tmp_path: Path):
+    logs = tiny.evaluate(tiny.train(method))
+    gated = read_args(logs / "args.yaml").get("class_gates", False)
+    ensemble = ["--ensemble", str(logs), str(logs), "--output_dir", str(tmp_path / "twice")]
+    if gated:
+        with pytest.raises(InputError, match="one gate for all classes"):
+            test_han.main(ensemble)
+    test_han.main([*ensemble, *(["--no-class_gates"] if gated else [])])
+    kept, twice = (load_predictions(folder, "test") for folder in (logs, tmp_path / "twice"))
+    assert np.array_equal(kept.probs.segments, twice.probs.segments)
+    # Equal but for gates, and for probabilities that half precision rounds to the threshold.
+    share = np.mean(np.array(kept.events) == np.array(twice.events))
+    assert gated or share > 0.99
 
 
 @pytest.mark.parametrize("method", METHODS)

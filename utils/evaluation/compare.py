@@ -10,7 +10,7 @@ from utils.entry_point import run_entry_point
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -103,24 +103,22 @@ def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarra
     return np.concatenate([generator.multinomial(num_videos, uniform, size) @ values for size in sizes]) / num_videos
 
 
-def aligned(first: Predictions, second: Predictions) -> Predictions:
-    """Return the second run with its videos in the order of the first."""
-    way_out = "Compare runs that were evaluated on the same split of the same data set, with the same annotation files."
+def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
+    """Return the second run, which errors call by its name, with its videos in the order of the first."""
+    way_out = "Name runs that were evaluated on the same split of the same data set, with the same annotation files."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)
         if ours != theirs:
-            raise InputError("second run", f"{what} {theirs}", f"{ours} as in the first", way_out)
+            raise InputError(name, f"{what} {theirs}", f"{ours} as in the first", way_out)
     if sorted(first.sample_ids) != sorted(second.sample_ids) or not first.sample_ids:
         only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
         found = f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})"
-        raise InputError("second run", found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
+        raise InputError(name, found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
     place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
-    order = [place[sample_id] for sample_id in first.sample_ids]
-    events = AudioVisual(second.events.audio[order], second.events.visual[order])
-    truth = AudioVisual(second.truth.audio[order], second.truth.visual[order])
-    if not all(map(np.array_equal, first.truth, truth)):
-        raise InputError("second run", "another truth", "that of the first", way_out)
-    return replace(second, sample_ids=first.sample_ids, events=events, truth=truth)
+    second = second.of_videos([place[sample_id] for sample_id in first.sample_ids])
+    if not all(map(np.array_equal, first.truth, second.truth)):
+        raise InputError(name, "another truth", "that of the first", way_out)
+    return second
 
 
 def note_of(folder: Path, num_runs: int = 1) -> str:

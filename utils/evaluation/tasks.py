@@ -41,6 +41,7 @@ from utils.method.unimodal_scores import unimodal_scores
 from utils.reporting.published import published_methods, published_scores, table_number
 from utils.reporting.tables import (
     LEVELS,
+    MODALITY_NAMES,
     ScoreRow,
     Table,
     accuracy_table,
@@ -105,6 +106,7 @@ class Parsing(_Scored):
     """Any number of events, audible and visible apart; F-scores at segment and event level."""
 
     title, layout, quality_notes = "Audio-visual video parsing", staticmethod(parsing_table), ()
+    curves = MODALITY_NAMES  # of precision over recall
     best_metric = "segment_Type"  # selects checkpoint_best.pt
     # What can select it: F-scores, those of audible-only and visible-only events, and the means of both.
     selectable = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in F_SCORE_NAMES), UNIMODAL + MEAN)
@@ -190,6 +192,7 @@ class Localisation(_Scored):
 
     title, layout = "Audio-visual event localisation", staticmethod(accuracy_table)
     quality_notes = ("The video's class is given, unlike where methods are scored.",)
+    curves = ("AV",)
     best_metric = "accuracy"
     selectable = (best_metric,)
     score_names = ((LEVELS[0], "Accuracy"),)

@@ -20,6 +20,7 @@ from dataloaders.ave import BACKGROUND
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.files import atomic_write
 from utils.method.spans import maximal_spans
+from utils.reporting.precision_recall import Curves
 
 # Okabe and Ito's palette: distinct under the common forms of colour blindness.
 TRUTH_COLOUR = "#333333"
@@ -36,6 +37,7 @@ STYLE = {
 }
 DPI = 200
 ROW, MODALITY_GAP, CLASS_GAP = 0.15, 0.07, 0.2  # heights in timelines, inches
+PANELS = 5  # side by side
 SHORT = 20  # segments; timelines of longer videos are wider and have a tick every five seconds
 
 
@@ -192,6 +194,37 @@ def curve_figure(
     axes.spines[["right", "top"]].set_visible(False)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
+    save_figure(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def precision_recall_figure(path: Path, curves: Curves, classes: Sequence[str], title: str = "") -> None:
+    """Draw a panel for each class: a curve for each modality, or that none of its segments is true."""
+    num_columns = min(PANELS, len(classes))
+    num_rows = -(-len(classes) // num_columns)
+    figure = Figure(figsize=(1.5 * num_columns, 1.4 * num_rows), dpi=DPI)
+    FigureCanvasAgg(figure)
+    inner = {"left": 0, "right": 1, "bottom": 0, "top": 1, "hspace": 0.4}  # all around lies outside, as in `_figure`
+    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=inner)
+    for axes, name, *of_class in zip(panels.flat, classes, *curves.values(), strict=False):
+        axes.set(xlim=(0, 1), ylim=(0, 1.03))
+        axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+        axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
+        axes.set_title(textwrap.shorten(name.replace("_", " "), 24, placeholder="…"), fontsize=7)
+        axes.spines[["right", "top"]].set_visible(False)
+        for curve, colour in zip(of_class, COLOURS, strict=False):
+            if curve is not None:
+                axes.step(curve.recall, curve.precision, where="post", color=colour, linewidth=0.9, clip_on=False)
+        if not any(of_class):
+            axes.text(0.5, 0.5, "no true segment", ha="center", va="center", color="#666666", fontsize=7)
+    for axes in panels.flat[len(classes) :]:
+        axes.remove()
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(curves, COLOURS, strict=False)]
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    inch = 1 / figure.get_figheight()
+    figure.supxlabel("Recall", y=-0.4 * inch, va="top", fontsize=8)
+    figure.supylabel("Precision", x=-0.06, fontsize=8)
+    figure.suptitle(title, y=1 + 0.3 * inch, va="bottom", fontsize=9)
     save_figure(figure, path)
 
 

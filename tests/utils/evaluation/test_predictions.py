@@ -11,21 +11,59 @@ import torch
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.predictions import Predictions, load_predictions, save_predictions
+from utils.evaluation.inference import SplitOutput
+from utils.evaluation.predictions import Predictions, Probabilities, load_predictions, save_predictions
 
 ARRAYS = {name: np.random.default_rng(n).random((2, 5, 3)) < 0.5 for n, name in enumerate(("a", "v", "ta", "tv"))}
 EVENTS, TRUTH = AudioVisual(ARRAYS["a"], ARRAYS["v"]), AudioVisual(ARRAYS["ta"], ARRAYS["tv"])
-SAVED = Predictions("LLP", "val", ("x", "y", "z"), ("one", "two"), EVENTS, TRUTH)
+LOGITS = AudioVisual(*torch.randn(2, 2, 5, 3, generator=torch.Generator().manual_seed(0)))
+LOGITS.audio[1, 3:] = LOGITS.visual[1, 3:] = -torch.inf  # the second video has three segments
+OUTPUT = SplitOutput(LOGITS, torch.rand(2, 3), AudioVisual(*torch.rand(2, 2, 3)))
+LENGTHS = torch.tensor([5, 3])
+EARLIER = Predictions("LLP", "val", ("x", "y", "z"), ("one", "two"), EVENTS, TRUTH)  # as they were once
+SAVED = replace(EARLIER, probs=Probabilities.of_output(OUTPUT, LENGTHS))
+
+
+def arrays_of(value: object) -> list[np.ndarray]:
+    """All arrays of nested pairs and groups of fields, in order."""
+    if isinstance(value, np.ndarray):
+        return [value]
+    fields = vars(value).values() if hasattr(value, "__dict__") else value
+    return [array for field in fields if not isinstance(field, (str, type(None))) for array in arrays_of(field)]
 
 
 def assert_same(one: Predictions, other: Predictions) -> None:
-    assert replace(one, events=None, truth=None) == replace(other, events=None, truth=None)
-    for ours, theirs in ((one.events, other.events), (one.truth, other.truth)):
-        assert all(ours.map(np.array_equal, theirs))
+    assert replace(one, events=None, truth=None, probs=None) == replace(other, events=None, truth=None, probs=None)
+    ours, theirs = (
+        [*arrays_of(run.events), *arrays_of(run.truth), *arrays_of(run.probs or ())] for run in (one, other)
+    )
+    assert [array.dtype for array in ours] == [array.dtype for array in theirs]
+    assert all(map(np.array_equal, ours, theirs)) and len(ours) == len(theirs)
 
 
-def test_predictions_are_read_as_they_were_written(tmp_path: Path):
-    assert_same(load_predictions(save_predictions(tmp_path, SAVED).parent, "val"), SAVED)
+@pytest.mark.parametrize("saved", [SAVED, EARLIER])
+def test_predictions_are_read_as_they_were_written(tmp_path: Path, saved: Predictions):
+    assert_same(load_predictions(save_predictions(tmp_path, saved).parent, "val"), saved)
+
+
+def test_probabilities_are_kept_in_half_precision_and_are_0_behind_the_end_of_a_video():
+    probs = SAVED.probs
+    assert probs.segments.audio.dtype == probs.video.dtype == probs.modality.visual.dtype == np.float16
+    for kept, logits in zip(probs.segments, LOGITS, strict=True):
+        np.testing.assert_allclose(kept, 1 / (1 + np.exp(-logits.numpy().astype(float))), atol=1 / 4096)
+        assert (kept[1, 3:] == 0).all() and (kept[0] > 0).all()
+    np.testing.assert_allclose(probs.video, OUTPUT.video_probs, atol=1 / 4096)
+    np.testing.assert_allclose(probs.modality, torch.stack([*OUTPUT.modality_probs]), atol=1 / 4096)
+    assert probs.lengths.tolist() == [5, 3]
+
+
+@pytest.mark.parametrize("saved", [SAVED, EARLIER])
+def test_videos_are_taken_in_any_order_with_all_that_is_known_of_them(saved: Predictions):
+    turned = saved.of_videos([1, 0])
+    assert turned.sample_ids == ("two", "one") and np.array_equal(turned.events.audio, EVENTS.audio[::-1])
+    arrays = arrays_of(saved.probs or ())
+    assert all(map(np.array_equal, arrays_of(turned.probs or ()), [array[::-1] for array in arrays]))
+    assert_same(turned.of_videos([1, 0]), saved)
 
 
 def test_the_file_calls_events_and_truth_by_their_modality(tmp_path: Path):
@@ -35,9 +73,10 @@ def test_the_file_calls_events_and_truth_by_their_modality(tmp_path: Path):
 
 
 def test_predictions_of_a_split_are_its_events_beside_the_truth():
-    lengths, labels = torch.tensor([5, 5]), torch.zeros(2, 3, dtype=torch.bool)
-    annotations = SplitAnnotations("LLP", "val", SAVED.classes, SAVED.sample_ids, ("1", "2"), lengths, labels, None)
-    assert_same(Predictions.of_split(annotations, EVENTS.map(torch.from_numpy), TRUTH.map(torch.from_numpy)), SAVED)
+    labels = torch.zeros(2, 3, dtype=torch.bool)
+    annotations = SplitAnnotations("LLP", "val", SAVED.classes, SAVED.sample_ids, ("1", "2"), LENGTHS, labels, None)
+    events = EVENTS.map(torch.from_numpy), TRUTH.map(torch.from_numpy)
+    assert_same(Predictions.of_split(annotations, OUTPUT, *events), SAVED)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +88,9 @@ def test_predictions_of_a_split_are_its_events_beside_the_truth():
         {"events": AudioVisual(ARRAYS["a"], ARRAYS["v"][:, :4])},
         {"truth": AudioVisual(ARRAYS["ta"][:, :4], ARRAYS["tv"])},
         {"events": EVENTS.map(np.ravel), "truth": TRUTH.map(np.ravel)},
+        {"probs": replace(SAVED.probs, lengths=SAVED.probs.lengths[:1])},
+        {"probs": replace(SAVED.probs, video=SAVED.probs.video.astype(np.float32))},
+        {"probs": replace(SAVED.probs, segments=SAVED.probs.modality)},
     ],
 )
 def test_arrays_of_another_type_or_shape_are_not_read(tmp_path: Path, change: dict):
