@@ -52,26 +52,20 @@ METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
 class Settings(FromFile):
     """Settings of stage 2."""
 
-    dataset: Literal[PARSED_DATASETS] = "LLP"
-    """data set"""
+    dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
     """which network scores the segments; framewise: CLIP and CLAP"""
-    transformer_dir: Path | None = None
-    """stage-1 run (default: the newest finished one in runs_dir)"""
-    runs_dir: Path = DEFAULT_RUNS_DIR
-    """where runs are looked for"""
-    checkpoint: Path | None = None
-    """its weights (default: checkpoints/checkpoint_best.pt of the run)"""
+    transformer_dir: Path | None = None  # stage-1 run (default: the newest finished one in runs_dir)
+    runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
+    checkpoint: Path | None = None  # its weights (default: checkpoints/checkpoint_best.pt of the run)
     num_heads: PositiveInt | None = None
     """attention heads (default: as the stage-1 run says; needed for a checkpoint without a run)"""
     thresholds: Literal["search", "fixed"] | None = None
     """searched on val, or VALOR's own for LLP (default: fixed for the framewise teacher on LLP, else search)"""
-    threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"
-    """one threshold a class, or one for all"""
+    threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"  # one threshold a class, or one for all
     grid_search: Literal["joint", "apart"] = "joint"
     """AVE: thresholds of both modalities searched together, or each by itself"""
-    output_dir: Path | None = None
-    """(default: <dataset>_Dataset in the run folder)"""
+    output_dir: Path | None = None  # (default: <dataset>_Dataset in the run folder)
     export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
     """also write UWAV's released layout, one .npy a video, and VALOR's with the framewise teacher"""
     framewise: FramewiseSettings = FramewiseSettings()

@@ -82,38 +82,23 @@ FILES = (
 class Settings(FromFile):
     """Settings of stage 4; those that belong to the network are the run's."""
 
-    checkpoint_dir: Path | None = None
-    """stage-3 run (default: the newest finished one in runs_dir)"""
-    runs_dir: Path = DEFAULT_RUNS_DIR
-    """where runs are looked for"""
-    logs_dir: Path = Path("test_logs")
-    """where the evaluation goes"""
-    checkpoint: Path | None = None
-    """weights (default: checkpoints/checkpoint_best.pt of the run)"""
+    checkpoint_dir: Path | None = None  # stage-3 run (default: the newest finished one in runs_dir)
+    runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
+    logs_dir: Path = Path("test_logs")  # where the evaluation goes
+    checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     ensemble: tuple[str, ...] = ()
     """evaluations (folders in logs_dir) whose kept probabilities are averaged; no network runs"""
-    method: str = "uwav"
-    """how it was trained; its published scores are printed beside, with UWAV's"""
-    dataset: Literal[PARSED_DATASETS] = "LLP"
-    """data set"""
-    unimodal_scores: bool = False
-    """LLP: also score audible-only and visible-only events, as CoLeaF does"""
-    num_runs: PositiveInt = 1
-    """number of seeds that one command trained"""
-    seed: NonNegativeInt = 20000
-    """seed of the first of several"""
-    online: bool = False
-    """also decode each segment from the ten seconds that end with it, as a stream allows"""
-    splits: tuple[Literal["val", "test"], ...] = ("val", "test")
-    """splits to evaluate"""
-    num_figures: NonNegativeInt = 10
-    """videos of each split drawn as timelines"""
-    figure_videos: tuple[str, ...] | None = None
-    """draw these videos (file names) instead"""
-    pseudo_label_dir: Path | None = None
-    """pseudo-labels for the page of timelines (default: the run's)"""
-    output_dir: Path | None = None
-    """(default: <logs_dir>/<run>, <logs_dir>/ensemble)"""
+    method: str = "uwav"  # how it was trained; its published scores are printed beside, with UWAV's
+    dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
+    unimodal_scores: bool = False  # LLP: also score audible-only and visible-only events, as CoLeaF does
+    num_runs: PositiveInt = 1  # number of seeds that one command trained
+    seed: NonNegativeInt = 20000  # seed of the first of several
+    online: bool = False  # also decode each segment from the ten seconds that end with it, as a stream allows
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
+    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines
+    figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
+    pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: the run's)
+    output_dir: Path | None = None  # (default: <logs_dir>/<run>, <logs_dir>/ensemble)
     trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()

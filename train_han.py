@@ -37,10 +37,8 @@ from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 class Settings(FromFile):
     """Settings of stage 3; the defaults are UWAV's released recipe on LLP, `configs/uwav_llp.yaml`."""
 
-    method: str = "uwav"
-    """whose recipe in configs/ to start from"""
-    dataset: Literal[PARSED_DATASETS] = "LLP"
-    """data set"""
+    method: str = "uwav"  # whose recipe in configs/ to start from
+    dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     select_on: Literal[SELECTABLE] | None = None
     """score on val that selects the best checkpoint (default: segment_Type, or accuracy)"""
     data: DataSettings = DataSettings()

@@ -88,8 +88,7 @@ class Subset:
     The paper does not say how it chose; these are choices of this repository.
     """
 
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """share of the training videos; val and test stay whole"""
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the training videos; val and test stay whole
     num_classes: PositiveInt | None = None
     """number of classes, the first in index order, in every split; only their videos are kept"""
 

@@ -34,18 +34,12 @@ RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the 
 class DataSettings:
     """Where the data lie, and which features are used."""
 
-    data_dir: Path | None = None
-    """the data set's folder (default: data/<dataset>)"""
-    annotations_dir: Path | None = None
-    """folder of the annotation files (default: data_dir)"""
-    packed_dir: Path | None = None
-    """folder of the packed features (default: data_dir/packed)"""
-    audio_features: tuple[Literal[tuple(FEATURES)], ...] = ("vggish",)
-    """audio features, concatenated"""
-    visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")
-    """visual features, concatenated"""
-    allow_missing: bool = False
-    """leave out videos without feature files instead of stopping"""
+    data_dir: Path | None = None  # the data set's folder (default: data/<dataset>)
+    annotations_dir: Path | None = None  # folder of the annotation files (default: data_dir)
+    packed_dir: Path | None = None  # folder of the packed features (default: data_dir/packed)
+    audio_features: tuple[Literal[tuple(FEATURES)], ...] = ("vggish",)  # audio features, concatenated
+    visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")  # visual features, concatenated
+    allow_missing: bool = False  # leave out videos without feature files instead of stopping
     segments_per_second: PositiveInt | None = None
     """finer segments, for features of as many rows, such as 2 for half seconds (default: the data set's)"""
     residency: Literal["auto", "resident", "stream"] = "auto"

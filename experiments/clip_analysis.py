@@ -177,8 +177,7 @@ class Settings(FromFile):
 
     analysis: Literal[tuple(ANALYSES)] = "features"
     """features: PCA and t-SNE; reliance: accuracy without a modality; mistakes: the worst as contact sheets"""
-    split: Literal["train", "val", "test"] = "test"
-    """split to analyse"""
+    split: Literal["train", "val", "test"] = "test"  # split to analyse
     which: TrainedClassifier = TrainedClassifier()
 
 

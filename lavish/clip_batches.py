@@ -24,14 +24,10 @@ NORMALIZATIONS = {"imagenet": IMAGENET, "half": Normalization((0.5, 0.5, 0.5), (
 class Augmentation:
     """What is done to training clips at random; evaluation takes the central crop and nothing else."""
 
-    random_crop: bool = False
-    """train on a random crop of the packed frames"""
-    flip: bool = False
-    """train on half of the clips from right to left"""
-    max_masked_bands: NonNegativeInt = 0
-    """SpecAugment: widest band that is blanked"""
-    max_masked_frames: NonNegativeInt = 0
-    """SpecAugment: longest stretch that is blanked"""
+    random_crop: bool = False  # train on a random crop of the packed frames
+    flip: bool = False  # train on half of the clips from right to left
+    max_masked_bands: NonNegativeInt = 0  # SpecAugment: widest band that is blanked
+    max_masked_frames: NonNegativeInt = 0  # SpecAugment: longest stretch that is blanked
 
 
 UNCHANGED = Augmentation()

@@ -137,22 +137,14 @@ def _other_network(module: nn.Module, path: Path, error: Exception) -> InputErro
 class TrainedClassifier:
     """Which run to load, and the settings that may differ from the run's."""
 
-    checkpoint_dir: Path | None = None
-    """run of lavish.train_classifier (default: the newest finished one)"""
-    runs_dir: Path = DEFAULT_RUNS_DIR
-    """folder in which the newest run is looked for"""
-    logs_dir: Path = Path("test_logs")
-    """folder of the folders of results"""
-    data_dir: Path | None = None
-    """folder that holds videos/ (default: that of the training)"""
-    annotations_dir: Path | None = None
-    """folder of annotations or lists (default: that of the training)"""
-    packed_dir: Path | None = None
-    """folder of the packed clips (default: that of the training)"""
-    device: str = "auto"
-    """cpu, cuda, cuda:N or mps; auto: the fastest there is"""
-    eval_batch_size: PositiveInt = 16
-    """clips of a batch"""
+    checkpoint_dir: Path | None = None  # run of lavish.train_classifier (default: the newest finished one)
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is looked for
+    logs_dir: Path = Path("test_logs")  # folder of the folders of results
+    data_dir: Path | None = None  # folder that holds videos/ (default: that of the training)
+    annotations_dir: Path | None = None  # folder of annotations or lists (default: that of the training)
+    packed_dir: Path | None = None  # folder of the packed clips (default: that of the training)
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
+    eval_batch_size: PositiveInt = 16  # clips of a batch
 
 
 @dataclass(frozen=True)

@@ -103,37 +103,26 @@ def sinusoids(length: int, dim: int) -> Tensor:
 class ClipNetworkSettings:
     """How the network is made."""
 
-    backbone: str = "swinv2_large_window12_192.ms_in22k"
-    """a ViT or SwinV2 of timm"""
-    backbone_sizes: tuple[str, ...] | None = None
-    """its sizes where they are others: depth=3 embed_dim=96"""
+    backbone: str = "swinv2_large_window12_192.ms_in22k"  # a ViT or SwinV2 of timm
+    backbone_sizes: tuple[str, ...] | None = None  # its sizes where they are others: depth=3 embed_dim=96
     backbone_weights: str = "hub"
     """hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours;
     i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
     network_weights: Path | None = None
     """file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"""
-    train_backbone: bool = False
-    """fine-tune the backbone"""
-    train_norms: bool = False
-    """fine-tune its normalisation layers"""
-    cross_modal: bool = True
-    """lavish: adapters see the other modality; without: plain adapters"""
-    fusion: Literal["attention", "concatenation", "i3d"] = "attention"
-    """of i3d_soundnet"""
-    reduction: PositiveInt = 8
-    """of the width of tokens within an adapter"""
-    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2
-    """latent tokens of an adapter"""
-    groups: PositiveInt = 2
-    """groups of an adapter's products"""
+    train_backbone: bool = False  # fine-tune the backbone
+    train_norms: bool = False  # fine-tune its normalisation layers
+    cross_modal: bool = True  # lavish: adapters see the other modality; without: plain adapters
+    fusion: Literal["attention", "concatenation", "i3d"] = "attention"  # of i3d_soundnet
+    reduction: PositiveInt = 8  # of the width of tokens within an adapter
+    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens of an adapter
+    groups: PositiveInt = 2  # groups of an adapter's products
     head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
     """between the head's two layers; a network of one modality has one layer"""
-    temporal: Literal["none", "mean", "transformer"] = "none"
-    """how features of frames are pooled into one of the clip"""
+    temporal: Literal["none", "mean", "transformer"] = "none"  # how features of frames are pooled into one of the clip
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """share of training clips that skip the backbone's last block; from 0 in the first block on, linearly"""
-    checkpoint_blocks: bool = False
-    """compute blocks again in the backward pass: less memory, more time"""
+    checkpoint_blocks: bool = False  # compute blocks again in the backward pass: less memory, more time
 
 
 @dataclass

@@ -21,8 +21,7 @@ FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
 class Settings(FromFile):
     """Settings of the evaluation of a classifier."""
 
-    splits: tuple[Literal["val", "test"], ...] = ("val", "test")
-    """splits to evaluate"""
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
     which: TrainedClassifier = TrainedClassifier()
 
 

@@ -30,24 +30,19 @@ HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gat
 class ClipRecipe(Recipe):
     """How to train a classifier, as its recipe says."""
 
-    num_epochs: NonNegativeInt = 50
-    """number of epochs; 0: keep the weights that are given, to evaluate them"""
-    head_lr: PositiveFloat = 4e-6
-    """that of the head, on the same schedule"""
-    accumulate: PositiveInt = 1
-    """parts of a batch that are computed one after the other"""
+    num_epochs: NonNegativeInt = 50  # number of epochs; 0: keep the weights that are given, to evaluate them
+    head_lr: PositiveFloat = 4e-6  # that of the head, on the same schedule
+    accumulate: PositiveInt = 1  # parts of a batch that are computed one after the other
     second_step_every: PositiveInt | None = None
     """batches after which (and at an epoch's end) the optimiser steps again on the same gradient; default: never"""
-    patience: PositiveInt | None = 5
-    """epochs without a better score before training stops"""
+    patience: PositiveInt | None = 5  # epochs without a better score before training stops
 
 
 @settings_group
 class Settings(ClassifierSettings):
     """Settings of the training of a classifier; data set and model choose its recipe, a file in configs/."""
 
-    loss: Literal[tuple(LOSSES)] = "binary"
-    """binary: binary cross-entropy of softmax outputs, as released"""
+    loss: Literal[tuple(LOSSES)] = "binary"  # binary: binary cross-entropy of softmax outputs, as released
     recipe: ClipRecipe = ClipRecipe()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()

@@ -31,18 +31,12 @@ from utils.settings import settings_group
 class EncoderConfig:
     """The hybrid attention encoder."""
 
-    dim: PositiveInt = 512
-    """width D of the encoder"""
-    num_heads: PositiveInt = 16
-    """attention heads"""
-    ffn_dim: PositiveInt = 2048
-    """hidden width of the feed-forward layers"""
-    num_layers: NumLayers = 5
-    """hybrid attention layers"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """dropout probability"""
-    pre_norm: bool = False
-    """normalise before the sub-layers instead of after them"""
+    dim: PositiveInt = 512  # width D of the encoder
+    num_heads: PositiveInt = 16  # attention heads
+    ffn_dim: PositiveInt = 2048  # hidden width of the feed-forward layers
+    num_layers: NumLayers = 5  # hybrid attention layers
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # dropout probability
+    pre_norm: bool = False  # normalise before the sub-layers instead of after them
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
     layer_init: Literal["equal", "independent"] = "equal"
@@ -56,20 +50,14 @@ class EncoderConfig:
 class HANConfig(EncoderConfig):
     """HAN, all but the widths of its inputs and the number of classes; the defaults are the released recipe."""
 
-    num_proj_layers: NumLayers = 1
-    """layers of the visual input projection"""
-    num_mmil_layers: NumLayers = 1
-    """layers of each MMIL attention head"""
-    proj_hidden_dim: PositiveInt | None = None
-    """hidden width of the visual projection (default: 2·dim)"""
-    mmil_hidden_dim: PositiveInt | None = None
-    """hidden width of the MMIL heads (default: 2·dim)"""
-    num_audio_proj_layers: NumLayers = 2
-    """layers of the audio input projection (HAN of 2020: 1)"""
+    num_proj_layers: NumLayers = 1  # layers of the visual input projection
+    num_mmil_layers: NumLayers = 1  # layers of each MMIL attention head
+    proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection (default: 2·dim)
+    mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads (default: 2·dim)
+    num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN of 2020: 1)
     visual_fusion: Literal["concatenated", "projected"] = "concatenated"
     """projected: a linear layer for each visual feature before they are fused (HAN of 2020)"""
-    cross_attention: bool = True
-    """let each modality attend to the other (off in JoMoLD's estimator)"""
+    cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
     visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """dropout of the visual features between encoder and heads (JoMoLD: 0.5)"""
 

@@ -19,20 +19,13 @@ from utils.settings import settings_group
 class TemporalTransformerConfig:
     """The temporal transformer, all but the widths of features and texts; the defaults are the released recipe."""
 
-    dim: PositiveInt = 1024
-    """width D of the encoders"""
-    num_heads: PositiveInt = 16
-    """attention heads"""
-    ffn_dim: PositiveInt = 2048
-    """hidden width of the feed-forward layers"""
-    num_layers: NumLayers = 5
-    """layers of each encoder"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    """dropout probability"""
-    audio_logit_scale: PositiveFloat = 3.2912
-    """scale of the audio logits"""
-    visual_logit_scale: PositiveFloat = 4.6052
-    """scale of the visual logits"""
+    dim: PositiveInt = 1024  # width D of the encoders
+    num_heads: PositiveInt = 16  # attention heads
+    ffn_dim: PositiveInt = 2048  # hidden width of the feed-forward layers
+    num_layers: NumLayers = 5  # layers of each encoder
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # dropout probability
+    audio_logit_scale: PositiveFloat = 3.2912  # scale of the audio logits
+    visual_logit_scale: PositiveFloat = 4.6052  # scale of the visual logits
     layer_init: Literal["equal", "independent"] = "equal"
     """equal: all layers start with the same weights (released); independent: each with its own"""
 

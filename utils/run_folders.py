@@ -22,12 +22,9 @@ DEFAULT_RUNS_DIR = Path("temp_train_logs")
 class TrainingRun:
     """The folder of a training run."""
 
-    output_dir: Path = DEFAULT_RUNS_DIR
-    """folder of the run folders"""
-    name: str | None = None
-    """name of the run, for its folder and for tables (default: what it trains)"""
-    resume: Path | None = None
-    """run folder to continue, with its own settings"""
+    output_dir: Path = DEFAULT_RUNS_DIR  # folder of the run folders
+    name: str | None = None  # name of the run, for its folder and for tables (default: what it trains)
+    resume: Path | None = None  # run folder to continue, with its own settings
 
     def __post_init__(self):
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,99}", self.name):

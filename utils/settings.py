@@ -1,8 +1,8 @@
 """Settings: groups of typed fields, which YAML files and flags fill in.
 
 A group, such as the sizes of a network, is a class beside what it describes; a command's settings nest such groups.
-Each field says its type, its range and, in the line under it, its meaning. pydantic checks values, tyro makes flags and
-help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
+Each field says its type, its range and, beside it or in the line under it, its meaning. pydantic checks values, tyro
+makes flags and help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
 """
 
 import argparse
@@ -58,8 +58,7 @@ def with_groups(kind: type[Settings], **groups: type) -> type[Settings]:
 class FromFile:
     """Settings that may start from a file."""
 
-    config: Path | None = None
-    """YAML file of settings, such as another run's args.yaml"""
+    config: Path | None = None  # YAML file of settings, such as another run's args.yaml
 
 
 def parse_settings(

@@ -28,8 +28,7 @@ OUTPUT_FILE = "output.txt"  # what the process of a seed has printed
 class SeveralSeeds:
     """Training several seeds with one command."""
 
-    num_runs: PositiveInt = 1
-    """number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>"""
+    num_runs: PositiveInt = 1  # number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>
     jobs: PositiveInt | None = None
     """seeds that train at the same time (default: all on a GPU; one on the CPU, which one keeps busy)"""
 

@@ -30,8 +30,7 @@ class CMPAEDecoding(DecodingSettings):
     """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
     cross_share: Annotated[float, Field(ge=0, le=1)] = 0.7
     """share of the probabilities with cross-attention, the rest is without"""
-    class_gates: bool = True
-    """LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4"""
+    class_gates: bool = True  # LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4
     gates_epoch: NonNegativeInt = 8
     """epoch whose checkpoint the gates are searched with (released: 8); 0: the evaluated one"""
 

@@ -17,8 +17,7 @@ from utils.settings import settings_group
 class CMPAELosses(JoMoLDLosses):
     """The losses of CMPAE, and of CoLeaF's anchor."""
 
-    mutual_weight: NonNegativeFloat = 1.0
-    """weight of the mutual learning with the video branch"""
+    mutual_weight: NonNegativeFloat = 1.0  # weight of the mutual learning with the video branch
 
 
 _LEAST_VIDEO_UNCERTAINTY = 0.9  # "mutual_loss.py" of the released code

@@ -20,16 +20,11 @@ Smoothing = Annotated[float, Field(ge=0, le=1)]
 class HANLosses(LabelFolder):
     """The losses of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
 
-    video_weight: NonNegativeFloat = 1.0
-    """weight of the fused probability's loss"""
-    audio_guided_weight: NonNegativeFloat = 1.0
-    """weight of the audio's own loss"""
-    visual_guided_weight: NonNegativeFloat = 1.0
-    """weight of the visual stream's own loss"""
-    audio_smoothing: Smoothing = 0.0
-    """smoothing s of the audio's labels: (1 - s)·y + s/2"""
-    visual_smoothing: Smoothing = 0.1
-    """smoothing s of the visual labels"""
+    video_weight: NonNegativeFloat = 1.0  # weight of the fused probability's loss
+    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the audio's own loss
+    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual stream's own loss
+    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio's labels: (1 - s)·y + s/2
+    visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels
 
 
 def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:

@@ -22,16 +22,11 @@ from utils.settings import settings_group
 class Settings(OnBaseRun):
     """Settings of the estimation of noise ratios."""
 
-    mean_batch_size: PositiveInt = 128
-    """videos of each batch whose means are averaged (released: 128)"""
-    audio_limit: PositiveFloat = LIMITS.audio
-    """an audio label is noise below this share of its class's mean"""
-    visual_limit: PositiveFloat = LIMITS.visual
-    """the same of visual labels"""
-    audio_smoothing: Smoothing = 0.0
-    """smoothing s of the audio's labels that the estimator learned"""
-    visual_smoothing: Smoothing = 0.1
-    """smoothing s of the visual labels that it learned"""
+    mean_batch_size: PositiveInt = 128  # videos of each batch whose means are averaged (released: 128)
+    audio_limit: PositiveFloat = LIMITS.audio  # an audio label is noise below this share of its class's mean
+    visual_limit: PositiveFloat = LIMITS.visual  # the same of visual labels
+    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio's labels that the estimator learned
+    visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels that it learned
 
 
 def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:

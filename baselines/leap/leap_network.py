@@ -29,8 +29,7 @@ RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry 
 class LEAPConfig(PyramidConfig):
     """LEAP's network, all but the widths of its inputs and the number of classes."""
 
-    num_layers: NumLayers = 2
-    """layers of a decoder"""
+    num_layers: NumLayers = 2  # layers of a decoder
 
 
 class LabelDecoder(nn.Module):

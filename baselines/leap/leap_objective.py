@@ -23,16 +23,12 @@ class LEAPLosses(PseudoLabels):
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
     """word vectors in GloVe's text format, or LEAP's own of the classes, .pt (default: glove.txt in data_dir)"""
-    video_weight: NonNegativeFloat = 0.0
-    """weight of the video loss (the released one has no gradient)"""
-    segment_weight: NonNegativeFloat = 1.0
-    """weight of the segment losses"""
+    video_weight: NonNegativeFloat = 0.0  # weight of the video loss (the released one has no gradient)
+    segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     audio_guided_weight: NonNegativeFloat = 1.0
     """weight of the audio's own loss, on the events that any of its segments has"""
-    visual_guided_weight: NonNegativeFloat = 1.0
-    """weight of the visual stream's own loss"""
-    similarity_weight: NonNegativeFloat = 1.0
-    """weight of the audio-visual semantic similarity"""
+    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual stream's own loss
+    similarity_weight: NonNegativeFloat = 1.0  # weight of the audio-visual semantic similarity
 
 
 def semantic_similarity_loss(

@@ -21,14 +21,10 @@ ATTENTION_DROPOUT = 0.1
 class PyramidConfig:
     """The attention layers of MM-Pyramid, and of LEAP's decoders."""
 
-    dim: PositiveInt = 512
-    """width D of encoder and decoders"""
-    num_heads: PositiveInt = 8
-    """attention heads"""
-    ffn_dim: PositiveInt = 512
-    """hidden width of the feed-forward layers"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """dropout probability"""
+    dim: PositiveInt = 512  # width D of encoder and decoders
+    num_heads: PositiveInt = 8  # attention heads
+    ffn_dim: PositiveInt = 512  # hidden width of the feed-forward layers
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2  # dropout probability
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)

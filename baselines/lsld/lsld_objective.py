@@ -18,12 +18,9 @@ class LSLDLosses(PseudoLabels):
 
     run_prefix: ClassVar = "Language_"
     command: ClassVar = "python -m baselines.lsld.refine_labels"
-    video_weight: NonNegativeFloat = 1.0
-    """weight of the video loss"""
-    audio_segment_weight: NonNegativeFloat = 3.0
-    """weight of the audio's segment loss"""
-    segment_weight: NonNegativeFloat = 1.0
-    """weight of both segment losses"""
+    video_weight: NonNegativeFloat = 1.0  # weight of the video loss
+    audio_segment_weight: NonNegativeFloat = 3.0  # weight of the audio's segment loss
+    segment_weight: NonNegativeFloat = 1.0  # weight of both segment losses
 
 
 class LSLDStep:

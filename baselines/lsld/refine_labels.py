@@ -44,18 +44,12 @@ DATASET = "LLP"
 class Settings(FromFile):
     """Settings of the labels; the defaults are LSLD's but for the features."""
 
-    runs_dir: Path = DEFAULT_RUNS_DIR
-    """folder of the new run folder"""
-    output_dir: Path | None = None
-    """folder of the labels (default: LLP_Dataset in a new run folder)"""
-    names_file: Path = NAMES_FILE
-    """how the texts name the classes"""
-    soften: bool = True
-    """soften visual labels where segments with and without a label overlap"""
-    kept_factor: PositiveFloat = 4.0
-    """a softened label is its cosine (CLIP ViT-B/16) times this"""
-    dropped_factor: PositiveFloat = 0.4
-    """the same of a softened absent label"""
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder of the new run folder
+    output_dir: Path | None = None  # folder of the labels (default: LLP_Dataset in a new run folder)
+    names_file: Path = NAMES_FILE  # how the texts name the classes
+    soften: bool = True  # soften visual labels where segments with and without a label overlap
+    kept_factor: PositiveFloat = 4.0  # a softened label is its cosine (CLIP ViT-B/16) times this
+    dropped_factor: PositiveFloat = 0.4  # the same of a softened absent label
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 

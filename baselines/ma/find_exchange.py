@@ -35,10 +35,8 @@ from utils.settings import settings_group
 class Settings(OnBaseRun):
     """Settings of the exchange."""
 
-    keep_one_modality: bool = False
-    """give labels that would be removed from both modalities back to both"""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2
-    """seed of the choice of unrelated videos"""
+    keep_one_modality: bool = False  # give labels that would be removed from both modalities back to both
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 2  # seed of the choice of unrelated videos
 
 
 def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Table:

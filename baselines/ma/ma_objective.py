@@ -22,10 +22,8 @@ from utils.settings import settings_group
 class MABaseLosses(HANLosses):
     """The losses of MA's base model."""
 
-    contrastive_weight: NonNegativeFloat = 1.0
-    """weight of the contrastive loss"""
-    contrastive_temperature: PositiveFloat = 0.2
-    """temperature of the contrastive loss"""
+    contrastive_weight: NonNegativeFloat = 1.0  # weight of the contrastive loss
+    contrastive_temperature: PositiveFloat = 0.2  # temperature of the contrastive loss
     contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """s: the contrastive target is 1 - s on the same second"""
 
@@ -38,8 +36,7 @@ class MALosses(MABaseLosses):
     run_prefix: ClassVar = "HAN_"
     suffix: ClassVar = "Exchange"
     command: ClassVar = "python -m baselines.ma.find_exchange"
-    cleaned_label_dir: Path | None = None
-    """folder of cleaned labels (default: the newest in output_dir)"""
+    cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
     fused_labels: Literal["audio", "video"] = "audio"
     """what the fused probability learns: the labels left to the audio (released), or the video's"""
 

@@ -29,14 +29,11 @@ FIXED_THRESHOLDS = {
 class FramewiseSettings:
     """The framewise teacher (VALOR)."""
 
-    audio_logit_scale: PositiveFloat = 26.87
-    """scale of cosines between CLAP features"""
-    visual_logit_scale: PositiveFloat = 100.0
-    """scale of cosines between CLIP features"""
+    audio_logit_scale: PositiveFloat = 26.87  # scale of cosines between CLAP features
+    visual_logit_scale: PositiveFloat = 100.0  # scale of cosines between CLIP features
     prompts: Literal["auto", "valor", "event_names"] = "auto"
     """texts that stand for the classes; auto: VALOR's sentences where their features are there"""
-    prompts_file: Path = PROMPTS_FILE
-    """VALOR's sentences"""
+    prompts_file: Path = PROMPTS_FILE  # VALOR's sentences
 
 
 @torch.inference_mode()

@@ -22,12 +22,10 @@ class TrainedHAN:
 
     num_heads: PositiveInt | None = None
     """attention heads (default: as the run says; needed for a checkpoint without a run)"""
-    pre_norm: bool = False
-    """normalise before the sub-layers instead of after them"""
+    pre_norm: bool = False  # normalise before the sub-layers instead of after them
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
-    cross_attention: bool = True
-    """let each modality attend to the other (off in JoMoLD's estimator)"""
+    cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
 
     def check(self, where: Path | None) -> None:
         """Raise InputError when nothing has told the number of heads."""

@@ -17,16 +17,13 @@ class DecodingSettings:
 
     decoding: Literal["video", "modality"] = "video"
     """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
-    segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """LLP: probability that a segment needs"""
-    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """LLP: probability that the video, or its modality, needs"""
+    segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that a segment needs
+    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that the video, or its modality, needs
     inclusive: bool = False
     """LLP, --decoding video: a probability of exactly the threshold is enough (HAN, VALOR, LEAP), as with modality"""
     event_from: Literal["video", "segments"] = "video"
     """AVE: a video's event has the highest video probability, or the highest mean over segments"""
-    active_in: Literal["both", "either"] = "both"
-    """AVE: modalities that must show the event"""
+    active_in: Literal["both", "either"] = "both"  # AVE: modalities that must show the event
 
 
 def decode_segments(

@@ -29,28 +29,18 @@ class UWAVLosses(PseudoLabels):
     """The pseudo-labels and losses of UWAV; the defaults are the released recipe on LLP."""
 
     run_prefix: ClassVar = "TemporalTransformer_"  # run folders with labels
-    segment_labels: Literal["soft", "hard", "none"] = "soft"
-    """none: video labels only"""
-    temperature: PositiveFloat = 2.0
-    """temperature of soft labels: 2 (released) or 1 (paper)"""
-    reweight: bool = True
-    """class-balance weights"""
-    positive_weight: NonNegativeFloat = 0.5
-    """W of the class-balance weights"""
+    segment_labels: Literal["soft", "hard", "none"] = "soft"  # none: video labels only
+    temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released) or 1 (paper)
+    reweight: bool = True  # class-balance weights
+    positive_weight: NonNegativeFloat = 0.5  # W of the class-balance weights
     weight_normalization: Literal["sum", "mean"] = "sum"
     """class frequencies summed (released) or averaged (paper) over classes"""
-    mixup: bool = True
-    """feature mixup"""
-    mixup_alpha: PositiveFloat = 1.7
-    """alpha of the beta distribution that draws lambda"""
-    mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"
-    """ceiling: soft labels rounded up (the paper on AVE)"""
-    video_weight: NonNegativeFloat = 1.0
-    """weight of the video loss"""
-    segment_weight: NonNegativeFloat = 1.0
-    """weight of the segment losses"""
-    mixup_weight: NonNegativeFloat = 1.0
-    """weight of the mixup losses"""
+    mixup: bool = True  # feature mixup
+    mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution that draws lambda
+    mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"  # ceiling: soft labels rounded up (the paper on AVE)
+    video_weight: NonNegativeFloat = 1.0  # weight of the video loss
+    segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
+    mixup_weight: NonNegativeFloat = 1.0  # weight of the mixup losses
 
     @property
     def wants_labels(self) -> bool:

@@ -21,15 +21,12 @@ PRECISIONS = ("float32", "tf32", "bf16")
 class DeviceSettings:
     """Where and how precisely to compute."""
 
-    device: str = "auto"
-    """cpu, cuda, cuda:N or mps; auto: the fastest there is"""
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
     deterministic: bool = False
     """the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway"""
-    precision: Literal[tuple(PRECISIONS)] = "float32"
-    """precision of the networks"""
+    precision: Literal[tuple(PRECISIONS)] = "float32"  # precision of the networks
     # Ten-second videos are evaluated fastest in batches of 256 or more.
-    eval_batch_size: PositiveInt = 256
-    """videos of a batch in evaluation"""
+    eval_batch_size: PositiveInt = 256  # videos of a batch in evaluation
 
     def select(self) -> tuple[torch.device, "Precision"]:
         """The device of a run and how it computes. Raises InputError when the device is not there."""

@@ -54,34 +54,21 @@ def step_learning_rate(epoch: int, lr: float, decay: float, decay_every: int) ->
 class Recipe:
     """How to train; the defaults are the released recipe of stage 3 on LLP."""
 
-    num_epochs: PositiveInt = 80
-    """number of epochs"""
-    batch_size: PositiveInt = 64
-    """videos of a batch"""
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    """optimiser"""
-    lr: PositiveFloat = 1e-4
-    """highest learning rate"""
-    schedule: Literal["cosine", "step"] = "cosine"
-    """cosine has a warm-up, step has none"""
-    lr_min: NonNegativeFloat = 5e-6
-    """learning rate at the end of the cosine"""
-    warmup_epochs: NonNegativeInt = 10
-    """epoch in which the cosine schedule reaches lr"""
-    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """factor of each step of the step schedule"""
-    lr_decay_every: PositiveInt = 10
-    """epochs between steps of the step schedule"""
+    num_epochs: PositiveInt = 80  # number of epochs
+    batch_size: PositiveInt = 64  # videos of a batch
+    optimizer: Literal["adamw", "adam"] = "adamw"  # optimiser
+    lr: PositiveFloat = 1e-4  # highest learning rate
+    schedule: Literal["cosine", "step"] = "cosine"  # cosine has a warm-up, step has none
+    lr_min: NonNegativeFloat = 5e-6  # learning rate at the end of the cosine
+    warmup_epochs: NonNegativeInt = 10  # epoch in which the cosine schedule reaches lr
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # factor of each step of the step schedule
+    lr_decay_every: PositiveInt = 10  # epochs between steps of the step schedule
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """beta1 and beta2 of the optimiser"""
-    eps: PositiveFloat = 1e-8
-    """epsilon of the optimiser"""
-    weight_decay: NonNegativeFloat = 1e-4
-    """weight decay of the optimiser"""
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
-    """largest gradient norm; inf: no clipping"""
-    seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000
-    """seed of first weights, dropout, mixup and order of videos"""
+    eps: PositiveFloat = 1e-8  # epsilon of the optimiser
+    weight_decay: NonNegativeFloat = 1e-4  # weight decay of the optimiser
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0  # largest gradient norm; inf: no clipping
+    seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000  # seed of first weights, dropout, mixup and order of videos
     keep: Literal["first_best", "last_best", "last"] = "first_best"
     """epoch that is evaluated: the first or the last of those with the best score on val, or the last of all (MA)"""
 
@@ -96,10 +83,8 @@ class Recipe:
 class Saving:
     """What a run keeps of itself."""
 
-    checkpoint_every: PositiveInt = 20
-    """epochs between checkpoints that are kept"""
-    save_every: PositiveInt = 1
-    """epochs between states that --resume goes on from"""
+    checkpoint_every: PositiveInt = 20  # epochs between checkpoints that are kept
+    save_every: PositiveInt = 1  # epochs between states that --resume goes on from
 
 
 SAVING = Saving()
