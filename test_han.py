@@ -397,7 +397,8 @@ def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[st
         predictions = {run.output_dir.name: load_predictions(run.output_dir, name) for run in runs}
         has_labels = labels_dir is not None and (labels_dir / f"{name}.safetensors").is_file()
         pseudo_labels = pseudo_labels_of(labels_dir, split.annotations) if has_labels else None
-        write_timelines(timelines_path(settings.output_dir, name), predictions, pseudo_labels, note)
+        rate = split.annotations.segments_per_second
+        write_timelines(timelines_path(settings.output_dir, name), predictions, pseudo_labels, note, rate)
 
 
 def main(argv: list[str] | None = None) -> None:

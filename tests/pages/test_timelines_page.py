@@ -13,7 +13,7 @@ from tests.tiny_runs import evaluate, label, pretrain, train
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.compare import score_videos
-from utils.evaluation.predictions import Predictions, load_predictions
+from utils.evaluation.predictions import Predictions, Probabilities, load_predictions
 from video.pages.__main__ import main
 from video.pages.timelines import LETTERS, names_of, timelines_path, write_timelines
 
@@ -250,3 +250,20 @@ def test_of_a_hundred_thousand_videos_those_are_listed_that_one_scrolls_to(brows
     choose(browser, "search", "vid09999")
     names = [f"vid09999_{n}_{n + 10}" for n in (9999,)]
     assert shown(browser) == names
+
+
+def test_a_card_is_as_long_as_its_video(browser: Browser, tmp_path: Path):
+    predictions = random_predictions(3)
+    num_segments = predictions.events.audio.shape[1]
+    lengths = np.array([num_segments, num_segments - 4, 1])
+    nothing = np.zeros((3, num_segments, len(predictions.classes)), np.float16)
+    probs = Probabilities(
+        AudioVisual(nothing, nothing), nothing[:, 0], AudioVisual(nothing[:, 0], nothing[:, 0]), lengths
+    )
+    write_timelines(tmp_path / "page.html", {"run": replace(predictions, probs=probs)}, segments_per_second=2)
+    browser.open(tmp_path / "page.html")
+    browser.wait_for("return document.querySelector('.lane canvas')")
+    ends = "return videos.map(({ n }) => cards[n].querySelector('.seconds span:last-child')?.textContent)"
+    expected = [f"0:0{length // 2}" + (".5" if length % 2 else "") for length in lengths.tolist()]
+    shown_ends = browser.run(ends)
+    assert [end for end in shown_ends if end] == [e for end, e in zip(shown_ends, expected, strict=True) if end]

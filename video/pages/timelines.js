@@ -7,6 +7,7 @@ const GUTTER = 20; // left of the lanes, for the sources' letters
 const numVideos = data.videos.length;
 const runs = data.tracks.map((track, n) => ({ ...track, n })).filter((track) => track.scores);
 const videos = data.videos.map((name, n) => ({ name, n, lower: name.toLowerCase() }));
+const segmentsOf = (n) => (data.lengths ? data.lengths[n] : data.segments);
 
 /** A video's events by source: Map of class -> one array of T states a source; truth's classes come first. */
 function eventsOf(n) {
@@ -57,15 +58,16 @@ function fill(card) {
   if (drawn.has(card)) return;
   const lanes = [];
   const rows = [];
+  const count = segmentsOf(Number(card.dataset.video));
   for (const [c, states] of eventsOf(Number(card.dataset.video))) {
     const canvas = element("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", inWords(data.classes[c], states));
     rows.push(element("div", { className: "lane" }, element("div", { className: "label", title: data.classes[c] }, data.classes[c]), canvas));
-    lanes.push({ canvas, states, name: data.classes[c] });
+    lanes.push({ canvas, states, name: data.classes[c], count });
   }
   const last = lanes.length
-    ? element("div", { className: "seconds", ariaHidden: "true" }, ...[0, 0.5, 1].map((part) => element("span", {}, clock(part * data.segments))))
+    ? element("div", { className: "seconds", ariaHidden: "true" }, ...[0, 0.5, 1].map((part) => element("span", {}, clock((part * count) / data.rate))))
     : element("p", { className: "none" }, "No source has an event in this video.");
   card.lastElementChild.replaceChildren(...rows, last);
   card.style.minHeight = "";
@@ -84,7 +86,7 @@ function inWords(name, states) {
   const bits = [["audible", 1], ["visible", 2]];
   const sources = data.tracks.map((track, n) => {
     const words = bits.flatMap(([kind, bit]) => {
-      const stretches = runsOf(data.segments, (t) => (states[n][t] & bit ? 1 : 0)).map(([from, end]) => `${clock(from)} to ${clock(end)}`);
+      const stretches = runsOf(data.segments, (t) => (states[n][t] & bit ? 1 : 0)).map(([from, end]) => `${clock(from / data.rate)} to ${clock(end / data.rate)}`);
       return stretches.length ? [`${kind} ${stretches.join(", ")}`] : [];
     });
     return `${track.name} ${words.join(", ") || "nothing"}`;
@@ -94,10 +96,10 @@ function inWords(name, states) {
 
 function draw(lanes, palette) {
   const widths = lanes.map(({ canvas }) => canvas.clientWidth); // read all before the first is changed
-  lanes.forEach(({ canvas, states }, lane) => {
+  lanes.forEach(({ canvas, states, count }, lane) => {
     const width = widths[lane];
     const context = cleared(canvas, width, data.tracks.length * (LANE + LANE_GAP) - LANE_GAP);
-    const scale = (width - GUTTER) / data.segments;
+    const scale = (width - GUTTER) / count; // a video's own length fills its card
     const seam = scale > 6 ? 1 : 0;
     context.font = "10px system-ui, sans-serif";
     context.textBaseline = "middle";
@@ -105,7 +107,7 @@ function draw(lanes, palette) {
       const top = n * (LANE + LANE_GAP);
       context.fillStyle = palette.muted;
       context.fillText(data.tracks[n].letter, 2, top + LANE / 2 + 1);
-      for (let t = 0; t < data.segments; t++) {
+      for (let t = 0; t < count; t++) {
         const [x, w] = [GUTTER + t * scale, scale - seam];
         context.fillStyle = palette.lane;
         context.fillRect(x, top, w, LANE);
@@ -193,11 +195,11 @@ list.addEventListener("pointermove", (event) => {
   const lane = drawn.get(event.target.closest(".card"))?.find(({ canvas }) => canvas === event.target);
   if (!lane) return hideTooltip();
   const box = lane.canvas.getBoundingClientRect();
-  const t = Math.floor(((event.clientX - box.left - GUTTER) / (box.width - GUTTER)) * data.segments);
-  if (t < 0 || t >= data.segments) return hideTooltip();
+  const t = Math.floor(((event.clientX - box.left - GUTTER) / (box.width - GUTTER)) * lane.count);
+  if (t < 0 || t >= lane.count) return hideTooltip();
   const words = ["neither", "audible", "visible", "audible and visible"];
   const sources = data.tracks.map((track, n) => `${track.letter}: ${words[lane.states[n][t]]}`);
-  showTooltip(event, lane.name, [`${clock(t)} to ${clock(t + 1)}`, ...sources]);
+  showTooltip(event, lane.name, [`${clock(t / data.rate)} to ${clock((t + 1) / data.rate)}`, ...sources]);
 });
 list.addEventListener("pointerleave", hideTooltip);
 window.addEventListener("scroll", hideTooltip, { passive: true });

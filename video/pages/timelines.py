@@ -28,6 +28,7 @@ def write_timelines(
     runs: Mapping[str, Predictions],
     pseudo_labels: AudioVisual[np.ndarray] | None = None,
     warning: str = "",
+    segments_per_second: int = 1,
 ) -> None:
     """Write the page of a split: one HTML file that works from disk, videos sorted by score, filtered and found in it.
 
@@ -54,6 +55,8 @@ def write_timelines(
         "notes": [f"{len(first.sample_ids):,} videos"],
         "warning": warning,
         "segments": first.events.audio.shape[1],
+        "lengths": first.probs and first.probs.lengths.tolist(),  # earlier versions kept none
+        "rate": segments_per_second,
         "classes": [name.replace("_", " ") for name in first.classes],
         "metrics": [f"{level} {metric}" for level, metric in find_task(first.dataset).score_names],
         "videos": list(first.sample_ids),
