@@ -95,7 +95,7 @@ class Settings(FromFile):
     seed: NonNegativeInt = 20000  # seed of the first of several
     online: bool = False  # also decode each segment from the ten seconds that end with it, as a stream allows
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
-    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines
+    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines; 0: no PR curves either
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
     pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: the run's)
     output_dir: Path | None = None  # (default: <logs_dir>/<run>, <logs_dir>/ensemble)
@@ -331,8 +331,6 @@ def evaluate(
 
 def score_split(settings: Settings, kept: Predictions, prediction: Events, truth: Events, note: str) -> Scores:
     """Return the scores of a split; its per-class tables, curves and predictions go to `output_dir`."""
-    from utils.reporting.figures import precision_recall_figure  # matplotlib is slow to import
-
     task, folder, split, classes = find_task(settings.dataset), settings.output_dir, kept.split, kept.classes
     scores = task.score(prediction, truth)
     if settings.unimodal_scores:
@@ -343,8 +341,11 @@ def score_split(settings: Settings, kept: Predictions, prediction: Events, truth
     heading = f"{folder.name}, {split}"
     table = average_precision_table(curves, classes, f"{heading}: average precision per class", note)
     write_table(folder / f"average_precision_{split}.csv", table)
-    marked = f"{heading} ({note})" if note else heading
-    precision_recall_figure(folder / f"pr_curves_{split}.png", curves, classes, marked)
+    if settings.num_figures:
+        from utils.reporting.figures import precision_recall_figure  # matplotlib is slow to import
+
+        marked = f"{heading} ({note})" if note else heading
+        precision_recall_figure(folder / f"pr_curves_{split}.png", curves, classes, marked)
     save_predictions(folder, kept)
     return scores
 

@@ -197,7 +197,7 @@ def test_recipe_of_ave_is_the_default(ave_dir, pseudo_label_dir, tmp_path):
 
 def test_han_is_evaluated_by_accuracy_with_tables_and_confusion_matrices(ave_dir, pseudo_label_dir, tmp_path):
     run = train_ave(ave_dir, tmp_path / "runs", pseudo_label_dir)
-    logs = evaluate(run, tmp_path / "logs")
+    logs = evaluate(run, tmp_path / "logs", "--num_figures", "1")
     best = json.loads((run / "summary.json").read_text())["accuracy"]
     assert json.loads((logs / "summary.json").read_text())["val"]["accuracy"] == pytest.approx(best)
     assert "published" in (logs / "scores.txt").read_text()

@@ -93,7 +93,9 @@ def parse_by_hand(model: HAN, llp_dir: Path, sample_id: str) -> HANOutput:
 
 
 def test_predictions_are_kept_and_drawn_beside_the_truth_of_the_annotations(run, llp_dir, tmp_path, written_figures):
-    logs = evaluate(run, tmp_path / "logs", "--segment_threshold", "0.47", "--gate_threshold", "0.45")
+    logs = evaluate(
+        run, tmp_path / "logs", "--num_figures", "1", "--segment_threshold", "0.47", "--gate_threshold", "0.45"
+    )
     kept = load_predictions(logs, "test")
     model = load_network(HAN, run / "checkpoints/checkpoint_best.pt", {}, num_heads=2).eval()
     predicted, true = np.zeros((2, 2, 6, 10, 25), bool)

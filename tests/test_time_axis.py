@@ -45,7 +45,7 @@ def halves_dir(llp_dir: Path, tmp_path: Path) -> Path:
 def test_half_seconds_train_evaluate_and_draw_with_two_settings(llp_dir: Path, halves_dir: Path, tmp_path: Path):
     run = train(halves_dir, tmp_path / "runs", "--annotations_dir", llp_dir, *HALVES)
     assert open_run(run).description.segments_per_second == 2
-    evaluated = evaluate(run, tmp_path / "logs")
+    evaluated = evaluate(run, tmp_path / "logs", "--num_figures", "2")
     predictions, truth = load_predictions(evaluated, "test"), load_annotations("LLP", llp_dir, "test").labels.audio
     assert predictions.events.audio.shape[1] == 20
     seconds = truth.view(predictions.truth.audio.shape[0], 10, -1).numpy()

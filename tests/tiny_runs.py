@@ -40,7 +40,7 @@ def evaluate(checkpoint_dir: Path, logs_dir: Path, *flags: str) -> Path:
     test_han.main(
         [
             *("--checkpoint_dir", str(checkpoint_dir), "--logs_dir", str(logs_dir)),
-            *("--num_figures", "1", "--device", "cpu", *map(str, flags)),
+            *("--num_figures", "0", "--device", "cpu", *map(str, flags)),
         ]
     )
     return logs_dir / checkpoint_dir.name
