@@ -108,7 +108,8 @@ def epoch_rows(
 def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
     """Return the losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
     how, forward = Precision(precision, split.device), compile_network(network, split.device) if compiled else network
-    step = make_step(STAGE_3.losses, split, lambda _, *inputs: how.run(forward, *inputs))
+    # LLP's videos are equally long: the masks of naive batches hide nothing.
+    step = make_step(STAGE_3.losses, split, lambda _, *inputs, **masks: how.run(forward, *inputs))
     return lambda batch: step(network, batch, Moment())
 
 
