@@ -30,7 +30,7 @@ RECORD = Path(__file__).parent / "record.json"
 # No results, with times in them, or of encoded videos, whose bytes may differ: hidden files, packs, settings, records
 # of how things were made, logs, TensorBoard, runs that a table was made from.
 LEFT_OUT = re.compile(
-    r"(^|/)(\.[^/]*$|packed/|packed_clips/|experiment_runs/)|(args|extraction)\.yaml$|(provenance|videos)\.json$"
+    r"(^|/)(\.[^/]*$|packed/|packed_clips/|experiment_runs/)|(args|extraction)\.yaml$|(^|/)(provenance|videos)\.json$"
     r"|log\.txt$|output\.txt$|\.tfevents\.|tableA5"
 )
 NOW = "2026-01-01_00-00-00"  # in the names of run folders
