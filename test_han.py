@@ -56,7 +56,7 @@ from utils.settings import (
     with_groups,
     with_settings,
 )
-from utils.training.device import DeviceSettings, Precision, select_device
+from utils.training.device import DeviceSettings, Precision, machine_name, select_device
 from utils.training.events import write_hparams, write_scalars
 from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
@@ -271,8 +271,8 @@ def record_of_all(records: Sequence[Provenance]) -> Provenance:
 def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
     """Hold the score of the best checkpoint on val against the one that training wrote of it.
 
-    On the same device, in the same precision, batches and threads they are equal, else they round otherwise. Nothing is
-    compared where other data or another decoding are evaluated than in training.
+    On the same processor or GPU, in the same precision, batches, threads and version of PyTorch they are equal, else they
+    round otherwise. Nothing is compared where other data or another decoding are evaluated than in training.
 
     Raises:
         InputError: when they differ, so that this is not the network that was trained.
@@ -288,8 +288,8 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
         return
     score, trained = task.selection_score(select_on, prediction, truth), summary[select_on]
     device = settings.device
-    ours = (str(select_device(device.device)), torch.get_num_threads(), device.precision, device.eval_batch_size)
-    theirs = (summary.get("device"), summary.get("threads"), args.get("precision"), args.get("eval_batch_size"))
+    ours = (machine_name(device.device), device.precision, device.eval_batch_size)
+    theirs = (summary.get("machine"), args.get("precision"), args.get("eval_batch_size"))
     if abs(score - trained) > (0 if ours == theirs else ROUNDING):
         found = f"{select_on} {score:.2f} on val"
         expected = f"{trained:.2f}, which training wrote of epoch {summary.get('best_epoch')}"

@@ -29,7 +29,14 @@ from utils.run_folders import (
 )
 from utils.settings import FromFile, settings_group, with_settings
 from utils.several_seeds import SeveralSeeds, train_seeds
-from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, select_device
+from utils.training.device import (
+    CompileSettings,
+    DeviceSettings,
+    Precision,
+    compile_network,
+    machine_name,
+    select_device,
+)
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 
@@ -147,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 5 Report
-    computed = {"device": str(device), "threads": torch.get_num_threads()}
+    computed = {"device": str(device), "threads": torch.get_num_threads(), "machine": machine_name(str(device))}
     summary = {"best_epoch": progress.best_epoch, select_on: progress.best_score, **computed}
     finish_run(run_dir, summary, progress.seconds)
     kept = f"kept: epoch {progress.best_epoch}, {select_on} {progress.best_score:.2f}"

@@ -16,7 +16,7 @@ from utils.method.metrics import segment_counts, video_f_scores
 from utils.provenance import hash_of_tensors, provenance_of
 from utils.run_folders import TrainingRun, begin_run, finish_run
 from utils.settings import FromFile, parse_settings, settings_group
-from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network
+from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, machine_name
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 DATASET = "UnAV"
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     # 5 Report
-    computed = {"device": str(device), "threads": torch.get_num_threads()}
+    computed = {"device": str(device), "threads": torch.get_num_threads(), "machine": machine_name(str(device))}
     summary = {"best_epoch": progress.best_epoch, BEST_METRIC: progress.best_score, **computed}
     finish_run(run_dir, summary, progress.seconds)
     kept = f"kept: epoch {progress.best_epoch}, {BEST_METRIC} {progress.best_score:.2f}"

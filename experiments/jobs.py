@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -10,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import torch
 import yaml
 
 import pseudo_label_generation
@@ -26,7 +24,7 @@ from utils.files import exclusive, write_text
 from utils.recipes import CONFIGS, method_names
 from utils.run_folders import SUMMARY_FILE
 from utils.settings import ARGS_FILE
-from utils.training.device import select_device
+from utils.training.device import machine_name
 
 STAGES = (train_transformer, pseudo_label_generation, train_han, test_han)
 ENTRY_POINTS = {
@@ -135,18 +133,6 @@ class Runner:
     def record(self, job: Job) -> dict:
         """Return how and where a finished job was run: settings, inputs, machine, seconds."""
         return yaml.safe_load((self.runs_dir / job.key / JOB_FILE).read_text())
-
-
-def machine_name(device: str) -> str:
-    """Return the processor that a job runs on, as tables name it."""
-    chosen = select_device(device)
-    if chosen.type == "cuda":
-        return torch.cuda.get_device_name(chosen)
-    info = Path("/proc/cpuinfo")  # absent but on Linux
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads"
-    return name if chosen.type == "cpu" else f"{chosen.type}, {name}"
 
 
 def load_preset(name: str) -> dict[str, dict]:

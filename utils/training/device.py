@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -69,6 +71,20 @@ def select_device(name: str = "auto", deterministic: bool = False) -> torch.devi
             "`auto` takes what is there.",
         ) from error
     return device
+
+
+def machine_name(device: str) -> str:
+    """Return the processor that a job runs on, as tables name it."""
+    chosen = select_device(device)
+    if chosen.type == "cuda":
+        return f"{torch.cuda.get_device_name(chosen)}, PyTorch {torch.__version__}"
+    info = Path("/proc/cpuinfo")  # absent but on Linux
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = (
+        f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    )
+    return name if chosen.type == "cpu" else f"{chosen.type}, {name}"
 
 
 def default_generators(device: torch.device) -> list[torch.Generator]:
