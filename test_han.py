@@ -271,8 +271,8 @@ def record_of_all(records: Sequence[Provenance]) -> Provenance:
 def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
     """Hold the score of the best checkpoint on val against the one that training wrote of it.
 
-    On the same processor or GPU, in the same precision, batches, threads and version of PyTorch they are equal, else they
-    round otherwise. Nothing is compared where other data or another decoding are evaluated than in training.
+    On the same processor or GPU, in the same precision, batches, threads and version of PyTorch they are equal, else
+    they round otherwise. Nothing is compared where other data or another decoding are evaluated than in training.
 
     Raises:
         InputError: when they differ, so that this is not the network that was trained.
