@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 
 from dataloaders import ave, llp, unav
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.datasets import SPLITS, load_annotations
+from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from simulation.simulated_features import MODEL, PARAMETERS, Truth, generator
 from utils.files import write_text
 
@@ -69,24 +70,33 @@ def _spans(rng: np.random.Generator, mean_seconds: float, two_events: float) -> 
     return [(start, start + length)]
 
 
-def _generate_unav(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
-    weights = np.arange(1, len(unav.UNAV_CLASSES) + 1) ** -statistics.class_slope
+def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
+    """Write ActivityNet's JSON: UnAV's, or LFAV's, whose events have modalities and whose training videos no times."""
+    classes, is_own = DATASETS[dataset].classes, DATASETS[dataset].is_own
+    weights = np.arange(1, len(classes) + 1) ** -statistics.class_slope
     counts = np.arange(1, len(statistics.events_per_label) + 1)
     database = {}
     for split, size in statistics.sizes.items():
         durations = np.round(np.interp(rng.random(size), statistics.quantiles, statistics.durations), 2)
         labels = _draw_labels(rng, size, statistics.labels_per_video, weights)
-        for video_id, duration, classes in zip(_ids(rng, size), durations.tolist(), labels, strict=True):
+        for video_id, duration, of_video in zip(_ids(rng, size), durations.tolist(), labels, strict=True):
             events = []
-            for c in classes:
+            for c in of_video:
                 count = rng.choice(counts, p=statistics.events_per_label)
                 seconds = np.interp(rng.random(count), statistics.quantiles, statistics.event_seconds)
                 lengths = np.minimum(seconds * (1.5 if count == 1 else 0.5), duration)
                 starts = np.sort(rng.random(count)) * (duration - lengths)
                 spans = np.round(np.stack([starts, np.minimum(starts + lengths, duration)], axis=1), 3).tolist()
-                events += [{"segment": span, "label": unav.UNAV_CLASSES[c], "label_id": c} for span in spans]
+                events += [{"segment": span, "label": classes[c], "label_id": c} for span in spans]
+            if is_own:
+                modalities = rng.choice(
+                    list(statistics.modalities), len(events), p=list(statistics.modalities.values())
+                )
+                events = [event | {"modality": m} for event, m in zip(events, modalities.tolist(), strict=True)]
+            if is_own and split == "train":
+                events = [{"label": classes[c]} for c in of_video]
             database[video_id] = {"duration": duration, "annotations": events, "subset": unav.SUBSETS[split]}
-    write_text(directory / unav.FILE, json.dumps({"version": "simulated", "database": database}))
+    write_text(directory / SIMULATED[dataset].files[0], json.dumps({"version": "simulated", "database": database}))
 
 
 def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
@@ -153,11 +163,12 @@ def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
         write_text(target / name, "".join(line for line in lines if line.split("\t")[0] not in dropped))
 
 
-def _copy_unav(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    content = json.loads((source / unav.FILE).read_text(encoding="utf-8-sig"))
+def _copy_json(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
+    file = SIMULATED[whole["train"].dataset].files[0]
+    content = json.loads((source / file).read_text(encoding="utf-8-sig"))
     keep = {annotations.sample_ids[n] for split, annotations in whole.items() for n in kept[split]}
     content["database"] = {video: entry for video, entry in content["database"].items() if video in keep}
-    write_text(target / unav.FILE, json.dumps(content))
+    write_text(target / file, json.dumps(content))
 
 
 def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
@@ -179,8 +190,9 @@ class Simulated(NamedTuple):
 
 SIMULATED = {
     "LLP": Simulated(LLP_FILES, _generate_llp, _copy_llp),
-    "UnAV": Simulated((unav.FILE,), _generate_unav, _copy_unav),
+    "UnAV": Simulated((unav.FILE,), partial(_generate_spans, "UnAV"), _copy_json),
     "AVE": Simulated((ave.ANNOTATIONS_FILE, *ave.FILES.values()), _generate_ave, _copy_ave),
+    "LFAV": Simulated(("annotations.json",), partial(_generate_spans, "LFAV"), _copy_json),
 }
 
 
@@ -238,17 +250,18 @@ def _add_one_sided_events(truth: Truth, rng: np.random.Generator) -> Truth:
 
 def _draw_segment_labels(
     annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Segment labels for videos that have none: two (N, T, C) bool, audio and visual.
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Segment labels for N videos that have none: N (T, C) bool each, audio and visual.
 
     For each class of a video, both modalities are copied from a random video of `examples` with that class, one that
-    has other classes as well if and only if this video has, where there is such a one.
+    has other classes as well if and only if this video has, where there is such a one; its times are scaled to the
+    video's length.
     """
     labels, example_labels = annotations.video_labels.numpy(), examples.video_labels.numpy()
     alone = example_labels.sum(axis=1) == 1
-    shape = (-1, int(annotations.lengths[0]), len(annotations.classes))
-    audio_examples, visual_examples = (x.numpy().reshape(shape) for x in examples.labels)
-    audio, visual = np.zeros((2, len(labels), *shape[1:]), dtype=bool)
+    ends = examples.offsets[1:-1].numpy()
+    audio_examples, visual_examples = (np.split(x.numpy(), ends) for x in examples.labels)
+    audio, visual = ([np.zeros((length, labels.shape[1]), bool) for length in annotations.lengths] for _ in range(2))
     for n, video in enumerate(annotations.feature_ids):
         rng = generator(seed, annotations.dataset, video, "truth")
         classes = np.flatnonzero(labels[n])
@@ -256,5 +269,7 @@ def _draw_segment_labels(
             with_class = example_labels[:, c]
             candidates = with_class & (alone == (len(classes) == 1)), with_class, np.ones_like(alone)
             example = rng.choice(next(np.flatnonzero(x) for x in candidates if x.any()))
-            audio[n, :, c], visual[n, :, c] = audio_examples[example, :, c], visual_examples[example, :, c]
+            times = np.arange(len(audio[n])) * len(audio_examples[example]) // len(audio[n])
+            audio[n][:, c] = audio_examples[example][times, c]
+            visual[n][:, c] = visual_examples[example][times, c]
     return audio, visual

@@ -59,11 +59,14 @@ def simulate(
         write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
         SIMULATED[dataset].copy(source, data_dir, whole, kept)
     train, classes, truth = whole["train"], whole["train"].classes, video_truth(whole, seed)
-    if train.labels is None:  # they are written for judging only: filename (N,), audio and visual (N, T, C) bool
+    if (
+        train.labels is None
+    ):  # they are written for judging only: filename and length (N,), audio and visual (R, C) bool
         filenames = np.array([train.sample_ids[n] for n in kept["train"]])
         audio, visual, _ = zip(*(truth[train.feature_ids[n]] for n in kept["train"]), strict=True)
         with atomic_write(data_dir / TRAIN_TRUTH) as file:
-            np.savez_compressed(file, filename=filenames, audio=np.stack(audio), visual=np.stack(visual))
+            rows = {"audio": np.concatenate(audio), "visual": np.concatenate(visual)}
+            np.savez_compressed(file, filename=filenames, length=list(map(len, audio)), **rows)
     for name in names:
         if FEATURES[name].text_folder:
             with atomic_write(text_features_path(data_dir, name)) as file:

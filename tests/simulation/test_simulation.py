@@ -178,8 +178,8 @@ def test_training_videos_have_a_truth_that_fits_their_video_labels(generated):
     train = load_annotations("LLP", generated / "LLP", "train")
     with np.load(generated / "LLP" / simulation.TRAIN_TRUTH) as truth:
         assert tuple(truth["filename"]) == train.sample_ids
-        assert truth["audio"].shape == truth["visual"].shape == (3, 10, 25)
-        present = truth["audio"].any(axis=1) | truth["visual"].any(axis=1)
+        assert truth["audio"].shape == truth["visual"].shape == (30, 25) and truth["length"].tolist() == [10] * 3
+        present = (truth["audio"] | truth["visual"]).reshape(3, 10, 25).any(axis=1)
     assert (present <= train.video_labels.numpy()).all()
     assert present.any()
 
