@@ -10,29 +10,27 @@ from logging import Logger
 from pathlib import Path
 from typing import Literal
 
-import torch
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
-from dataloaders.datasets import PARSED_DATASETS
-from utils.audio_visual import AudioVisual
+from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from utils.base_runs import recorded_settings, settings_of
 from utils.errors import InputError
 from utils.evaluation.ensemble import load_ensemble, mean_output
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
-from utils.evaluation.predictions import Predictions, Probabilities, load_predictions, save_predictions
-from utils.evaluation.tasks import Events, RunScores, Scores, find_task, true_events
+from utils.evaluation.predictions import Predictions, Probabilities, load_predictions
+from utils.evaluation.split_report import chosen_videos, draw_timelines, report_split
+from utils.evaluation.tasks import RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.evaluation.windows import HAN_WINDOW
 from utils.files import hash_of_file
 from utils.method.decoding import DecodingSettings
 from utils.provenance import Provenance, provenance_of, read_provenance
 from utils.recipes import CONFIGS, find_method
-from utils.reporting.precision_recall import average_precision_table, precision_recall_curves
-from utils.reporting.tables import Table, format_text, write_table, write_tables
+from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import (
     DEFAULT_RUNS_DIR,
     SUMMARY_FILE,
@@ -41,7 +39,6 @@ from utils.run_folders import (
     is_one_of_several,
     newest_finished_run,
     open_log,
-    read_summary,
     run_name,
     seed_folders,
 )
@@ -56,13 +53,13 @@ from utils.settings import (
     with_groups,
     with_settings,
 )
-from utils.training.device import DeviceSettings, Precision, machine_name, select_device
-from utils.training.events import write_hparams, write_scalars
+from utils.training.device import DeviceSettings, Precision, select_device
+from utils.training.events import write_hparams
 from utils.training.loop import BEST_CHECKPOINT
+from utils.val_score import check_val_score
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
 EVALUATION = "an evaluation by test_han.py"
-ROUNDING = 1.0  # percent by which a score may differ on another device, in another precision
 # All that an evaluation may write.
 FILES = (
     "predictions_*.npz",
@@ -71,6 +68,7 @@ FILES = (
     "per_class_*.csv",
     "average_precision_*.csv",
     "pr_curves_*.png",
+    "activitynet_*.json",
     "confusion_*",
     "timelines*.html",
     "timelines_*/*.png",
@@ -217,34 +215,12 @@ def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor 
     return gates
 
 
-def draw_timelines(folder: Path, split: SplitBatches, prediction: Events, truth: Events, videos: list[int]) -> None:
-    """One figure a video: truth above prediction."""
-    from utils.reporting.figures import Timeline, timeline_figure  # matplotlib is slow to import
-
-    annotations = split.annotations
-    for n in videos:
-        sample_id, length = annotations.sample_ids[n], int(annotations.lengths[n])
-        timelines = []
-        for name, events in (("Truth", truth), ("Prediction", prediction)):
-            audio, visual = events.audio[n, :length].cpu().numpy(), events.visual[n, :length].cpu().numpy()
-            timelines.append(Timeline(name, AudioVisual(audio, visual)))
-        path, video_labels = folder / f"{sample_id}.png", annotations.video_labels[n].numpy()
-        timeline_figure(path, sample_id, annotations.classes, timelines[0], timelines[1:], video_labels)
-
-
 def check_figure_videos(names: Sequence[str], splits: dict[str, SplitBatches]) -> None:
     """Raises InputError for names that are no video of the evaluated splits."""
     known = {sample_id for split in splits.values() for sample_id in split.annotations.sample_ids}
     if unknown := [name for name in names if name not in known]:
         found, expected = f"{', '.join(unknown)}", f"videos of {', '.join(splits)}"
         raise InputError("--figure_videos", found, expected, "Name them as the annotation files do.")
-
-
-def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int) -> list[int]:
-    """The named videos of a split, else `number` videos spread evenly over it."""
-    if names:
-        return [n for n, sample_id in enumerate(sample_ids) if sample_id in names]
-    return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()
 
 
 def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance:
@@ -268,35 +244,6 @@ def record_of_all(records: Sequence[Provenance]) -> Provenance:
     return replace(records[0], marks=tuple(marks))
 
 
-def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
-    """Hold the score of the best checkpoint on val against the one that training wrote of it.
-
-    On the same processor or GPU, in the same precision, batches, threads and version of PyTorch they are equal, else
-    they round otherwise. Nothing is compared where other data or another decoding are evaluated than in training.
-
-    Raises:
-        InputError: when they differ, so that this is not the network that was trained.
-    """
-    run_dir, task = settings.checkpoint_dir, find_task(settings.dataset)
-    if run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT or not (run_dir / ARGS_FILE).is_file():
-        return
-    args, summary = read_args(run_dir / ARGS_FILE), read_summary(run_dir)
-    select_on = args.get("select_on") or task.best_metric
-    evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
-    own = ("residency", "data_dir", "packed_dir", "train_fraction")
-    if select_on not in summary or any(args.get(name) != evaluated[name] for name in evaluated.keys() - {*own}):
-        return
-    score, trained = task.selection_score(select_on, prediction, truth), summary[select_on]
-    device = settings.device
-    ours = (machine_name(device.device), device.precision, device.eval_batch_size)
-    theirs = (summary.get("machine"), args.get("precision"), args.get("eval_batch_size"))
-    if abs(score - trained) > (0 if ours == theirs else ROUNDING):
-        found = f"{select_on} {score:.2f} on val"
-        expected = f"{trained:.2f}, which training wrote of epoch {summary.get('best_epoch')}"
-        way_out = "The weights, the data or the code are others than in training: evaluate where the run was trained."
-        raise InputError(settings.checkpoint, found, expected, way_out)
-
-
 def evaluate(
     settings: Settings, splits: dict[str, SplitBatches], precision: Precision, record: Provenance
 ) -> RunScores:
@@ -315,38 +262,20 @@ def evaluate(
         prediction = task.decode(outputs[name], settings.decoding, gates)
         truth = true_events(annotations, split.device)
         if name == "val" and gates is None:
-            check_val_score(settings, prediction, truth)
+            evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
+            of_run = settings.checkpoint, settings.checkpoint_dir, settings.device
+            check_val_score(*of_run, task, evaluated, prediction, truth)
         kept = Predictions.of_split(annotations, outputs[name], prediction, truth)
-        scores[name] = score_split(settings, kept, prediction, truth, record.note)
+        rate = annotations.segments_per_second
+        scores[name] = report_split(folder, kept, rate, record.note, settings.unimodal_scores, settings.num_figures > 0)
         if settings.online:
-            windows = OnlineWindows(split, HAN_WINDOW * annotations.segments_per_second)
+            windows = OnlineWindows(split, HAN_WINDOW * rate)
             output = parse_split(settings, settings.checkpoint, split, precision, windows)
             of_stream = windows.decode(output, task, settings.decoding, gates)
             scores[f"{name}, online"] = task.score(of_stream, truth)
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
-        draw_timelines(folder / f"timelines_{name}", split, prediction, truth, videos)
+        draw_timelines(folder / f"timelines_{name}", annotations, kept, videos)
     write_hparams(folder, {n: value for n, value in recorded_settings(folder).items() if not n.endswith("_dir")})
-    return scores
-
-
-def score_split(settings: Settings, kept: Predictions, prediction: Events, truth: Events, note: str) -> Scores:
-    """Return the scores of a split; its per-class tables, curves and predictions go to `output_dir`."""
-    task, folder, split, classes = find_task(settings.dataset), settings.output_dir, kept.split, kept.classes
-    scores = task.score(prediction, truth)
-    if settings.unimodal_scores:
-        scores |= task.unimodal_scores(prediction, truth)
-    write_scalars(folder, {f"{split}/{metric}": value for metric, value in scores.items()})
-    task.write_class_reports(folder, split, prediction, truth, classes, note)
-    curves = precision_recall_curves(kept.probs.segments, kept.truth, kept.probs.lengths, task.curves)
-    heading = f"{folder.name}, {split}"
-    table = average_precision_table(curves, classes, f"{heading}: average precision per class", note)
-    write_table(folder / f"average_precision_{split}.csv", table)
-    if settings.num_figures:
-        from utils.reporting.figures import precision_recall_figure  # matplotlib is slow to import
-
-        marked = f"{heading} ({note})" if note else heading
-        precision_recall_figure(folder / f"pr_curves_{split}.png", curves, classes, marked)
-    save_predictions(folder, kept)
     return scores
 
 
@@ -358,6 +287,7 @@ def evaluate_ensemble(settings: Settings) -> None:
     for folder, of_run in zip(folders, records, strict=True):
         of_run.check(folder, "Name evaluations of this data set.", kind=EVALUATION, dataset=settings.dataset)
     runs = {split: load_ensemble(folders, split) for split in settings.splits}
+    rate = settings.data.segments_per_second or DATASETS[settings.dataset].segments_per_second
     files = [folder / f"predictions_{split}.npz" for folder in folders for split in runs]
     hashes = {str(file): hash_of_file(file) for file in files}
     record = replace(record_of_all(records), sources=hashes, command="", versions={})
@@ -365,11 +295,13 @@ def evaluate_ensemble(settings: Settings) -> None:
     scores: RunScores = {}
     for split, of_split in runs.items():
         output, first = mean_output(of_split), of_split[0]
-        prediction, truth = task.decode(output, settings.decoding), first.truth.map(torch.from_numpy)
+        prediction = task.decode(output, settings.decoding)
         probs = Probabilities.of_output(output, first.probs.lengths)
         kept = replace(first, events=prediction.map(Tensor.numpy), probs=probs)
-        scores[split] = score_split(settings, kept, prediction, truth, record.note)
-        write_timelines(timelines_path(output_dir, split), {output_dir.name: kept}, warning=record.note)
+        scores[split] = report_split(
+            output_dir, kept, rate, record.note, settings.unimodal_scores, settings.num_figures > 0
+        )
+        write_timelines(timelines_path(output_dir, split), {output_dir.name: kept}, None, record.note, rate)
     table = report(settings, [scores], record.note)
     finish_run(output_dir, scores)
     log.info("\n" + format_text(table))

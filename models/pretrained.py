@@ -1,5 +1,6 @@
 """Trained networks as folders that anyone can load: safetensors beside a JSON of sizes, classes and features."""
 
+import importlib
 import json
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from utils.errors import InputError
 from utils.files import require_file
+from utils.settings import ARGS_FILE
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -84,7 +86,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Path | str, **kwargs):
-        """Return the network in a folder, or in a repository of the Hugging Face hub; in evaluation mode.
+        """Return the network in a folder, in a training's run, or in a repository of the Hugging Face hub.
 
         Args:
             kwargs: those of `DOWNLOAD`, and `map_location`, the device.
@@ -92,7 +94,12 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
         Raises:
             InputError: when there is no such network, or huggingface_hub is not installed.
         """
-        source = pretrained_model_name_or_path
+        source, device = pretrained_model_name_or_path, kwargs.get("map_location", "cpu")
+        if (Path(source) / ARGS_FILE).is_file():  # found by name, since packages of networks know nothing of runs
+            network = importlib.import_module("utils.trained").open_run(Path(source))
+            if not isinstance(network, cls):
+                raise _unusable(source, f"no {cls.__name__}", ValueError(f"a {type(network).__name__}"))
+            return network.to(device)
         download = {key: kwargs[key] for key in DOWNLOAD & kwargs.keys()}
         content = read_config(source, **download)
         try:
@@ -100,7 +107,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             weights = _file_of(source, WEIGHTS_FILE, **download)
             cls._check_shapes(content, weights)
             network = cls._build(content)
-            network.load_state_dict(load_file(weights, device=str(kwargs.get("map_location", "cpu"))))
+            network.load_state_dict(load_file(weights, device=str(device)))
         except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, InputError) as error:
             raise _unusable(source, f"no {cls.__name__}", error) from error
         classes = description.classes if description else ()
@@ -108,7 +115,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             error = ValueError(f"{len(classes)} classes for {network.sizes['num_classes']} outputs")
             raise _unusable(source, f"no {cls.__name__}", error)
         network.description = description
-        return network.to(kwargs.get("map_location", "cpu")).eval()
+        return network.to(device).eval()
 
     @classmethod
     def _build(cls, content: dict[str, Any]) -> "Pretrained":

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_runs import train
+from tests.video.made_videos import make_video
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
@@ -14,11 +17,24 @@ DOCUMENTS = [
 ]
 
 
-def test_the_example_for_notebooks_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_example_without_data_runs():
     names: dict[str, object] = {}
-    exec(example, names)
+    exec(EXAMPLES[0], names)
     assert names["predicted"].audio.shape == (8, 10, 25)
+
+
+def test_the_example_of_a_run_and_a_video_runs(llp_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = train(llp_dir, tmp_path / "temp_train_logs", "--segment_labels", "none")
+    video = make_video(tmp_path / "holiday.mp4", 2)
+    example = EXAMPLES[1].replace("temp_train_logs/HAN_...", str(run)).replace("drawn=None", 'drawn="small"')
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"video": video}
+    exec(example, names)
+    assert names["probs"].audio.shape == (10, 25)
+    assert sorted(path.name for path in (tmp_path / "features").rglob("*.npy")) == ["holiday.npy"] * 2
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

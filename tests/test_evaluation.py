@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,14 +19,14 @@ from dataloaders.batches import DataSettings, open_split
 from dataloaders.features import feature_path
 from dataloaders.llp import LLP_CLASSES
 from models import HAN, HANConfig, HANOutput
-from test_han import chosen_videos, draw_timelines
 from tests.tiny_data import WIDTHS
 from tests.tiny_runs import evaluate, label, pretrain, train
 from tests.utils.reporting.test_precision_recall import literal_average_precision
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
-from utils.evaluation.predictions import load_predictions
+from utils.evaluation.predictions import Predictions, load_predictions
+from utils.evaluation.split_report import chosen_videos, draw_timelines
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
 from utils.settings import read_args
 from utils.training.checkpoints import load_network, save_checkpoint
@@ -161,8 +160,9 @@ def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_last
     none = torch.zeros(2, 3, 2, dtype=torch.bool)
     heard, truly_seen = none.clone(), none.clone()
     heard[1, 0, 1] = truly_seen[1, :2, 1] = True
-    split = SimpleNamespace(annotations=annotations)
-    draw_timelines(tmp_path, split, AudioVisual(heard, none), AudioVisual(none, truly_seen), [1])
+    events, truth = AudioVisual(heard.numpy(), none.numpy()), AudioVisual(none.numpy(), truly_seen.numpy())
+    kept = Predictions("LLP", "test", ("Dog", "Car"), ids, events, truth)
+    draw_timelines(tmp_path, annotations, kept, [1])
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
     (axes,) = written_figures[0].axes
     assert axes.get_xlim() == (0, 2) and "Car" in [text.get_text() for text in axes.texts]  # no "Car*"

@@ -17,6 +17,7 @@ from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path
 from tests.tiny_data import WIDTHS, write_npy
 from tests.tiny_runs import evaluate, train
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, run_han
 from utils.evaluation.online import OnlineWindows
@@ -54,6 +55,17 @@ def test_half_seconds_train_evaluate_and_draw_with_two_settings(llp_dir: Path, h
     scores = (evaluated / "scores.txt").read_text()
     assert "2 segments a second" in scores and "published" not in scores
     assert list(evaluated.glob("timelines_test/*.png"))
+    results = json.loads((evaluated / "activitynet_test.json").read_text())["results"]  # in seconds
+    drawn = AudioVisual(*np.zeros((2, *predictions.events.audio.shape), bool))
+    for n, video in enumerate(predictions.sample_ids):
+        for event in results[video]:
+            start, end = (round(2 * second) for second in event["segment"])
+            place = n, slice(start, end), predictions.classes.index(event["label"])
+            drawn._asdict()[event["modality"]][place] = True
+            scores = predictions.probs.segments._asdict()[event["modality"]][place].astype(float)
+            assert event["score"] == pytest.approx(scores.mean(), abs=1e-4)
+    for ours, kept in zip(drawn, predictions.events, strict=True):
+        np.testing.assert_array_equal(ours, kept)
 
 
 def test_features_of_seconds_are_no_features_of_half_seconds(llp_dir: Path, tmp_path: Path):

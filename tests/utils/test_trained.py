@@ -45,6 +45,14 @@ def test_an_exported_run_is_the_same_network_with_its_description(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "run"]
 
 
+def test_from_pretrained_opens_a_run(tmp_path: Path):
+    run = han_run(tmp_path / "run")
+    network, opened = HAN.from_pretrained(run), open_run(run)
+    assert same_weights(network, opened) and network.description == opened.description and not network.training
+    with pytest.raises(InputError, match=r"found no TemporalTransformer .*a HAN"):
+        TemporalTransformer.from_pretrained(run)
+
+
 def test_what_shapes_do_not_tell_survives_the_export(tmp_path: Path):
     settings = {"encoder_order": "parallel", "decoding": "modality", "num_classes": 25, "dataset": "LLP"}
     trained = open_run(han_run(tmp_path / "run", **settings))

@@ -25,17 +25,21 @@ class Spans:
 def predicted_spans(probs: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Spans:
     """Find the spans of each class: the maximal runs of segments above a threshold, for each of the thresholds.
 
-    A span's score is the mean probability of its segments. A span that several thresholds give is kept once; spans
-    within others stay, since none is known to fit better. The rule is this repository's: the transformer learns
-    segments, and its authors cut no spans.
+    A span that several thresholds give is kept once; spans within others stay, since none is known to fit better. The
+    rule is this repository's: the transformer learns segments, and its authors cut no spans.
 
     Args:
         probs: (N, T, C), 0 in padding.
     """
+    return scored_spans([probs.double() > threshold for threshold in thresholds], probs)
+
+
+def scored_spans(events: Sequence[Tensor], probs: Tensor) -> Spans:
+    """Return the different spans in one or several (N, T, C) bool, scored by the mean probability of their segments."""
     num_segments, num_classes = probs.shape[1:]
-    rows = joined_rows(probs.double().transpose(1, 2).flatten(0, 1))  # (N * C * (T + 1),)
-    runs = [torch.stack(maximal_spans(rows > threshold), dim=1) for threshold in thresholds]
+    runs = [torch.stack(maximal_spans(joined_rows(x.transpose(1, 2).flatten(0, 1))), dim=1) for x in events]
     first, end = torch.cat(runs).unique(dim=0).unbind(dim=1)  # (K,)
+    rows = joined_rows(probs.double().transpose(1, 2).flatten(0, 1))  # (N * C * (T + 1),)
     sums = F.pad(rows.cumsum(0), (1, 0))
     row = first.div(num_segments + 1, rounding_mode="floor")  # of a video and a class
     times = torch.stack([first, end], dim=1) - (row * (num_segments + 1)).unsqueeze(1)
