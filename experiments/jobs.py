@@ -183,7 +183,7 @@ class Study:
         inputs = {}
         if method == "uwav" and changes.get("segment_labels") != "none":
             inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, teacher)
-        elif method in ("valor", "valor_plus", "valor_plus_plus", "leap"):
+        elif method in ("valor", "valor_plus", "valor_plus_plus", "leap", "mmcse"):
             inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, "framewise")
         elif method == "lsld":
             inputs["pseudo_label_dir"] = self._job("refine_labels", f"labels_language_{dataset}", dataset, {})

@@ -142,6 +142,7 @@ def methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
         "CoLeaf": study.over_seeds("coleaf"),
         "CoLeaf, best epoch by Type@AV": study.over_seeds("coleaf", select_on="segment_Type"),
         "LEAP": study.over_seeds("leap"),
+        "MM-CSE": study.over_seeds("mmcse"),
         "UWAV": study.over_seeds("uwav"),
         # Only the labels differ from the "hard" row of Table 4.
         "VALOR's labels, UWAV's network": study.over_seeds("uwav", teacher="framewise", **ABLATION["hard"]),

@@ -143,10 +143,11 @@ def softmax_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over the segments that are none of padding: (B, T, C), (B, T) -> (B, C)."""
+    """Return the mean over the segments that are none of padding: (B, T, ...), (B, T) -> (B, ...)."""
     if mask is None:
         return x.mean(dim=1)
-    return x.masked_fill(~mask.unsqueeze(-1), 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    mask = mask.view(*mask.shape, *[1] * (x.dim() - 2))
+    return x.masked_fill(~mask, 0).sum(dim=1) / mask.sum(dim=1)
 
 
 def over_keys(mask: Tensor | None) -> Tensor | None:

@@ -13,6 +13,8 @@ from baselines.leap.leap_network import LEAP, LEAPConfig
 from baselines.leap.leap_objective import LEAPLosses, LEAPStep
 from baselines.lsld.lsld_objective import LSLDLosses, LSLDStep
 from baselines.ma.ma_objective import MABaseLosses, MAStep
+from baselines.mmcse.mmcse_network import MMCSE, MMCSEConfig
+from baselines.mmcse.mmcse_objective import MMCSELosses, MMCSEStep
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from models import HAN, HANConfig
 from utils.audio_visual import AudioVisual
@@ -28,6 +30,7 @@ NETWORKS = [
     lambda: CMPAE(C, 7, [6, 4], CMPAEConfig(**SMALL)),
     lambda: CoLeaF(C, 7, [6, 4], CMPAEConfig(**SMALL)),
     lambda: LEAP(C, 7, [6, 4], LEAPConfig(**SMALL), torch.randn(C, 8)),
+    lambda: MMCSE(C, 7, [6, 4], MMCSEConfig(dim=8, event_dim=4, num_heads=2, ffn_dim=8, num_layers=2, dropout=0.0)),
 ]
 
 
@@ -99,6 +102,7 @@ STEPS = {
     "jomold": (0, lambda: JoMoLDStep(MABaseLosses(), Split, run)),
     "cmpae": (4, lambda: JoMoLDStep(MABaseLosses(), Split, run)),
     "leap": (6, lambda: LEAPStep(LEAPLosses(), Split, run)),
+    "mmcse": (7, lambda: MMCSEStep(MMCSELosses(), Split, run)),
 }
 
 

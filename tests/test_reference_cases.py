@@ -64,6 +64,11 @@ KINDS = {
     "method_cmpae": r"method_cmpae.*\.npz",
     "method_coleaf_losses": r"method_coleaf_losses.*\.npz",
     "method_leap_losses": r"method_leap_losses.*\.npz",
+    # Checked in test_mmcse_cases.py.
+    "method_mmcse_losses": r"method_mmcse_losses.*\.npz",
+    "method_mmcse_decoding": r"method_mmcse_decoding.*\.npz",
+    "method_mmcse": r"method_mmcse.*\.npz",
+    "training_mmcse": r"training_mmcse.*\.npz",
     # Checked in test_training_cases.py.
     "training_inputs": r"training_inputs\.npz",
     "training_han": r"training_han.*\.npz",

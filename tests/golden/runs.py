@@ -62,6 +62,7 @@ METHODS = {
     "valor_plus": "--pseudo_label_dir labels_framewise",
     "valor_plus_plus": "--pseudo_label_dir labels_framewise",
     "leap": "--pseudo_label_dir labels_framewise",
+    "mmcse": "--pseudo_label_dir labels_framewise --event_dim 8",
     "lsld": "--pseudo_label_dir labels_language --num_layers 2",
 }
 CLIPS = {

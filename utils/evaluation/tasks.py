@@ -121,8 +121,10 @@ class Parsing(_Scored):
         threshold, gate = settings.segment_threshold, settings.gate_threshold
         if settings.decoding == "video":
             return decode_segments(output.logits, output.video_probs, threshold, gate, settings.inclusive)
-        gates = AudioVisual(gate, gate if visual_gates is None else visual_gates)
-        return decode_segments_by_modality(output.logits, output.modality_probs, threshold, gates)
+        around, gates = output.modality_probs, AudioVisual(gate, gate if visual_gates is None else visual_gates)
+        if settings.decoding == "audio_by_video":
+            around = AudioVisual(output.video_probs, around.visual)
+        return decode_segments_by_modality(output.logits, around, threshold, gates)
 
     def score(self, prediction: Events, truth: Events) -> Scores:
         """Return ten F-scores named segment_A to event_Event."""

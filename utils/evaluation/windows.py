@@ -69,7 +69,7 @@ def han_probs(
     Args:
         features: (T, D) of each modality, the chosen ones concatenated.
         decoding: what stands for the video around a segment: the window's MMIL-pooled "video" probability, or each
-            "modality"'s own (MA); averaged over windows as the segment's is.
+            "modality"'s own (MA), or "audio_by_video", one of each (MM-CSE); averaged over windows as the segment's is.
     """
     model.eval()
 
@@ -77,8 +77,10 @@ def han_probs(
         output = model(audio, visual)
         audio_probs, visual_probs = torch.sigmoid(output.logits.audio), torch.sigmoid(output.logits.visual)  # (B, W, C)
         audio_around, visual_around = output.modality_probs  # (B, C)
+        if decoding != "modality":
+            audio_around = output.video_probs
         if decoding == "video":
-            audio_around = visual_around = output.video_probs
+            visual_around = output.video_probs
         around = [audio_around.unsqueeze(1).expand_as(audio_probs), visual_around.unsqueeze(1).expand_as(visual_probs)]
         return torch.cat([audio_probs, visual_probs, *around], dim=-1)
 

@@ -15,12 +15,13 @@ from utils.settings import settings_group
 class DecodingSettings:
     """How probabilities become events."""
 
-    decoding: Literal["video", "modality"] = "video"
-    """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
+    decoding: Literal["video", "modality", "audio_by_video"] = "video"
+    """LLP: the probability that an event also needs: the video's (UWAV), its modality's own (MA), or the video's for
+    audible and the visual one for visible events (MM-CSE)"""
     segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that a segment needs
     gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that the video, or its modality, needs
     inclusive: bool = False
-    """LLP, --decoding video: a probability of exactly the threshold is enough (HAN, VALOR, LEAP), as with modality"""
+    """LLP, --decoding video: a probability of exactly the threshold is enough (HAN, VALOR, LEAP), as with the others"""
     event_from: Literal["video", "segments"] = "video"
     """AVE: a video's event has the highest video probability, or the highest mean over segments"""
     active_in: Literal["both", "either"] = "both"  # AVE: modalities that must show the event
