@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
+from dataloaders.cmrc import CMRC, CombinedBatches
 from dataloaders.datasets import PARSED_DATASETS
 from models import HANConfig, HANOutput
 from utils.errors import InputError
@@ -50,6 +51,7 @@ class Settings(FromFile):
     """score on val that selects the best checkpoint (default: segment_Type, or accuracy)"""
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
+    cmrc: CMRC = CMRC()
     model: HANConfig = HANConfig()
     losses: UWAVLosses = UWAVLosses()
     decoding: DecodingSettings = DecodingSettings()
@@ -134,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
         return precision.run(compiled if network is model else network, *inputs, **padding)
 
     step = method.make_step(settings.losses, train, run)
+    batches = CombinedBatches(train, settings.cmrc) if settings.cmrc.cmrc else train
 
     # 4 Loop
     run_dir, log = begin_run(settings, name, record)
@@ -141,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     select_on = settings.select_on or find_task(settings.dataset).best_metric
     progress = fit(
         model,
-        train,
+        batches,
         step,
         partial(validate, model, val, settings, method, select_on, precision),
         settings.recipe,
