@@ -1,4 +1,4 @@
-"""Data sets of one's own: annotations in ActivityNet's JSON, described by a file in configs/datasets/.
+"""ActivityNet's JSON, which UnAV-100 comes in, and data sets of one's own, described by a file in configs/datasets/.
 
 ActionFormer, OpenTAD, UnAV-100 and FiftyOne exchange this form. Beside a label and its segment an event may have a
 `modality`: audio, visual or both (the default).
@@ -6,7 +6,9 @@ ActionFormer, OpenTAD, UnAV-100 and FiftyOne exchange this form. Beside a label 
 
 import json
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,13 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from dataloaders.annotations import SplitAnnotations, read_text
 from dataloaders.features import FEATURES, PUBLISHED
-from dataloaders.unav import unique_keys
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 SUBSETS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing")}
 NEGLIGIBLE_SECONDS = 0.1  # a rest of a video so short is no segment, as for extracted features
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]{0,199}$")]
+Segment = Annotated[list[float], Field(min_length=2, max_length=2)]  # start and end, seconds
 WAY_OUT = "Correct it; docs/your_data.md describes the form."
 
 
@@ -31,7 +33,7 @@ class Event(BaseModel):
     """An event of a video."""
 
     label: str
-    segment: tuple[float, float] | None = None  # start and end, seconds; training videos may go without
+    segment: Segment | None = None  # training videos may go without
     modality: Literal["audio", "visual", "both"] = "both"
 
 
@@ -75,34 +77,49 @@ def read_own_dataset(path: Path) -> OwnDataset:
 def load_split(
     path: Path, dataset: str, classes: Sequence[str], segments_per_second: int, split: str
 ) -> SplitAnnotations:
-    """Read one split of a file. An event [s, e) marks every segment that it touches; training has video labels alone.
+    """Read one split of a data set of one's own; its training videos have video labels alone.
 
-    Raises:
-        InputError: for an absent or malformed file, a split without videos, an unknown class, and an event outside its
-            video, or without a segment where it is evaluated.
+    Raises InputError for an absent or malformed file, a split without videos, an unknown class, and an event outside
+    its video, or without a segment where it is evaluated.
     """
-    videos = {name: video for name, video in _read_videos(path).items() if video.subset.lower() in SUBSETS[split]}
-    if not videos:
-        expected = f"videos of the subset {' or '.join(SUBSETS[split])}"
-        raise InputError(path, f"no video of {split}", expected, WAY_OUT)
-    place, rate = {name: n for n, name in enumerate(classes)}, segments_per_second
-    lengths, video_labels, rows = [], [], []
+    videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's form", WAY_OUT)
     for name, video in videos.items():
-        length = max(1, math.ceil((video.duration - NEGLIGIBLE_SECONDS) * rate))
+        for event in video.annotations:
+            if event.segment is None and split != "train":
+                found = f"label {event.label!r} without a segment"
+                raise InputError(f"{path}, video {name}", found, "a segment, since the video is evaluated", WAY_OUT)
+    annotations = split_of(videos, path, dataset, classes, split, segments_per_second, NEGLIGIBLE_SECONDS)
+    return replace(annotations, labels=None) if split == "train" else annotations
+
+
+def split_of(
+    videos: Mapping[str, Video],
+    path: Path,
+    dataset: str,
+    classes: Sequence[str],
+    split: str,
+    segments_per_second: int = 1,
+    negligible: float = 0.0,
+) -> SplitAnnotations:
+    """Return the annotations of some videos. An event [s, e) marks every segment that it touches; without times, all.
+
+    A video has as many segments as its duration, less `negligible` seconds, rounded up. Raises InputError for an
+    unknown class and an event outside its video.
+    """
+    place, rate = {name: n for n, name in enumerate(classes)}, segments_per_second
+    lengths, rows = [], []
+    for name, video in videos.items():
+        length = max(1, math.ceil((video.duration - negligible) * rate))
         of_video = np.zeros((2, length, len(classes)), bool)  # audible, visible
-        occurs = np.zeros(len(classes), bool)
         for event in video.annotations:
             start, end = event.segment or (0.0, video.duration)
-            known = event.label in place and 0 <= start < end <= video.duration + NEGLIGIBLE_SECONDS
-            if not known or (event.segment is None and split != "train"):
+            if event.label not in place or not 0 <= start < end <= length / rate + negligible:
                 found = f"label {event.label!r}, segment {event.segment}"
-                expected = f"one of {', '.join(classes)}, and 0 <= start < end <= {video.duration:g} seconds"
+                expected = f"one of {', '.join(classes)}, and 0 <= start < end <= {length / rate:g} seconds"
                 raise InputError(f"{path}, video {name}", found, expected, WAY_OUT)
             modalities = {"audio": [0], "visual": [1], "both": [0, 1]}[event.modality]
             of_video[modalities, math.floor(start * rate) : math.ceil(end * rate), place[event.label]] = True
-            occurs[place[event.label]] = True
         lengths.append(length)
-        video_labels.append(occurs)
         rows.append(of_video)
     audio, visual = torch.from_numpy(np.concatenate(rows, axis=1))
     return SplitAnnotations(
@@ -112,19 +129,34 @@ def load_split(
         sample_ids=tuple(videos),
         feature_ids=tuple(videos),
         lengths=torch.tensor(lengths),
-        video_labels=torch.from_numpy(np.stack(video_labels)),
-        labels=None if split == "train" else AudioVisual(audio, visual),
+        video_labels=torch.from_numpy(np.stack([of_video.any(axis=(0, 1)) for of_video in rows])),
+        labels=AudioVisual(audio, visual),
         segments_per_second=segments_per_second,
     )
 
 
-def _read_videos(path: Path) -> dict[str, Video]:
+def read_videos(
+    path: Path, form: type[BaseModel], subsets: Collection[str], what: str, way_out: str
+) -> dict[str, Video]:
+    """Read the videos of some subsets by id; InputError for a file that is not of the form, and where there is none."""
     try:
-        return Content.model_validate(json.loads(read_text(path), object_pairs_hook=unique_keys)).database
+        content = json.loads(read_text(path), object_pairs_hook=_unique_keys)
+        database = form.model_validate(content, strict=True).database
     except ValidationError as error:
         wrong = error.errors()[0]
         where = f"{path}, {' '.join(map(str, wrong['loc']))!r}"
-        expected = f"ActivityNet's form ({wrong['msg']})"
-        raise InputError(where, f"{wrong['input']!r:.200}", expected, WAY_OUT) from None
-    except (ValueError, RecursionError) as error:  # also a repeated key
-        raise InputError(path, f"a broken file ({error})", "JSON with each video once", WAY_OUT) from error
+        raise InputError(where, f"{wrong['input']!r:.200}", f"{what} ({wrong['msg']})", way_out) from None
+    except (ValueError, RecursionError) as error:  # also a repeated key, a number of thousands of digits
+        raise InputError(path, f"a broken file ({error})", "JSON with each video once", way_out) from error
+    videos = {name: video for name, video in database.items() if video.subset.lower() in subsets}
+    if not videos:
+        raise InputError(path, f"no video of the subset {' or '.join(map(repr, subsets))}", "at least one", way_out)
+    return videos
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")
+    return unique

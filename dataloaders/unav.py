@@ -1,18 +1,17 @@
-"""UnAV-100 annotations: one JSON file, 100 audio-visual classes, videos of up to a minute."""
+"""UnAV-100 annotations: ActivityNet's JSON, 100 audio-visual classes, videos of up to a minute."""
 
-import json
-import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from torch import Tensor
 
-from dataloaders.annotations import GET_FILES, YOUTUBE_ID, SplitAnnotations, class_names, read_text
+from dataloaders import activitynet
+from dataloaders.activitynet import Segment, read_videos, split_of
+from dataloaders.annotations import GET_FILES, YOUTUBE_ID, SplitAnnotations, class_names
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
@@ -22,15 +21,14 @@ MAX_DURATION = 3600  # seconds; those of the published file are at most 60
 SUBSETS = {"train": "train", "val": "validation", "test": "test"}
 
 
-class Event(BaseModel):
+class Event(activitynet.Event):
     """An event of the annotation file."""
 
-    segment: Annotated[list[float], Field(min_length=2, max_length=2)]  # start and end, seconds
-    label: str
+    segment: Segment
     label_id: int
 
 
-class Video(BaseModel):
+class Video(activitynet.Video):
     """A video of the annotation file."""
 
     duration: Annotated[float, Field(gt=0, le=MAX_DURATION)]  # seconds
@@ -47,69 +45,33 @@ class Content(BaseModel):
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split. A video has ceil(duration) segments; an event [s, e) marks floor(s)..ceil(e) - 1.
 
-    Raises:
-        InputError: for an absent file or field, an unknown class or a name that is not its `label_id`'s, a time that is
-            not a number or lies outside the video, an id that is none of YouTube, a repeated video, and a split
-            without videos.
+    Raises InputError for an absent file or field, an unknown class or a name that is not its `label_id`'s, a time that
+    is not a number or lies outside the video, an id that is none of YouTube, a repeated video, and a split without
+    videos.
     """
     path = annotations_dir / FILE
-    videos = {key: video for key, video in _read_videos(path).items() if video.subset == SUBSETS[split]}
-    if not videos:
-        raise InputError(path, f"no video of the subset {SUBSETS[split]!r}", "at least one", GET_FILES)
-    labels = []  # of each video, (T, C) bool
+    videos = _read_videos(path, [SUBSETS[split]])
     for video_id, video in videos.items():
-        of_video = np.zeros((math.ceil(video.duration), len(UNAV_CLASSES)), dtype=bool)
         for event in video.annotations:
-            label_id, (start, end) = event.label_id, event.segment
-            known = 0 <= label_id < len(UNAV_CLASSES) and UNAV_CLASSES[label_id] == event.label
-            if not known or not 0 <= start < end <= len(of_video):
-                found = f"label {event.label!r} with label_id {label_id}, segment {event.segment}"
-                expected = f"a class and its place in data/classes.yaml, 0 <= start < end <= {len(of_video)} seconds"
+            if not 0 <= event.label_id < len(UNAV_CLASSES) or UNAV_CLASSES[event.label_id] != event.label:
+                found = f"label {event.label!r} with label_id {event.label_id}"
+                expected = "a class and its place in data/classes.yaml"
                 raise InputError(f"{path}, video {video_id}", found, expected, "Correct the event.")
-            of_video[math.floor(start) : math.ceil(end), label_id] = True
-        labels.append(of_video)
-    segment_labels = torch.from_numpy(np.concatenate(labels))  # (R, C)
-    return SplitAnnotations(
-        dataset="UnAV",
-        split=split,
-        classes=UNAV_CLASSES,
-        sample_ids=tuple(videos),
-        feature_ids=tuple(videos),
-        lengths=torch.tensor([len(of_video) for of_video in labels]),
-        video_labels=torch.from_numpy(np.stack([of_video.any(axis=0) for of_video in labels])),  # (N, C)
-        labels=AudioVisual(segment_labels, segment_labels),
-    )
+    annotations = split_of(videos, path, "UnAV", UNAV_CLASSES, split)
+    return replace(annotations, labels=AudioVisual(annotations.labels.audio, annotations.labels.audio))
 
 
 def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """Read the K events of some videos as they are annotated, to fractions of a second.
 
-    Returns:
-        videos (K,) int64, counted as in `sample_ids`; classes (K,) int64; start and end in seconds (K, 2) float64
+    Returns videos (K,) int64, counted as in `sample_ids`; classes (K,) int64; start and end in seconds (K, 2) float64.
     """
-    videos = _read_videos(annotations_dir / FILE)
+    videos = _read_videos(annotations_dir / FILE, SUBSETS.values())
     events = [(n, event) for n, sample_id in enumerate(sample_ids) for event in videos[sample_id].annotations]
     numbers = torch.tensor([(n, event.label_id) for n, event in events]).view(-1, 2)
     times = torch.tensor([event.segment for _, event in events], dtype=torch.float64).view(-1, 2)
     return numbers[:, 0], numbers[:, 1], times
 
 
-def _read_videos(path: Path) -> dict[str, Video]:
-    """Read all videos by id."""
-    try:
-        content = json.loads(read_text(path), object_pairs_hook=unique_keys)
-        return Content.model_validate(content, strict=True).database
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        where = f"{path}, {' '.join(map(str, wrong['loc']))!r}"
-        raise InputError(where, f"{wrong['input']!r:.200}", f"as published ({wrong['msg']})", GET_FILES) from None
-    except (ValueError, RecursionError) as error:  # also a repeated key, a number of thousands of digits
-        raise InputError(path, f"a broken file ({error})", "JSON with each video once", GET_FILES) from error
-
-
-def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")
-    return unique
+def _read_videos(path: Path, subsets: Collection[str]) -> dict[str, Video]:
+    return read_videos(path, Content, subsets, "as published", GET_FILES)

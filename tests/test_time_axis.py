@@ -161,8 +161,8 @@ def test_a_malformed_description_is_an_error_in_words_for_its_data_set_alone(rep
     [
         ({"subset": "training", "duration": -1}, "duration"),
         ({"annotations": [{"label": "cat", "segment": [0, 1]}]}, "label 'cat'"),
-        ({"annotations": [{"label": "door", "segment": [3, 999]}]}, r"segment \(3.0, 999.0\)"),
-        ({"annotations": [{"label": "door"}], "subset": "validation"}, "segment None"),
+        ({"annotations": [{"label": "door", "segment": [3, 999]}]}, r"segment \[3.0, 999.0\]"),
+        ({"annotations": [{"label": "door"}], "subset": "validation"}, "label 'door' without a segment"),
         ({"annotations": [{"label": "door", "segment": [0, 1], "modality": "smell"}]}, "modality"),
     ],
 )
