@@ -21,9 +21,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from lavish.clip_networks import ClipRun, TrainedClassifier, load_clip_run
-from lavish.clip_tasks import label_confusion
 from utils.errors import InputError
 from utils.files import atomic_write
+from utils.method.metrics import label_confusion
 from utils.reporting.figures import COLOURS, DPI, save_figure
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
 from utils.settings import FromFile, parse_settings, settings_group

@@ -49,12 +49,6 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     return 100 * (best == labels.unsqueeze(-1)).any(dim=-1).double().mean().item()
 
 
-def label_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count how many labels of each class were predicted as each: (C, C) int64, rows are the truth."""
-    cells = torch.bincount((labels * num_classes + predicted).flatten(), minlength=num_classes**2)
-    return cells.view(num_classes, num_classes)
-
-
 @dataclass(frozen=True)
 class ClipPredictions:
     """What a network says of a split: N clips, T segments, C classes; on the CPU."""

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Literal
 
 from lavish.clip_networks import TrainedClassifier, load_clip_run
-from lavish.clip_tasks import label_confusion, score_table
+from lavish.clip_tasks import score_table
+from utils.method.metrics import label_confusion
 from utils.reporting.figures import confusion_matrix_figure
 from utils.reporting.tables import confusion_table, format_text, per_class_accuracy, write_table, write_tables
 from utils.run_folders import begin_output, finish_run

@@ -9,9 +9,9 @@ from lavish.clip_tasks import (
     LOSSES,
     binary_cross_entropy_of_softmax,
     cross_entropy,
-    label_confusion,
     top_k_accuracy,
 )
+from utils.method.metrics import label_confusion
 
 
 def test_the_binary_loss_is_that_of_softmax_probabilities_against_one_hot_labels():

@@ -23,13 +23,11 @@ class Spans:
 
 
 def predicted_spans(probs: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Spans:
-    """Find the spans of each class: the maximal runs of segments above a threshold, for each of the thresholds.
+    """Find the maximal runs of segments above each threshold: probabilities (N, T, C), 0 in padding -> spans.
 
-    A span that several thresholds give is kept once; spans within others stay, since none is known to fit better. The
-    rule is this repository's: the transformer learns segments, and its authors cut no spans.
-
-    Args:
-        probs: (N, T, C), 0 in padding.
+    A span's score is the mean probability of its segments. A span found at several thresholds is kept once; spans
+    within others stay, since none is known to fit better. The rule is this repository's: the transformer learns
+    segments, and its authors extract no spans.
     """
     return scored_spans([probs.double() > threshold for threshold in thresholds], probs)
 
@@ -50,20 +48,17 @@ def scored_spans(events: Sequence[Tensor], probs: Tensor) -> Spans:
 def average_precision(
     predicted: Spans, true: Spans, num_classes: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> Tensor:
-    """Compute the interpolated average precision of each class at each tIoU, as ActivityNet's `eval_detection.py`.
+    """Compute the interpolated average precision of C classes at H tIoUs, as ActivityNet's `eval_detection.py`: (H, C).
 
-    From the highest score down, a predicted span hits the true span of its video and class with the highest tIoU among
-    those that none has hit before, if that reaches the threshold. The precision at a recall is the highest one at that
-    recall or beyond; it is averaged over all true spans.
-
-    Returns:
-        (H, C) in [0, 1], H thresholds; NaN for a class without a true span
+    From the highest score down, a predicted span is matched to the unmatched true span of its video and class with the
+    highest tIoU, if that reaches the threshold. The precision at a recall is the highest one at that recall or beyond;
+    it is averaged over all true spans. NaN for a class without a true span.
     """
     needed = torch.tensor(thresholds, dtype=torch.float64).unsqueeze(1)  # (H, 1)
     found = torch.full((len(thresholds), num_classes), torch.nan, dtype=torch.float64)
     by_score = predicted.score.argsort(descending=True, stable=True)
     for c in true.label.unique().tolist():
-        ours, theirs = by_score[predicted.label[by_score] == c], true.label == c  # k of the one, g of the other
+        ours, theirs = by_score[predicted.label[by_score] == c], true.label == c  # k predicted, g true
         tiou = temporal_iou(predicted.times[ours], true.times[theirs])  # (k, g)
         tiou = tiou * (predicted.video[ours].unsqueeze(1) == true.video[theirs])
         free = torch.ones(len(needed), tiou.shape[1], dtype=torch.bool)

@@ -21,7 +21,7 @@ class DecodingSettings:
     segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that a segment needs
     gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that the video, or its modality, needs
     inclusive: bool = False
-    """LLP, --decoding video: a probability of exactly the threshold is enough (HAN, VALOR, LEAP), as with the others"""
+    """LLP, --decoding video: a probability equal to the threshold is enough (HAN, VALOR, LEAP), as with the others"""
     event_from: Literal["video", "segments"] = "video"
     """AVE: a video's event has the highest video probability, or the highest mean over segments"""
     active_in: Literal["both", "either"] = "both"  # AVE: modalities that must show the event
@@ -34,17 +34,10 @@ def decode_segments(
     gate: float = 0.5,
     inclusive: bool = False,
 ) -> AudioVisual[Tensor]:
-    """Audible and visible events of each segment, for LLP.
+    """Return the audible and visible events of each segment for LLP: (B, T, C), (B, C) -> (B, T, C) bool.
 
-    A class is predicted in a segment when the segment's probability exceeds the threshold and the video's the gate.
-
-    Args:
-        logits: (B, T, C).
-        video_probs: (B, C).
-        inclusive: reaching threshold and gate is enough.
-
-    Returns:
-        (B, T, C) bool
+    A class is predicted in a segment when the segment's probability exceeds the threshold and the video's exceeds the
+    gate; where `inclusive`, it is enough to reach them.
     """
     above = torch.ge if inclusive else torch.gt
     in_video = above(video_probs, gate).unsqueeze(1)  # (B, 1, C)
@@ -52,23 +45,15 @@ def decode_segments(
 
 
 def decode_segments_by_modality(
-    logits: AudioVisual[Tensor],
-    modality_probs: AudioVisual[Tensor],
+    logits: AudioVisual[Tensor],  # (B, T, C)
+    modality_probs: AudioVisual[Tensor],  # (B, C), pooled over time
     threshold: float = 0.5,
-    gates: AudioVisual[Tensor | float] | None = None,
+    gates: AudioVisual[Tensor | float] | None = None,  # (C,), or one for all classes; None: the threshold
 ) -> AudioVisual[Tensor]:
-    """Audible and visible events of each segment as MA decodes them, for LLP.
+    """Return the audible and visible events of each segment as MA decodes them, for LLP: (B, T, C) bool.
 
-    A class is predicted in a segment when the segment's probability reaches the threshold and that modality's
-    time-pooled one the gate.
-
-    Args:
-        logits: (B, T, C).
-        modality_probs: (B, C), pooled over time.
-        gates: (C,), or one for all classes; None: the threshold.
-
-    Returns:
-        (B, T, C) bool
+    A class is predicted in a segment when the segment's probability reaches the threshold and the time-pooled
+    probability of that modality reaches the gate.
     """
     gates = AudioVisual(threshold, threshold) if gates is None else gates
     return logits.map(lambda z, *own: gated_events(torch.sigmoid(z), own[0], threshold, own[1]), modality_probs, gates)
@@ -77,39 +62,25 @@ def decode_segments_by_modality(
 def gated_events(
     segment_probs: Tensor, modality_probs: Tensor, segment_threshold: float, gate: Tensor | float
 ) -> Tensor:
-    """One modality's events: the segment reaches the threshold and the modality its class's gate.
+    """Return one modality's events, whose segment and modality reach threshold and gate: (N, T, C), (N, C) -> bool.
 
-    Args:
-        segment_probs: (N, T, C).
-        modality_probs: (N, C), pooled over time.
-        gate: (C,), or one for all classes.
-
-    Returns:
-        (N, T, C) bool
+    The gate is (C,), or one number for all classes.
     """
     return (segment_probs >= segment_threshold) & (modality_probs >= gate).unsqueeze(1)
 
 
 def decode_single_event(
-    logits: AudioVisual[Tensor],
-    video_probs: Tensor,
+    logits: AudioVisual[Tensor],  # (B, T, C)
+    video_probs: Tensor,  # (B, C)
     threshold: float = 0.5,
     event_from: str = "video",
     active_in: str = "both",
 ) -> Tensor:
-    """The one event of each video where it is active, background elsewhere, for AVE.
+    """Return the one event of each video where it is active, for AVE: (B, T, C) bool; no class means background.
 
-    The paper leaves this open; docs/ave.md compares the alternatives.
-
-    Args:
-        logits: (B, T, C).
-        video_probs: (B, C).
-        event_from: the event is the class with the highest "video" probability, or with the highest mean probability
-            over both modalities' "segments".
-        active_in: modalities in which the segment's probability has to exceed the threshold, "both" or "either".
-
-    Returns:
-        (B, T, C) bool, at most one class in a segment; none means background, which is index C where one is needed
+    The event is the class with the highest "video" probability, or with the highest mean probability over both
+    modalities' "segments". It is active where the segment's probability exceeds the threshold in "both" or "either" of
+    the modalities. The paper leaves this open; docs/ave.md compares the alternatives.
     """
     audio, visual = logits.map(torch.sigmoid)
     event_scores = {"video": video_probs, "segments": ((audio + visual) / 2).mean(dim=1)}[event_from]  # (B, C)

@@ -12,22 +12,18 @@ from utils.settings import settings_group
 class LabelFolder:
     """A folder of labels, by default the newest one of its kind."""
 
-    flag: ClassVar[str] = ""  # the field that names the folder; empty: video labels are all that is learned
+    flag: ClassVar[str] = ""  # the field that names the folder; empty: only video labels are learned
     run_prefix: ClassVar[str] = ""  # begins the names of the runs that the labels lie in
     suffix: ClassVar[str] = ""  # ends the folder's name, after the data set's
     command: ClassVar[str] = ""  # writes the labels
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the labels, if any are learned."""
+        """Return the folder of the labels, if any are learned."""
         return getattr(self, self.flag) if self.flag and self.wants_labels else None
 
     def add_to(self, record: Provenance) -> Provenance:
-        """Return a run's record with the labels among its sources, and their marks.
-
-        Raises:
-            InputError: when they are labels of another kind or data set.
-        """
+        """Add the labels and their marks to a run's record. Raises InputError for another kind or data set."""
         if self.folder is None:
             return record
         of_labels = read_provenance(self.folder)
@@ -38,7 +34,7 @@ class LabelFolder:
 
     @property
     def wants_labels(self) -> bool:
-        """Whether the labels are learned at all."""
+        """Return whether the labels are learned at all."""
         return bool(self.flag)
 
 

@@ -1,7 +1,4 @@
-"""Losses of UWAV's two trainings as pure functions of tensors. B videos, T segments, C classes.
-
-Where paper and released code differ, the docstring says so. Constants are arguments.
-"""
+"""Losses of UWAV's two trainings. B videos, T segments, C classes; docstrings name where paper and release differ."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,17 +23,11 @@ class Moment(NamedTuple):
 def audio_visual_loss(
     logits: AudioVisual[Tensor], labels: Tensor, mask: Tensor | None, occurring_weight: float
 ) -> Tensor:
-    """Stage 1: binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) against audio-visual segment labels (Eq. 9).
+    """Compute stage 1's binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) and audio-visual segment labels (Eq. 9).
 
-    Args:
-        logits: (B, T, C).
-        labels: (B, T, C) in {0, 1}.
-        mask: (B, T) bool, False where a segment is padding; None: nowhere.
-        occurring_weight: weight of every segment of a class that occurs anywhere in the video (the paper does not
-            mention it; 1 switches it off).
-
-    Returns:
-        scalar: the weighted sum over valid segments and classes, divided by (number of valid segments · C).
+    Logits and labels are (B, T, C), the mask is (B, T) bool, False in padding; None: no padding. The sum over valid
+    segments and classes is divided by (number of valid segments · C). `occurring_weight` is the weight of all segments
+    of a class that occurs anywhere in the video (the paper does not mention it; 1 switches it off).
     """
     p_av = torch.sigmoid(logits.audio) * torch.sigmoid(logits.visual)
     valid = torch.ones_like(p_av[..., :1]) if mask is None else mask.unsqueeze(-1).to(p_av.dtype)  # (B, T, 1)
@@ -48,33 +39,26 @@ def audio_visual_loss(
 
 
 def video_loss(video_probs: Tensor, video_labels: Tensor) -> Tensor:
-    """Binary cross-entropy of pooled probabilities against labels, (B, C) of a video or a modality (HAN, 2020)."""
+    """Compute binary cross-entropy of pooled probabilities and labels, (B, C) of a video or modality (HAN, 2020)."""
     return _cross_entropy_of_probabilities(video_probs.clamp(1e-7, 1 - 1e-7), video_labels)
 
 
 def _cross_entropy_of_probabilities(
     probs: Tensor, targets: Tensor, weights: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """Binary cross-entropy that is NaN where a probability is; PyTorch's stops the process, on CUDA for good."""
+    """Compute binary cross-entropy, NaN where a probability is NaN, for which PyTorch's own aborts the process."""
     loss = F.binary_cross_entropy(probs.nan_to_num(), targets, weights, reduction=reduction)
     return loss + (0 * probs).sum()
 
 
 def soft_pseudo_labels(teacher_logits: Tensor, thresholds: Tensor, video_labels: Tensor, temperature: float) -> Tensor:
-    """Uncertainty-weighted soft labels q = sigmoid((logit - threshold) / temperature) where y = 1, else 0 (Eq. 12).
+    """Compute soft labels q = sigmoid((logit - threshold) / temperature) where y = 1, else 0 (Eq. 12): (B, T, C).
 
-    The released code divides by a temperature of 2; Eq. 12 has none (1). A threshold of -inf is first
-    replaced by the class's smallest logit in this batch, less 1 (released code; the paper does not mention it).
-
-    Args:
-        teacher_logits: (B, T, C), logits of the temporal transformer, of absent classes also -inf.
-        thresholds: (C,), class-wise; -inf means that every segment is positive.
-        video_labels: (B, C) in {0, 1}.
-
-    Returns:
-        (B, T, C) in [0, 1]
+    Teacher logits are (B, T, C), thresholds (C,), video labels (B, C) in {0, 1}. The released code divides by a
+    temperature of 2; Eq. 12 has none (1). A threshold of -inf, which makes every segment positive, is first replaced by
+    the class's smallest logit in this batch, less 1 (released code; the paper does not mention it).
     """
-    # Logits of -inf mark classes absent from a video; they say nothing of the class's smallest logit.
+    # Logits of -inf mark classes absent from a video; they are no candidates for the class's smallest logit.
     lowest = teacher_logits.masked_fill(torch.isneginf(teacher_logits), torch.inf).amin(dim=(0, 1)) - 1  # (C,)
     thresholds = torch.where(torch.isneginf(thresholds), lowest, thresholds)
     soft = torch.sigmoid((teacher_logits - thresholds) / temperature)
@@ -84,18 +68,10 @@ def soft_pseudo_labels(teacher_logits: Tensor, thresholds: Tensor, video_labels:
 def class_balance_weights(
     video_labels: Tensor, class_frequencies: Tensor, positive_weight: float, normalization: str
 ) -> Tensor:
-    """Weights that balance positive and negative classes of the segment loss (Eq. 18, 19).
+    """Compute weights that balance positive and negative classes (Eq. 18, 19): labels y (B, C), f (C,) -> (B, 1, C).
 
-    With f_c the share of all training segments whose pseudo-label has class c and S = sum of f_c: (C - S)·W where
-    y = 1, S where y = 0. `normalization="mean"` divides both by C, as the paper does.
-
-    Args:
-        video_labels: (B, C) in {0, 1}.
-        class_frequencies: (C,).
-        positive_weight: W.
-
-    Returns:
-        (B, 1, C)
+    With f_c the share of all training segments whose pseudo-label has class c, S = sum of f_c and the positive weight
+    W: (C - S)·W where y = 1, S where y = 0. `normalization="mean"` divides both by C, as the paper does.
     """
     num_classes = class_frequencies.shape[0]
     total = class_frequencies.sum()
@@ -108,32 +84,24 @@ def class_balance_weights(
 
 
 def segment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Segment-level binary cross-entropy of one modality against soft or hard labels (Eq. 11, 13, 17).
+    """Compute segment-level binary cross-entropy of one modality and soft or hard labels (Eq. 11, 13, 17): (B, T, C).
 
-    Args:
-        logits, targets: (B, T, C).
-        weights: broadcast to (B, T, C), from `class_balance_weights`; None: no re-weighting.
+    The weights, broadcast to (B, T, C), are those of `class_balance_weights`; None: no re-weighting.
     """
     return F.binary_cross_entropy_with_logits(logits, targets, weights)
 
 
 def mixup_features(features: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Mixed features lam·x + (1 - lam)·x_perm of all B·T segments (Eq. 14, 15): (B, T, D), (B·T,) -> (B·T, D)."""
+    """Mix features of all B·T segments, lam·x + (1 - lam)·x_perm (Eq. 14, 15): (B, T, D), (B·T,) -> (B·T, D)."""
     flat = features.flatten(0, 1)
     return lam * flat + (1 - lam) * flat[permutation]
 
 
 def mixup_loss(mixed_logits: Tensor, targets: Tensor, lam: Tensor | float, permutation: Tensor) -> Tensor:
-    """Loss of mixed features: lam·L(z_bar, q) + (1 - lam)·L(z_bar, q_perm) with L the `segment_loss`.
+    """Compute the loss of mixed features, lam·L(z_bar, q) + (1 - lam)·L(z_bar, q_perm), L being the `segment_loss`.
 
-    With binary cross-entropy, which is linear in its target, the same as L(z_bar, lam·q + (1 - lam)·q_perm) (Eq. 14 to
-    16).
-
-    Args:
-        mixed_logits: (B·T, C), the classifier's output on `mixup_features`.
-        targets: (B, T, C).
-        lam: the mixing share, from Beta(alpha, alpha).
-        permutation: (B·T,).
+    Binary cross-entropy is linear in its target, so this equals L(z_bar, lam·q + (1 - lam)·q_perm) (Eq. 14 to 16).
+    Mixed logits are (B·T, C), targets q (B, T, C); the permutation is (B·T,).
     """
     flat = targets.flatten(0, 1)
     return lam * segment_loss(mixed_logits, flat) + (1 - lam) * segment_loss(mixed_logits, flat[permutation])

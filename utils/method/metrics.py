@@ -4,6 +4,7 @@ Predicted and true events are boolean tensors (N videos, T segments, C classes) 
 and visible; zeros and ones of any type, NumPy's arrays included, will do. Sums run in float64.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
@@ -49,10 +50,10 @@ def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
 def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
     """Count events, that is maximal spans of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
 
-    A predicted event is a true positive if its IoU with a true event of the class is at least 0.5. Two facts spare
-    the search over pairs of events. An overlap of a predicted with a true event is a maximal span of (prediction and
-    truth), and each such span belongs to just one pair. And an event has IoU >= 0.5 with at most one other, since two
-    would both cover half of it and yet leave a gap between them.
+    A predicted event is a true positive if its IoU with a true event of the class is at least 0.5. No search over pairs
+    of events is needed: an overlap of a predicted with a true event is a maximal span of (prediction and truth), which
+    belongs to just one pair; and an event has IoU >= 0.5 with at most one other, since two would each cover half of it
+    and yet leave a gap between them.
     """
     prediction, truth = as_events(prediction), as_events(truth)
     num_videos, num_segments, num_classes = prediction.shape
@@ -77,19 +78,19 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
 
 
 def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
-    """F-score of each class in float64, and whether the class occurs at all: both in the shape of the counts."""
+    """Compute the F-score of each class in float64, and whether it occurs at all: both in the shape of the counts."""
     denominator = 2 * counts.tp + counts.fp + counts.fn
     return 2 * counts.tp.double() / denominator.clamp(min=1), denominator > 0
 
 
 def video_f_scores(counts: Counts) -> Tensor:
-    """Mean F-score over the classes that occur in prediction or truth, 1.0 when none does: counts (N, C) -> (N,)."""
+    """Average the F-scores of the classes in prediction or truth, 1.0 when there is none: counts (N, C) -> (N,)."""
     f_scores, occurs = class_f_scores(counts)  # (N, C)
     return _mean_of_occurring(f_scores.sum(dim=1), occurs.sum(dim=1))
 
 
 def _mean_of_occurring(sums: Tensor, num_occurring: Tensor) -> Tensor:
-    """Each video's mean over the classes that occur, 1.0 when none does: (N,), (N,) -> (N,)."""
+    """Return each video's mean over the classes that occur, 1.0 when none does: (N,), (N,) -> (N,)."""
     return torch.where(num_occurring > 0, sums / num_occurring, 1.0)
 
 
@@ -111,111 +112,90 @@ class LevelScores:
 
 @dataclass
 class ParsingScores:
-    """What the paper's Table 1 prints for one method."""
+    """F-scores of one method, as in the paper's Table 1."""
 
     segment: LevelScores
     event: LevelScores
 
 
-@dataclass
-class _Pairs:
-    """The K pairs of a video and a class that anything predicts or marks; videos have few of the C classes."""
-
-    num_videos: int
-    video: Tensor  # (K,)
-    prediction: AudioVisual[Tensor]  # (K, T, 1), as of K videos with one class
-    truth: AudioVisual[Tensor]
-
-    @staticmethod
-    def of(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> "_Pairs":
-        """(N, T, C) bool each."""
-        prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
-        marked = prediction.audio | prediction.visual | truth.audio | truth.visual
-        video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
-
-        def pick(events: Tensor) -> Tensor:
-            return events[video, :, label].unsqueeze(-1)
-
-        return _Pairs(len(marked), video, prediction.map(pick), truth.map(pick))
-
-    def per_video_f_scores(self, level: str) -> Tensor:
-        """(N, 4) float64, see `per_video_f_scores`."""
-        count = {"segment": segment_counts, "event": event_counts}[level]
-        audio, visual = self.prediction.map(count, self.truth)
-        both = count(both_modalities(self.prediction), both_modalities(self.truth))
-        return torch.stack([self._mean(c) for c in (audio, visual, both, audio + visual)], dim=1)
-
-    def _mean(self, counts: Counts) -> Tensor:
-        """As `video_f_scores`, of counts (K, 1) -> (N,)."""
-        f_scores, occurs = (values.squeeze(1).double() for values in class_f_scores(counts))
-        sums, num_occurring = (
-            f_scores.new_zeros(self.num_videos).index_add(0, self.video, x) for x in (f_scores, occurs)
-        )
-        return _mean_of_occurring(sums, num_occurring)
-
-
 def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
-    """Audio-visual events: audible and visible at once."""
+    """Return audio-visual events: audible and visible at once."""
     return events.audio & events.visual
 
 
 def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], level: str) -> Tensor:
-    """F-scores of each video: (N, T, C) bool each -> (N, 4) float64, the columns A, V, AV, Event@AV, in [0, 1].
+    """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) bool each -> (N, 4).
 
-    Args:
-        level: "segment" or "event".
+    F-scores are float64 in [0, 1].
     """
-    return _Pairs.of(prediction, truth).per_video_f_scores(level)
+    return _f_scores_at_levels(prediction, truth, [level])[0]
+
+
+def _f_scores_at_levels(
+    prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], levels: Sequence[str]
+) -> list[Tensor]:
+    """Compute `per_video_f_scores` from the K pairs of a video and a class in it; a video has few of all classes."""
+    prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
+    marked = prediction.audio | prediction.visual | truth.audio | truth.visual
+    video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
+
+    def pick(events: Tensor) -> Tensor:
+        return events[video, :, label].unsqueeze(-1)  # (K, T, 1), as of K videos with one class
+
+    def mean(counts: Counts) -> Tensor:
+        f_scores, occurs = (values.squeeze(1).double() for values in class_f_scores(counts))
+        sums, num_occurring = (f_scores.new_zeros(len(marked)).index_add(0, video, x) for x in (f_scores, occurs))
+        return _mean_of_occurring(sums, num_occurring)
+
+    prediction, truth = prediction.map(pick), truth.map(pick)
+    f_scores = []
+    for level in levels:
+        count = {"segment": segment_counts, "event": event_counts}[level]
+        audio, visual = prediction.map(count, truth)
+        both = count(both_modalities(prediction), both_modalities(truth))
+        f_scores.append(torch.stack([mean(c) for c in (audio, visual, both, audio + visual)], dim=1))
+    return f_scores
 
 
 def type_at_av(audio: Number, visual: Number, audio_visual: Number) -> Number:
-    """Type@AV: the mean of the A, V and AV scores."""
+    """Return Type@AV, the mean of the A, V and AV scores."""
     return (audio + visual + audio_visual) / 3
 
 
-def level_scores(per_video: Tensor) -> LevelScores:
-    """Data-set scores in percent from `per_video_f_scores`: (N, 4) -> scores."""
-    audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
-    return LevelScores(audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event_at_av)
-
-
 def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
-    """All F-scores of a split: (N, T, C) bool each -> scores in percent."""
-    pairs = _Pairs.of(prediction, truth)
-    return ParsingScores(*(level_scores(pairs.per_video_f_scores(level)) for level in LEVEL_NAMES))
+    """Compute all F-scores of a split in percent, averaged over videos: (N, T, C) bool each."""
+    levels = []
+    for per_video in _f_scores_at_levels(prediction, truth, LEVEL_NAMES):
+        audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
+        levels.append(LevelScores(audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event_at_av))
+    return ParsingScores(*levels)
 
 
 def named_scores(scores: ParsingScores) -> dict[str, float]:
-    """The ten F-scores by name."""
+    """Return the ten F-scores by name."""
     return dict(zip(F_SCORE_NAMES, (*astuple(scores.segment), *astuple(scores.event)), strict=True))
 
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
-    """Percent of segments whose label is right, none meaning background: two (N, T, C) bool, at most one class."""
+    """Return the percent of segments whose label is right, none meaning background: (N, T, C), at most one class."""
     return 100 * (as_events(prediction) == as_events(truth)).all(dim=-1).double().mean().item()
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
-    """How many segments of each true label got each predicted label, for AVE.
+    """Count the segments of each true label with each predicted label, for AVE: (N, T, C) bool -> (C + 1, C + 1) int64.
 
-    Args:
-        prediction, truth: (N, T, C) bool, at most one class in a segment; none means background, which is index C.
-
-    Returns:
-        (C + 1, C + 1) int64, rows are the truth, columns the prediction
-
-    Raises:
-        ValueError: a segment has several classes.
+    Rows are the truth; no class means background, the last label. Raises ValueError for a segment of several classes.
     """
-    prediction, truth = as_events(prediction), as_events(truth)
-    num_labels = prediction.shape[-1] + 1
-    for name, events in (("prediction", prediction), ("truth", truth)):
+    labels = []
+    for name, events in (("prediction", as_events(prediction)), ("truth", as_events(truth))):
         if (events.sum(dim=-1) > 1).any():
             raise ValueError(f"{name} has segments of several classes; the confusion matrix needs at most one")
-
-    def labels(events: Tensor) -> Tensor:
         background = ~events.any(dim=-1, keepdim=True)  # (N, T, 1)
-        return torch.cat([events, background], dim=-1).long().argmax(dim=-1).flatten()  # (N * T,)
+        labels.append(torch.cat([events, background], dim=-1).long().argmax(dim=-1))  # (N, T)
+    return label_confusion(*labels, prediction.shape[-1] + 1)
 
-    counts = torch.bincount(labels(truth) * num_labels + labels(prediction), minlength=num_labels**2)
-    return counts.view(num_labels, num_labels)
+
+def label_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Count how many labels of each class were predicted as each: (C, C) int64, rows are the truth."""
+    cells = torch.bincount((labels * num_classes + predicted).flatten(), minlength=num_classes**2)
+    return cells.view(num_classes, num_classes)

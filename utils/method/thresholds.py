@@ -1,7 +1,4 @@
-"""Thresholds on the temporal transformer's logits that are best on the validation segments (stage 2).
-
-F1 of each modality for LLP, accuracy of the audio-visual label for AVE.
-"""
+"""Stage 2's thresholds on logits: best F1 of each modality for LLP, best accuracy of audio-visual labels for AVE."""
 
 from dataclasses import dataclass
 
@@ -21,14 +18,10 @@ class ThresholdSearch:
 
 
 def search_thresholds(scores: Tensor, labels: Tensor) -> ThresholdSearch:
-    """Threshold of each row that maximises the F1 of `score > threshold`.
+    """Find the threshold of each row that maximises the F1 of `score > threshold`: (K, M), (K, M) bool.
 
     Candidates are -inf (every score above -inf is positive) and the midpoints between neighbouring sorted scores; the
-    first maximum wins.
-
-    Args:
-        scores: (K, M), -inf where a class is ruled out by the video label.
-        labels: (K, M) bool.
+    first maximum is taken. Scores are -inf where the video label rules out a class.
     """
     ordered, order = scores.double().sort(dim=1)
     positives = labels.gather(1, order).double()
@@ -46,25 +39,25 @@ def search_thresholds(scores: Tensor, labels: Tensor) -> ThresholdSearch:
 
 
 def masked_logits(logits: Tensor, video_labels: Tensor) -> Tensor:
-    """Logits with -inf for classes absent from the video label: (N, T, C), (N, C) -> (N, T, C)."""
+    """Return logits with -inf for classes absent from the video label: (N, T, C), (N, C) -> (N, T, C)."""
     return logits.masked_fill(~video_labels.bool().unsqueeze(1), -torch.inf)
 
 
 def classwise_thresholds(logits: Tensor, labels: Tensor, video_labels: Tensor) -> ThresholdSearch:
-    """One threshold per class over all segments: (N, T, C), (N, T, C) bool, (N, C) -> (C,)."""
+    """Find one threshold per class over all segments: (N, T, C), (N, T, C) bool, (N, C) -> (C,)."""
     scores = masked_logits(logits, video_labels).flatten(0, 1).T.contiguous()  # (C, N * T)
     return search_thresholds(scores, labels.flatten(0, 1).T.contiguous())
 
 
 def class_agnostic_threshold(logits: Tensor, labels: Tensor, video_labels: Tensor) -> ThresholdSearch:
-    """One threshold over all segments and classes: (N, T, C), (N, T, C) bool, (N, C) -> (1,)."""
+    """Find one threshold over all segments and classes: (N, T, C), (N, T, C) bool, (N, C) -> (1,)."""
     scores = masked_logits(logits, video_labels).reshape(1, -1)
     return search_thresholds(scores, labels.reshape(1, -1))
 
 
 @dataclass
 class AccuracySearch:
-    """Result of a grid search; all (K,) float64, one entry per class, or a single one for all classes."""
+    """Result of a grid search; all (K,) float64, one entry per class or one for all."""
 
     thresholds: AudioVisual[Tensor]
     accuracy: Tensor  # of the searched segments, in [0, 1]; NaN where there are none
@@ -78,39 +71,29 @@ def accuracy_thresholds(
     jointly: bool = True,
     num_candidates: int = 100,
 ) -> AccuracySearch:
-    """Thresholds that maximise the accuracy of audio-visual pseudo-labels, for AVE.
+    """Find thresholds that maximise the accuracy of audio-visual pseudo-labels, for AVE: K = C `class_wise`, else 1.
 
-    A segment is its video's class where both logits exceed their thresholds, else background. As the video's class is
-    given, a class's threshold matters to that class's videos alone: searching each class by itself finds the best of
-    all classes together.
+    Logits and labels (audible and visible) are (N, T, C), video labels (N, C). A segment has its video's class where
+    both logits exceed their thresholds, else it is background. A class's thresholds affect the videos of that class
+    alone, so searching each class by itself finds the best of all together.
 
-    Candidates are evenly spaced, from one step below the smallest logit (every segment is positive) to the largest
-    (none is), over the occurring classes' segments, or class by class. The first maximum wins: the lowest audio
-    threshold, and of these the lowest visual one.
-
-    Args:
-        logits: (N, T, C).
-        labels: (N, T, C) bool, audible and visible.
-        video_labels: (N, C) bool; segments of videos without the class are left out.
-        class_wise: one pair of thresholds per class, K = C, else one for all, K = 1.
-        jointly: try every pair of candidates; else each modality is searched as if the other were always active.
-        num_candidates: of each modality, at least 2.
+    The two or more candidates of a modality are evenly spaced from one step below the smallest logit (every segment is
+    positive) to the largest (none is), over the segments of videos with the class. `jointly` tries every pair; else a
+    modality is searched as if the other were always active. The first maximum is taken: the lowest audio threshold,
+    and of these the lowest visual one.
     """
-    video, segment, group = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # (M,) each
-    index = (video, segment, group)
+    index = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # three of (M,)
     truth = labels[index]
-    num_groups = labels.shape[-1] if class_wise else 1
-    if not class_wise:
-        group = torch.zeros_like(group)
+    num_groups, group = (labels.shape[-1], index[2]) if class_wise else (1, torch.zeros_like(index[2]))
     searched = logits.map(lambda z: _grid(z[index].double(), group, num_groups, num_candidates))
     candidates = searched.map(lambda grid: grid[0])  # (K, G)
     passed = searched.map(lambda grid: grid[1])  # (M,)
 
-    # How many more true than false segments pass the first i audio and j visual candidates, for every (i, j) ...
+    # The number of true minus false segments that pass just the first i audio and j visual candidates, for all (i, j);
     side = num_candidates + 1
     place = (group * side + passed.audio) * side + passed.visual
     margin = torch.bincount(place, 2.0 * truth - 1, minlength=num_groups * side**2).view(num_groups, side, side)
-    # ... and so the gain in right segments over "all background" of each pair of candidates.
+    # so the gain in right segments over "all background" of each pair of candidates.
     gain = margin.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)[:, 1:, 1:]  # (K, G, G)
     if jointly:
         best = gain.flatten(1).argmax(dim=1)
@@ -127,7 +110,7 @@ def accuracy_thresholds(
 
 
 def _grid(scores: Tensor, group: Tensor, num_groups: int, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
+    """Return candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
     lowest, highest = (
         torch.zeros(num_groups, dtype=scores.dtype).scatter_reduce(0, group, scores, reduce, include_self=False)
         for reduce in ("amin", "amax")

@@ -9,22 +9,18 @@ from utils.method.metrics import LevelScores, ParsingScores, parsing_scores, typ
 
 
 def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
-    """Scores of audible-only and visible-only events: (N, T, C) bool each -> scores in percent.
+    """Compute scores of events that are audible and not visible, or the reverse: (N, T, C) bool each -> percent.
 
-    A segment's event counts as audible-only where it is audible and not visible, in the truth as in the prediction;
-    visible-only mirrors it. A and V are the F-scores of these, Event pools both, AV is that of `parsing_scores`, and
-    Type the mean of the three.
+    A and V are the F-scores of these, Event pools both, AV is that of `parsing_scores`, and Type the mean of the three.
     """
-    whole = parsing_scores(prediction, truth)
-    alone = parsing_scores(in_one_modality(prediction), in_one_modality(truth))
+
+    def in_one_modality(events: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
+        return AudioVisual(events.audio & ~events.visual, events.visual & ~events.audio)
 
     def level(own: LevelScores, of_both: LevelScores) -> LevelScores:
         mean = type_at_av(own.audio, own.visual, of_both.audio_visual)
         return replace(own, audio_visual=of_both.audio_visual, type_at_av=mean)
 
+    whole = parsing_scores(prediction, truth)
+    alone = parsing_scores(in_one_modality(prediction), in_one_modality(truth))
     return ParsingScores(level(alone.segment, whole.segment), level(alone.event, whole.event))
-
-
-def in_one_modality(events: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
-    """What is audible and not visible, and what is visible and not audible: (N, T, C) bool each."""
-    return AudioVisual(events.audio & ~events.visual, events.visual & ~events.audio)

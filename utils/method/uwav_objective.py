@@ -1,6 +1,7 @@
 """UWAV's objective: video loss, uncertainty-weighted segment loss and feature mixup (paper sections 4.2 to 4.4)."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -44,7 +45,7 @@ class UWAVLosses(PseudoLabels):
 
     @property
     def wants_labels(self) -> bool:
-        """Whether pseudo-labels are learned at all."""
+        """Return whether pseudo-labels are learned at all."""
         return self.segment_labels != "none"
 
 
@@ -64,29 +65,22 @@ class UWAVStep:
         total = settings.video_weight * losses["video"]
         if settings.wants_labels:
             targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch)
-            logits = output.logits.map(batch.valid)
-            losses["audio_segment"] = segment_loss(logits.audio, targets.audio, weights.audio)
-            losses["visual_segment"] = segment_loss(logits.visual, targets.visual, weights.visual)
-            total = total + settings.segment_weight * losses["audio_segment"]
-            total = total + settings.segment_weight * losses["visual_segment"]
+            segment = output.logits.map(batch.valid).map(segment_loss, targets, weights)
+            losses |= {"audio_segment": segment.audio, "visual_segment": segment.visual}
+            total = total + settings.segment_weight * segment.audio + settings.segment_weight * segment.visual
             if settings.mixup:
                 targets = self.targets(settings.mixup_labels, batch)
-                features = output.features.map(batch.valid)
-                losses["audio_mixup"] = self.mixup(network, features.audio, targets.audio)
-                losses["visual_mixup"] = self.mixup(network, features.visual, targets.visual)
-                total = total + settings.mixup_weight * losses["audio_mixup"]
-                total = total + settings.mixup_weight * losses["visual_mixup"]
+                mixed = output.features.map(batch.valid).map(partial(self.mixup, network), targets)
+                losses |= {"audio_mixup": mixed.audio, "visual_mixup": mixed.visual}
+                total = total + settings.mixup_weight * mixed.audio + settings.mixup_weight * mixed.visual
         return {**losses, "total": total}
 
     def targets(self, kind: str, batch: Batch) -> AudioVisual[Tensor]:
         """Return "soft", "hard" or "ceiling" pseudo-labels of the valid segments, (B, T, C) in [0, 1] (Eq. 10, 12)."""
         if kind == "hard":
-            audio, visual = batch.pseudo.labels.map(batch.valid)
-            return AudioVisual(audio.to(batch.video_labels), visual.to(batch.video_labels))
-        logits, temperature = batch.pseudo.logits, self.settings.temperature
-        audio = soft_pseudo_labels(logits.audio, self.thresholds.audio, batch.video_labels, temperature)
-        visual = soft_pseudo_labels(logits.visual, self.thresholds.visual, batch.video_labels, temperature)
-        soft = AudioVisual(audio, visual).map(batch.valid)
+            return batch.pseudo.labels.map(lambda labels: batch.valid(labels).to(batch.video_labels))
+        constants = batch.video_labels, self.settings.temperature
+        soft = batch.pseudo.logits.map(lambda z, t: batch.valid(soft_pseudo_labels(z, t, *constants)), self.thresholds)
         return soft.map(Tensor.ceil) if kind == "ceiling" else soft
 
     def class_weights(self, batch: Batch) -> AudioVisual[Tensor | None]:
@@ -100,12 +94,7 @@ class UWAVStep:
         return weights.map(lambda w: batch.valid(w.expand(-1, batch.mask.shape[1], -1)))  # (1, R, C)
 
     def mixup(self, network: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
-        """Return the mixup loss of one modality, with a lambda and a permutation of its own (Eq. 14 to 16).
-
-        Args:
-            features: (B, T, D) after the encoder.
-            targets: (B, T, C).
-        """
+        """Compute the mixup loss of one modality with its own lambda (Eq. 14 to 16): (B, T, D) encoded, (B, T, C)."""
         alpha = self.settings.mixup_alpha
         lam = torch.distributions.Beta(alpha, alpha).sample()
         permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
@@ -115,11 +104,12 @@ class UWAVStep:
 
 
 def make_step(settings: UWAVLosses, train: SplitBatches, run: Run) -> UWAVStep:
-    """Return the training step on a split, with what its pseudo-labels give."""
-    pseudo, device = train.pseudo, train.device
-    if pseudo is None:
+    """Return the training step on a split, with the thresholds and class frequencies of its pseudo-labels."""
+    if train.pseudo is None:
         return UWAVStep(settings, None, None, run)
-    (audio, visual), (audio_frequencies, visual_frequencies) = pseudo.thresholds, pseudo.class_frequencies
-    thresholds = AudioVisual(audio.to(device, torch.float32), visual.to(device, torch.float32))
-    frequencies = audio_frequencies.to(device, torch.float32), visual_frequencies.to(device, torch.float32)
-    return UWAVStep(settings, thresholds, AudioVisual(*frequencies), run)
+
+    def on_device(values: Tensor) -> Tensor:
+        return values.to(train.device, torch.float32)
+
+    pseudo = train.pseudo
+    return UWAVStep(settings, pseudo.thresholds.map(on_device), pseudo.class_frequencies.map(on_device), run)
