@@ -1,4 +1,4 @@
-"""Networks. Nothing in here knows of files, flags or data sets."""
+"""Networks, independent of files, flags and data sets."""
 
 from models.han import HAN, HANConfig, HANOutput
 from models.temporal_transformer import TemporalTransformer, TemporalTransformerConfig, TemporalTransformerOutput

@@ -36,7 +36,7 @@ class EncoderConfig:
     ffn_dim: PositiveInt = 2048  # hidden width of the feed-forward layers
     num_layers: NumLayers = 5  # hybrid attention layers
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # dropout probability
-    pre_norm: bool = False  # normalise before the sub-layers instead of after them
+    pre_norm: bool = False  # normalise before the sub-layers instead of after
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
     layer_init: Literal["equal", "independent"] = "equal"
@@ -48,7 +48,7 @@ class EncoderConfig:
 
 @settings_group
 class HANConfig(EncoderConfig):
-    """HAN, all but the widths of its inputs and the number of classes; the defaults are the released recipe."""
+    """HAN except for input widths and number of classes; the defaults are the released recipe."""
 
     num_proj_layers: NumLayers = 1  # layers of the visual input projection
     num_mmil_layers: NumLayers = 1  # layers of each MMIL attention head
@@ -64,7 +64,7 @@ class HANConfig(EncoderConfig):
 
 @dataclass
 class HANOutput:
-    """What one forward pass of HAN returns. B videos, T segments, C classes, D features."""
+    """Output of HAN. B videos, T segments, C classes, D features."""
 
     video_probs: Tensor  # (B, C) MMIL-pooled over both modalities and time
     modality_probs: AudioVisual[Tensor]  # (B, C) pooled over time, each modality alone
@@ -91,11 +91,8 @@ class HANLayer(nn.Module):
     def forward(self, x: Tensor, other: Tensor | None, mask: Tensor | None = None) -> Tensor:
         """Update one modality x from itself and from the other one, or from itself alone: (B, T, D) -> (B, T, D).
 
-        Eq. 1, 2 of the paper, with the feed-forward sub-layer and norms that they leave out. Pre-norm normalises only
-        the query side of the cross-attention, as the released code does.
-
-        Args:
-            mask: (B, T) bool, False where a segment is padding, which none attends to; None: nowhere.
+        Eq. 1, 2 of the paper, with the feed-forward sub-layer and norms that they omit. Pre-norm normalises only the
+        query side of the cross-attention, as the released code does. The mask is (B, T) bool, False in padding.
         """
         keys = over_keys(mask)
         query = self.norm1(x) if self.pre_norm else x
@@ -109,7 +106,7 @@ class HANLayer(nn.Module):
 
 
 class HANEncoder(nn.Module):
-    """N hybrid attention layers over audio and visual; in Eq. 1, 2 they see each other's inputs (`encoder_order`)."""
+    """Hybrid attention layers over audio and visual; `encoder_order` "parallel" is that of Eq. 1, 2."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -126,7 +123,7 @@ class HANEncoder(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
     ) -> AudioVisual[Tensor]:
-        """(B, T, D), (B, T, D) -> (B, T, D) of each modality; without cross-attention neither sees the other."""
+        """(B, T, D), (B, T, D) -> (B, T, D) of each modality, independent of the other without cross-attention."""
         for layer in self.layers:
             if not with_cross_attention:
                 audio, visual = layer(audio, None, mask), layer(visual, None, mask)
@@ -142,10 +139,7 @@ class HANEncoder(nn.Module):
 class HAN(nn.Module, Pretrained):
     """Hybrid Attention Network with a segment classifier that both modalities share, and MMIL pooling.
 
-    Args:
-        num_classes: C.
-        audio_dim: width of the audio features, all chosen ones concatenated.
-        visual_dims: width of each chosen visual feature; they come concatenated.
+    `audio_dim` is the width of all audio features together, `visual_dims` are those of each visual feature.
     """
 
     config_class = HANConfig
@@ -172,14 +166,10 @@ class HAN(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: HANConfig | None = None, **settings: object) -> "HAN":
-        """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
+        """Build the network of a state dict in the released layout, without loading the weights; KeyError for others.
 
-        Args:
-            config: that it was trained with; None: as shapes and settings tell.
-            settings: fields of `HANConfig` that shapes do not tell: heads, dropout, pre-norm and encoder order.
-
-        Raises:
-            KeyError: when it is not a state dict of this network.
+        Without the config that it was trained with, `settings` are the fields of `HANConfig` that shapes do not
+        determine: heads, dropout, pre-norm and encoder order.
         """
         audio_projection, projection, mmil = (mlp_dims(state, name) for name in ("fc_a", "fc_fusion", "fc_frame_att"))
         projected = [state[f"fc_v.{i}.weight"].shape[1] for i in range(count_layers(state, "fc_v"))]
@@ -199,25 +189,18 @@ class HAN(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Return what the constructor is called with, for `save_pretrained`."""
-        widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
-        return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
+        """Return the arguments of the constructor, for `save_pretrained`."""
+        own = {name: self.sizes[name] for name in ("num_classes", "audio_dim")}
+        return own | {"visual_dims": list(self.visual_dims), "config": self.config}
 
     def forward(
         self,
-        audio: Tensor,
-        visual: Tensor,
-        with_cross_attention: bool | None = None,
-        mask: Tensor | None = None,
+        audio: Tensor,  # (B, T, audio_dim)
+        visual: Tensor,  # (B, T, sum of visual_dims), every visual feature averaged to one row a second, concatenated
+        with_cross_attention: bool | None = None,  # None: as configured
+        mask: Tensor | None = None,  # (B, T) bool, False where a segment is padding; None: no video is padded
     ) -> HANOutput:
-        """Parse a batch of videos, with MMIL pooling of the segments' probabilities (paper Eq. 3 to 5).
-
-        Args:
-            audio: (B, T, audio_dim).
-            visual: (B, T, sum of visual_dims), every visual feature averaged to one row a second, concatenated.
-            with_cross_attention: False: neither modality sees the other; None: as configured.
-            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
-        """
+        """Parse a batch of videos, with MMIL pooling of the segments' probabilities (paper Eq. 3 to 5)."""
         if with_cross_attention is None:
             with_cross_attention = self.config.cross_attention
         if self.config.visual_fusion == "projected":

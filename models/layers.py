@@ -1,6 +1,6 @@
-"""Layers that both networks share, as the papers define them. Parameter names follow the released checkpoints.
+"""Layers of both networks as the papers define them, with the released parameter names.
 
-`models.fast_layers` has the variants of dropout and attention that the networks use: the same results in less time.
+The networks use the faster variants of dropout and attention in `models.fast_layers`.
 """
 
 import copy
@@ -19,11 +19,7 @@ NumLayers = Annotated[int, Field(ge=1, le=100)]
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them, none after the last.
-
-    Args:
-        dims: layer widths from input to output; `[128, 1024, 512]` is a 2-layer MLP.
-    """
+    """Linear layers with ReLU between them, none after the last; dims `[128, 1024, 512]` make a 2-layer MLP."""
 
     def __init__(self, dims: Sequence[int]):
         super().__init__()
@@ -37,12 +33,7 @@ class MLP(nn.Module):
 
 
 class FusedProjection(nn.Module):
-    """Each feature by a linear layer of its own, then all of them by another (HAN, 2020).
-
-    Args:
-        widths: of the features, in the order in which they are concatenated. One alone is not fused.
-        dim: D.
-    """
+    """Linear projections of each concatenated feature to D, fused by another unless there is one alone (HAN, 2020)."""
 
     def __init__(self, widths: Sequence[int], dim: int):
         super().__init__()
@@ -65,10 +56,7 @@ def project_each(features: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
 class MultiheadAttention(nn.Module):
     """softmax(q kᵀ / √(D/H)) v in H heads, with the parameters of `nn.MultiheadAttention` (Vaswani et al., 2017).
 
-    Args:
-        dim: D, the width of queries, keys, values and output.
-        num_heads: H, must divide `dim`.
-        dropout: probability of dropping an attention weight while training.
+    Queries, keys, values and output have width D, which H must divide; dropout applies to attention weights.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
@@ -85,8 +73,7 @@ class MultiheadAttention(nn.Module):
     def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend from `query` to `context`: (B, T, D), (B, S, D) -> (B, T, D).
 
-        Args:
-            mask: bool, broadcast to (B, H, T, S), False where a query may not attend to the context; None: nowhere.
+        The mask is bool, broadcast to (B, H, T, S), False where a query may not attend; None: attend everywhere.
         """
         q, k, v = (self.split_heads(x) for x in self.project(query, context))
         attended = self.attend(q, k, v, mask)  # (B, H, T, D/H)
@@ -107,16 +94,14 @@ class MultiheadAttention(nn.Module):
 
 
 def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.Module) -> Tensor:
-    """Return W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers are arguments: released keys have no FFN module."""
+    """Compute W2 drop(relu(W1 x)): (..., D) -> (..., D). Layers are arguments: released keys have no FFN module."""
     return linear2(dropout(F.relu(linear1(x))))
 
 
 def stack_layers(layers: Sequence[nn.Module], layer_init: str) -> nn.ModuleList:
-    """Return the layers of an encoder with the first weights that `layer_init` asks for.
+    """Return the layers of an encoder, all with the first one's initial weights if "equal" (released code).
 
-    Args:
-        layer_init: "equal": all start as copies of the first one, as the released code has it, which builds one layer
-            and clones it; "independent": each keeps its own random weights.
+    If "independent", each keeps its own random initialisation.
     """
     if layer_init == "equal":
         layers = [copy.deepcopy(layers[0]) for _ in layers]
@@ -135,7 +120,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def softmax_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return weights of the segments in float32 or more, 0 for padding: (B, T, ...), (B, T) bool -> (B, T, ...)."""
+    """Compute softmax over segments in float32 or more, 0 for padding: (B, T, ...), (B, T) bool -> (B, T, ...)."""
     x = at_least_float32(x)
     if mask is not None:
         x = x.masked_fill(~mask.view(*mask.shape, *[1] * (x.dim() - 2)), -torch.inf)
@@ -143,7 +128,7 @@ def softmax_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over the segments that are none of padding: (B, T, ...), (B, T) -> (B, ...)."""
+    """Return the mean over valid segments: (B, T, ...), (B, T) -> (B, ...)."""
     if mask is None:
         return x.mean(dim=1)
     mask = mask.view(*mask.shape, *[1] * (x.dim() - 2))
@@ -151,7 +136,7 @@ def mean_over_time(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def over_keys(mask: Tensor | None) -> Tensor | None:
-    """Return which segments any query may attend to, as attention takes it: (B, T) bool -> (B, 1, 1, T)."""
+    """Return a mask of valid segments in the shape that attention takes: (B, T) bool -> (B, 1, 1, T)."""
     return None if mask is None else mask[:, None, None, :]
 
 

@@ -1,4 +1,4 @@
-"""Trained networks as folders that anyone can load: safetensors beside a JSON of sizes, classes and features."""
+"""Trained networks as exported folders: safetensors beside a JSON of sizes, classes and features."""
 
 import importlib
 import json
@@ -18,12 +18,10 @@ from utils.settings import ARGS_FILE
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-except ImportError:  # training does without the package; saving and loading say that it is missing
+except ImportError:  # training needs no such package; saving and loading raise InputError without it
     hf_hub_download = None
 
     class PyTorchModelHubMixin:  # type: ignore[no-redef]
-        """Stands where the package's class would."""
-
         def __init_subclass__(cls, **card: object) -> None:
             super().__init_subclass__()
 
@@ -34,7 +32,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class Description:
-    """What a trained network is for, which its weights do not tell."""
+    """Description of a trained network. Raises ValueError for repeated classes and thresholds of another number."""
 
     network: Literal["HAN", "TemporalTransformer"]
     dataset: str = ""  # that it was trained on
@@ -44,12 +42,11 @@ class Description:
     decoding: Literal["video", "modality"] = "video"  # whose probability an event also needs
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
-    note: str = ""  # what every result has to say, such as "simulated features"
-    method: str = "uwav"  # whose network it is
-    segments_per_second: Annotated[int, Field(ge=1)] = 1  # that it was trained on
+    note: str = ""  # to be shown with every result, such as "simulated features"
+    method: str = "uwav"  # that trained it
+    segments_per_second: Annotated[int, Field(ge=1)] = 1  # of its training data
 
     def __post_init__(self) -> None:
-        """Raise ValueError for classes that are not all different, and thresholds that are not one a class."""
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("a class more than once")
         for thresholds in (self.audio_thresholds, self.visual_thresholds):
@@ -60,8 +57,8 @@ class Description:
 class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://arxiv.org/abs/2505.09615"):
     """`save_pretrained`, `from_pretrained` and `push_to_hub` for a network, by huggingface_hub's mixin.
 
-    The network has a property `arguments`: what its constructor is called with. The mixin would collect them by itself,
-    but forgets the others where one is a dataclass called `config`.
+    The network has a property `arguments`, those of its constructor; the mixin, which would collect them, forgets the
+    others where one is a dataclass called `config`. All raise InputError when huggingface_hub is not installed.
     """
 
     config_class: ClassVar[type]  # of the argument `config`
@@ -70,12 +67,8 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
     def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
         """Write `model.safetensors`, `config.json` and a model card into a folder.
 
-        Args:
-            description: what the network is for, from now on; None: as it was loaded or saved before.
-            kwargs: of huggingface_hub's mixin, for instance `push_to_hub=True, repo_id=...`.
-
-        Raises:
-            InputError: when huggingface_hub is not installed.
+        Without a new description, that of loading or an earlier saving stays. `kwargs` are those of huggingface_hub's
+        mixin, for instance `push_to_hub=True, repo_id=...`.
         """
         _require_hub()
         self.description = description or self.description
@@ -86,13 +79,9 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Path | str, **kwargs):
-        """Return the network in a folder, in a training's run, or in a repository of the Hugging Face hub.
+        """Load the network of a folder, of a run, or of a repository on the Hugging Face hub, in evaluation mode.
 
-        Args:
-            kwargs: those of `DOWNLOAD`, and `map_location`, the device.
-
-        Raises:
-            InputError: when there is no such network, or huggingface_hub is not installed.
+        `kwargs` are those of `DOWNLOAD`, and `map_location`, the device. Raises InputError for anything else there.
         """
         source, device = pretrained_model_name_or_path, kwargs.get("map_location", "cpu")
         if (Path(source) / ARGS_FILE).is_file():  # found by name, since packages of networks know nothing of runs
@@ -107,19 +96,18 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             weights = _file_of(source, WEIGHTS_FILE, **download)
             cls._check_shapes(content, weights)
             network = cls._build(content)
+            classes = description.classes if description else ()
+            if classes and network.sizes.get("num_classes", len(classes)) != len(classes):
+                raise ValueError(f"{len(classes)} classes for {network.sizes['num_classes']} outputs")
             network.load_state_dict(load_file(weights, device=str(device)))
         except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError, InputError) as error:
             raise _unusable(source, f"no {cls.__name__}", error) from error
-        classes = description.classes if description else ()
-        if classes and network.sizes.get("num_classes", len(classes)) != len(classes):
-            error = ValueError(f"{len(classes)} classes for {network.sizes['num_classes']} outputs")
-            raise _unusable(source, f"no {cls.__name__}", error)
         network.description = description
         return network.to(device).eval()
 
     @classmethod
     def _build(cls, content: dict[str, Any]) -> "Pretrained":
-        """Return the network of a `config.json`, with random weights."""
+        """Build the network of a `config.json`, with random weights."""
         arguments = {name: value for name, value in content.items() if name != "description"}
         return cls(**arguments | {"config": cls.config_class(**arguments["config"])})
 
@@ -137,17 +125,13 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
             raise ValueError(f"{name}: {shapes.get(name)} in {weights.name}, {wanted.get(name)} by {CONFIG_FILE}")
 
 
-DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_download"}  # arguments that say what to fetch
+DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_download"}  # arguments of downloads
 
 
 def read_config(source: Path | str, **download: object) -> dict[str, Any]:
-    """Return `config.json` of a folder or of a repository on the hub.
+    """Read `config.json` of a folder, or of a repository on the hub by the arguments of `hf_hub_download`.
 
-    Args:
-        download: arguments of `hf_hub_download`.
-
-    Raises:
-        InputError: when there is none, it is no JSON object, or huggingface_hub is not installed.
+    Raises InputError when there is none, it is no JSON object, or huggingface_hub is not installed.
     """
     _require_hub()
     try:
@@ -160,17 +144,13 @@ def read_config(source: Path | str, **download: object) -> dict[str, Any]:
 
 
 def _file_of(source: Path | str, name: str, **download: object) -> Path:
-    """Return a file of a folder, or of a repository on the hub, fetched where it is not in the cache."""
+    """Return a file of a folder, or of a repository on the hub, downloaded where it is not in the cache."""
     folder = Path(source)
     return folder / name if folder.is_dir() else Path(hf_hub_download(str(source), name, **download))
 
 
 def description_in(content: dict[str, Any]) -> Description | None:
-    """Return the description in a `config.json`; names that this version does not know are passed over.
-
-    Raises:
-        ValueError: when it is none.
-    """
+    """Return the description in a `config.json`, without names unknown to this version. ValueError for a wrong one."""
     if "description" not in content:
         return None
     if not isinstance(content["description"], dict):
@@ -186,8 +166,8 @@ def _require_hub() -> None:
 
 
 def _unusable(source: Path | str, found: str, error: Exception) -> InputError:
-    """Return the error of a source that holds no network, with the first words of what the package says."""
-    said = " ".join((str(error) or type(error).__name__).split())[:300]
+    """Return the error of a source that holds no network, with the first words of the package's own message."""
+    reason = " ".join((str(error) or type(error).__name__).split())[:300]
     expected = "a folder that save_pretrained has written, or the id of such a repository on the hub"
-    way_out = "Check the name; without a network only folders can be read."
-    return InputError(source, f"{found} ({said})", expected, way_out)
+    way_out = "Check the name; offline, only folders can be read."
+    return InputError(source, f"{found} ({reason})", expected, way_out)

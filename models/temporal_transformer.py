@@ -17,7 +17,7 @@ from utils.settings import settings_group
 
 @settings_group
 class TemporalTransformerConfig:
-    """The temporal transformer, all but the widths of features and texts; the defaults are the released recipe."""
+    """The temporal transformer except for the widths of features; the defaults are the released recipe."""
 
     dim: PositiveInt = 1024  # width D of the encoders
     num_heads: PositiveInt = 16  # attention heads
@@ -35,7 +35,7 @@ class TemporalTransformerConfig:
 
 @dataclass
 class TemporalTransformerOutput:
-    """Logits of every segment and class; those of padded segments carry no meaning."""
+    """Logits of every segment and class, meaningless in padding."""
 
     logits: AudioVisual[Tensor]  # (B, T, C)
 
@@ -73,33 +73,22 @@ class Encoder(nn.Module):
 
 
 class TemporalTransformer(nn.Module, Pretrained):
-    """For each modality a projection, a transformer encoder and a projection into its text encoder's space.
-
-    Args:
-        audio_dim: width of the audio features (CLAP: 512).
-        visual_dim: width of the visual features (CLIP: 768).
-        audio_text_dim: width of the text features that audio is scored against (CLAP: 512).
-        visual_text_dim: width of the text features that visual is scored against (CLIP: 768).
-    """
+    """For each modality a projection, a transformer encoder and a projection into its text encoder's space."""
 
     config_class = TemporalTransformerConfig
 
     def __init__(
         self,
-        audio_dim: int = 512,
-        visual_dim: int = 768,
-        audio_text_dim: int = 512,
-        visual_text_dim: int = 768,
+        audio_dim: int = 512,  # width of CLAP's audio features
+        visual_dim: int = 768,  # of CLIP's image features
+        audio_text_dim: int = 512,  # of CLAP's text features, which audio is scored against
+        visual_text_dim: int = 768,  # of CLIP's text features
         config: TemporalTransformerConfig | None = None,
     ):
         super().__init__()
         self.config = config = config or TemporalTransformerConfig()
-        self.sizes = {  # of the data
-            "audio_dim": audio_dim,
-            "visual_dim": visual_dim,
-            "audio_text_dim": audio_text_dim,
-            "visual_text_dim": visual_text_dim,
-        }
+        self.sizes = {"audio_dim": audio_dim, "visual_dim": visual_dim}  # of the data
+        self.sizes |= {"audio_text_dim": audio_text_dim, "visual_text_dim": visual_text_dim}
         dim = config.dim
         self.proj_a = MLP([audio_dim, 2 * dim, dim])
         self.proj_v = MLP([visual_dim, 2 * dim, dim])
@@ -115,14 +104,9 @@ class TemporalTransformer(nn.Module, Pretrained):
     def from_state(
         cls, state: Mapping[str, Tensor], config: TemporalTransformerConfig | None = None, **settings: object
     ) -> "TemporalTransformer":
-        """Return the network that a state dict in the released layout belongs to; its weights are not loaded yet.
+        """Build the network of a state dict in the released layout, without loading the weights; KeyError for others.
 
-        Args:
-            config: that it was trained with; None: as shapes and settings tell.
-            settings: fields of `TemporalTransformerConfig` that shapes do not tell: heads and dropout.
-
-        Raises:
-            KeyError: when it is not a state dict of this network.
+        Without the config that it was trained with, `settings` are heads and dropout, which shapes do not determine.
         """
         layers = "a_transformer.encoder.layers"
         config = config or TemporalTransformerConfig(
@@ -137,36 +121,24 @@ class TemporalTransformer(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Return what the constructor is called with, for `save_pretrained`."""
+        """Return the arguments of the constructor, for `save_pretrained`."""
         return {**self.sizes, "config": self.config}
 
     def forward(
         self,
-        audio: Tensor,
-        visual: Tensor,
-        audio_texts: Tensor,
-        visual_texts: Tensor,
-        mask: Tensor | None = None,
-        valid_rows: Tensor | None = None,
+        audio: Tensor,  # (B, T, audio_dim)
+        visual: Tensor,  # (B, T, visual_dim)
+        audio_texts: Tensor,  # (C, audio_text_dim) text features of the event names
+        visual_texts: Tensor,  # (C, visual_text_dim)
+        mask: Tensor | None = None,  # (B, T) bool, False where a segment is padding; None: no padding
+        valid_rows: Tensor | None = None,  # (R,) int64, where the flattened mask is True; saves a wait for the device
     ) -> TemporalTransformerOutput:
-        """Score every segment against every event name: scale · (output · text featureᵀ) (paper Eq. 8).
-
-        Args:
-            audio: (B, T, audio_dim).
-            visual: (B, T, visual_dim).
-            audio_texts: (C, audio_text_dim) text features of the event names.
-            visual_texts: (C, visual_text_dim) text features of the event names.
-            mask: (B, T) bool, False where a segment is padding. None: no padding.
-            valid_rows: (R,) int64, where the flattened mask is True, if it is known; it saves a wait for the device.
-        """
+        """Compute scaled similarities of segments and event names, scale · (output · text featureᵀ) (paper Eq. 8)."""
         packing = None
         if mask is not None:
             packing = Packing(mask, mask.flatten().nonzero().squeeze(1) if valid_rows is None else valid_rows)
             audio, visual = packing.pack(audio), packing.pack(visual)
         audio = self.final_proj_a(self.a_transformer["encoder"](self.proj_a(audio), packing))
         visual = self.final_proj_v(self.v_transformer["encoder"](self.proj_v(visual), packing))
-        logits = AudioVisual(
-            audio @ audio_texts.T * self.a_logit_scale,
-            visual @ visual_texts.T * self.v_logit_scale,
-        )
+        logits = AudioVisual(audio @ audio_texts.T * self.a_logit_scale, visual @ visual_texts.T * self.v_logit_scale)
         return TemporalTransformerOutput(logits if packing is None else logits.map(packing.pad))

@@ -17,20 +17,15 @@ TYPES = (*FLOATS, torch.int32, torch.int64, torch.uint8, torch.bool)  # of a sta
 
 
 def save_checkpoint(state: dict, path: Path) -> None:
-    """Write a checkpoint atomically.
-
-    Raises:
-        InputError: when the disk is full.
-    """
+    """Write a checkpoint atomically. Raises InputError when the disk is full."""
     with atomic_write(path) as file:
         torch.save(state, file)
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint without running any code that a pickle may hold; tensors come to the CPU.
+    """Read a checkpoint to the CPU without running any code that a pickle may hold.
 
-    Raises:
-        InputError: when the file is absent, damaged or holds anything but tensors and plain containers.
+    Raises InputError when the file is absent, damaged or holds anything but tensors and plain containers.
     """
     if not path.is_file():
         raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
@@ -38,16 +33,12 @@ def load_checkpoint(path: Path) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(path, "no permission to read it", "a readable file", "Give yourself permission.") from error
-    except Exception as error:  # damage ends in whatever the unpickler trips over: IndexError, struct.error, ...
+    except Exception as error:  # a damaged file may raise anything: IndexError, struct.error, ...
         refused = isinstance(error, pickle.UnpicklingError)  # PyTorch's own text advises to load it anyway
         reason = "a pickle of other objects, or damage" if refused else (str(error) or type(error).__name__)
-        reason = reason.splitlines()[0]
-        raise InputError(
-            path,
-            f"something other than a whole checkpoint ({reason})",
-            "a state dict saved by torch.save",
-            "Copy or download it again; pickles of other objects are refused, since loading them may run code.",
-        ) from error
+        found = f"something other than a whole checkpoint ({reason.splitlines()[0]})"
+        way_out = "Copy or download it again; pickles of other objects are refused, since loading them may run code."
+        raise InputError(path, found, "a state dict saved by torch.save", way_out) from error
     if not isinstance(state, dict):
         raise InputError(path, f"a {type(state).__name__}", "a state dict", "Save `model.state_dict()`, not the model.")
     return state
@@ -56,17 +47,11 @@ def load_checkpoint(path: Path) -> dict:
 def load_network(
     network: type[Network], path: Path, expected: Mapping[str, int], config: object = None, **settings: object
 ) -> Network:
-    """Build the network that a state dict in the released layout belongs to, with its weights.
+    """Build a network such as `HAN` from a state dict in the released layout, with its weights.
 
-    Args:
-        network: `HAN` or `TemporalTransformer`; its sizes follow from the shapes in the file.
-        expected: sizes that the data ask for, such as `audio_dim` or `num_classes`.
-        config: that it was trained with; None: as shapes and settings tell.
-        settings: fields of its config that shapes do not tell, such as the number of heads.
-
-    Raises:
-        InputError: when it is a state dict of another architecture, with the first differences, or when its weights are
-            not finite numbers.
+    `expected` are sizes that the data require, such as `audio_dim`. Without the config that it was trained with,
+    sizes follow from the shapes in the file, and `settings` are the config's fields that shapes do not determine, such
+    as the number of heads. Raises InputError for weights of another architecture and for numbers that are not finite.
     """
     state = load_checkpoint(path)
     check_weights(state, path)
@@ -79,19 +64,15 @@ def load_network(
     sizes, wanted = model.sizes, model.state_dict()
     unfit = [f"{name} {sizes[name]} instead of {size}" for name, size in expected.items() if sizes[name] != size]
     if unfit:
-        raise InputError(
-            path,
-            f"a network with {', '.join(unfit)}",
-            "sizes that fit the chosen features and data set",
-            "Choose the features and the data set that it was trained with.",
-        )
+        expected = "sizes that fit the chosen features and data set"
+        way_out = "Choose the features and the data set that it was trained with."
+        raise InputError(path, f"a network with {', '.join(unfit)}", expected, way_out)
     differences = [f"{key} is missing" for key in wanted if key not in state]
     differences += [f"{key} is unknown" for key in state if key not in wanted]
-    differences += [
-        f"{key} is {tuple(getattr(state[key], 'shape', ()))} instead of {tuple(tensor.shape)}"
-        for key, tensor in wanted.items()
-        if key in state and getattr(state[key], "shape", None) != tensor.shape
-    ]
+    for key in [key for key in wanted if key in state]:
+        found, shape = getattr(state[key], "shape", None), wanted[key].shape
+        if found != shape:
+            differences.append(f"{key} is {tuple(found or ())} instead of {tuple(shape)}")
     if differences:
         raise _other_architecture(path, network, differences)
     check_weights(state, path, FLOATS)
@@ -111,19 +92,13 @@ def check_weights(state: Mapping[str, object], path: Path, types: tuple[torch.dt
     tensors = {key: tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
     if unusable := [key for key, tensor in tensors.items() if not is_usable(tensor)]:
         kinds = ", ".join(f"{key} ({tensors[key].dtype}, {tensors[key].layout})" for key in unusable[:3])
-        raise InputError(
-            path,
-            f"{len(unusable)} tensors that are not finite numbers, such as {kinds}",
-            "dense, finite weights of a floating-point type",
-            "Take another checkpoint of the run; these weights cannot be evaluated.",
-        )
+        found = f"{len(unusable)} tensors that are not finite numbers, such as {kinds}"
+        way_out = "Take another checkpoint of the run; these weights cannot be evaluated."
+        raise InputError(path, found, "dense, finite weights of a floating-point type", way_out)
 
 
 def _other_architecture(path: Path, network: type[nn.Module], differences: list[str]) -> InputError:
     shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
-    return InputError(
-        path,
-        f"weights of another architecture ({shown})",
-        f"a state dict of {network.__name__} in the released layout",
-        "Name the checkpoint of the right stage, or give the settings that it was trained with.",
-    )
+    way_out = "Name the checkpoint of the right stage, or give the settings that it was trained with."
+    expected = f"a state dict of {network.__name__} in the released layout"
+    return InputError(path, f"weights of another architecture ({shown})", expected, way_out)

@@ -21,37 +21,33 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @settings_group
 class DeviceSettings:
-    """Where and how precisely to compute."""
+    """Settings of the device and its precision."""
 
     device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
     deterministic: bool = False
-    """the same result from the same seed on CUDA, too, more slowly; on the CPU it is so anyway"""
+    """the same result from the same seed on CUDA, too, but slower; on the CPU always so"""
     precision: Literal[tuple(PRECISIONS)] = "float32"  # precision of the networks
     # Ten-second videos are evaluated fastest in batches of 256 or more.
     eval_batch_size: PositiveInt = 256  # videos of a batch in evaluation
 
     def select(self) -> tuple[torch.device, "Precision"]:
-        """The device of a run and how it computes. Raises InputError when the device is not there."""
+        """Return the device and its precision. Raises InputError when the device is not available."""
         device = select_device(self.device, self.deterministic)
         return device, Precision(self.precision, device)
 
 
 @settings_group
 class CompileSettings:
-    """Whether training compiles its network."""
+    """Settings of compilation."""
 
     compile: bool = False
     """compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler"""
 
 
 def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:
-    """The device of a run: CUDA, else Apple's, else the CPU when `name` is "auto".
+    """Return the device of a run; "auto" means CUDA, else Apple's, else the CPU. Raises InputError when it is absent.
 
-    Args:
-        deterministic: choose kernels that give the same result in every run; slower on CUDA. The CPU's do anyway.
-
-    Raises:
-        InputError: when the named device is not there.
+    `deterministic` chooses CUDA kernels that give the same result in every run, but slower; the CPU's always do.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # has to be there before CUDA starts
@@ -64,31 +60,26 @@ def select_device(name: str = "auto", deterministic: bool = False) -> torch.devi
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            "--device",
-            f"{name!r} ({str(error).splitlines()[0]})",
-            "cpu, cuda, cuda:N or mps",
-            "`auto` takes what is there.",
-        ) from error
+        found = f"{name!r} ({str(error).splitlines()[0]})"
+        raise InputError("--device", found, "cpu, cuda, cuda:N or mps", "`auto` takes what is there.") from error
     return device
 
 
 def machine_name(device: str) -> str:
-    """Return the processor that a job runs on, as tables name it."""
+    """Return the processor, threads and PyTorch version, as tables name them."""
     chosen = select_device(device)
     if chosen.type == "cuda":
         return f"{torch.cuda.get_device_name(chosen)}, PyTorch {torch.__version__}"
     info = Path("/proc/cpuinfo")  # absent but on Linux
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = (
-        f"{models[0] if models else platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
-    )
+    processor = models[0] if models else platform.machine()
+    name = f"{processor}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     return name if chosen.type == "cpu" else f"{chosen.type}, {name}"
 
 
 def default_generators(device: torch.device) -> list[torch.Generator]:
-    """The generators that operations on a device draw from when none is named: the CPU's, and the device's own."""
+    """Return the default random generators of the CPU and of a device."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()  # there are none before
@@ -100,17 +91,17 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> Callable:
-    """The network compiled for training: fewer, larger kernels, replayed as CUDA graphs on a GPU.
+    """Compile a network for training: fewer, larger kernels, replayed as CUDA graphs on a GPU.
 
-    What it returns is overwritten by its next call on a GPU: use it within a training step.
+    On a GPU its output is overwritten by its next call: use it within a training step.
     """
     return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 class Precision:
-    """How a network computes: "float32", "tf32" (float32 with faster matrix products on CUDA) or "bf16".
+    """Precision of a network: "float32", "tf32" (float32 with faster matrix products on CUDA) or "bf16".
 
-    Parameters, losses and optimiser state are float32 in all three.
+    Parameters, losses and optimiser state are float32 in all of them. Raises ValueError for another name.
     """
 
     def __init__(self, name: str, device: torch.device):
@@ -121,17 +112,13 @@ class Precision:
         self._context = torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
 
     def context(self) -> AbstractContextManager:
-        """The context to call a network in whose output is no dataclass (`run` is for the others)."""
+        """Return the context for calling a network whose output is no dataclass (`run` is for the others)."""
         return self._context
 
     def run(self, model: Callable, *inputs: Tensor | None, **named: Tensor) -> object:
-        """Call the model; the tensors of its output dataclass come back as float32."""
+        """Call the model and convert the tensors of its output dataclass to float32."""
         with self._context:
             output = model(*inputs, **named)
-        return dataclasses.replace(output, **{name: _to_float32(value) for name, value in vars(output).items()})
-
-
-def _to_float32(value: Tensor | AudioVisual[Tensor]) -> Tensor | AudioVisual[Tensor]:
-    if isinstance(value, AudioVisual):
-        return AudioVisual(value.audio.float(), value.visual.float())
-    return value.float()
+        values = vars(output).items()
+        in_float32 = {n: x.map(Tensor.float) if isinstance(x, AudioVisual) else x.float() for n, x in values}
+        return dataclasses.replace(output, **in_float32)

@@ -4,10 +4,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeVar
 
+import pydantic
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -28,14 +29,9 @@ RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_ever
 
 
 def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr_min: float) -> float:
-    """Learning rate of one epoch: linear warm-up, then a cosine from `lr` down to `lr_min`.
+    """Return the learning rate of an epoch: linear warm-up to `lr` at `warmup_epochs`, then a cosine to `lr_min`.
 
-    Args:
-        epoch: counted from 1 to `num_epochs`.
-        warmup_epochs: epoch at which `lr` is reached.
-
-    Raises:
-        ValueError: when `epoch` lies outside 1..num_epochs.
+    Raises ValueError when the epoch lies outside 1..num_epochs.
     """
     if not 1 <= epoch <= num_epochs:
         raise ValueError(f"epoch {epoch} lies outside 1..{num_epochs}")
@@ -46,13 +42,13 @@ def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: fl
 
 
 def step_learning_rate(epoch: int, lr: float, decay: float, decay_every: int) -> float:
-    """Learning rate of one epoch, counted from 1: `lr`, multiplied by `decay` after every `decay_every` epochs."""
+    """Return the learning rate of an epoch (from 1): `lr`, multiplied by `decay` after every `decay_every` epochs."""
     return lr * decay ** ((epoch - 1) // decay_every)
 
 
 @settings_group
 class Recipe:
-    """How to train; the defaults are the released recipe of stage 3 on LLP."""
+    """Settings of training; the defaults are the released recipe of stage 3 on LLP."""
 
     num_epochs: PositiveInt = 80  # number of epochs
     batch_size: PositiveInt = 64  # videos of a batch
@@ -68,7 +64,7 @@ class Recipe:
     eps: PositiveFloat = 1e-8  # epsilon of the optimiser
     weight_decay: NonNegativeFloat = 1e-4  # weight decay of the optimiser
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0  # largest gradient norm; inf: no clipping
-    seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000  # seed of first weights, dropout, mixup and order of videos
+    seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000  # seed of initial weights, dropout, mixup and order of videos
     keep: Literal["first_best", "last_best", "last"] = "first_best"
     """epoch that is evaluated: the first or the last of those with the best score on val, or the last of all (MA)"""
 
@@ -81,17 +77,17 @@ class Recipe:
 
 @settings_group
 class Saving:
-    """What a run keeps of itself."""
+    """Settings of what a run saves."""
 
     checkpoint_every: PositiveInt = 20  # epochs between checkpoints that are kept
-    save_every: PositiveInt = 1  # epochs between states that --resume goes on from
+    save_every: PositiveInt = 1  # epochs between states from which --resume continues
 
 
 SAVING = Saving()
 
 
 class TrainingData(Protocol[Batch]):
-    """What the loop asks of a split: `dataloaders.batches.SplitBatches` or `lavish.clip_batches.ClipBatches`."""
+    """The interface of a split, such as `dataloaders.batches.SplitBatches` or `lavish.clip_batches.ClipBatches`."""
 
     device: torch.device
     num_videos: int
@@ -101,14 +97,18 @@ class TrainingData(Protocol[Batch]):
     def check_features(self) -> None: ...
 
 
-@dataclass
+@pydantic.dataclasses.dataclass(config={"extra": "forbid", "strict": True})
 class Progress:
-    """How far a run has come."""
+    """How far a run has come. Raises ValueError for values that no run can have."""
 
-    epoch: int = 0  # finished ones
-    best_epoch: int = 0
+    epoch: NonNegativeInt = 0  # finished ones
+    best_epoch: NonNegativeInt = 0
     best_score: float = -math.inf
-    history: list[dict[str, float]] = field(default_factory=list)  # validation scores and losses of each epoch
+    history: list[dict] = field(default_factory=list)  # validation scores and losses of each epoch
+
+    def __post_init__(self):
+        if self.best_epoch > self.epoch or len(self.history) != self.epoch:
+            raise ValueError(f"epoch {self.epoch}, best {self.best_epoch}, a history of {len(self.history)}")
 
     @property
     def seconds(self) -> float:
@@ -117,41 +117,34 @@ class Progress:
 
 
 def fit(
-    network: nn.Module,
+    network: nn.Module,  # on its device
     train: TrainingData[Batch],
-    step: Callable[..., Losses],
-    validate: Callable[[], dict[str, float]],
+    step: Callable[..., Losses],  # (network, batch, moment) -> losses of one batch by name; "total" is minimised
+    validate: Callable[[], dict[str, float]],  # scores of the network by name; it is in evaluation mode then
     recipe: Recipe,
-    best_metric: str,
-    run_dir: Path,
+    best_metric: str,  # the score that chooses `checkpoint_best.pt`, unless the recipe keeps the last epoch
+    run_dir: Path,  # for checkpoints, the state to resume from and TensorBoard events
     log: logging.Logger,
     saving: Saving = SAVING,
-    resume: bool = False,
-    takes_steps: bool = False,
-    patience: int | None = None,
-    lr_factors: Mapping[str, float] | None = None,
+    resume: bool = False,  # continue from `checkpoints/last.pt` if it exists
+    takes_steps: bool = False,  # `step` takes the optimiser's steps itself
+    patience: int | None = None,  # epochs without a better score after which training stops; None: never (LAVISH)
+    lr_factors: Mapping[str, float] | None = None,  # by prefix of parameter names, relative learning rates
 ) -> Progress:
     """Train, validate after every epoch, keep the best weights.
 
-    Args:
-        network: on its device.
-        train: batches to learn from.
-        step: (network, batch, moment) -> losses of one batch by name; "total" is minimised.
-        validate: scores of the network by name; it is in evaluation mode then.
-        best_metric: the score whose highest value makes `checkpoint_best.pt`, unless the recipe keeps the last epoch.
-        run_dir: takes checkpoints, the state to resume from and TensorBoard events.
-        resume: go on from `checkpoints/last.pt` where there is one.
-        takes_steps: `step` takes the optimiser's steps itself, with a fourth argument that takes one, or two on the
-            same gradient, and returns the gradient's norm (CoLeaF takes two on a batch, LAVISH one for several parts).
-        patience: epochs without a better score after which training stops; None: never (LAVISH).
-        lr_factors: learning rates of the parameters whose names begin so, relative to that of all others.
-
-    Raises:
-        InputError: when a loss is no longer finite, or a checkpoint cannot be read or written.
+    A `step` that takes the optimiser's steps itself has a fourth argument, a function that takes one, or two on the
+    same gradient, and returns the gradient's norm (CoLeaF takes two on a batch, LAVISH one for several parts). Raises
+    InputError when a loss is no longer finite, or a checkpoint cannot be read or written.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    groups: dict[float, list[nn.Parameter]] = {}  # by relative learning rate
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factors = (factor for prefix, factor in (lr_factors or {}).items() if name.startswith(prefix))
+            groups.setdefault(next(factors, 1.0), []).append(parameter)
     optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer](
-        _parameter_groups(network, lr_factors or {}),
+        [{"params": members, "lr_factor": factor} for factor, members in groups.items()],
         lr=recipe.lr,  # until the first epoch sets it
         betas=recipe.betas,
         eps=recipe.eps,
@@ -202,60 +195,32 @@ def fit(
             scores = validate()
         progress.epoch = epoch
         seconds = {"train_seconds": train_seconds, "validation_seconds": time.perf_counter() - started - train_seconds}
+        kept = ""
         progress.history.append({**means, **scores, "learning_rate": lr, **seconds})
         score, best = scores[best_metric], progress.best_score
         if score > best or recipe.keep == "last" or (recipe.keep == "last_best" and score == best):
             progress.best_score, progress.best_epoch = score, epoch
+            kept = " (kept)"
             save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
         if epoch % saving.checkpoint_every == 0:
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
         if epoch % saving.save_every == 0 or epoch == recipe.num_epochs:
             _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
-        write_scalars(run_dir, _scalars(progress, means, scores), epoch)
-        log.info(_epoch_line(progress, best_metric, time.perf_counter() - started - train_seconds))
+        scalars = {f"train/{name}": value for name, value in (means | {"learning_rate": lr}).items()}
+        scalars |= {f"val/{name}": value for name, value in scores.items()}
+        write_scalars(run_dir, scalars | {"time/train_seconds": train_seconds}, epoch)
+        other_seconds = time.perf_counter() - started - train_seconds
+        result = f"loss {means['total']:.4f}  {best_metric} {score:.2f}{kept}"
+        log.info(f"epoch {epoch:3d}  {result}  {train_seconds:.1f} s + {other_seconds:.1f} s")
     return progress
 
 
-def _parameter_groups(network: nn.Module, lr_factors: Mapping[str, float]) -> list[dict]:
-    """The trained parameters, those of one learning rate together."""
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            factor = next((factor for prefix, factor in lr_factors.items() if name.startswith(prefix)), 1.0)
-            groups.setdefault(factor, []).append(parameter)
-    return [{"params": parameters, "lr_factor": factor} for factor, parameters in groups.items()]
-
-
-def _scalars(progress: Progress, means: dict[str, float], scores: dict[str, float]) -> dict[str, float]:
-    """What TensorBoard shows of the last epoch."""
-    last = progress.history[-1]
-    return {
-        **{f"train/{name}": value for name, value in means.items()},
-        **{f"val/{name}": value for name, value in scores.items()},
-        "train/learning_rate": last["learning_rate"],
-        "time/train_seconds": last["train_seconds"],
-    }
-
-
-def _epoch_line(progress: Progress, best_metric: str, other_seconds: float) -> str:
-    """One line on the last epoch."""
-    epoch, last = progress.epoch, progress.history[-1]
-    kept = " (kept)" if progress.best_epoch == epoch else ""
-    seconds = f"{last['train_seconds']:.1f} s + {other_seconds:.1f} s"
-    return f"epoch {epoch:3d}  loss {last['total']:.4f}  {best_metric} {last[best_metric]:.2f}{kept}  {seconds}"
-
-
 def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: TrainingData) -> None:
-    """Stop before anything of a broken epoch is saved."""
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
+    """Raise InputError for losses that are not finite, before anything of the epoch is saved."""
+    if broken := [name for name, value in means.items() if not math.isfinite(value)]:
         train.check_features()  # before the learning rate is blamed
-        raise InputError(
-            run_dir,
-            f"{', '.join(broken)} not finite in epoch {epoch}",
-            "finite losses",
-            "Lower the learning rate, clip gradients harder, or train in float32; then --resume from the last epoch.",
-        )
+        way_out = "Lower the learning rate, clip gradients harder, or train in float32; then --resume the last epoch."
+        raise InputError(run_dir, f"{', '.join(broken)} not finite in epoch {epoch}", "finite losses", way_out)
 
 
 def _save(
@@ -277,24 +242,9 @@ def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, d
         optimizer.load_state_dict(state["optimizer"])
         for generator, saved in zip(default_generators(device), state["generators"], strict=True):
             generator.set_state(saved)
-        progress = Progress(**state["progress"])
-        _check_progress(progress)
-        return progress
+        return Progress(**state["progress"])
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            path,
-            f"a state that does not fit ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-            "the last state of this run, on the same kind of device",
-            "Resume with the run's own settings, or start a new run.",
-        ) from error
-
-
-def _check_progress(progress: Progress) -> None:
-    """Raise ValueError for a progress that no run can have made."""
-    epochs, score = (progress.epoch, progress.best_epoch), progress.best_score
-    history = progress.history
-    whole = all(isinstance(epoch, int) and not isinstance(epoch, bool) for epoch in epochs)
-    if not whole or not 0 <= progress.best_epoch <= progress.epoch or not isinstance(score, float):
-        raise ValueError(f"epoch {epochs[0]!r}, best {epochs[1]!r} with {score!r}")
-    if not isinstance(history, list) or len(history) != progress.epoch:
-        raise ValueError(f"a history of other epochs than {progress.epoch}")
+        found = f"a state that does not fit ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        expected = "the last state of this run, on the same kind of device"
+        way_out = "Resume with the run's own settings, or start a new run."
+        raise InputError(path, found, expected, way_out) from error
