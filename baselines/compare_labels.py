@@ -22,10 +22,9 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, PARSED_DATASETS, load_annotations
 from dataloaders.pseudo_labels import load_pseudo_labels
 from utils.audio_visual import AudioVisual
-from utils.base_runs import class_table
 from utils.errors import InputError
 from utils.evaluation.compare import note_of
-from utils.reporting.tables import Column, Table, format_text, write_tables
+from utils.reporting.tables import Column, Table, class_table, format_text, write_tables
 
 
 def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str, Tensor, AudioVisual[Tensor]]:

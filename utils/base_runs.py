@@ -6,8 +6,6 @@ from logging import Logger
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from torch import Tensor
-
 from dataloaders.annotations import WHOLE, Subset
 from dataloaders.batches import DataSettings, SplitBatches
 from dataloaders.datasets import PARSED_DATASETS
@@ -15,7 +13,7 @@ from utils.errors import InputError
 from utils.evaluation.trained_han import TrainedHAN
 from utils.files import hash_of_file
 from utils.provenance import HAN_RUN, LABELS, Provenance, provenance_of, read_provenance
-from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import DEFAULT_RUNS_DIR, finish_run, newest_finished_run
 from utils.settings import (
     ARGS_FILE,
@@ -117,15 +115,6 @@ def record_on_run(settings: OnBaseRun, command: str, splits: Mapping[str, SplitB
     """Return the record of the labels that a command makes of these splits with the base run's network."""
     record = provenance_of(LABELS.format(command), splits, {"weights": hash_of_file(settings.checkpoint)})
     return record.inherit(read_provenance(settings.checkpoint_dir), "base run")
-
-
-def class_table(
-    title: str, classes: Sequence[str], columns: Mapping[Column, Tensor], notes: Sequence[str] = ()
-) -> Table:
-    """Return a table of one row a class from columns of numbers, (C,) each."""
-    values = zip(classes, *(column.tolist() for column in columns.values()), strict=True)
-    rows = [Row((name,), tuple(Cell(number) for number in numbers)) for name, *numbers in values]
-    return Table(title, ("Class",), tuple(columns), tuple(rows), tuple(notes))
 
 
 def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger, note: str) -> None:

@@ -12,8 +12,8 @@ from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, export_
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import AudioVisual
-from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run, record_on_run
-from utils.reporting.tables import Column, Table
+from utils.base_runs import OnBaseRun, finish_labels, parse_settings_on_run, record_on_run
+from utils.reporting.tables import Column, Table, class_table
 from utils.run_folders import begin_output
 from utils.settings import settings_group
 

@@ -22,11 +22,11 @@ from baselines.ma.ma_objective import MALosses
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import MODALITIES, AudioVisual
-from utils.base_runs import OnBaseRun, class_table, finish_labels, parse_settings_on_run, record_on_run
+from utils.base_runs import OnBaseRun, finish_labels, parse_settings_on_run, record_on_run
 from utils.errors import InputError
 from utils.evaluation.inference import run_han
 from utils.evaluation.tasks import true_events
-from utils.reporting.tables import Column, Table
+from utils.reporting.tables import Column, Table, class_table
 from utils.run_folders import begin_output
 from utils.settings import settings_group
 

@@ -43,7 +43,7 @@ SHORT = 20  # segments; timelines of longer videos are wider and have a tick eve
 
 @dataclass(frozen=True)
 class Timeline:
-    """The events of one video as one method, or the truth, has them."""
+    """Events of one video, predicted by a method or true."""
 
     name: str
     events: AudioVisual[np.ndarray]  # (T, C) bool, audible and visible
@@ -55,16 +55,12 @@ def timeline_figure(
     title: str,
     classes: Sequence[str],
     truth: Timeline,
-    predictions: Sequence[Timeline],
-    video_labels: np.ndarray | None = None,
+    predictions: Sequence[Timeline],  # one a method, drawn in this order
+    video_labels: np.ndarray | None = None,  # (C,) bool, the weak labels; other classes are marked with an asterisk
 ) -> None:
     """Draw events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
 
     Only classes that occur in the truth, in a prediction or in the video label are drawn.
-
-    Args:
-        predictions: one timeline a method, drawn in this order.
-        video_labels: (C,) bool, the weak labels; classes that it lacks are marked with an asterisk.
     """
     timelines = (truth, *predictions)
     colours = [(TRUTH_COLOUR, *COLOURS)[n % (1 + len(COLOURS))] for n in range(len(timelines))]
@@ -113,12 +109,9 @@ def timeline_figure(
 def confusion_matrix_figure(
     path: Path, matrix: np.ndarray, classes: Sequence[str], title: str = "", unit: str = "segments"
 ) -> None:
-    """Draw each true label's shares in percent: (C + 1, C + 1) counts, rows the truth, last the background.
+    """Draw counts of segments, or another unit, in percent of each true label (row): (C + 1, C + 1), background last.
 
-    Without background the matrix is (C, C). Cells under half a percent bear no number; rows without a segment are grey.
-
-    Args:
-        unit: what is counted, such as "clips".
+    Without background the matrix is (C, C). Cells under half a percent show no number; empty rows are grey.
     """
     matrix = np.asarray(matrix)
     names = [name.replace("_", " ") for name in (*classes, BACKGROUND)][: len(matrix)]
@@ -147,7 +140,7 @@ def confusion_matrix_figure(
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: a mean for each x, with its deviation over runs where there were several."""
+    """One curve: a mean for each x, with its deviation over several runs."""
 
     name: str
     x: Sequence[float]
@@ -199,7 +192,7 @@ def curve_figure(
 
 @matplotlib.rc_context(STYLE)
 def precision_recall_figure(path: Path, curves: Curves, classes: Sequence[str], title: str = "") -> None:
-    """Draw a panel for each class: a curve for each modality, or that none of its segments is true."""
+    """Draw a panel for each class with a curve for each modality, or a remark that no segment is true."""
     num_columns = min(PANELS, len(classes))
     num_rows = -(-len(classes) // num_columns)
     figure = Figure(figsize=(1.5 * num_columns, 1.4 * num_rows), dpi=DPI)
@@ -236,13 +229,13 @@ def _side_label(axes: Axes, y: float, text: str, inches_left: float, weight: str
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return axes of that many inches; labels and legend lie outside, and `save_figure` makes room for them."""
+    """Return axes of that size in inches; labels and legend lie outside, and `save_figure` makes room for them."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)  # no window, whatever backend the user has set
     return figure, figure.add_axes((0, 0, 1, 1))
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that depends on what is drawn alone, cut to its content."""
+    """Write a PNG that depends only on what is drawn, cropped to its content."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})

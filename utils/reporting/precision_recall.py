@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from utils.audio_visual import AudioVisual
-from utils.reporting.tables import Cell, Column, Row, Table
+from utils.reporting.tables import Column, Table, class_table
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,10 @@ Curves = Mapping[str, Sequence[Curve | None]]  # by modality (A, V, AV), one a c
 def precision_recall_curves(
     probs: AudioVisual[np.ndarray], truth: AudioVisual[np.ndarray], lengths: np.ndarray, modalities: Sequence[str]
 ) -> Curves:
-    """Compute the curve of each class over the segments of all videos.
+    """Compute the curve of each class over the segments of all videos, for modalities of A, V and AV.
 
-    Segments are ranked by their own probability, for AV by the product of both; the video's probability has no say.
-
-    Args:
-        probs: (N, T, C).
-        truth: (N, T, C) bool.
-        lengths: (N,), segments of each video; the others are padding and left out.
-        modalities: of A, V and AV.
+    Probabilities and truth are (N, T, C), lengths (N,) the segments of each video, after which is padding. Segments are
+    ranked by their own probability, for AV by the product of both; the video's probability is not used.
     """
     valid = np.arange(truth.audio.shape[1]) < lengths[:, None]  # (N, T)
     audio, visual = (of_modality[valid].astype(np.float32) for of_modality in probs)  # (R, C)
@@ -53,11 +49,10 @@ def precision_recall_curves(
 
 def average_precision_table(curves: Curves, classes: Sequence[str], title: str, note: str = "") -> Table:
     """Return the average precision of each class in percent, and its mean over the classes with a true segment."""
-    columns = []
-    for of_modality in curves.values():
-        cells = [curve and Cell(100 * curve.average) for curve in of_modality]
-        known = [cell.mean for cell in cells if cell]
-        columns.append([*cells, Cell(sum(known) / len(known)) if known else None])
-    lines = zip((*classes, "mean"), *columns, strict=True)
-    rows = tuple(Row((name,), tuple(cells), note) for name, *cells in lines)
-    return Table(title, ("Class",), tuple(Column(name, "Average precision") for name in curves), rows)
+    columns = {}
+    for name, of_modality in curves.items():
+        known = [100 * curve.average for curve in of_modality if curve]
+        mean = sum(known) / len(known) if known else np.nan
+        values = [*(100 * curve.average if curve else np.nan for curve in of_modality), mean]
+        columns[Column(name, "Average precision")] = torch.tensor(values, dtype=torch.float64)
+    return class_table(title, (*classes, "mean"), columns, note=note)

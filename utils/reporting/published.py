@@ -16,11 +16,7 @@ def _paper_results() -> dict:
 
 
 def published_value(table: str, *keys: str | int) -> float:
-    """Return one number: `published_value("table2_ave_accuracy", "UWAV")` -> 80.6 (percent).
-
-    Raises:
-        KeyError: the paper prints no such number.
-    """
+    """Return one number, `published_value("table2_ave_accuracy", "UWAV")` -> 80.6 (percent), or raise KeyError."""
     value = _paper_results()[table]
     for key in keys:
         value = value[key]
@@ -30,22 +26,19 @@ def published_value(table: str, *keys: str | int) -> float:
 
 
 def table_number(table: str) -> str:
-    """Return what the paper calls a table: `table_number("table1_llp")` -> "Table 1"."""
+    """Return the paper's name of a table: `table_number("table1_llp")` -> "Table 1"."""
     return table.partition("_")[0].replace("table", "Table ")
 
 
 def published_methods(table: str | None) -> tuple[str | int, ...]:
-    """Return the rows of a table, in the paper's order; of no table, none."""
+    """Return the methods of a table, in the paper's order; none for no table."""
     return tuple(_paper_results()[table]) if table else ()
 
 
 def published_scores(table: str, method: str | int) -> dict[str, float]:
-    """Return the scores of one row by name: `published_scores("table1_llp", "UWAV")["segment_A"]` -> 64.2 (percent).
+    """Return one row's scores in percent by name, such as "segment_A", or raise KeyError.
 
     Tables 3 and A7 have the segment level alone, Table 2 the accuracy.
-
-    Raises:
-        KeyError: no such row.
     """
     row = _paper_results()[table][method]
     if isinstance(row, int | float):

@@ -1,4 +1,4 @@
-"""Tables of results: what they hold, how they look, and how they are written."""
+"""Tables of results: content, formats and files."""
 
 import json
 import math
@@ -126,13 +126,13 @@ def _texts(table: Table) -> list[list[str]]:
 
 
 def _padded(texts: Sequence[str], justify: Callable[[str, int], str]) -> list[str]:
-    """Pad texts to one width, by `str.ljust` or `str.rjust`."""
+    """Pad texts to one width by `str.ljust` or `str.rjust`."""
     width = max(map(len, texts), default=0)
     return [justify(text, width) for text in texts]
 
 
 def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], justify: Callable) -> list[str]:
-    """Return lines of neighbouring columns: their heading, names and cells. A wide heading widens the last of them."""
+    """Return lines of neighbouring columns: heading, names and cells; a wide heading widens the last column."""
     padded = [_padded([name, *texts], justify) for name, texts in zip(names, columns, strict=True)]
     width = len("  ".join(column[0] for column in padded))
     padded[-1] = [text.rjust(len(text) + len(heading) - width) for text in padded[-1]]
@@ -241,11 +241,7 @@ class ScoreRow:
 
 
 def score_table(title: str, columns: Mapping[str, Column], rows: Sequence[ScoreRow], notes: Sequence[str]) -> Table:
-    """Lay out scores, a line for each method and split; a column that no row has a score for is left out.
-
-    Args:
-        columns: by the name of the score.
-    """
+    """Lay out scores, a line for each method and split, under the columns of those names for which any row has one."""
     shown = {name: column for name, column in columns.items() if any(name in row.runs[0] for row in rows)}
     lines = []
     for row in rows:
@@ -277,61 +273,61 @@ def per_class_scores(
 ) -> Table:
     """Return the F-score (percent) and support of each class: (N, T, C) bool each -> one row a class.
 
-    F = 2TP / (2TP + FP + FN) with the counts summed over all videos. It is 0 for a class that is predicted but never
-    true, and empty for a class that is neither: that is not a failure. Support is the number of true segments, true
-    events, and videos with a true segment.
+    F = 2TP / (2TP + FP + FN) with the counts summed over all videos: 0 for a class that is predicted but never true,
+    empty for one that is neither. Support is the number of true segments, true events, and videos with a true segment.
     """
     predicted = (*prediction, both_modalities(prediction))  # A, V and AV
     true = (*truth, both_modalities(truth))
-    columns, values = [], []  # (C,) numbers a column
+    columns = {}  # (C,) numbers each
     for level, support, count in ((LEVELS[0], "segments", segment_counts), (LEVELS[1], "events", event_counts)):
         counts = [count(*pair) for pair in zip(predicted, true, strict=True)]  # of each video, (N, C)
         totals = [Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for c in counts]
-        columns += [Column(name, f"{level} F") for name in MODALITY_NAMES]
-        values += [torch.where(occurs, 100 * f, torch.nan) for f, occurs in map(class_f_scores, totals)]
-        columns += [Column(name, f"True {support}", 0) for name in MODALITY_NAMES]
-        values += [total.tp + total.fn for total in totals]
-    columns += [Column(name, "Videos", 0) for name in MODALITY_NAMES]
-    values += [of.any(dim=1).sum(dim=0) for of in true]
-    rows = []
-    for name, *numbers in zip(classes, *(column.tolist() for column in values), strict=True):
-        rows.append(Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in numbers), note))
-    notes = ("F-scores in percent, counts summed over videos.",)
-    return Table(title, ("Class",), tuple(columns), tuple(rows), notes)
+        for name, (f, occurs) in zip(MODALITY_NAMES, map(class_f_scores, totals), strict=True):
+            columns[Column(name, f"{level} F")] = torch.where(occurs, 100 * f, torch.nan)
+        for name, total in zip(MODALITY_NAMES, totals, strict=True):
+            columns[Column(name, f"True {support}", 0)] = total.tp + total.fn
+    columns |= {Column(n, "Videos", 0): of.any(dim=1).sum(dim=0) for n, of in zip(MODALITY_NAMES, true, strict=True)}
+    return class_table(title, classes, columns, ["F-scores in percent, counts summed over videos."], note)
 
 
 def per_class_accuracy(
-    matrix: Tensor,
+    matrix: Tensor,  # counts, rows the truth: (C + 1, C + 1) with background last, or (C, C) without it
     classes: Sequence[str],
     title: str = "Accuracy per class",
     note: str = "",
-    unit: str = "segments",
+    unit: str = "segments",  # that are counted
 ) -> Table:
-    """Return the share of each label's truth that got it (recall), and the counts behind it: one row a label.
-
-    Args:
-        matrix: counts, rows the truth: (C + 1, C + 1) with background last, or (C, C) without it.
-        unit: what is counted.
-    """
-    right, true, predicted = matrix.diag().tolist(), matrix.sum(dim=1).tolist(), matrix.sum(dim=0).tolist()
-    names = (*_labels(matrix, classes), "all")
-    counts = zip(names, (*right, sum(right)), (*true, sum(true)), (*predicted, sum(predicted)), strict=True)
-    rows = [
-        Row((name,), (Cell(100 * r / t) if t else None, Cell(r), Cell(t), Cell(p)), note) for name, r, t, p in counts
-    ]
-    columns = (Column("Accuracy"), *(Column(name, unit.capitalize(), 0) for name in ("right", "true", "predicted")))
-    return Table(title, ("Class",), columns, tuple(rows), (f"Accuracy: percent of a label's {unit} that got it.",))
+    """Return the percentage of each label that was predicted as such (recall), and its counts: one row a label."""
+    counts = (matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0))
+    right, true, predicted = (torch.cat([n, n.sum(dim=0, keepdim=True)]) for n in counts)  # the last of all labels
+    columns = {Column("Accuracy"): 100 * right.double() / true}  # 0 / 0 is NaN
+    for name, numbers in {"right": right, "true": true, "predicted": predicted}.items():
+        columns[Column(name, unit.capitalize(), 0)] = numbers
+    notes = [f"Accuracy: percent of a label's {unit} that got it."]
+    return class_table(title, (*_labels(matrix, classes), "all"), columns, notes, note)
 
 
 def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "") -> Table:
-    """Return the confusion matrix as counts, rows the truth, columns the prediction. Args: as `per_class_accuracy`."""
+    """Return the confusion matrix of `per_class_accuracy` as counts, rows the truth, columns the prediction."""
     names = _labels(matrix, classes)
-    rows = tuple(
-        Row((name,), tuple(Cell(n) for n in line), note) for name, line in zip(names, matrix.tolist(), strict=True)
-    )
-    return Table(title, ("Truth",), tuple(Column(name, "Predicted", 0) for name in names), rows)
+    columns = {Column(name, "Predicted", 0): column for name, column in zip(names, matrix.T, strict=True)}
+    return class_table(title, names, columns, note=note, label="Truth")
 
 
 def _labels(matrix: Tensor, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes, and background where the matrix has it and they do not."""
+    """Return the classes, and background if the matrix has it and they do not."""
     return (*classes, BACKGROUND)[: len(matrix)]
+
+
+def class_table(
+    title: str,
+    classes: Sequence[str],
+    columns: Mapping[Column, Tensor],
+    notes: Sequence[str] = (),
+    note: str = "",
+    label: str = "Class",
+) -> Table:
+    """Return a table of one row a class from columns of numbers, (C,) each; NaN is an empty cell."""
+    values = zip(classes, *(column.tolist() for column in columns.values()), strict=True)
+    rows = [Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in cells), note) for name, *cells in values]
+    return Table(title, (label,), tuple(columns), tuple(rows), tuple(notes))
