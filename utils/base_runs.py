@@ -1,4 +1,4 @@
-"""Stages that build on the run of another: what they take from it, and what their tables have to say of it."""
+"""Commands that build on a base run: its settings, network and provenance, and the labels that they write."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "determi
 
 
 def settings_of(start: Settings, path: Path, *own: str) -> Settings:
-    """Return settings with those that a run or recipe has, too, but for `NOT_FROM_RUN` and the names in `own`."""
+    """Replace settings by those of a run or recipe, except for `NOT_FROM_RUN` and the names in `own`."""
     kept = {name: value for name, value in flat(start).items() if name in (*NOT_FROM_RUN, *own)}
     return with_settings(with_file(start, path, others=True), **kept)
 
@@ -41,11 +41,8 @@ def settings_of(start: Settings, path: Path, *own: str) -> Settings:
 def recorded_settings(folder: Path) -> dict[str, Any]:
     """Return the settings of an evaluation's folder over those of the training that it evaluates.
 
-    Those in `NOT_FROM_RUN` are the training's. `checkpoint` is among them only where it is not the training's best one,
-    or where the training's settings are gone: what is evaluated then is told by nothing else.
-
-    Raises:
-        InputError: when settings cannot be read.
+    Those in `NOT_FROM_RUN` are the training's. `checkpoint` is kept only if it is not the training's best one, or if
+    the training's settings are gone, so that nothing else identifies it. Raises InputError for unreadable settings.
     """
     own = read_args(folder / ARGS_FILE)
     run_dir = own.get("checkpoint_dir") and Path(own["checkpoint_dir"])
@@ -78,16 +75,11 @@ class OnBaseRun(FromFile):
 def parse_settings_on_run(
     start: Settings, description: str, argv: Sequence[str] | None, method: str, output: str
 ) -> Settings:
-    """As `parse_settings`, over the settings of the base run, with the folders and files that follow from it.
+    """Parse `OnBaseRun` settings over those of the base run, with the paths that follow from it.
 
-    Args:
-        start: of `OnBaseRun`.
-        method: of the base run, the newest finished one unless `checkpoint_dir` names another.
-        output: the folder in the run is called `<dataset>_<output>`.
-
-    Raises:
-        InputError: as `parse_settings`, when there is no such run, or several seeds were trained in it, and for an
-            export of anything but the whole of LLP.
+    The base run is the newest finished one of `method` unless `checkpoint_dir` names another; labels go to its folder
+    `<dataset>_<output>`. Raises InputError as `parse_settings`, without such a run of one seed, and for an export of
+    anything but the whole of LLP.
     """
     named = parse_settings(start, description, argv)
     run_dir = named.checkpoint_dir
@@ -112,13 +104,13 @@ def parse_settings_on_run(
 
 
 def record_on_run(settings: OnBaseRun, command: str, splits: Mapping[str, SplitBatches]) -> Provenance:
-    """Return the record of the labels that a command makes of these splits with the base run's network."""
+    """Return the provenance of the labels that a command makes of these splits with the base run's network."""
     record = provenance_of(LABELS.format(command), splits, {"weights": hash_of_file(settings.checkpoint)})
     return record.inherit(read_provenance(settings.checkpoint_dir), "base run")
 
 
 def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger, note: str) -> None:
-    """Write and print the table of a command that has made labels, with a note, and mark its output as whole."""
+    """Write and print the table of a command that has made labels, with a note, and mark its output as finished."""
     table = replace(table, notes=(*table.notes, f"Made from {note}.")) if note else table
     write_tables(output_dir / name, table)
     log.info("\n" + format_text(table))

@@ -17,7 +17,7 @@ ELSEWHERE = "Free some space, get permission to write there, or write elsewhere.
 
 
 def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputError:
-    """The message for what the system says when a file or folder cannot be made or written."""
+    """Return the error of a file or folder that cannot be made or written, for the system's."""
     if error.errno in NO_ROOM:
         found, expected = f"no room left while writing ({error.strerror})", "a disk with room for the whole file"
         return InputError(path, found, expected, f"{way_out} Nothing half-written was left behind.")
@@ -28,14 +28,9 @@ def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputEr
 def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
     """Open a file that appears under `path` only once it is complete and on the disk.
 
-    It is written as a hidden neighbour and renamed at the end, so a reader sees the old file or the new one, whatever
-    happens in between. One writer at a time per path.
-
-    Args:
-        way_out: what the user can do where it cannot be written.
-
-    Raises:
-        InputError: when the disk is full or not writable; nothing is left behind then.
+    It is written as a hidden neighbour and renamed at the end, so that a reader sees the old file or the new one,
+    whatever happens in between. One writer at a time per path. Raises InputError when the disk is full or not writable;
+    nothing is left behind then.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -53,27 +48,22 @@ def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        of_system = _system_error(error)
+        of_system = error  # PyTorch's writer raises another error while it handles a full disk
+        while of_system is not None and not isinstance(of_system, OSError):
+            of_system = of_system.__cause__ or of_system.__context__
         if of_system is not None and (of_system.errno in NO_ROOM or of_system is error):
             raise write_error(path, of_system, way_out) from error
         raise
 
 
-def _system_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind an error; PyTorch's writer raises another one while it handles a full disk."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
 def require_file(path: Path) -> None:
-    """Raise OSError where something else than a file lies: to open a named pipe would wait for a writer."""
+    """Raise OSError unless a path is a regular file: opening a named pipe would wait for a writer."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "a folder, a named pipe or a device", str(path))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8; names of files that are not keep their bytes."""
+    """Write a text file atomically as UTF-8; file names in it that are not UTF-8 keep their bytes."""
     with atomic_write(path) as file:
         file.write(text.encode(errors="surrogateescape"))
 
@@ -91,11 +81,7 @@ def hash_of(texts: Iterable[str]) -> str:
 
 @contextmanager
 def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
-    """Let one process at a time work in a folder, which is made if it is not there; the others wait.
-
-    Raises:
-        InputError: when it cannot be made or written.
-    """
+    """Let one process at a time work in a folder, made if absent; others wait. InputError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
@@ -110,14 +96,7 @@ _claimed: dict[Path, BinaryIO] = {}  # folders of this process, until it ends
 
 
 def claim(folder: Path, way_out: str) -> None:
-    """Keep a folder to this process until it ends.
-
-    Args:
-        way_out: what the user can do where another process has claimed it.
-
-    Raises:
-        InputError: when another process has claimed it, or it cannot be written.
-    """
+    """Reserve a folder for this process until it ends. Raises InputError if another has, or if it cannot be written."""
     if folder.resolve() in _claimed:
         return
     try:

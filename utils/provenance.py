@@ -1,6 +1,6 @@
-"""Provenance: what a folder's content was made from, written by the command that made it, compared by all that read it.
+"""Provenance: what a folder of a run, of labels or of an evaluation was made from, in `provenance.json`.
 
-Every folder of a run, of labels or of an evaluation holds `provenance.json`. Hashes are SHA-256.
+The command that makes a folder writes it, and all that read the folder compare it. Hashes are SHA-256.
 """
 
 import hashlib
@@ -20,7 +20,6 @@ import pydantic
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS
 from dataloaders.feature_origin import feature_marks
 from dataloaders.pseudo_labels import NPY_FILES
@@ -39,14 +38,14 @@ MADE_WITH = {"transformer_dir": "stage 1", "pseudo_label_dir": "labels"}  # sett
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="ignore"))
 class Provenance:
-    """What a folder's content is and was made from; what is empty is not known."""
+    """What a folder's content is and was made from; empty fields are unknown."""
 
     kind: str = ""  # such as "a run of train_han.py --method uwav"
     dataset: str = ""
     classes: tuple[str, ...] = ()  # in order
     videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the videos' ids in order and labels
     sources: Mapping[str, str] = field(default_factory=dict)  # by name, a hash of features, labels or weights
-    marks: tuple[str, ...] = ()  # what every result has to say, such as "simulated features"
+    marks: tuple[str, ...] = ()  # to be shown with every result, such as "simulated features"
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None  # of the code
@@ -55,21 +54,18 @@ class Provenance:
 
     @property
     def note(self) -> str:
-        """Return the marks as tables have them."""
+        """Return the marks as tables show them."""
         return ", ".join(self.marks)
 
     def inherit(self, source: "Provenance", of: str) -> "Provenance":
-        """Return the record with the marks of something that it was made from as well, which are called `of: mark`."""
+        """Add the marks of something that it was made from to a record, as `of: mark`."""
         new = [mark if ": " in mark else f"{of}: {mark}" for mark in source.marks if mark not in self.marks]
         return replace(self, marks=tuple(dict.fromkeys((*self.marks, *new))))
 
     def check(self, where: Path, way_out: str, **wanted: Any) -> None:
-        """Raise InputError naming the first field that is known and not as wanted.
+        """Raise InputError for the first known field of a folder's record that is not as wanted.
 
-        Args:
-            where: the folder that holds this record.
-            wanted: values of fields; a kind may be the first words of one; of videos and sources, hashes that are not
-                empty are compared.
+        A wanted kind may be the first words of one. Of videos and sources, hashes that are not empty are compared.
         """
         for name, value in wanted.items():
             known = getattr(self, name)
@@ -87,8 +83,7 @@ class Provenance:
 def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Provenance:
     """Return the record of what is made from these splits (`SplitBatches`), and from other sources.
 
-    Raises:
-        InputError: when the features of the splits differ in width.
+    Raises InputError when the features of the splits differ in width.
     """
     first = next(iter(splits.values()))
     widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
@@ -96,39 +91,27 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
         found = ", ".join(f"{name} {width}" for name, width in widths.items())
         way_out = "Extract the features of all splits with the same networks."
         raise InputError(f"{first.annotations.dataset} features", f"widths that differ: {found}", "equal ones", way_out)
+    videos = {}
+    for name, split in splits.items():
+        of = split.annotations
+        videos[name] = hash_of([*of.sample_ids, hash_of_tensors(of.lengths, of.video_labels, *(of.labels or ()))])
     features = {f"{name} {key}": text for name, split in splits.items() for key, text in split.sources.items()}
-    return Provenance(
-        kind,
-        first.annotations.dataset,
-        first.annotations.classes,
-        {name: _hash_of_videos(split.annotations) for name, split in splits.items()},
-        features | (sources or {}),
-        tuple(dict.fromkeys(mark for split in splits.values() for mark in split.marks)),
-    )
-
-
-def _hash_of_videos(annotations: SplitAnnotations) -> str:
-    labels = annotations.labels or ()
-    return hash_of([*annotations.sample_ids, hash_of_tensors(annotations.lengths, annotations.video_labels, *labels)])
+    sources, marks = features | (sources or {}), dict.fromkeys(mark for s in splits.values() for mark in s.marks)
+    return Provenance(kind, first.annotations.dataset, first.annotations.classes, videos, sources, tuple(marks))
 
 
 def write_provenance(folder: Path, record: Provenance) -> None:
-    """Write `provenance.json`, with this command, its code and its packages' versions where the record has none."""
+    """Write `provenance.json`, with this command, its code and its packages' versions unless the record has them."""
+    command, of_packages = record.command or shlex.join(sys.argv), record.versions or versions(*PACKAGES)
     code = {} if record.commit else state_of_code(ROOT)
-    record = replace(
-        record,
-        command=record.command or shlex.join(sys.argv),
-        versions=record.versions or versions(*PACKAGES),
-        **code,
-    )
+    record = replace(record, command=command, versions=of_packages, **code)
     write_text(folder / PROVENANCE_FILE, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """Read a folder's record. Of one that an earlier version has written, what its settings say; else an empty one.
+    """Read a folder's record, or derive it from the settings of an earlier version; empty without either.
 
-    Raises:
-        InputError: when it is damaged.
+    Raises InputError when it is damaged.
     """
     path = folder / PROVENANCE_FILE
     if path.is_file():
@@ -178,10 +161,9 @@ def hash_of_tensors(*tensors: Tensor) -> str:
 
 
 def hash_of_labels(folder: Path) -> str:
-    """Return the hash of what all label files in a folder hold, in any layout; of damaged ones, of their bytes."""
-    paths = sorted(folder.glob("*.safetensors")) or sorted(
-        path for pattern in (*NPY_FILES, "*.npz", "*.pkl") for path in folder.glob(pattern)
-    )
+    """Return the hash of the content of all label files in a folder, in any layout; of the bytes of damaged ones."""
+    others = (*NPY_FILES, "*.npz", "*.pkl")
+    paths = sorted(folder.glob("*.safetensors")) or sorted(p for pattern in others for p in folder.glob(pattern))
     return hash_of(f"{path.relative_to(folder)} {_hash_of_content(path)}" for path in paths)
 
 
@@ -190,9 +172,7 @@ def _hash_of_content(path: Path) -> str:
         return hash_of_file(path)
     try:
         with safe_open(path, framework="pt") as file:  # which writes its metadata in any order
-            names = sorted(file.keys())
-            return hash_of(
-                [str(sorted((file.metadata() or {}).items())), *names, hash_of_tensors(*map(file.get_tensor, names))]
-            )
+            names, metadata_of_file = sorted(file.keys()), str(sorted((file.metadata() or {}).items()))
+            return hash_of([metadata_of_file, *names, hash_of_tensors(*map(file.get_tensor, names))])
     except (OSError, SafetensorError):
         return hash_of_file(path)

@@ -1,4 +1,4 @@
-"""Recipes of stage 3: a file in configs/ names a method, whose code is a room in baselines/ where it is not UWAV's."""
+"""Recipes of stage 3: a file in configs/ names a method, whose code lies in a room of baselines/ unless it is UWAV."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Settings = TypeVar("Settings")
 
 
 def make_network(settings: Any, train: SplitBatches) -> nn.Module:
-    """Return the network of a method for a split's features and classes, with random weights."""
+    """Return the network of a method for a split's features and classes, randomly initialised."""
     network = find_method(settings.method).network
     widths = train.widths.audio, train.feature_widths.visual
     return network(len(train.annotations.classes), *widths, settings.model)
@@ -38,7 +38,7 @@ def predict(network: nn.Module, split: SplitBatches, batch_size: int, precision:
 
 @dataclass(frozen=True)
 class Method:
-    """What a method of stage 3 brings; all but its name is UWAV's by default."""
+    """What defines a method of stage 3; all but its name is UWAV's by default."""
 
     published_name: str  # what the paper's tables call it
     losses: type = uwav_objective.UWAVLosses  # settings of what it learns from
@@ -54,37 +54,31 @@ class Method:
 
 
 def find_method(name: str) -> Method:
-    """Return a method: UWAV, or one in a room of baselines/ (`ma_base` and `ma` lie in `baselines/ma`).
+    """Return a method: UWAV, or one in the room of its first word (`ma_base` and `ma` in `baselines/ma`).
 
-    Raises:
-        InputError: when there is none of this name.
+    Raises InputError when there is none of this name.
     """
     if name == "uwav":
         return Method("UWAV")
     if name not in method_names():
         way_out = "Choose one of these, or add a room and a recipe (README)."
         raise InputError("--method", repr(name), f"one of {', '.join(method_names())}", way_out)
-    return importlib.import_module(f"baselines.{room(name)}").METHODS[name]
-
-
-def room(name: str) -> str:
-    """Return the folder of a method in baselines/, which the first word of its name says."""
-    return name.partition("_")[0]
+    return importlib.import_module(f"baselines.{name.partition('_')[0]}").METHODS[name]
 
 
 def method_names() -> tuple[str, ...]:
     """Return the names of all methods that have a recipe and a room, UWAV's first."""
     names = {path.stem.rpartition("_")[0] for path in CONFIGS.glob("*.yaml")}
     rooms = CONFIGS.parent / "baselines"
-    return ("uwav", *sorted(name for name in names if (rooms / room(name)).is_dir()))
+    return ("uwav", *sorted(name for name in names if (rooms / name.partition("_")[0]).is_dir()))
 
 
 def recipe_file(method: str, dataset: str) -> Path:
-    """Return the file of a method's recipe on a data set. Raises InputError when there is none."""
+    """Return the file of a method's recipe on a data set, LLP's for one's own. Raises InputError when there is none."""
     path = CONFIGS / f"{method}_{dataset.lower()}.yaml"
-    if not path.is_file() and dataset in DATASETS and DATASETS[dataset].is_own:
-        return recipe_file(method, "LLP")
     if not path.is_file():
+        if dataset in DATASETS and DATASETS[dataset].is_own:
+            return recipe_file(method, "LLP")
         recipes = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
         raise InputError(path, "no such file", f"a recipe ({recipes})", "Choose one of these, or copy and change one.")
     return path
@@ -95,10 +89,8 @@ def parse_recipe(
 ) -> tuple[Method, Settings]:
     """Return a method, and settings from flags over its recipe or over the run that is continued.
 
-    `--config` names the recipe, `--method` and `--dataset` are a short way to it, `--resume` names a run.
-
-    Raises:
-        InputError: for unusable files and settings, and flags that contradict the file.
+    `--config` names the recipe, `--method` and `--dataset` are a short form of it, `--resume` names a run. Raises
+    InputError for unusable files and settings, and flags that contradict the file.
     """
     given = first_flags(argv, "config", "resume", "method", "dataset")
     path = given["config"] if given["resume"] is None else Path(given["resume"]) / ARGS_FILE
@@ -114,22 +106,18 @@ def parse_recipe(
     groups = {"losses": method.losses, "model": method.config, "decoding": method.decoding, "data": method.data}
     start = with_groups(kind, **groups)(method=name)
     if given["resume"] is not None:
-        check_former(chosen, method, Path(path))
+        _check_former(chosen, method, Path(path))
     elif path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
-        start = with_settings(with_file(start, recipe_file(name, dataset)), dataset=dataset, **own_features(dataset))
+        start = with_settings(with_file(start, recipe_file(name, dataset)), dataset=dataset)
+        if dataset in DATASETS and DATASETS[dataset].is_own:  # names its features
+            features = DATASETS[dataset].features
+            of_modality = {m: [name for name in features if FEATURES[name].modality == m] for m in MODALITIES}
+            start = with_settings(start, **{f"{m}_features": names for m, names in of_modality.items()})
     return method, parse_settings(start, description, argv, resumable)
 
 
-def own_features(dataset: str) -> dict[str, list[str]]:
-    """Return the features that a data set of one's own names, as settings; of the others, what the recipe says."""
-    if dataset not in DATASETS or not DATASETS[dataset].is_own:
-        return {}
-    features = DATASETS[dataset].features
-    return {f"{m}_features": [name for name in features if FEATURES[name].modality == m] for m in MODALITIES}
-
-
-def check_former(values: dict[str, Any], method: Method, path: Path) -> None:
-    """Raise InputError for a run of an earlier version that mixed the losses of methods: none has them together now."""
+def _check_former(values: dict[str, Any], method: Method, path: Path) -> None:
+    """Raise InputError for a run of an earlier version that mixed the losses of methods: it cannot be continued."""
     ours = method.losses()
     mixed = [name for name in ("contrastive_weight", "mutual_weight", "similarity_weight") if values.get(name)]
     mixed += ["audio_guided_weight"] if values.get("guided_labels", "none") != "none" else []

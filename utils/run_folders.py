@@ -1,5 +1,6 @@
-"""Run folders: where runs lie, their log, and which one is the newest finished one; how a script ends."""
+"""Run folders: where runs lie, how they begin and end, their log, and which finished one is the newest."""
 
+import itertools
 import json
 import logging
 import re
@@ -33,15 +34,10 @@ class TrainingRun:
 
 
 def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, logging.Logger]:
-    """The folder of a new run, or of the one that is continued, with its settings written; and its log.
+    """Make the folder of a new run `name`, or take the one that is continued, and return it with its log.
 
-    Args:
-        settings: of the entry point, with a group `run` (`TrainingRun`).
-        name: of a new folder, before the time.
-        record: of what the run learns from.
-
-    Raises:
-        InputError: when the run that is continued has begun with other data.
+    `settings` have a group `run` (`TrainingRun`); `record` is the provenance of the training data. Raises InputError
+    when the run that is continued was begun with other data.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     claim(run_dir, "Wait for it, or end it, before you resume this run.")
@@ -56,21 +52,11 @@ def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, lo
 
 
 def begin_output(folder: Path, settings: object, files: Sequence[str], record: Provenance) -> logging.Logger:
-    """Make a command's output folder ready, so that all in it comes from this command: it has a mark only when whole.
+    """Prepare a command's output folder, write its settings and provenance into it, and return its log.
 
-    The mark of an earlier command goes first, then its files: a kill at any moment leaves nothing that counts.
-
-    Args:
-        settings: of the entry point, written to `args.yaml`.
-        files: patterns of all that the command may write, relative to the folder. Other files stay, and all do where
-            no earlier command has left its settings.
-        record: of what the content is made from.
-
-    Returns:
-        The folder's log.
-
-    Raises:
-        InputError: when the folder cannot be made or written, or holds what another command has made.
+    The summary of an earlier command is removed first, then its files, so that after a kill at any moment the folder
+    counts as unfinished. `files` are patterns of all that the command may write; other files stay, and so do all where
+    no earlier command has left its settings. Raises InputError if the folder cannot be written, or is of another kind.
     """
     way_out = "Name another folder with --output_dir."
     read_provenance(folder).check(folder, way_out, kind=record.kind)
@@ -90,34 +76,30 @@ def begin_output(folder: Path, settings: object, files: Sequence[str], record: P
 def create_run_dir(root: Path, name: str) -> Path:
     """Make the new folder `root/<name>_<time>`, never one that exists."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    number, way_out = 1, "Name another folder with --output_dir or --runs_dir."
-    while True:
+    for number in itertools.count(1):
         run_dir = root / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
         try:
             run_dir.mkdir(parents=True)
             return run_dir
-        except FileExistsError as error:
-            if not run_dir.is_dir():
-                raise write_error(root, error, way_out) from error
-            number += 1
         except OSError as error:
-            raise write_error(root, error, way_out) from error
+            if not isinstance(error, FileExistsError) or not run_dir.is_dir():
+                raise write_error(root, error, "Name another folder with --output_dir or --runs_dir.") from error
 
 
 def seed_folders(run_dir: Path, first_seed: int, num_runs: int) -> list[Path]:
-    """The run folders of several seeds, within the folder of all of them."""
+    """Return the run folders of several seeds, within the folder of all of them."""
     return [run_dir / f"run_{seed}" for seed in range(first_seed, first_seed + num_runs)]
 
 
 def is_one_of_several(run_dir: Path) -> bool:
-    """Whether this is the run of one of several seeds, within the folder of all of them."""
+    """Return whether this is the run of one of several seeds, within the folder of all of them."""
     run_dir = run_dir.resolve()
     args_file = run_dir.parent / ARGS_FILE
     return run_dir.name.startswith("run_") and args_file.exists() and read_args(args_file).get("num_runs", 1) > 1
 
 
 def run_name(run_dir: Path) -> str:
-    """What a run is called in tables and result folders: one of several seeds has the name of all before its own."""
+    """Return a run's name in tables and result folders: that of several seeds stands before that of one of them."""
     run_dir = run_dir.resolve()
     return f"{run_dir.parent.name}/{run_dir.name}" if is_one_of_several(run_dir) else run_dir.name
 
@@ -130,11 +112,7 @@ def finish_run(run_dir: Path, summary: dict, seconds: float | None = None) -> No
 
 
 def read_summary(run_dir: Path) -> dict:
-    """Read the key figures of a finished run; empty where it is not finished.
-
-    Raises:
-        InputError: when they are damaged.
-    """
+    """Read the key figures of a finished run; empty if it is not finished. Raises InputError when they are damaged."""
     path = run_dir / SUMMARY_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -145,14 +123,9 @@ def read_summary(run_dir: Path) -> dict:
 def newest_finished_run(
     root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE, fallback: Path | None = None, **settings: str
 ) -> Path:
-    """The newest finished run `root/<prefix>*`: the one whose `marker` was written last.
+    """Return the finished run `root/<prefix>*` whose `marker` was written last; if there is none, that in `fallback`.
 
-    Args:
-        fallback: folder to look in where `root` has none.
-        settings: that the run has, such as its method and data set.
-
-    Raises:
-        InputError: when there is none.
+    The run has these settings, such as its method and data set. Raises InputError when there is none.
     """
     roots = list(dict.fromkeys(filter(None, (root, fallback))))
     patterns = [f"{prefix}*/{marker}"]
@@ -169,7 +142,7 @@ def newest_finished_run(
 
 
 class _LogFile(logging.FileHandler):
-    """A log whose disk may be full: that ends the run, as it does where a checkpoint is written."""
+    """A log file that ends the run when the disk is full, as a checkpoint does."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in `logging`)
         error = sys.exc_info()[1]
@@ -179,7 +152,7 @@ class _LogFile(logging.FileHandler):
 
 
 def open_log(run_dir: Path) -> logging.Logger:
-    """The run's logger: to the terminal, and appended to `log.txt` with the time."""
+    """Return the run's logger: to the terminal, and appended to `log.txt` with the time."""
     logger = logging.getLogger(str(run_dir))
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -1,8 +1,8 @@
 """Settings: groups of typed fields, which YAML files and flags fill in.
 
 A group, such as the sizes of a network, is a class beside what it describes; a command's settings nest such groups.
-Each field says its type, its range and, beside it or in the line under it, its meaning. pydantic checks values, tyro
-makes flags and help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
+Each field has its type, range and, beside it or in the line under it, its meaning. pydantic checks values, tyro makes
+flags and help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from utils.errors import InputError
 from utils.files import write_text
 
 ARGS_FILE = "args.yaml"  # the settings of a run, in its folder
-NOT_WRITTEN = ("config", "resume")  # where settings came from is none of them
+NOT_WRITTEN = ("config", "resume")  # where settings came from is not one of them
 Settings = TypeVar("Settings")
 
 
@@ -65,18 +65,13 @@ def parse_settings(
     start: Settings,
     description: str,
     argv: Sequence[str] | None = None,
-    resumable: Sequence[str] = (),
-    others: bool = False,
+    resumable: Sequence[str] = (),  # settings that flags may change when a run is continued; `num_epochs` may grow
+    others: bool = False,  # as of `with_file`
 ) -> Settings:
     """Return settings from flags, over those of `--config FILE` or of the run that `--resume` continues, over `start`.
 
-    Args:
-        resumable: settings that cannot change a run's result, so that flags may change them; `num_epochs` may grow.
-        others: as of `with_file`.
-
-    Raises:
-        InputError: for an unusable file, an unknown setting, values of the wrong type or out of range, and a flag that
-            contradicts the run that is continued.
+    Raises InputError for an unusable file, unknown settings, values of the wrong type or out of range, and flags that
+    contradict the run that is continued.
     """
     import tyro
 
@@ -100,7 +95,7 @@ def parse_settings(
 
 
 def first_flags(argv: Sequence[str] | None, *names: str) -> dict[str, str | None]:
-    """Return the texts of flags that decide about the others, before these are parsed; None for those not given."""
+    """Return the texts of flags on which the others depend, before all are parsed; None for those not given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
         parser.add_argument(f"--{name}", nargs="?")
@@ -108,7 +103,7 @@ def first_flags(argv: Sequence[str] | None, *names: str) -> dict[str, str | None
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return the `type` of an argparse flag: a whole number from `least` on that fits into 64 bits."""
+    """Return the `type` of an argparse flag: a whole number of at least `least` that fits into 64 bits."""
 
     def convert(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
@@ -119,7 +114,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def flat(settings: object) -> dict[str, Any]:
-    """Return settings by their flat names, as YAML has them: paths as text, tuples as lists."""
+    """Return settings by their flat names, as in YAML: paths as text, tuples as lists."""
     values: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -132,7 +127,7 @@ def flat(settings: object) -> dict[str, Any]:
 
 
 def with_settings(settings: Settings, **changes: object) -> Settings:
-    """Return the same settings but for those named, by flat names; lists may stand for tuples, texts for paths."""
+    """Replace settings by their flat names; lists may stand for tuples, texts for paths."""
     if unknown := changes.keys() - flat(settings).keys():
         raise TypeError(f"{type(settings).__name__} has no {', '.join(unknown)}")
     own: dict[str, object] = {}
@@ -149,13 +144,9 @@ def with_settings(settings: Settings, **changes: object) -> Settings:
 
 
 def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
-    """Return the same settings but for those that a YAML file names.
+    """Replace the settings that a YAML file names; `others` skips unknown ones, such as those of another command.
 
-    Args:
-        others: pass over settings of the file that are none of these, as those of another command.
-
-    Raises:
-        InputError: for an unusable file, an unknown setting, and values of the wrong type or out of range.
+    Raises InputError for an unusable file, an unknown setting, and values of the wrong type or out of range.
     """
     values, known = read_args(path), flat(settings).keys() - set(NOT_WRITTEN)
     others = others or "network" in values  # earlier versions wrote the settings of all methods
@@ -170,7 +161,7 @@ def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without repeated keys, where 1e-3 is a number."""
+    """Loader of YAML that refuses repeated keys and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         values = super().construct_mapping(node, deep)
@@ -185,11 +176,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+01234567
 
 
 def read_args(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file.
-
-    Raises:
-        InputError: when it is absent or no YAML mapping, or names a setting twice.
-    """
+    """Read a YAML file of settings. Raises InputError when it is absent, no mapping, or names a setting twice."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:

@@ -21,7 +21,7 @@ from utils.settings import ARGS_FILE, read_args, settings_group, with_settings, 
 Settings = TypeVar("Settings")
 POLL_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-OUTPUT_FILE = "output.txt"  # what the process of a seed has printed
+OUTPUT_FILE = "output.txt"  # of the process of a seed
 
 
 @settings_group
@@ -30,23 +30,15 @@ class SeveralSeeds:
 
     num_runs: PositiveInt = 1  # number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>
     jobs: PositiveInt | None = None
-    """seeds that train at the same time (default: all on a GPU; one on the CPU, which one keeps busy)"""
+    """seeds that train at the same time (default: all on a GPU, one on the CPU)"""
 
 
 def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:
-    """Train every seed that is not finished, some at a time, and wait for all. Returns the folder of all seeds.
+    """Train every unfinished seed with an entry point, several at a time, and return the folder `name` of all seeds.
 
     Each seed is an ordinary run, continued by `script --resume run_<seed>`: one that fails stops no other, and each can
-    be resumed, repeated and evaluated alone.
-
-    Args:
-        script: the entry point.
-        settings: with groups `run` (`TrainingRun`), `recipe` (`Recipe`) and `seeds` (`SeveralSeeds`).
-        name: of the new folder.
-        on_gpu: whether the device is one; a processor's cores are shared among the seeds that train at once.
-
-    Raises:
-        InputError: when a seed has failed, once the others are through.
+    be resumed, repeated and evaluated alone. `settings` have groups `run` (`TrainingRun`), `recipe` (`Recipe`) and
+    `seeds` (`SeveralSeeds`). On a CPU, seeds share the cores. Raises InputError at the end if a seed has failed.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)
@@ -67,14 +59,9 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
     environment = dict(os.environ)
     if not on_gpu and jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    failed = _run_all(script, waiting, jobs, environment, log.info)
-    if failed:
-        raise InputError(
-            run_dir,
-            f"{', '.join(folder.name for folder in failed)} failed (see {failed[0] / OUTPUT_FILE})",
-            "runs that end",
-            f"Continue them with --resume {run_dir}.",
-        )
+    if failed := _run_all(script, waiting, jobs, environment, log.info):
+        found = f"{', '.join(folder.name for folder in failed)} failed (see {failed[0] / OUTPUT_FILE})"
+        raise InputError(run_dir, found, "runs that end", f"Continue them with --resume {run_dir}.")
     folders = seed_folders(run_dir, first_seed, num_runs)
     finish_run(run_dir, {folder.name: json.loads((folder / SUMMARY_FILE).read_text()) for folder in folders})
     log.info(f"{num_runs} seeds: {run_dir}")
@@ -82,13 +69,13 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
 
 
 def _end_with_parent() -> None:
-    """Ask the system to end this process when its parent is killed: what nobody waits for would block a resumption."""
+    """Ask the system to end this process when its parent is killed; otherwise it would block a resumption."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str, str], say: Callable) -> list[Path]:
-    """Train the runs of these folders, `jobs` at a time. Returns those that failed."""
+    """Train the runs of these folders, `jobs` at a time, and return those that failed."""
     waiting, running, failed = list(folders), {}, []
     bar = tqdm(total=len(folders), desc="seeds", unit="run", disable=None)
     try:
@@ -110,7 +97,7 @@ def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str
                 say(f"{folder.name} {'failed' if process.returncode else 'is finished'}")
     finally:
         bar.close()
-        for process in running.values():  # this process is being ended: so are they, and they resume
+        for process in running.values():  # this process is being ended, and so are they; they can be resumed
             process.terminate()
         for process in running.values():
             process.wait()

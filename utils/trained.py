@@ -1,4 +1,4 @@
-"""Trained networks, from wherever they are: a run's folder, an exported folder, the Hugging Face hub.
+"""Trained networks in a run's folder, an exported folder or on the Hugging Face hub.
 
     python -m utils.trained RUN FOLDER [--pseudo_label_dir DIR]
 
@@ -35,13 +35,10 @@ from utils.training.loop import BEST_CHECKPOINT
 
 
 def open_trained(source: str) -> HAN | TemporalTransformer:
-    """A trained network with its description, on the CPU in evaluation mode.
+    """Open a trained network with its description, on the CPU in evaluation mode.
 
-    Args:
-        source: a training's run folder, a folder written by `save_pretrained`, or an id on the Hugging Face hub.
-
-    Raises:
-        InputError: when it is none of these, or does not say what it is.
+    The source is a training's run folder, a folder written by `save_pretrained`, or an id on the Hugging Face hub.
+    Raises InputError when it is none of these, or has no description.
     """
     folder = Path(source)
     if (folder / ARGS_FILE).is_file():
@@ -52,10 +49,8 @@ def open_trained(source: str) -> HAN | TemporalTransformer:
     try:
         description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without description"
     except ValueError as error:
-        description, found = (
-            None,
-            f"a {CONFIG_FILE} with an unusable description ({' '.join(str(error).split())[:300]})",
-        )
+        reason = " ".join(str(error).split())[:300]
+        description, found = None, f"a {CONFIG_FILE} with an unusable description ({reason})"
     if description is None:
         way_out = "Export it with `python -m utils.trained`."
         raise InputError(source, found, "one of HAN or of the temporal transformer", way_out)
@@ -65,11 +60,7 @@ def open_trained(source: str) -> HAN | TemporalTransformer:
 
 
 def newest_han(runs_dir: Path) -> Path:
-    """The newest finished run of stage 3 that `open_run` opens, one of several seeds among them.
-
-    Raises:
-        InputError: when there is none.
-    """
+    """Return the newest finished run of stage 3 that `open_run` opens, or one of several seeds; else InputError."""
     finished = [*runs_dir.glob(f"HAN_*/{SUMMARY_FILE}"), *runs_dir.glob(f"HAN_*/run_*/{SUMMARY_FILE}")]
     for path in sorted(finished, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         run = path.parent
@@ -80,16 +71,15 @@ def newest_han(runs_dir: Path) -> Path:
 
 
 def trains_han(run_dir: Path) -> bool:
-    """Return whether a run of stage 3 trained HAN, or a network that extends it; True for stage 1, too."""
+    """Return whether a run of stage 3 trained HAN or a network that extends it; True for stage 1, too."""
     return issubclass(find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network, HAN)
 
 
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
-    """The best checkpoint of a run of stage 1 or 3, with its description.
+    """Open the best checkpoint of a run of stage 1 or 3, with its description.
 
-    Raises:
-        InputError: when the folder lacks settings or a checkpoint, they do not belong together, or the network is
-            that of another method (CMPAE, LEAP, CoLeaF).
+    Raises InputError when the folder lacks settings or a checkpoint, they do not belong together, or the network is
+    that of another method (CMPAE, LEAP, CoLeaF).
     """
     settings = read_args(run_dir / ARGS_FILE)
     if not trains_han(run_dir):
@@ -100,7 +90,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     try:
         if is_han:
             chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
-            chosen["cross_attention"] = settings.get("cross_attention", True)  # earlier runs do not say
+            chosen["cross_attention"] = settings.get("cross_attention", True)  # not in earlier runs
             method = find_method(settings.get("method", "uwav"))
             config = config_of_run(run_dir, method.config)
             network = load_network(method.network, checkpoint, {}, config, **chosen)
@@ -126,14 +116,9 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
 
 
 def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
-    """A temporal transformer's description with the classes and thresholds that stage 2 has found for a data set.
+    """Add the classes and thresholds that stage 2 has found for a data set to a temporal transformer's description.
 
-    Args:
-        pseudo_label_dir: output of stage 2, for instance `<run>/LLP_Dataset`.
-        checkpoint: the temporal transformer's weights.
-
-    Raises:
-        InputError: when it holds no pseudo-labels, or those of another teacher or of other weights.
+    Raises InputError when the folder holds no pseudo-labels, or those of another teacher or of other weights.
     """
     kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Name the output of stage 2 for this run."
     weights = {"weights": hash_of_file(checkpoint)}
@@ -145,38 +130,28 @@ def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint
     try:
         require_file(files[0])
         with safe_open(files[0], framework="pt") as file:
-            metadata = file.metadata() or {}
-            return replace(
-                description,
-                dataset=metadata["dataset"],
-                classes=tuple(metadata["classes"].split("\n")),
-                audio_thresholds=finite_or_none(file.get_tensor("audio_thresholds")),
-                visual_thresholds=finite_or_none(file.get_tensor("visual_thresholds")),
-            )
+            metadata, found = file.metadata() or {}, {}
+            for name in ("audio_thresholds", "visual_thresholds"):  # JSON has no -inf: None
+                found[name] = tuple(None if math.isinf(x) else x for x in file.get_tensor(name).tolist())
+            classes = tuple(metadata["classes"].split("\n"))
+            return replace(description, dataset=metadata["dataset"], classes=classes, **found)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         way_out = "Run pseudo_label_generation.py again."
         raise InputError(files[0], f"a damaged file ({error})", "the output of stage 2", way_out) from error
 
 
-def finite_or_none(thresholds: Tensor) -> tuple[float | None, ...]:
-    """(C,) -> numbers that JSON has words for: None stands for -inf."""
-    return tuple(None if math.isinf(value) else value for value in thresholds.tolist())
-
-
 def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
-    """Thresholds on the logits of a description's classes, (C,) float32, if it has them."""
-    if description.audio_thresholds is None or description.visual_thresholds is None:
+    """Return thresholds on the logits of a description's classes, (C,) float32, if it has them."""
+    thresholds = AudioVisual(description.audio_thresholds, description.visual_thresholds)
+    if None in thresholds:
         return None
-    audio = [-math.inf if value is None else value for value in description.audio_thresholds]
-    visual = [-math.inf if value is None else value for value in description.visual_thresholds]
-    return AudioVisual(torch.tensor(audio), torch.tensor(visual))
+    return thresholds.map(lambda values: torch.tensor([-math.inf if x is None else x for x in values]))
 
 
 def export(network: HAN | TemporalTransformer, folder: Path) -> None:
-    """Write a network with its description to a new folder, which appears once it is whole.
+    """Write a network with its description to a new folder, which appears once it is complete.
 
-    Raises:
-        InputError: when the folder is there already, or huggingface_hub is not installed.
+    Raises InputError when the folder exists already, or huggingface_hub is not installed.
     """
     if folder.exists():
         raise InputError(folder, "a folder or file that is there already", "a new folder", "Choose another name.")
