@@ -79,7 +79,7 @@ def scatter_figure(
 
 def reliance(run: ClipRun, split: str, folder: Path) -> None:
     """Compare the accuracy of each class with both modalities, without sound and without the picture."""
-    if not (run.network.sees and run.network.hears):
+    if not (run.network.has_visual and run.network.has_audio):
         raise InputError(run.folder, "a model of one modality", "one that sees and hears", "Name another run.")
     classes = run.data.splits[split].classes
     accuracies = []

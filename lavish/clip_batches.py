@@ -1,4 +1,4 @@
-"""From packed clips to batches on a device; crops, flips and SpecAugment on the way."""
+"""Batches of packed clips on a device, with crops, flips and SpecAugment."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +22,12 @@ NORMALIZATIONS = {"imagenet": IMAGENET, "half": Normalization((0.5, 0.5, 0.5), (
 
 @settings_group
 class Augmentation:
-    """What is done to training clips at random; evaluation takes the central crop and nothing else."""
+    """Random augmentation of training clips; evaluation uses the central crop only."""
 
     random_crop: bool = False  # train on a random crop of the packed frames
-    flip: bool = False  # train on half of the clips from right to left
-    max_masked_bands: NonNegativeInt = 0  # SpecAugment: widest band that is blanked
-    max_masked_frames: NonNegativeInt = 0  # SpecAugment: longest stretch that is blanked
+    flip: bool = False  # flip half of the training clips horizontally
+    max_masked_bands: NonNegativeInt = 0  # SpecAugment: largest number of masked frequency bands
+    max_masked_frames: NonNegativeInt = 0  # SpecAugment: largest number of masked time frames
 
 
 UNCHANGED = Augmentation()
@@ -37,16 +37,16 @@ UNCHANGED = Augmentation()
 class ClipBatch:
     """B clips of T frames."""
 
-    clips: Tensor  # (B,) int64, which samples of the split these are
-    frames: Tensor | None  # (B, T, 3, H, W) float32, normalised; None where they were not asked for
+    clips: Tensor  # (B,) int64, their numbers in the split
+    frames: Tensor | None  # (B, T, 3, H, W) float32, normalised; None if the network does not use them
     sound: Tensor | None  # (B, T, L, F) filter banks, or (B, samples) in [-1, 1]; float32
     labels: Tensor  # (B,) int64 or (B, T)
-    features: Tensor | None = None  # (B, T, D) what a frozen network makes of both, where it is kept
+    features: Tensor | None = None  # (B, T, D) of a frozen network, if they are kept
 
 
 @dataclass
 class ClipBatches:
-    """Batches of one split's N samples. Raises InputError when images are larger or frames more than packed."""
+    """Batches of one split's N samples. Raises InputError for larger images or more frames than packed."""
 
     split: ClipSplit
     pack: PackedClips
@@ -54,11 +54,11 @@ class ClipBatches:
     image_size: int  # pixels of the network's images
     num_frames: int | None = None  # T, spread over the packed frames; None: all
     normalization: Normalization = IMAGENET
-    frames: bool = True  # whether they are read at all
+    frames: bool = True  # whether they are read
     sound: bool = True
     augmentation: Augmentation = UNCHANGED  # of shuffled batches
-    accumulate: int = 1  # parts that shuffled batches come in
-    features: Tensor | None = None  # (N, T, D) on the device, once a frozen network has made them
+    accumulate: int = 1  # parts of a shuffled batch
+    features: Tensor | None = None  # (N, T, D) on the device, of a frozen network, which replace frames and sound
 
     def __post_init__(self):
         packed_frames, packed_size = self.pack.frames.shape[1:3]
@@ -68,16 +68,16 @@ class ClipBatches:
             expected = f"at most the {packed_frames} frames of {packed_size} pixels that were packed"
             raise InputError("--image_size, --num_frames", found, expected, "Choose fewer, or pack more.")
         self.num_videos = self.split.num_clips
-        self.augmented = self.augmentation != UNCHANGED  # whether shuffled batches are changed at random
+        self.augmented = self.augmentation != UNCHANGED
         self._rows = np.array([self.pack.row_of[source] for source in self.split.sources])
         self._chosen = ((np.arange(num_frames) + 0.5) * packed_frames / num_frames).astype(np.int64)
         self._mean, self._deviation = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in self.normalization)
 
     def check_features(self) -> None:
-        """Packed clips are whole numbers and filter banks of them: always finite."""
+        """Check nothing: packed clips are integers and filter banks of them, always finite."""
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
-        """Yield all samples, in parts of batches, in an order and with changes that depend on seed and epoch alone."""
+        """Yield all samples in parts of batches; order and augmentation depend on seed and epoch alone."""
         number = seed * 1_000_003 + epoch
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(number))
         groups = order.split(batch_size // self.accumulate)
@@ -86,11 +86,11 @@ class ClipBatches:
             yield batch
 
     def in_order(self, batch_size: int) -> Iterator[ClipBatch]:
-        """Yield all samples as the split lists them, unchanged."""
+        """Yield all samples in the order of the split, unchanged."""
         return self._batches(torch.arange(self.num_videos).split(batch_size), UNCHANGED, np.random.default_rng(0))
 
     def _batches(self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: Generator) -> Iterator[ClipBatch]:
-        """Yield batches of these groups of samples; one is read while the one before is computed on."""
+        """Yield batches of these groups of samples; each is read during computation on the one before."""
         if self.features is not None:
             for group in groups:
                 labels = self._to_device(self.split.labels[group])
@@ -105,7 +105,7 @@ class ClipBatches:
                 yield self._on_device(batch)
 
     def _read(self, group: Tensor, augmentation: Augmentation, rng: Generator) -> ClipBatch:
-        """Read frames (B, T, H, W, 3) uint8 and sound as they are packed, changed at random."""
+        """Read frames (B, T, H, W, 3) uint8 and sound as packed, and augment them."""
         frames = sound = None
         rows = self._rows[group.numpy()]
         if self.frames:
@@ -119,14 +119,14 @@ class ClipBatches:
         return ClipBatch(group, frames, sound, self.split.labels[group])
 
     def _crop(self, row: int, augmentation: Augmentation, rng: Generator) -> np.ndarray:
-        """Cut the same crop of every frame of a clip: (T, H, W, 3) uint8."""
+        """Crop all frames of a clip alike: (T, H, W, 3) uint8."""
         size, room = self.image_size, self.pack.frames.shape[2] - self.image_size
         top, left = rng.integers(0, room + 1, 2) if augmentation.random_crop else (room // 2, room // 2)
         cropped = self.pack.frames[row, :, top : top + size, left : left + size][self._chosen]
         return cropped[:, :, ::-1] if augmentation.flip and rng.random() < 0.5 else cropped
 
     def _on_device(self, batch: ClipBatch) -> ClipBatch:
-        """Move a batch to the device; normalise pixels, and samples of 16 bits to [-1, 1]."""
+        """Move a batch to the device; normalise pixels, and 16-bit samples to [-1, 1]."""
         frames, sound = batch.frames, batch.sound
         if frames is not None:
             pixels = self._to_device(frames).permute(0, 1, 4, 2, 3).float() / 255  # (B, T, 3, H, W)
@@ -141,7 +141,7 @@ class ClipBatches:
 
 
 def _mask(spectrograms: np.ndarray, augmentation: Augmentation, rng: Generator) -> None:
-    """SpecAugment in place, a band and a stretch for every spectrogram: (B, T, L, F); 0 is the mean of all sounds."""
+    """Mask frequency bands and time frames of every spectrogram in place (SpecAugment): (B, T, L, F); 0 is the mean."""
     for widest, axis in ((augmentation.max_masked_bands, -1), (augmentation.max_masked_frames, -2)):
         if widest:
             length = spectrograms.shape[axis]

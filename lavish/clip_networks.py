@@ -1,8 +1,7 @@
-"""From settings, or from a run folder, to a network with its weights: they are loaded as a whole or not at all."""
+"""Networks of clips from settings or run folders; weights are loaded completely or not at all."""
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,12 +28,12 @@ from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
 RANDOM, HUB = "random", "hub"
-FILES_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")  # as the hub and timm lay them out
-WRAPPERS = ("model", "state_dict")  # under which some files keep their state dict
+FILES_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of the hub and timm
+WRAPPERS = ("model", "state_dict")  # keys of the state dict in some files
 
 
 def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishNetwork | I3DSoundNet:
-    """Make the network of the settings, with the weights that they name. Raises InputError when it cannot be made."""
+    """Make the network and weights of the settings. Raises InputError when they cannot be made."""
     of_network = settings.network
     if settings.model == "i3d_soundnet":
         network = I3DSoundNet(num_classes, of_network.fusion, of_network.train_backbone)
@@ -53,8 +52,15 @@ def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishN
 
 
 def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> LavishNetwork:
-    """Make LAVISH, or what it is compared with; only its backbone has weights."""
-    weights, sizes = settings.backbone_weights, _sizes(settings.backbone_sizes or ())
+    """Make LAVISH, or a model that it is compared with; only the backbone's weights are loaded."""
+    weights = settings.backbone_weights
+    sizes: dict[str, int | float] = {}
+    for pair in settings.backbone_sizes or ():
+        match = re.fullmatch(r"(\w+)=(\d{1,9}(?:\.\d+)?)", pair)
+        if match is None or not 0 < float(match[2]) <= LARGEST_SIZE:
+            expected = f"<name>=<number above 0, at most {LARGEST_SIZE}>, such as depth=3"
+            raise InputError("--backbone_sizes", pair, expected, "Correct the pair.")
+        sizes[match[1]] = float(match[2]) if "." in match[2] else int(match[2])
     try:
         backbone = make_backbone(settings.backbone, image_size, sizes, settings.drop_path, pretrained=weights == HUB)
         if weights not in (RANDOM, HUB):
@@ -67,20 +73,8 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
         raise InputError("--backbone", found, expected, way_out) from error
 
 
-def _sizes(pairs: Iterable[str]) -> dict[str, int | float]:
-    """Read arguments of a network from `name=number`. Raises InputError for anything else, and numbers out of range."""
-    sizes: dict[str, int | float] = {}
-    for pair in pairs:
-        match = re.fullmatch(r"(\w+)=(\d{1,9}(?:\.\d+)?)", pair)
-        if match is None or not 0 < float(match[2]) <= LARGEST_SIZE:
-            expected = f"<name>=<number above 0, at most {LARGEST_SIZE}>, such as depth=3"
-            raise InputError("--backbone_sizes", pair, expected, "Correct the pair.")
-        sizes[match[1]] = float(match[2]) if "." in match[2] else int(match[2])
-    return sizes
-
-
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a whole state dict from a file of torch.save or safetensors, or a folder of the hub, or raise InputError."""
+    """Read a state dict from a file of torch.save or safetensors, or a folder of the hub, or raise InputError."""
     places = [path, *(path / name for name in FILES_OF_FOLDER)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
@@ -98,11 +92,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Load timm's weights, or the backbone of a checkpoint of ours, into a network of timm without its classifier."""
+    """Load timm's weights, or the backbone of one of our checkpoints, into a timm network without its classifier."""
     state = read_weights(path)
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     of_timm = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
-    try:  # renamed for the timm of today; what depends on the size of images is resized to the network's
+    try:  # renamed for current timm; what depends on the image size is resized to the network's
         renamed = of_timm.checkpoint_filter_fn(own or state, network)
         network.load_state_dict({key: value for key, value in renamed.items() if not key.startswith("head.")})
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -110,7 +104,7 @@ def load_backbone(network: nn.Module, path: Path) -> None:
 
 
 def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
-    """Load `i3d.pt` and `soundnet.pt` of a folder, without SoundNet's two classifiers on top of conv7, `conv8_*`."""
+    """Load `i3d.pt` and `soundnet.pt` of a folder, without `conv8_*`, SoundNet's two classifiers on top of conv7."""
     if not folder.is_dir():
         expected = "random, or a folder with i3d.pt and soundnet.pt"
         raise InputError("--backbone_weights", str(folder), expected, "docs/lavish.md names the ports.")
@@ -121,7 +115,7 @@ def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load a state dict; `path` is where it is from. Raises InputError when it does not fit in every name and shape."""
+    """Load the state dict of a path. Raises InputError unless every name and shape fits."""
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
@@ -135,7 +129,7 @@ def _other_network(module: nn.Module, path: Path, error: Exception) -> InputErro
 
 @settings_group
 class TrainedClassifier:
-    """Which run to load, and the settings that may differ from the run's."""
+    """The run to load, and settings that may differ from the run's."""
 
     checkpoint_dir: Path | None = None  # run of lavish.train_classifier (default: the newest finished one)
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is looked for
@@ -152,12 +146,12 @@ class ClipRun:
     """A trained classifier."""
 
     folder: Path
-    settings: ClassifierSettings  # as it was trained with; data folders, device and batch size as asked for now
+    settings: ClassifierSettings  # of its training; data folders, device and batch size of `TrainedClassifier`
     network: nn.Module  # with its best weights, in evaluation mode, on its device
-    data: ClipData  # without a validation split where the run has trained on it
+    data: ClipData  # without a validation split if the run has trained on it
     pack: PackedClips
     parameters: tuple[int, int]  # trained ones, and all
-    random_backbone: bool  # whether the frozen part has never learned anything
+    random_backbone: bool  # whether the frozen part is randomly initialised
     record: Provenance  # of what is made with it now
 
     @property
@@ -170,26 +164,26 @@ class ClipRun:
 
     @property
     def note(self) -> str:
-        """What a reader has to know of its results: generated data, a random backbone, a choice on the test split."""
-        facts = {"random backbone": self.random_backbone}
-        facts["best epoch chosen on test"] = self.settings.select_on == "test"
-        return ", ".join([*self.record.marks, *(fact for fact, holds in facts.items() if holds)])
+        """Return the marks of its results: generated data, a random backbone, model selection on the test split."""
+        on_test = self.settings.select_on == "test"
+        facts = ["random backbone"] * self.random_backbone + ["best epoch chosen on test"] * on_test
+        return ", ".join([*self.record.marks, *facts])
 
     def title(self, split: str) -> str:
-        """Name a table or figure of one split, with the note."""
+        """Return the title of a table or figure of one split, with the note."""
         return f"{self.name}, {split}" + (f" ({self.note})" if self.note else "")
 
     def predict(self, split: str, without: str | None = None) -> ClipPredictions:
-        """Run the network over a split, with both modalities or without one, see `predict_clips`."""
+        """Run the network over a split, with both modalities or without one (see `predict_clips`)."""
         _, precision = self.settings.device.select()
         batches = clip_batches(self.settings, self.data, self.pack, split, self.network)
         return predict_clips(self.network, batches, self.settings.device.eval_batch_size, precision, without)
 
 
 def has_random_backbone(settings: ClassifierSettings) -> bool:
-    """Say whether the frozen part of a network has never learned anything, which every report has to mention.
+    """Return whether the frozen part of a network is randomly initialised, which every report has to mention.
 
-    A checkpoint in a run's folder, `<run>/checkpoints/<file>`, is what that run says of itself.
+    For a checkpoint in a run's folder, `<run>/checkpoints/<file>`, that run's summary or settings decide.
     """
     network = settings.network
     if network.train_backbone:
@@ -206,7 +200,7 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
 
 
 def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
-    """Return a run's trained and all parameters, and whether its backbone is random, from its summary."""
+    """Read from a run's summary the numbers of trained and all parameters, and whether its backbone is random."""
     path = run_dir / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text())
@@ -217,7 +211,7 @@ def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
 
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
-    """Load network and data of the run that is named, or of the newest finished one."""
+    """Load network and data of the named run, or of the newest finished one."""
     way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
     if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
@@ -227,7 +221,7 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     now = {name: value for name, value in flat(which).items() if name in known and value is not None}
     settings = with_settings(of_run, **now)
 
-    parameters, is_random = read_summary(folder)  # with the weights, before anything takes time
+    parameters, is_random = read_summary(folder)  # with the weights, before anything slow
     state = read_weights(folder / BEST_CHECKPOINT)
     device, _ = settings.device.select()
     data, pack = open_clips(settings)

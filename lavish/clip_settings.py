@@ -1,4 +1,4 @@
-"""Settings of the classifiers of clips, and the data that they open."""
+"""Settings of clip classifiers, and their data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ WAVEFORM_SECONDS = 10.0  # of a clip; AVE's videos are so long
 
 @settings_group
 class ClipDataSettings:
-    """Where the clips lie, what of them is packed, and how training changes it. Defaults: AVE's."""
+    """Location, packing and augmentation of the clips. Defaults: AVE's."""
 
     data_dir: Path | None = None  # folder that holds videos/ (default: data/<dataset>)
     annotations_dir: Path | None = None
@@ -52,7 +52,7 @@ class ClipDataSettings:
 
     @property
     def format(self) -> ClipFormat:
-        """What is packed."""
+        """Return the format of the pack."""
         size = self.packed_size or (self.image_size * 8 // 7 if self.augmentation.random_crop else self.image_size)
         seconds = self.waveform_seconds or (PIECE_SECONDS if self.pieces else WAVEFORM_SECONDS)
         return ClipFormat(self.packed_frames, size, self.frame_rate, self.sound, self.choice, seconds)
@@ -60,7 +60,7 @@ class ClipDataSettings:
 
 @settings_group
 class ClipSettings(FromFile):
-    """What decides which clips are packed, and how."""
+    """Settings that determine which clips are packed, and how."""
 
     dataset: Literal["AVE", "UCF101"] = "AVE"  # data set; changes the defaults of flags below
     model: Literal[tuple(MODELS)] = "lavish"  # which network; changes the defaults of flags below
@@ -68,13 +68,13 @@ class ClipSettings(FromFile):
 
     @property
     def data_dir(self) -> Path:
-        """The data set's folder."""
+        """Return the data set's folder."""
         return self.data.data_dir or Path("data") / self.dataset
 
 
 @settings_group
 class ClassifierSettings(ClipSettings):
-    """What decides a network, what it sees and hears, and which clips it learns from."""
+    """Settings that determine a network, its inputs and its training clips."""
 
     select_on: Literal["val", "test"] = "val"  # split that the best epoch is chosen on; test: as the paper does
     num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None  # T, of the packed frames (default: all)
@@ -98,7 +98,7 @@ def clip_recipe(start: ClipSettings, argv: Sequence[str] | None) -> ClipSettings
 
 
 def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
-    """Load the splits of the data set: them, and the folder of their packs."""
+    """Load the splits of the data set, and return them with the folder of their packs."""
     of_data, data_dir = settings.data, settings.data_dir
     lists_dir, packed_dir = of_data.annotations_dir or data_dir, of_data.packed_dir or data_dir / "packed_clips"
     if settings.dataset == "AVE":
@@ -113,7 +113,7 @@ def load_clips(settings: ClipSettings) -> tuple[ClipData, Path]:
 
 
 def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
-    """Open the data set and its pack, which is made where it is absent."""
+    """Open the data set and its pack, which is made if absent."""
     data, packed_dir = load_clips(settings)
     of_data, chooses_sound = settings.data, TASKS[settings.dataset].chooses_sound
     silent = ("left out" if of_data.allow_missing or chooses_sound else "refused") if of_data.sound_only else "kept"
@@ -123,7 +123,7 @@ def open_clips(settings: ClipSettings) -> tuple[ClipData, PackedClips]:
 
 
 def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
-    """Return the splits as a run uses them: nothing of UCF-101 is held out where it chooses on the test split."""
+    """Return the splits that a run uses: UCF-101 has no validation split if the best epoch is chosen on test."""
     if settings.select_on == "val" or not TASKS[settings.dataset].holds_out:
         return data
     splits = {"train": data.splits["train"].joined(data.splits["val"]), "test": data.splits["test"]}
@@ -131,7 +131,7 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
 
 
 def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
-    """Return the record of what is made from these clips: a source is a name and a size."""
+    """Return the provenance of what is made from these clips, hashed by their names and file sizes."""
     classes, marks = data.splits["train"].classes, video_marks(settings.data_dir)
     videos = {name: hash_of(split.sample_ids) for name, split in data.splits.items()}
     sources = {"clips": hash_of(f"{source.name} {source.path.stat().st_size}" for source in data.sources)}
@@ -141,13 +141,16 @@ def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Prov
 def clip_batches(
     settings: ClassifierSettings, data: ClipData, pack: PackedClips, split: str, network: nn.Module
 ) -> ClipBatches:
-    """Make a split's batches for a network. Raises InputError for sizes that do not fit and a split without clips."""
+    """Make a split's batches for a network. Raises InputError for unsuitable sizes and a split without clips."""
     of_data = settings.data
     if split not in data.splits or not data.splits[split].num_clips:
         found = "no clips: all were left out, or (--select_on test) they were trained on"
         raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Look at the lists and files.")
     image, spectrogram = (of_data.image_size, of_data.image_size), pack.format.sound_shape[1:]
-    for flag, pixels, wanted in (("--image_size", image, network.sees), ("--sound", spectrogram, network.hears)):
+    for flag, pixels, wanted in (
+        ("--image_size", image, network.has_visual),
+        ("--sound", spectrogram, network.has_audio),
+    ):
         found, least = " x ".join(map(str, pixels)), network.patch_size
         if wanted and any(length < patch for length, patch in zip(pixels, least, strict=False)):
             raise InputError(flag, f"{found} pixels", f"a patch of {least[0]} x {least[1]} or more", "Choose others.")
@@ -156,6 +159,6 @@ def clip_batches(
             way_out = "Choose --sound swin with 192 pixels, small with 32, or a ViT."
             raise InputError(flag, f"{of_data.sound}: {found} spectrograms", expected, way_out)
     device, normalization = next(network.parameters()).device, NORMALIZATIONS[settings.normalization]
-    read = (of_data.image_size, settings.num_frames, normalization, network.sees, network.hears)
+    read = (of_data.image_size, settings.num_frames, normalization, network.has_visual, network.has_audio)
     augmentation = of_data.augmentation if split == "train" else UNCHANGED
     return ClipBatches(data.splits[split], pack, device, *read, augmentation)

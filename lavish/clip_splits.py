@@ -1,4 +1,4 @@
-"""What a data set of clips is: where its items come from, and which of them each split holds; AVE as such a one."""
+"""Data sets of clips: the source of each item, and the samples of each split; AVE is one of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class ClipSource:
     seconds: float | None = None  # None: to the end
 
     def part(self, rate: float) -> slice:
-        """Return which of the file's frames or samples it has, at so many a second."""
+        """Return the slice of its frames or samples in the file, at a rate per second."""
         end = None if self.seconds is None else round((self.start + self.seconds) * rate)
         return slice(round(self.start * rate), end)
 
@@ -35,8 +35,8 @@ class ClipSplit:
 
     classes: tuple[str, ...]  # (C,)
     sample_ids: tuple[str, ...]  # (N,) unique
-    sources: tuple[str, ...]  # (N,) names of the items that they are of; two samples may share one
-    labels: Tensor  # (N,) int64, or (N, T) where every segment has a class of its own
+    sources: tuple[str, ...]  # (N,) names of their items; two samples may share one
+    labels: Tensor  # (N,) int64, or (N, T), a class for each segment
 
     @property
     def num_clips(self) -> int:
@@ -63,7 +63,7 @@ class ClipData:
 
 
 def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> dict[str, Path]:
-    """Find the files of clips, of which `stems` has the paths without a suffix: the first of several containers."""
+    """Find the files of clips from paths without a suffix, `stems`: the first of several containers."""
     found = {}
     for name, stem in stems.items():
         paths = (stem.with_name(stem.name + suffix) for suffix in VIDEO_SUFFIXES)
@@ -74,7 +74,7 @@ def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> d
 
 
 def leave_out(names: Sequence[str], total: int, what: str, where: object, allowed: bool) -> None:
-    """Say which clips of a total are left out. Raises InputError unless that is allowed and others remain."""
+    """Report which clips of a total are left out. Raises InputError unless that is allowed and others remain."""
     if not names:
         return
     found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
@@ -84,10 +84,7 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
 
 
 def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:
-    """Load AVE's videos, `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm), labelled second by second.
-
-    LAVISH learns AVE supervised: a class or background for each of ten seconds.
-    """
+    """Load AVE's videos, `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm), labelled second by second."""
     sources, splits = {}, {}
     for split in ave.FILES:
         annotations = ave.load_split(annotations_dir, split)

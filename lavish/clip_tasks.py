@@ -1,4 +1,4 @@
-"""The tasks of networks that classify clips: losses, scores, tables, and what such a network says of a split.
+"""Tasks of clip classifiers: losses, predictions, scores and tables.
 
 B clips, T segments, C classes; labels are (B,) with logits (B, C), or (B, T) with logits (B, T, C).
 """
@@ -16,9 +16,9 @@ from utils.reporting.published import published_methods, published_scores
 from utils.reporting.tables import Cell, Column, Row, ScoreRow, Table, accuracy_table
 from utils.training.device import Precision
 
-LAVISH_ON_AVE = 81.1  # percent, as the paper of LAVISH prints it; users of the released code report 78.8
+LAVISH_ON_AVE = 81.1  # percent, in the paper of LAVISH; users of the released code report 78.8
 SplitScores = Mapping[str, Mapping[str, float]]  # of one run, by split and name; percent
-# Model, split, the scores of each run in percent by name, trained and all parameters, note.
+# Model, split, scores of each run in percent by name, trained and all parameters, note.
 ClassifierRow = tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]
 
 
@@ -30,7 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute the binary cross-entropy of softmax probabilities and one-hot labels, mean over classes, as released.
 
-    -log(1 - p) is computed from the probabilities that are not the class's, so that it does not round to infinity.
+    -log(1 - p) is computed from the logits of all other classes, so that it does not round to infinity.
     """
     log_probs = logits.log_softmax(dim=-1)
     others = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
@@ -51,15 +51,15 @@ def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
 
 @dataclass(frozen=True)
 class ClipPredictions:
-    """What a network says of a split: N clips, T segments, C classes; on the CPU."""
+    """Predictions of a split: N clips, T segments, C classes; on the CPU."""
 
     logits: Tensor  # (N, C) or (N, T, C)
-    features: Tensor  # (N, D) or (N, T, D), what the head sees
+    features: Tensor  # (N, D) or (N, T, D), input of the head
     labels: Tensor  # (N,) or (N, T)
 
 
 def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> ClipOutput:
-    """Compute the output for a batch, from features where a frozen network has made them before."""
+    """Compute the output for a batch, from the features of a frozen network if they are kept."""
     if batch.features is not None:
         return precision.run(network.classify, batch.features)
     return precision.run(network, batch.frames, batch.sound)
@@ -69,7 +69,7 @@ def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> Clip
 def predict_clips(
     network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision, without: str | None = None
 ) -> ClipPredictions:
-    """Run a network over a split; the modality to do `without` becomes its mean, which is 0 in both."""
+    """Run a network over a split; the modality in `without` is replaced by its mean, which is 0 in both."""
     network.eval()
     logits, features = [], []
     for batch in batches.in_order(batch_size):
@@ -85,7 +85,7 @@ def predict_clips(
 
 @torch.inference_mode()
 def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
-    """Let a network that is frozen below its head encode a split once; the batches then hold what it made."""
+    """Encode a split once by a network that is frozen below its head, and keep the features in the batches."""
     network.eval()
     with precision.context():
         features = [network.encode(batch.frames, batch.sound).float() for batch in batches.in_order(batch_size)]
@@ -94,13 +94,13 @@ def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, pre
 
 @dataclass(frozen=True)
 class ClipTask:
-    """What is asked of the clips of a data set, and how its splits are made: one row each."""
+    """Task and splits of a data set of clips."""
 
     accuracies: Mapping[str, int]  # k of each top-k accuracy; the first chooses the best epoch
-    unit: str  # what is classified
-    pools_time: bool  # whether the frames of a clip become one
+    unit: str  # that is classified
+    pools_time: bool  # whether frames are pooled into one prediction a clip
     holds_out: bool  # whether its validation split is a part of the official training list
-    chooses_sound: bool  # whether the clips that carry sound are chosen, so that the others are no fault
+    chooses_sound: bool  # whether clips with sound are chosen, so that leaving out others is no error
 
     @property
     def best_metric(self) -> str:
@@ -118,7 +118,7 @@ TASKS = {
 
 
 def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-    """Lay out the scores of a run beside its parameters; those of AVE in UWAV's Table 2, marked as supervised."""
+    """Lay out the scores of a run and its parameters; AVE's as in UWAV's Table 2, marked as supervised."""
     if dataset == "UCF101":
         rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
@@ -134,7 +134,7 @@ def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[
 
 
 def classifier_table(title: str, scores: Mapping[str, str], rows: Sequence[ClassifierRow]) -> Table:
-    """Lay out scores beside trained and all parameters, as LAVISH's tables have them; `scores` are their headings."""
+    """Lay out scores, whose headings are `scores`, with trained and all parameters, as in LAVISH's tables."""
     lines = []
     for model, split, runs, parameters, note in rows:
         cells = [Cell.over_runs([run[name] for run in runs]) for name in scores]

@@ -1,4 +1,4 @@
-"""The older baseline of audio-visual classification: I3D sees, SoundNet hears, and a gate weighs the two.
+"""An older baseline of audio-visual classification: I3D for frames, SoundNet for audio, and a gate that weighs them.
 
 Parameter names are those of the common PyTorch ports: I3D's `Conv3d_1a_7x7.conv3d.weight`, SoundNet's `conv1.weight`. B
 clips, T frames, L samples.
@@ -37,7 +37,7 @@ class SameMaxPool3d(nn.MaxPool3d):
 
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Put zeros around (B, C, T, H, W), the odd one at the end, so that ceil(length / stride) positions come out."""
+    """Pad (B, C, T, H, W) with zeros, the odd one at the end, so that the output has length ceil(length / stride)."""
     pads = []
     for length, size, step in zip(x.shape[2:], kernel, stride, strict=True):
         total = max(0, size - (length % step or step))
@@ -62,7 +62,7 @@ class Inception(nn.Module):
 
 
 class I3D(nn.Module):
-    """Inflated Inception-V1 (Carreira and Zisserman, 2017), RGB in [-1, 1], as far as the logits of Kinetics-400."""
+    """Inflated Inception-V1 (Carreira and Zisserman, 2017) up to the logits of Kinetics-400; RGB in [-1, 1]."""
 
     def __init__(self, num_logits: int = I3D_DIM):
         super().__init__()
@@ -96,7 +96,7 @@ class I3D(nn.Module):
 
 
 class SoundNet(nn.ModuleDict):
-    """SoundNet's eight-layer network (Aytar et al., 2016) as far as conv7, averaged over time."""
+    """SoundNet's eight-layer network (Aytar et al., 2016) up to conv7, averaged over time."""
 
     # kernel, stride, padding, max pooling after it, of conv1 to conv7
     LAYERS = ((64, 2, 32, 8), (32, 2, 16, 8), (16, 2, 8, 1), (8, 2, 4, 1), (4, 2, 2, 4), (4, 2, 2, 1), (4, 2, 2, 1))
@@ -120,29 +120,29 @@ class SoundNet(nn.ModuleDict):
 
 
 def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Resample a whole clip by its spectrum, band-limited: (B, L) -> (B, L · new / old)."""
+    """Resample whole clips, band-limited by their spectrum: (B, L) -> (B, L · new / old)."""
     length = round(samples.shape[-1] * new_rate / old_rate)
     spectrum = torch.fft.rfft(samples.float())
     return torch.fft.irfft(spectrum, n=length) * (length / samples.shape[-1])
 
 
 class I3DSoundNet(nn.Module):
-    """I3D and SoundNet, joined by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned.
+    """I3D and SoundNet, fused by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned.
 
-    Attention: both are projected to 256; a gate sees both (512 -> 64 -> 32 -> 2, softmax) and weighs them.
+    Attention: both are projected to 256 and weighted by a gate on both (512 -> 64 -> 32 -> 2, softmax).
     """
 
-    any_size = True  # sound is a waveform
+    any_size = True  # audio is a waveform
     patch_size = (1, 1)
 
     def __init__(self, num_classes: int, fusion: str = "attention", train_backbone: bool = False):
         super().__init__()
         self.fusion = fusion
-        self.sees, self.hears = True, fusion != "i3d"
+        self.has_visual, self.has_audio = True, fusion != "i3d"
         self.frozen = not train_backbone
         self.backbone = nn.ModuleDict({"i3d": I3D()})
         self.visual_proj = nn.Linear(I3D_DIM, JOINT_DIM)
-        if self.hears:
+        if self.has_audio:
             self.backbone["soundnet"] = SoundNet()
             self.audio_proj = nn.Linear(SOUNDNET_DIM, JOINT_DIM)
         self.backbone.requires_grad_(train_backbone)
@@ -163,18 +163,18 @@ class I3DSoundNet(nn.Module):
         return self.classify(self.encode(frames, samples))
 
     def encode(self, frames: Tensor, samples: Tensor | None) -> Tensor:
-        """Put SoundNet's 1024 numbers of a clip beside I3D's 400: (B, 1, 400) or (B, 1, 1424)."""
+        """Concatenate I3D's 400 and SoundNet's 1024 features of a clip: (B, 1, 400) or (B, 1, 1424)."""
         parts = [self.backbone["i3d"](frames)]
-        if self.hears:
+        if self.has_audio:
             parts.append(self.backbone["soundnet"](samples))
         return torch.cat(parts, dim=-1).unsqueeze(1)
 
     def classify(self, features: Tensor) -> ClipOutput:
         """Classify: (B, 1, 400) or (B, 1, 1424) -> logits and the fused features."""
-        seen, heard = features.squeeze(1).split([I3D_DIM, features.shape[-1] - I3D_DIM], dim=-1)
-        fused = self.visual_proj(seen)
-        if self.hears:
-            pair = torch.stack([fused, self.audio_proj(heard)], dim=1)  # (B, 2, 256)
+        visual, audio = features.squeeze(1).split([I3D_DIM, features.shape[-1] - I3D_DIM], dim=-1)
+        fused = self.visual_proj(visual)
+        if self.has_audio:
+            pair = torch.stack([fused, self.audio_proj(audio)], dim=1)  # (B, 2, 256)
             if self.fusion == "attention":
                 weights = self.gate(pair.flatten(1)).softmax(dim=-1)  # (B, 2)
                 fused = (weights.unsqueeze(-1) * pair).sum(dim=1)

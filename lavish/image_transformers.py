@@ -1,7 +1,7 @@
-"""timm's image transformers taken apart into the steps that adapters are put between.
+"""timm's image transformers divided into the steps between which adapters lie. B images, N tokens, D features.
 
-A block's attention part and feed-forward part are called one after the other by whoever owns the block; the order of
-operations is timm's own, so the results are bitwise those of timm's forward pass. B images, N tokens, D features.
+The caller computes a block's attention part, then its feed-forward part, in timm's own order of operations, so results
+are bitwise those of timm's forward pass.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ class ViTSteps:
     def embed(self, images: Tensor) -> Tensor:
         """Compute tokens before the first block: (B, 3, H, W) -> (B, N, D).
 
-        Images of another size than the network's get the position embedding of their number of tokens, resized linearly
-        along the sequence with the class token in it, as the release does with spectrograms.
+        For images of another size, the position embedding is resized linearly along the sequence, including the class
+        token, as the released code does for spectrograms.
         """
         network = self.network
         if images.shape[-2:] == network.patch_embed.img_size:
@@ -47,16 +47,16 @@ class ViTSteps:
         return network.norm_pre(network.patch_drop(network.pos_drop(tokens)))
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:
-        """Nothing happens before a block."""
+        """Return the tokens: nothing precedes a block."""
         return tokens
 
     def attention(self, index: int, tokens: Tensor) -> Tensor:
-        """Compute what the attention of block `index` adds: (B, N, D) -> (B, N, D)."""
+        """Compute the residual of block `index`'s attention: (B, N, D) -> (B, N, D)."""
         block = self.network.blocks[index]
         return block.drop_path1(block.ls1(block.attn(block.norm1(tokens))))
 
     def feed_forward(self, index: int, tokens: Tensor) -> Tensor:
-        """Compute what the feed-forward part of block `index` adds: (B, N, D) -> (B, N, D)."""
+        """Compute the residual of block `index`'s feed-forward part: (B, N, D) -> (B, N, D)."""
         block = self.network.blocks[index]
         return block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
 
@@ -79,22 +79,22 @@ class SwinSteps:
         return self.network.patch_embed(images)
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:
-        """Down-sample where block `index` is the first of a stage that does."""
+        """Down-sample if block `index` is the first of a stage with down-sampling."""
         return self.downsampling[index](tokens) if index in self.downsampling else tokens
 
     def attention(self, index: int, tokens: Tensor) -> Tensor:
-        """Compute what the attention of block `index` adds: (B, H, W, D) -> (B, H, W, D)."""
+        """Compute the residual of block `index`'s attention: (B, H, W, D) -> (B, H, W, D)."""
         block = self.blocks[index]
         return block.drop_path1(block.norm1(block._attn(tokens)))
 
     def feed_forward(self, index: int, tokens: Tensor) -> Tensor:
-        """Compute what the feed-forward part of block `index` adds: (B, H, W, D) -> (B, H, W, D)."""
+        """Compute the residual of block `index`'s feed-forward part: (B, H, W, D) -> (B, H, W, D)."""
         block = self.blocks[index]
         return block.drop_path2(block.norm2(block.mlp(tokens.flatten(1, 2)))).view_as(tokens)
 
 
 def steps_of(network: nn.Module) -> ViTSteps | SwinSteps:
-    """Take a timm network apart. Raises ValueError when it is neither a ViT nor a SwinV2."""
+    """Return the steps of a timm network. Raises ValueError when it is neither a ViT nor a SwinV2."""
     if isinstance(network, VisionTransformer):
         return ViTSteps(network)
     if isinstance(network, SwinTransformerV2):
@@ -103,7 +103,7 @@ def steps_of(network: nn.Module) -> ViTSteps | SwinSteps:
 
 
 def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
-    """Choose what of a backbone is trained: all of it, its normalisation layers alone, or nothing."""
+    """Set which part of a backbone is trained: all of it, its normalisation layers alone, or nothing."""
     network.requires_grad_(weights)
     for module in network.modules():
         if isinstance(module, NORMS):
@@ -113,11 +113,10 @@ def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
 def make_backbone(
     name: str, image_size: int, sizes: Mapping[str, int | float], drop_path: float = 0.0, pretrained: bool = False
 ) -> VisionTransformer | SwinTransformerV2:
-    """Make a network of timm, such as `vit_base_patch16_224`, without its classifier, with random or the hub's weights.
+    """Make a timm network, such as `vit_base_patch16_224`, without its classifier, with random or the hub's weights.
 
-    `sizes` are arguments that differ from the named network's, such as `depth`; not with the hub's weights, of which
-    timm would load those that fit. Raises ValueError for an unknown name and sizes that do not fit together, OSError or
-    RuntimeError without weights.
+    `sizes` override arguments such as `depth`, but not with the hub's weights, of which timm would load those that fit.
+    Raises ValueError for an unknown name and sizes that do not fit, OSError or RuntimeError without weights.
     """
     if pretrained and sizes:
         raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")

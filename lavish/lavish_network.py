@@ -1,4 +1,4 @@
-"""LAVISH: adapters that let one frozen image transformer see and hear (Lin et al., CVPR 2023)."""
+"""LAVISH: adapters for audio-visual inputs to one frozen image transformer (Lin et al., CVPR 2023)."""
 
 import math
 import re
@@ -23,11 +23,11 @@ LARGEST_SIZE = 65_536  # of anything in a backbone
 
 
 class LavishAdapter(nn.Module):
-    """What one modality's tokens gain from the other's and from a bottleneck of D / r features (paper Eq. 5 to 7).
+    """Adapter of one modality: attention to the other by K latent tokens, then a bottleneck of D / r (Eq. 5 to 7).
 
-    K latent tokens carry the other modality; without any it is a plain adapter, which never sees it. Tokens stay rows
-    throughout: the released grouped 1x1 convolutions are products with each of G groups of columns, and batch norm sees
-    (B·N, D). Parameter names are the released ones.
+    Without latent tokens it is a plain adapter, independent of the other modality. Tokens stay rows throughout: the
+    released grouped 1x1 convolutions are products with each of G groups of columns, and batch norm is over (B·N, D).
+    Parameter names are the released ones.
     """
 
     def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
@@ -49,19 +49,15 @@ class LavishAdapter(nn.Module):
         self.ln_post = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
-        """(B, N, D), (B, M, D) of the other modality -> (B, N, D), to be added to x by the caller."""
-        if self.cross_modal:
-            x = x + self.gate_av * self._from_other(x, other)
+        """(B, N, D), (B, M, D) of the other modality -> (B, N, D), which the caller adds to x."""
+        if self.cross_modal:  # latent tokens attend to the other modality, and x to them; no scaling, no projections
+            tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
+            tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
+            x = x + self.gate_av * (torch.softmax(x @ tokens.transpose(1, 2), dim=-1) @ tokens)
         rows = self.ln_before(x).flatten(0, 1)  # (B·N, D)
         rows = F.relu(self.bn1(self._grouped(rows, self.down_sampler)))  # (B·N, D / r)
         rows = self.bn2(self._grouped(rows, self.up_sampler))
         return self.gate * self.ln_post(rows).view_as(x)
-
-    def _from_other(self, x: Tensor, other: Tensor) -> Tensor:
-        """Let latent tokens attend to the other modality, and x to them; no scaling, no projections."""
-        tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
-        tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
-        return torch.softmax(x @ tokens.transpose(1, 2), dim=-1) @ tokens  # (B, N, D)
 
     def _grouped(self, rows: Tensor, convolution: nn.Conv2d) -> Tensor:
         """Compute a grouped 1x1 convolution on rows: (R, D_in) -> (R, D_out)."""
@@ -71,7 +67,7 @@ class LavishAdapter(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """Pools frames encoded apart: "none" keeps them so, "mean" averages, "transformer" lets one see them all before."""
+    """Pooling of frames: "none" keeps them apart, "mean" averages, "transformer" averages after a transformer."""
 
     def __init__(self, dim: int, kind: str, width: int = 256, num_heads: int = 4, num_layers: int = 2):
         super().__init__()
@@ -83,7 +79,7 @@ class TemporalPooling(nn.Module):
             self.encoder = nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, T, D) -> (B, out_dim), or (B, T, D) when frames are kept apart."""
+        """(B, T, D) -> (B, out_dim), or (B, T, D) if "none"."""
         if self.kind == "none":
             return features
         if self.kind == "transformer":
@@ -93,7 +89,7 @@ class TemporalPooling(nn.Module):
 
 
 def sinusoids(length: int, dim: int) -> Tensor:
-    """Return sine and cosine positions of the Transformer: (T, D) float32, D even."""
+    """Compute sine and cosine position encodings: (T, D) float32, D even."""
     rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     angles = torch.arange(length).unsqueeze(1) * rates  # (T, D / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -101,48 +97,48 @@ def sinusoids(length: int, dim: int) -> Tensor:
 
 @settings_group
 class ClipNetworkSettings:
-    """How the network is made."""
+    """Settings of the network."""
 
     backbone: str = "swinv2_large_window12_192.ms_in22k"  # a ViT or SwinV2 of timm
-    backbone_sizes: tuple[str, ...] | None = None  # its sizes where they are others: depth=3 embed_dim=96
+    backbone_sizes: tuple[str, ...] | None = None  # its sizes if they differ: depth=3 embed_dim=96
     backbone_weights: str = "hub"
-    """hub, random, timm's weights (a file, or a folder as the hub has it), or the backbone of a checkpoint of ours;
+    """hub, random, timm's weights (a file, or a folder of the hub), or the backbone of a checkpoint of this repository;
     i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
     network_weights: Path | None = None
-    """file of the whole network's weights to start from: a released LAVISH's, or a checkpoint of ours"""
+    """file of initial weights of the whole network: a released LAVISH, or a checkpoint of this repository"""
     train_backbone: bool = False  # fine-tune the backbone
     train_norms: bool = False  # fine-tune its normalisation layers
-    cross_modal: bool = True  # lavish: adapters see the other modality; without: plain adapters
+    cross_modal: bool = True  # lavish: adapters use the other modality; without: plain adapters
     fusion: Literal["attention", "concatenation", "i3d"] = "attention"  # of i3d_soundnet
     reduction: PositiveInt = 8  # of the width of tokens within an adapter
     num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens of an adapter
     groups: PositiveInt = 2  # groups of an adapter's products
     head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
-    """between the head's two layers; a network of one modality has one layer"""
+    """width between the head's two layers; a network of one modality has one layer"""
     temporal: Literal["none", "mean", "transformer"] = "none"  # how features of frames are pooled into one of the clip
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """share of training clips that skip the backbone's last block; from 0 in the first block on, linearly"""
-    checkpoint_blocks: bool = False  # compute blocks again in the backward pass: less memory, more time
+    """probability that a training clip skips the backbone's last block; linear from 0 in the first block"""
+    checkpoint_blocks: bool = False  # recompute blocks in the backward pass: less memory, more time
 
 
 @dataclass
 class ClipOutput:
-    """What a classifier of clips returns. B clips, T frames, C classes."""
+    """Output of a clip classifier. B clips, T frames, C classes."""
 
     logits: Tensor  # (B, C), or (B, T, C) when frames are classified apart
-    features: Tensor  # (B, D) or (B, T, D), what the head sees
+    features: Tensor  # (B, D) or (B, T, D), input of the head
 
 
 class LavishNetwork(nn.Module):
-    """One image transformer that sees frames and hears spectrograms, with or without adapters, and a head on top.
+    """One image transformer for frames and spectrograms, with or without adapters, and a head on top.
 
-    The model "lavish" has adapters in every block, "late_fusion" none; "vit_visual" only sees, "vit_audio" only hears:
-    these two have one linear layer on top, the released head has two. Classes include background where data sets do.
+    The model "lavish" has adapters in every block, "late_fusion" none; "vit_visual" has frames alone, "vit_audio"
+    spectrograms alone: these two have one linear layer on top, the released head has two.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, model: str, settings: ClipNetworkSettings):
         super().__init__()
-        self.sees, self.hears = model != "vit_audio", model != "vit_visual"
+        self.has_visual, self.has_audio = model != "vit_audio", model != "vit_visual"
         self.train_backbone = settings.train_backbone
         self.frozen = not (model == "lavish" or settings.train_backbone or settings.train_norms)  # below the head
         self.checkpoint_blocks = settings.checkpoint_blocks
@@ -155,15 +151,15 @@ class LavishNetwork(nn.Module):
         self.vis_adapter_blocks_p1 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
         self.audio_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
         self.vis_adapter_blocks_p2 = nn.ModuleList(LavishAdapter(dim, *sizes) for dim in dims)
-        self.temporal = TemporalPooling(backbone.num_features * (self.sees + self.hears), settings.temporal)
-        head_dim = settings.head_dim if self.sees and self.hears else None
+        self.temporal = TemporalPooling(backbone.num_features * (self.has_visual + self.has_audio), settings.temporal)
+        head_dim = settings.head_dim if self.has_visual and self.has_audio else None
         self.mlp_class = nn.Linear(self.temporal.out_dim, head_dim or num_classes)
         self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
         self.any_size = self._steps.any_size  # whether spectrograms may be of another size than frames
         self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch
 
     def train(self, mode: bool = True) -> "LavishNetwork":
-        """Keep a backbone that is not fine-tuned in evaluation mode, all but its drop path where adapters learn."""
+        """Keep a backbone that is not fine-tuned in evaluation mode, except for drop path when adapters are trained."""
         super().train(mode)
         self.backbone.train(mode and self.train_backbone)
         for module in self.backbone.modules():
@@ -172,21 +168,21 @@ class LavishNetwork(nn.Module):
         return self
 
     def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:
-        """Classify clips of T frames (B, T, 3, H, W), each with a spectrogram of its own (B, T, L, F), or of either."""
+        """Classify clips of T frames (B, T, 3, H, W), each with its own spectrogram (B, T, L, F), or one of the two."""
         return self.classify(self.encode(frames, spectrograms))
 
     def classify(self, features: Tensor) -> ClipOutput:
-        """Pool over time and classify: (B, T, D) -> logits and what the head saw."""
+        """Pool over time and classify: (B, T, D) -> logits and the head's input."""
         features = self.temporal(features)
         return ClipOutput(self.mlp_class_2(self.mlp_class(features)), features)
 
     def encode(self, frames: Tensor | None, spectrograms: Tensor | None) -> Tensor:
-        """Compute features of each frame and its sound, one beside the other: (B, T, D) or (B, T, 2D)."""
+        """Compute features of each frame and its spectrogram, concatenated: (B, T, D) or (B, T, 2D)."""
         audio = visual = None
-        if self.hears:
+        if self.has_audio:
             images = spectrograms.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)  # (B·T, 3, L, F)
             audio = self._steps.embed(images)
-        if self.sees:
+        if self.has_visual:
             visual = self._steps.embed(frames.flatten(0, 1))
         block = self._block
         if self.checkpoint_blocks and self.training:
@@ -197,10 +193,10 @@ class LavishNetwork(nn.Module):
         streams = (audio, visual) if self._steps.audio_first else (visual, audio)
         norm, head = self.backbone.norm, self.backbone.forward_head  # class token (ViT), or mean over tokens (SwinV2)
         features = torch.cat([head(norm(x), pre_logits=True) for x in streams if x is not None], dim=-1)  # (B·T, D)
-        return features.unflatten(0, (frames if self.sees else spectrograms).shape[:2])
+        return features.unflatten(0, (frames if self.has_visual else spectrograms).shape[:2])
 
     def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Compute block `index` of both streams; both adapters of a pair see the tokens before either was updated."""
+        """Compute block `index` of both streams; both adapters of a pair take the tokens before either was updated."""
         steps = self._steps
         audio, visual = (None if x is None else steps.enter(index, x) for x in (audio, visual))
         parts = (
@@ -216,7 +212,7 @@ class LavishNetwork(nn.Module):
     def _updated(
         index: int, step: Callable[..., Tensor], adapters: nn.ModuleList, tokens: Tensor | None, other: Tensor | None
     ) -> Tensor | None:
-        """Add a part of a block and its adapter to one stream, if there is one: tokens are (B, ..., D)."""
+        """Add a part of a block and its adapter to one stream, if any: tokens are (B, ..., D)."""
         if tokens is None:
             return None
         updated = tokens + step(index, tokens)
@@ -227,7 +223,7 @@ class LavishNetwork(nn.Module):
 
     @contextmanager
     def _statistics_kept(self) -> Iterator[None]:
-        """Let batch norm not count the second pass of a checkpointed block."""
+        """Keep batch norm's statistics unchanged in the second pass of a checkpointed block."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
         before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
         for norm in norms:
@@ -241,20 +237,17 @@ class LavishNetwork(nn.Module):
 
 
 def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Count trained parameters and all parameters, as LAVISH's tables do."""
+    """Count trained and all parameters, as in LAVISH's tables."""
     parameters = list(network.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of the released LAVISH for `LavishNetwork` with today's timm.
+    """Rename a state dict of the released LAVISH for `LavishNetwork` with current timm; one of ours stays as it is.
 
-    The backbone lies below one name whichever it is. SwinV2's down-sampling stood at the end of a stage in timm 0.6 and
-    stands at the start of the next today. Left out: attention masks, which are computed today; the backbone's own
-    classifier; and what the release has but does not use, the layer `adapter_token_downsampler` and gates `gate_tk`
-    of 1. A state dict of our own comes back as it is.
-
-    Raises ValueError for a `gate_tk` that is not 1: the adapter here has no such gate.
+    SwinV2's down-sampling was at the end of a stage in timm 0.6 and is now at the start of the next. Left out are
+    attention masks, which are computed now, the backbone's own classifier, and what the released code does not use:
+    the layer `adapter_token_downsampler`, and gates `gate_tk` of 1; any other raises ValueError.
     """
     renamed = {}
     for key, value in state.items():

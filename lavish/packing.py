@@ -1,9 +1,9 @@
-"""Decoded clips, packed once: frames as uint8 and sound beside them, memory-mapped, so that no epoch decodes.
+"""Clips, decoded once and packed: frames as uint8 and sound, memory-mapped, so that training decodes nothing.
 
-A packed folder holds `frames.npy` (R, T, S, S, 3) uint8, `sound.npy` and `pack.json`, which names the R items and the
-files that they are from. `done.npy` says which items are whole, and which of them have no sound. They are written in a
-hidden folder, from which a killed run goes on, and take the place of an earlier pack by a rename, so that a training
-that reads that one keeps its clips. One process at a time writes.
+A packed folder holds `frames.npy` (R, T, S, S, 3) uint8, `sound.npy`, `pack.json` with the names of R items and their
+files, and `done.npy`: which items are packed, and which of these have no sound. A pack is written by one process at a
+time in a hidden folder, from which a killed run continues, and replaces an earlier one by a rename, so that a training
+that reads the earlier one keeps its clips.
 """
 
 import json
@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +37,10 @@ LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """What of a clip is packed.
+    """Format of packed clips.
 
-    The "released" choice takes frames and sound as LAVISH does for AVE: the first and the last frame and those between
-    them. "centres" takes the middles of T equal parts.
+    The choice "released" takes frames and sound as LAVISH does for AVE, from the first frame to the last; "centres" is
+    the middles of T equal parts.
     """
 
     num_frames: int = 10  # T
@@ -65,7 +64,7 @@ class ClipFormat:
 
     @property
     def arrays(self) -> dict[str, np.dtype]:
-        """Type and shape of an item in each file of a pack."""
+        """Return type and shape of an item in each file of a pack."""
         return {
             "frames": np.dtype((np.uint8, (self.num_frames, self.size, self.size, 3))),
             "sound": np.dtype((np.int16 if self.sound == "waveform" else np.float16, self.sound_shape)),
@@ -84,7 +83,7 @@ class PackedClips:
 
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether there is any; if not, it is silence."""
+    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether it has any; if not, it is silence."""
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
     images = video.frames[source.part(form.frame_rate)]
     if not images:
@@ -110,10 +109,10 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
 def open_pack(
     packed_dir: Path, sources: Sequence[ClipSource], form: ClipFormat, allow_missing: bool = False, silent: str = "kept"
 ) -> PackedClips:
-    """Open the pack of these items in a folder of their format, made first where it is absent or out of date.
+    """Open the pack of these items in a folder of their format, made first if it is absent or out of date.
 
-    Items whose files cannot be decoded raise InputError once all others are packed, or are left out where that is
-    allowed. Those without sound are "kept" (as silence), "left out" or "refused"; their number is said in any case.
+    Items whose files cannot be decoded raise InputError once all others are packed, or are left out if that is allowed.
+    Those without sound are "kept" (as silence), "left out" or "refused"; their number is printed in any case.
     """
     folder = packed_dir / form.folder_name
     items = []
@@ -140,7 +139,7 @@ def open_pack(
 
 
 def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str = "r") -> dict[str, np.ndarray] | None:
-    """Open the memory-mapped files of a pack; None where it is of other items, or a file is absent or damaged."""
+    """Open the memory-mapped files of a pack; None if it is of other items, or a file is absent or damaged."""
     try:
         if json.loads((folder / MANIFEST_FILE).read_text()) != manifest:
             return None
@@ -155,7 +154,7 @@ def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str = "r"
 
 
 def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.ndarray]:
-    """Make the files of a pack. Raises InputError where there is no room: a full disk would be a bus error later."""
+    """Make the files of a pack. Raises InputError without room for them: a full disk would be a bus error later."""
     shutil.rmtree(folder, ignore_errors=True)
     arrays = {}
     try:
@@ -174,10 +173,18 @@ def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.
 
 
 def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: ClipFormat) -> None:
-    """Decode in many threads, write in one. What a killed run has finished is kept; what cannot be decoded is said.
+    """Decode in many threads and write in one, continuing a killed run; items that cannot be decoded are printed.
 
-    Of a pack that is there only those items are decoded, once more, that could not be before: nobody reads their rows.
+    In an existing pack, only items that could not be decoded before are tried again: their rows are not read.
     """
+
+    def decode(row: int) -> tuple[np.ndarray, np.ndarray, bool] | None:
+        try:
+            return decode_clip(sources[row], form)
+        except InputError as error:
+            tqdm.write(f"{error}")
+            return None
+
     hidden = folder.with_name(f".{folder.name}")
     is_there = (arrays := _open_arrays(folder, manifest, form, "r+")) is not None
     arrays = arrays or _open_arrays(hidden, manifest, form, "r+") or _new_arrays(hidden, manifest, form)
@@ -186,8 +193,7 @@ def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: Cli
     with ThreadPoolExecutor() as pool, tqdm(total=len(todo), desc="packing", unit="clip", mininterval=1) as progress:
         for first in range(0, len(todo), FLUSH_EVERY):
             rows, marks = todo[first : first + FLUSH_EVERY], arrays["done"].copy()
-            items = pool.map(_try_to_decode, [sources[row] for row in rows], repeat(form))
-            for row, item in zip(rows, items, strict=True):
+            for row, item in zip(rows, pool.map(decode, rows), strict=True):
                 if item is not None:
                     arrays["frames"][row], arrays["sound"][row], has_sound = item
                     marks[row] = WHOLE if has_sound else SILENT
@@ -203,11 +209,3 @@ def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: Cli
             folder.rename(former)
         hidden.rename(folder)
         shutil.rmtree(former, ignore_errors=True)
-
-
-def _try_to_decode(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool] | None:
-    try:
-        return decode_clip(source, form)
-    except InputError as error:
-        tqdm.write(f"{error}")
-        return None

@@ -1,6 +1,6 @@
-"""Decode a data set of clips once: frames and sound, packed for training. Training does it, too, where it was not.
+"""Decode and pack a data set of clips, which training does as well if it has not been done.
 
---config takes the args.yaml of a training, too, and packs what that training reads.
+--config also takes the args.yaml of a training, and packs the clips that it reads.
 """
 
 from utils.entry_point import run_entry_point

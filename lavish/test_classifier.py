@@ -1,4 +1,4 @@
-"""Evaluate a trained classifier of clips on the validation and test split."""
+"""Evaluate a trained clip classifier on the validation and test splits."""
 
 from utils.entry_point import run_entry_point
 
@@ -14,8 +14,7 @@ from utils.run_folders import begin_output, finish_run
 from utils.settings import FromFile, parse_settings, settings_group
 from utils.training.checkpoints import save_checkpoint
 
-# All that an evaluation may write.
-FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")
+FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")  # that an evaluation may write
 
 
 @settings_group
@@ -39,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     scores = {}
     splits = [split for split in settings.splits if split in run.data.splits] or settings.splits
     if left_out := set(settings.splits) - set(splits):
-        log.info(f"{', '.join(left_out)}: not evaluated, since the run has trained on it")
+        log.info(f"{', '.join(left_out)}: not evaluated, since the run was trained on it")
     for split in splits:
         predictions = run.predict(split)
         clips = run.data.splits[split]

@@ -1,4 +1,4 @@
-"""Train a classifier of clips: LAVISH's adapters on a frozen image transformer, or what it is compared with."""
+"""Train a clip classifier: LAVISH's adapters on a frozen image transformer, or a model that it is compared with."""
 
 from utils.entry_point import run_entry_point
 
@@ -23,15 +23,15 @@ from utils.settings import first_flags, parse_settings, settings_group
 from utils.training.checkpoints import save_checkpoint
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
-HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # learns at a rate of its own
+HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # with its own learning rate
 
 
 @settings_group
 class ClipRecipe(Recipe):
-    """How to train a classifier, as its recipe says."""
+    """Settings of the training of a classifier."""
 
-    num_epochs: NonNegativeInt = 50  # number of epochs; 0: keep the weights that are given, to evaluate them
-    head_lr: PositiveFloat = 4e-6  # that of the head, on the same schedule
+    num_epochs: NonNegativeInt = 50  # number of epochs; 0: keep the given weights, to evaluate them
+    head_lr: PositiveFloat = 4e-6  # learning rate of the head, on the same schedule
     accumulate: PositiveInt = 1  # parts of a batch that are computed one after the other
     second_step_every: PositiveInt | None = None
     """batches after which (and at an epoch's end) the optimiser steps again on the same gradient; default: never"""
@@ -50,18 +50,15 @@ class Settings(ClassifierSettings):
 
 def check_settings(settings: Settings) -> None:
     """Raise InputError for settings that do not go together."""
-    recipe, pooling = settings.recipe, settings.network.temporal
-    older = settings.model == "i3d_soundnet"
-    pools_time = TASKS[settings.dataset].pools_time
+    recipe, pooling, num_frames = settings.recipe, settings.network.temporal, settings.num_frames
+    older, pools_time = settings.model == "i3d_soundnet", TASKS[settings.dataset].pools_time
     if recipe.batch_size % recipe.accumulate:
         raise InputError("--accumulate", str(recipe.accumulate), "a divisor of --batch_size", "Change either flag.")
     if older and not pools_time:
-        found = f"i3d_soundnet on {settings.dataset}"
-        raise InputError("--model", found, "UCF101, whose clips have one class", "Choose another.")
+        raise InputError("--model", f"i3d_soundnet on {settings.dataset}", "UCF101 (a class a clip)", "Choose another.")
     if not older and pools_time == (pooling == "none"):
         expected = "none for AVE, whose seconds are classified apart, and mean or transformer for UCF101"
         raise InputError("--temporal", pooling, expected, "Leave out the flag.")
-    num_frames = settings.num_frames
     if not pools_time and num_frames not in (None, NUM_SEGMENTS):
         expected = f"{NUM_SEGMENTS} for AVE, one for each labelled second"
         raise InputError("--num_frames", str(num_frames), expected, "Leave out the flag.")
@@ -71,7 +68,7 @@ def check_settings(settings: Settings) -> None:
 
 
 def variant(settings: Settings) -> str:
-    """Name the model that the settings make, for the run folder and the tables."""
+    """Return the name of the settings' model, for the run folder and the tables."""
     name, network = settings.model, settings.network
     if name == "lavish" and not network.cross_modal:
         name = "lavish_plain"
@@ -119,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
     num_steps, every = math.ceil(train.num_videos / settings.recipe.batch_size), settings.recipe.second_step_every
 
     def step(network: nn.Module, parts: list[ClipBatch], moment: Moment, take_step: Callable[[bool], Tensor]) -> Losses:
-        """One step on a batch that is computed part by part."""
+        """Take one step on a batch, part by part."""
         size, total = sum(len(part.clips) for part in parts), torch.zeros((), device=device)
         for part in parts:
             loss = loss_of(classify(network, part, precision).logits, part.labels)
@@ -131,22 +128,18 @@ def main(argv: list[str] | None = None) -> None:
         twice = every is not None and (done % every == 0 or done == num_steps)
         return {"total": total, "gradient_norm": take_step(twice)}
 
-    progress = fit(
-        network,
-        train,
-        step,
-        lambda: task.score(predict_clips(network, val, batch_size, precision)),
-        settings.recipe,
-        task.best_metric,
-        run_dir,
-        log,
-        settings.saving,
-        resume=settings.run.resume is not None,
-        takes_steps=True,
-        patience=settings.recipe.patience,
-        lr_factors=dict.fromkeys(HEAD, settings.recipe.head_lr / settings.recipe.lr),
-    )
-    if not progress.best_epoch:  # nothing was trained: the weights that were given are to be evaluated
+    def validate() -> dict[str, float]:
+        return task.score(predict_clips(network, val, batch_size, precision))
+
+    recipe, resume = settings.recipe, settings.run.resume is not None
+    options = {
+        "takes_steps": True,
+        "patience": recipe.patience,
+        "lr_factors": dict.fromkeys(HEAD, recipe.head_lr / recipe.lr),
+    }
+    saved = (run_dir, log, settings.saving, resume)
+    progress = fit(network, train, step, validate, recipe, task.best_metric, *saved, **options)
+    if not progress.best_epoch:  # nothing was trained: the given weights are to be evaluated
         save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
 
     # 5 Report

@@ -1,4 +1,4 @@
-"""UCF-101: official lists of three folds, and the clips that carry sound.
+"""UCF-101: official lists of three folds, and the clips that have sound.
 
 <data_dir>/videos/<class>/v_<class>_g<group>_c<clip>.avi     (or .mp4, .mkv, .webm)
 <lists_dir>/classInd.txt, trainlist01.txt, testlist01.txt, ...
@@ -23,8 +23,7 @@ from utils.files import write_text
 from video.video_decoding import open_media
 
 FOLDS = (1, 2, 3)
-PIECE_FRAMES = 64  # of the report's items
-PIECE_RATE = 20.0  # frames a second that they are counted at
+PIECE_FRAMES, PIECE_RATE = 64, 20.0  # of the report's items: number, and frames a second
 PIECE_SECONDS = PIECE_FRAMES / PIECE_RATE
 VALIDATION_GROUPS = 3  # of a training list's 18: whole groups, whose clips are of one scene
 SURVEY_FILE = "survey.csv"
@@ -36,10 +35,10 @@ def load_ucf101(
     data_dir: Path,
     lists_dir: Path,
     fold: int,
-    survey_dir: Path,  # takes the table of which files carry sound
+    survey_dir: Path,  # for the table of which files have sound
     sound_only: bool = True,  # leave out clips without an audio track, and classes that have no other (half of them)
-    pieces: bool = False,  # cut clips into items of 64 frames at 20 a second, as the report does; short ones yield none
-    allow_missing: bool = False,  # leave out listed clips without a file that can be opened, instead of raising
+    pieces: bool = False,  # cut clips into items of 64 frames at 20 a second, as the report; none of shorter clips
+    allow_missing: bool = False,  # leave out listed clips without a file that can be opened, instead of InputError
 ) -> ClipData:
     """Load one fold, with the last groups of its training list held out for validation."""
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
@@ -101,11 +100,8 @@ def read_classes(lists_dir: Path) -> tuple[str, ...]:
 
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
-    """Read the clips of a list, `<class>/<file>.avi [<number of the class>]` a line: `of_class` and `group` by clip."""
-    expected = (
-        "`<class>/v_<class>_g<group>_c<clip>.avi`, each clip once, with a class of classInd.txt, in training lists "
-        "followed by the class's number there"
-    )
+    """Read a list of lines `<class>/<file>.avi [<number of the class>]`: `of_class` and `group` by clip."""
+    expected = "`<class>/v_<class>_g<group>_c<clip>.avi [<number of the class>]`, each clip once, as in classInd.txt"
     numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
     clips: dict[str, tuple[str, int]] = {}
     for line, text in _lines(path):
@@ -126,7 +122,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:
-    """Open every file: `seconds` (float) and whether it has `sound` (bool), by clip; kept, so that it is done once."""
+    """Find `seconds` (float) and `sound` (bool) of each clip, kept in a table, so that files are opened once."""
     table = survey_dir / SURVEY_FILE
     known = _read_survey(table)
     stamps = {clip: (path.stat().st_size, path.stat().st_mtime_ns) for clip, path in paths.items()}
@@ -147,7 +143,7 @@ def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False
 
 
 def _read_survey(path: Path) -> dict[str, tuple[int, int, float, bool]]:
-    """Read what an earlier survey found, by clip; nothing where its table is absent or damaged."""
+    """Read the table of an earlier survey by clip; empty if it is absent or damaged."""
     if not path.exists():
         return {}
     try:
@@ -157,13 +153,13 @@ def _read_survey(path: Path) -> dict[str, tuple[int, int, float, bool]]:
         if not np.isfinite(known.seconds).all():
             raise ValueError("a length that is no number")
     except (OSError, ValueError) as error:
-        tqdm.write(f"{path}: damaged ({error}); every file is opened anew")
+        tqdm.write(f"{path}: damaged ({error}); every file is opened again")
         return {}
     return {row.clip: (row.bytes, row.changed_ns, row.seconds, row.sound) for row in known.itertuples()}
 
 
 def _look(path: Path) -> tuple[float, bool] | str:
-    """Open a file: its seconds and whether it carries sound, or why it cannot be used."""
+    """Return a file's seconds and whether it has sound, or why it cannot be used."""
     try:
         with open_media(path) as container:
             if not container.streams.video:

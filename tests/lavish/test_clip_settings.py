@@ -214,7 +214,7 @@ def test_a_model_names_its_adapters_modalities_and_head(
     assert isinstance(network, LavishNetwork)
     crosses = {one.cross_modal for one in network.vis_adapter_blocks_p1}
     assert crosses == {"cross_modal": {True}, "plain": {False}, "none": set()}[adapters]
-    assert (network.hears, network.sees) == (modalities != "visual", modalities != "audio")
+    assert (network.has_audio, network.has_visual) == (modalities != "visual", modalities != "audio")
     head = [layer.weight.shape for layer in (network.mlp_class, network.mlp_class_2) if hasattr(layer, "weight")]
     dim = 64 if modalities == "both" else 32
     assert head == ([(512, dim), (5, 512)] if head_layers == 2 else [(5, dim)])

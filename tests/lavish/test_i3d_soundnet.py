@@ -259,7 +259,7 @@ def test_a_clip_is_what_i3d_sees_and_soundnet_hears_side_by_side():
 
 def test_i3d_alone_hears_nothing():
     network = drawn(I3DSoundNet(7, "i3d"))
-    assert network.sees and not network.hears and list(network.backbone) == ["i3d"]
+    assert network.has_visual and not network.has_audio and list(network.backbone) == ["i3d"]
     with torch.no_grad():
         assert network(random(1, 4, 3, 20, 20), None).logits.shape == (1, 7)
 
