@@ -23,7 +23,7 @@ from utils.errors import InputError
 from utils.provenance import Provenance, read_provenance
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, newest_finished_run
 from utils.settings import ARGS_FILE, flat, read_args, settings_group, with_file, with_settings
-from utils.training.checkpoints import check_weights, load_checkpoint
+from utils.training.checkpoints import check_weights, load_checkpoint, load_strictly, other_architecture
 from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
@@ -100,7 +100,7 @@ def load_backbone(network: nn.Module, path: Path) -> None:
         renamed = of_timm.checkpoint_filter_fn(own or state, network)
         network.load_state_dict({key: value for key, value in renamed.items() if not key.startswith("head.")})
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise _other_network(network, path, error) from error
+        raise other_architecture(path, type(network), error) from error
 
 
 def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
@@ -112,19 +112,6 @@ def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
         state = read_weights(folder / f"{name}.pt")
         used = {key: value for key, value in state.items() if not key.startswith("conv8_")}
         load_strictly(part, used, folder / f"{name}.pt")
-
-
-def load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load the state dict of a path. Raises InputError unless every name and shape fits."""
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise _other_network(module, path, error) from error
-
-
-def _other_network(module: nn.Module, path: Path, error: Exception) -> InputError:
-    found = "weights of another network (" + " ".join(str(error).split()[:30]) + " ...)"
-    return InputError(path, found, f"weights of {type(module).__name__}", "Name other weights.")
 
 
 @settings_group

@@ -44,7 +44,7 @@ from utils.method.decoding import decode_segments_by_modality
 from utils.method.losses import Moment
 from utils.settings import read_args
 from utils.training.checkpoints import load_network
-from utils.training.loop import step_learning_rate
+from utils.training.loop import Recipe
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--num_epochs", "2", "--batch_size", "4", "--device", "cpu"]
 VISUAL_THRESHOLDS = "20 15 18 14 15 18 18 15 15 15 15 18 15 15 15 15 15 15 15 16 14 15 15 15 18"
@@ -119,7 +119,8 @@ def test_a_segment_and_its_modality_both_have_to_reach_one_half():
 
 
 def test_the_step_schedule_decays_after_every_tenth_epoch():
-    rates = [step_learning_rate(epoch, lr=3e-4, decay=0.1, decay_every=10) for epoch in (1, 10, 11, 20, 21, 40)]
+    recipe = Recipe(lr=3e-4, schedule="step", lr_decay=0.1, lr_decay_every=10)
+    rates = [recipe.learning_rate(epoch) for epoch in (1, 10, 11, 20, 21, 40)]
     assert rates == pytest.approx([3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-7])
 
 

@@ -264,7 +264,7 @@ def test_a_released_checkpoint_is_evaluated_without_training(folder: Path, tmp_p
 
 def test_weights_of_another_network_are_refused(folder: Path, tmp_path: Path):
     torch.save({"mlp_class.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="weights of another network"):
+    with pytest.raises(InputError, match="weights of another architecture"):
         train_classifier.main(tiny_flags(folder, "--network_weights", str(tmp_path / "other.pt")))
 
 

@@ -71,7 +71,7 @@ def test_weights_of_which_none_or_not_all_fit_are_refused(tmp_path: Path):
         {key: value for key, value in state.items() if key != "norm.weight"},
         state | {"blocks.1.norm1.weight": torch.ones(16)},
     ):
-        with pytest.raises(InputError, match="weights of another network"):
+        with pytest.raises(InputError, match="weights of another architecture"):
             load_backbone(backbone(), write(tmp_path / "w.pth", wrong))
 
 

@@ -57,27 +57,31 @@ def load_network(
     check_weights(state, path)
     try:
         model = network.from_state(state, config, **settings)
-    except KeyError as error:
-        raise _other_architecture(path, network, [f"{error.args[0]} is missing"]) from error
-    except (AttributeError, IndexError, ValueError, InputError) as error:
-        raise _other_architecture(path, network, [str(error)]) from error
-    sizes, wanted = model.sizes, model.state_dict()
-    unfit = [f"{name} {sizes[name]} instead of {size}" for name, size in expected.items() if sizes[name] != size]
-    if unfit:
+    except (AttributeError, IndexError, KeyError, ValueError, InputError) as error:
+        raise other_architecture(path, network, error) from error
+    sizes = model.sizes
+    if unfit := [f"{name} {sizes[name]} instead of {size}" for name, size in expected.items() if sizes[name] != size]:
         expected = "sizes that fit the chosen features and data set"
         way_out = "Choose the features and the data set that it was trained with."
         raise InputError(path, f"a network with {', '.join(unfit)}", expected, way_out)
-    differences = [f"{key} is missing" for key in wanted if key not in state]
-    differences += [f"{key} is unknown" for key in state if key not in wanted]
-    for key in [key for key in wanted if key in state]:
-        found, shape = getattr(state[key], "shape", None), wanted[key].shape
-        if found != shape:
-            differences.append(f"{key} is {tuple(found or ())} instead of {tuple(shape)}")
-    if differences:
-        raise _other_architecture(path, network, differences)
+    load_strictly(model, state, path)
     check_weights(state, path, FLOATS)
-    model.load_state_dict(state)
     return model
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load the state dict of a path. Raises InputError unless every name and shape fits."""
+    try:
+        network.load_state_dict(state)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        raise other_architecture(path, type(network), error) from error
+
+
+def other_architecture(path: Path, network: type[nn.Module], error: Exception) -> InputError:
+    """Return the error of weights that do not fit a network, with the first words of PyTorch's."""
+    reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:400]
+    way_out = "Name other weights, or give the settings that they were trained with."
+    return InputError(path, f"weights of another architecture ({reason})", f"weights of {network.__name__}", way_out)
 
 
 def check_weights(state: Mapping[str, object], path: Path, types: tuple[torch.dtype, ...] = TYPES) -> None:
@@ -95,10 +99,3 @@ def check_weights(state: Mapping[str, object], path: Path, types: tuple[torch.dt
         found = f"{len(unusable)} tensors that are not finite numbers, such as {kinds}"
         way_out = "Take another checkpoint of the run; these weights cannot be evaluated."
         raise InputError(path, found, "dense, finite weights of a floating-point type", way_out)
-
-
-def _other_architecture(path: Path, network: type[nn.Module], differences: list[str]) -> InputError:
-    shown = "; ".join(differences[:5]) + (f"; and {len(differences) - 5} more" if len(differences) > 5 else "")
-    way_out = "Name the checkpoint of the right stage, or give the settings that it was trained with."
-    expected = f"a state dict of {network.__name__} in the released layout"
-    return InputError(path, f"weights of another architecture ({shown})", expected, way_out)

@@ -3,10 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
 import torch
@@ -21,7 +21,6 @@ from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
 from utils.training.events import write_scalars
 
-Batch = TypeVar("Batch", covariant=True)  # what the losses of one step are computed from
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
 # Settings that cannot change the result of a run, so that they may differ when it is continued; epochs may be more.
@@ -39,11 +38,6 @@ def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: fl
         return lr * epoch / warmup_epochs
     progress = (epoch - warmup_epochs) / max(1, num_epochs - warmup_epochs)
     return lr_min + (lr - lr_min) / 2 * (1 + math.cos(math.pi * progress))
-
-
-def step_learning_rate(epoch: int, lr: float, decay: float, decay_every: int) -> float:
-    """Return the learning rate of an epoch (from 1): `lr`, multiplied by `decay` after every `decay_every` epochs."""
-    return lr * decay ** ((epoch - 1) // decay_every)
 
 
 @settings_group
@@ -71,7 +65,7 @@ class Recipe:
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch (counted from 1)."""
         if self.schedule == "step":
-            return step_learning_rate(epoch, self.lr, self.lr_decay, self.lr_decay_every)
+            return self.lr * self.lr_decay ** ((epoch - 1) // self.lr_decay_every)
         return cosine_learning_rate(epoch, self.num_epochs, self.warmup_epochs, self.lr, self.lr_min)
 
 
@@ -84,17 +78,6 @@ class Saving:
 
 
 SAVING = Saving()
-
-
-class TrainingData(Protocol[Batch]):
-    """The interface of a split, such as `dataloaders.batches.SplitBatches` or `lavish.clip_batches.ClipBatches`."""
-
-    device: torch.device
-    num_videos: int
-
-    def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]: ...
-
-    def check_features(self) -> None: ...
 
 
 @pydantic.dataclasses.dataclass(config={"extra": "forbid", "strict": True})
@@ -118,7 +101,7 @@ class Progress:
 
 def fit(
     network: nn.Module,  # on its device
-    train: TrainingData[Batch],
+    train: Any,  # has `device`, `num_videos`, `shuffled` and `check_features` of `SplitBatches` or `ClipBatches`
     step: Callable[..., Losses],  # (network, batch, moment) -> losses of one batch by name; "total" is minimised
     validate: Callable[[], dict[str, float]],  # scores of the network by name; it is in evaluation mode then
     recipe: Recipe,
@@ -205,7 +188,9 @@ def fit(
         if epoch % saving.checkpoint_every == 0:
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
         if epoch % saving.save_every == 0 or epoch == recipe.num_epochs:
-            _save(run_dir / LAST_STATE, network, optimizer, train.device, progress)
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "progress": vars(progress)}
+            state["generators"] = [generator.get_state() for generator in default_generators(train.device)]
+            save_checkpoint(state, run_dir / LAST_STATE)
         scalars = {f"train/{name}": value for name, value in (means | {"learning_rate": lr}).items()}
         scalars |= {f"val/{name}": value for name, value in scores.items()}
         write_scalars(run_dir, scalars | {"time/train_seconds": train_seconds}, epoch)
@@ -215,24 +200,12 @@ def fit(
     return progress
 
 
-def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: TrainingData) -> None:
+def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: Any) -> None:
     """Raise InputError for losses that are not finite, before anything of the epoch is saved."""
     if broken := [name for name, value in means.items() if not math.isfinite(value)]:
         train.check_features()  # before the learning rate is blamed
         way_out = "Lower the learning rate, clip gradients harder, or train in float32; then --resume the last epoch."
         raise InputError(run_dir, f"{', '.join(broken)} not finite in epoch {epoch}", "finite losses", way_out)
-
-
-def _save(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, progress: Progress
-) -> None:
-    state = {
-        "network": network.state_dict(),
-        "generators": [generator.get_state() for generator in default_generators(device)],
-        "optimizer": optimizer.state_dict(),
-        "progress": vars(progress),
-    }
-    save_checkpoint(state, path)
 
 
 def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
