@@ -31,23 +31,19 @@ class ClipDataSettings:
     """Location, packing and augmentation of the clips. Defaults: AVE's."""
 
     data_dir: Path | None = None  # folder that holds videos/ (default: data/<dataset>)
-    annotations_dir: Path | None = None
-    """folder of AVE's annotations, or of UCF-101's official lists (default: data_dir)"""
+    annotations_dir: Path | None = None  # AVE's annotations, or UCF-101's official lists (default: data_dir)
     packed_dir: Path | None = None  # folder of the packed clips (default: data_dir/packed_clips)
     fold: Annotated[int, Field(ge=min(FOLDS), le=max(FOLDS))] = 1  # UCF-101: which of the official lists
-    sound_only: bool = True
-    """leave out UCF-101's clips without sound, and refuse AVE's; --no-sound_only keeps both, as silence"""
+    sound_only: bool = True  # leave out UCF-101's clips without sound, refuse AVE's; else both are kept, as silence
     pieces: bool = False  # UCF-101: items of 64 frames at 20 a second, one every 64, as the report counts them
     allow_missing: bool = False  # leave out absent and damaged files, and AVE's without sound
     packed_frames: Annotated[int, Field(ge=1, le=1024)] = 10  # frames of a clip that are packed
     image_size: Annotated[int, Field(ge=1, le=4096)] = 192  # pixels of the network's images
-    packed_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """their pixels (default: image_size, and 8/7 of it to crop from)"""
+    packed_size: Annotated[int, Field(ge=1, le=4096)] | None = None  # pixels (default: image_size, to crop 8/7 of it)
     frame_rate: Annotated[float, Field(gt=0, le=1000)] = 8.0  # frames a second that they are chosen from
     choice: Literal[tuple(CHOICES)] = "released"  # first to last frame, or the middles of equal parts
     sound: Literal[tuple(SOUNDS)] = "swin"  # filter banks, or the waveform (i3d_soundnet)
-    waveform_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
-    """length of a waveform (default: 10, and 3.2 of pieces)"""
+    waveform_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None  # of a waveform (default: 10, pieces: 3.2)
     augmentation: Augmentation = Augmentation()
 
     @property

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lavish.image_transformers import set_trained, steps_of
-from utils.settings import settings_group
+from utils.settings import Share, settings_group
 
 LARGEST_SIZE = 65_536  # of anything in a backbone
 
@@ -104,8 +104,7 @@ class ClipNetworkSettings:
     backbone_weights: str = "hub"
     """hub, random, timm's weights (a file, or a folder of the hub), or the backbone of a checkpoint of this repository;
     i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
-    network_weights: Path | None = None
-    """file of initial weights of the whole network: a released LAVISH, or a checkpoint of this repository"""
+    network_weights: Path | None = None  # initial weights of the whole network: a released LAVISH, or our checkpoint
     train_backbone: bool = False  # fine-tune the backbone
     train_norms: bool = False  # fine-tune its normalisation layers
     cross_modal: bool = True  # lavish: adapters use the other modality; without: plain adapters
@@ -113,11 +112,9 @@ class ClipNetworkSettings:
     reduction: PositiveInt = 8  # of the width of tokens within an adapter
     num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens of an adapter
     groups: PositiveInt = 2  # groups of an adapter's products
-    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512
-    """width between the head's two layers; a network of one modality has one layer"""
+    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512  # width between the two layers of an audio-visual head
     temporal: Literal["none", "mean", "transformer"] = "none"  # how features of frames are pooled into one of the clip
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """probability that a training clip skips the backbone's last block; linear from 0 in the first block"""
+    drop_path: Share = 0.0  # drop path rate of the backbone's last block; linear from 0 in the first
     checkpoint_blocks: bool = False  # recompute blocks in the backward pass: less memory, more time
 
 

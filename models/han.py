@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention
@@ -24,7 +24,7 @@ from models.layers import (
 )
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
-from utils.settings import settings_group
+from utils.settings import Share, settings_group
 
 
 @settings_group
@@ -35,12 +35,11 @@ class EncoderConfig:
     num_heads: PositiveInt = 16  # attention heads
     ffn_dim: PositiveInt = 2048  # hidden width of the feed-forward layers
     num_layers: NumLayers = 5  # hybrid attention layers
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # dropout probability
+    dropout: Share = 0.1  # dropout probability
     pre_norm: bool = False  # normalise before the sub-layers instead of after
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
-    layer_init: Literal["equal", "independent"] = "equal"
-    """equal: all layers start with the same weights (released); independent: each with its own"""
+    layer_init: Literal["equal", "independent"] = "equal"  # initial weights of layers: equal (released) or independent
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)
@@ -55,11 +54,9 @@ class HANConfig(EncoderConfig):
     proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection (default: 2·dim)
     mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads (default: 2·dim)
     num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN of 2020: 1)
-    visual_fusion: Literal["concatenated", "projected"] = "concatenated"
-    """projected: a linear layer for each visual feature before they are fused (HAN of 2020)"""
+    visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: each by a layer first (HAN, 2020)
     cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
-    visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """dropout of the visual features between encoder and heads (JoMoLD: 0.5)"""
+    visual_dropout: Share = 0.0  # dropout of the visual features between encoder and heads (JoMoLD: 0.5)
 
 
 @dataclass

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
 from models.layers import MLP, NumLayers, check_heads, count_layers, feed_forward, stack_layers
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
-from utils.settings import settings_group
+from utils.settings import Share, settings_group
 
 
 @settings_group
@@ -23,11 +23,10 @@ class TemporalTransformerConfig:
     num_heads: PositiveInt = 16  # attention heads
     ffn_dim: PositiveInt = 2048  # hidden width of the feed-forward layers
     num_layers: NumLayers = 5  # layers of each encoder
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3  # dropout probability
+    dropout: Share = 0.3  # dropout probability
     audio_logit_scale: PositiveFloat = 3.2912  # scale of the audio logits
     visual_logit_scale: PositiveFloat = 4.6052  # scale of the visual logits
-    layer_init: Literal["equal", "independent"] = "equal"
-    """equal: all layers start with the same weights (released); independent: each with its own"""
+    layer_init: Literal["equal", "independent"] = "equal"  # initial weights of layers: equal (released) or independent
 
     def __post_init__(self):
         check_heads(self.dim, self.num_heads)

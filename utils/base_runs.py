@@ -60,8 +60,7 @@ class OnBaseRun(FromFile):
     """Settings of a command that makes labels with a base run's network; network and data are by default the run's."""
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
-    checkpoint_dir: Path | None = None
-    """run of train_han.py (default: the newest finished one of the base method in runs_dir)"""
+    checkpoint_dir: Path | None = None  # run of train_han.py (default: the newest of the base method in runs_dir)
     runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     output_dir: Path | None = None  # folder of the labels (default: one in the run that is named after the data set)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform, get_args
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 import pydantic
 import yaml
@@ -23,6 +23,7 @@ from utils.files import write_text
 ARGS_FILE = "args.yaml"  # the settings of a run, in its folder
 NOT_WRITTEN = ("config", "resume")  # where settings came from is not one of them
 Settings = TypeVar("Settings")
+Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 
 @dataclass_transform(frozen_default=True)

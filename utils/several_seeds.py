@@ -29,8 +29,7 @@ class SeveralSeeds:
     """Training several seeds with one command."""
 
     num_runs: PositiveInt = 1  # number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>
-    jobs: PositiveInt | None = None
-    """seeds that train at the same time (default: all on a GPU, one on the CPU)"""
+    jobs: PositiveInt | None = None  # seeds trained at the same time (default: all on a GPU, one on the CPU)
 
 
 def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:

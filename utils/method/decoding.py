@@ -16,14 +16,11 @@ class DecodingSettings:
     """How probabilities become events."""
 
     decoding: Literal["video", "modality", "audio_by_video"] = "video"
-    """LLP: the probability that an event also needs: the video's (UWAV), its modality's own (MA), or the video's for
-    audible and the visual one for visible events (MM-CSE)"""
+    """LLP: gate by the probability of the video (UWAV), of the modality (MA), or of the video for audio (MM-CSE)"""
     segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that a segment needs
     gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that the video, or its modality, needs
-    inclusive: bool = False
-    """LLP, --decoding video: a probability equal to the threshold is enough (HAN, VALOR, LEAP), as with the others"""
-    event_from: Literal["video", "segments"] = "video"
-    """AVE: a video's event has the highest video probability, or the highest mean over segments"""
+    inclusive: bool = False  # LLP, --decoding video: reaching the thresholds is enough (HAN, VALOR, LEAP)
+    event_from: Literal["video", "segments"] = "video"  # AVE: highest video probability, or mean over segments
     active_in: Literal["both", "either"] = "both"  # AVE: modalities that must show the event
 
 

@@ -34,8 +34,7 @@ class UWAVLosses(PseudoLabels):
     temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released) or 1 (paper)
     reweight: bool = True  # class-balance weights
     positive_weight: NonNegativeFloat = 0.5  # W of the class-balance weights
-    weight_normalization: Literal["sum", "mean"] = "sum"
-    """class frequencies summed (released) or averaged (paper) over classes"""
+    weight_normalization: Literal["sum", "mean"] = "sum"  # of frequencies over classes: sum (released), mean (paper)
     mixup: bool = True  # feature mixup
     mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution that draws lambda
     mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"  # ceiling: soft labels rounded up (the paper on AVE)

@@ -24,8 +24,7 @@ class DeviceSettings:
     """Settings of the device and its precision."""
 
     device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
-    deterministic: bool = False
-    """the same result from the same seed on CUDA, too, but slower; on the CPU always so"""
+    deterministic: bool = False  # the same result from the same seed on CUDA, too, but slower
     precision: Literal[tuple(PRECISIONS)] = "float32"  # precision of the networks
     # Ten-second videos are evaluated fastest in batches of 256 or more.
     eval_batch_size: PositiveInt = 256  # videos of a batch in evaluation
@@ -40,8 +39,7 @@ class DeviceSettings:
 class CompileSettings:
     """Settings of compilation."""
 
-    compile: bool = False
-    """compile the network for training, with CUDA graphs on a GPU; takes a minute first, needs a C++ compiler"""
+    compile: bool = False  # compile the network, with CUDA graphs on a GPU; takes a minute, needs a C++ compiler
 
 
 def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:

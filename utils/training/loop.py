@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from utils.errors import InputError
 from utils.method.losses import Losses, Moment
-from utils.settings import settings_group
+from utils.settings import Share, settings_group
 from utils.training.checkpoints import load_checkpoint, save_checkpoint
 from utils.training.device import default_generators
 from utils.training.events import write_scalars
@@ -53,8 +53,7 @@ class Recipe:
     warmup_epochs: NonNegativeInt = 10  # epoch in which the cosine schedule reaches lr
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # factor of each step of the step schedule
     lr_decay_every: PositiveInt = 10  # epochs between steps of the step schedule
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """beta1 and beta2 of the optimiser"""
+    betas: tuple[Share, Share] = (0.9, 0.999)  # beta1 and beta2 of the optimiser
     eps: PositiveFloat = 1e-8  # epsilon of the optimiser
     weight_decay: NonNegativeFloat = 1e-4  # weight decay of the optimiser
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0  # largest gradient norm; inf: no clipping
