@@ -1,4 +1,4 @@
-"""What each variant in `models.fast_layers` saves: CPU time of a step or an evaluation with it ("ours") and without it.
+"""What each fast variant in `models.layers` saves: CPU time of a step or an evaluation with it ("ours") and without it.
 
 python -m benchmarks.layers_benchmark    networks at the paper's sizes, one thread
 
@@ -22,8 +22,7 @@ from benchmarks.effort import STAGE_1, STAGE_3, predicted_events
 from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, report, timed
 from benchmarks.training_rows import han_losses, seconds_of_steps, transformer_losses
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
-from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MultiheadAttention
+from models.layers import FastDropout, FastMultiheadAttention, MultiheadAttention, Packing
 from tests.naive.made_up_data import zero_split
 from utils.audio_visual import AudioVisual
 

@@ -10,11 +10,10 @@ from torch import nn
 from dataloaders.ave import NUM_SEGMENTS
 from dataloaders.feature_origin import video_marks
 from lavish.clip_batches import NORMALIZATIONS, UNCHANGED, Augmentation, ClipBatches
-from lavish.clip_splits import ClipData, load_ave_clips
+from lavish.clip_splits import FOLDS, PIECE_SECONDS, ClipData, load_ave_clips, load_ucf101
 from lavish.clip_tasks import TASKS
 from lavish.lavish_network import ClipNetworkSettings
 from lavish.packing import CHOICES, SOUNDS, ClipFormat, PackedClips, open_pack
-from lavish.ucf101 import FOLDS, PIECE_SECONDS, load_ucf101
 from utils.errors import InputError
 from utils.files import hash_of
 from utils.provenance import Provenance

@@ -8,9 +8,10 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from models.fast_layers import FastDropout, FastMultiheadAttention
 from models.layers import (
     MLP,
+    FastDropout,
+    FastMultiheadAttention,
     NumLayers,
     at_least_float32,
     check_heads,

@@ -8,8 +8,17 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MLP, NumLayers, check_heads, count_layers, feed_forward, stack_layers
+from models.layers import (
+    MLP,
+    FastDropout,
+    FastMultiheadAttention,
+    NumLayers,
+    Packing,
+    check_heads,
+    count_layers,
+    feed_forward,
+    stack_layers,
+)
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import Share, settings_group

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from dataloaders.batches import DataSettings
 from dataloaders.features import PACKED
-from models.fast_layers import FastDropout
 from models.han import EncoderConfig, HANEncoder, HANOutput
-from models.layers import at_least_float32, count_layers, mean_over_time, softmax_over_time
+from models.layers import FastDropout, at_least_float32, count_layers, mean_over_time, softmax_over_time
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group

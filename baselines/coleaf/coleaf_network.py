@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, CMPAEOutput
-from models.fast_layers import FastDropout
 from models.han import HANLayer
-from models.layers import FusedProjection, at_least_float32, softmax_over_time
+from models.layers import FastDropout, FusedProjection, at_least_float32, softmax_over_time
 
 HEAD_DROPOUT = 0.5
 

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from models.fast_layers import FastDropout, FastMultiheadAttention
-from models.layers import check_heads, feed_forward, over_keys
+from models.layers import FastDropout, FastMultiheadAttention, check_heads, feed_forward, over_keys
 from utils.audio_visual import AudioVisual
 from utils.settings import settings_group
 

@@ -14,9 +14,8 @@ import pytest
 import torch
 
 from lavish import packing
-from lavish.clip_splits import ClipData, ClipSource
+from lavish.clip_splits import ClipData, ClipSource, load_ucf101
 from lavish.packing import ClipFormat, decode_clip, open_pack
-from lavish.ucf101 import load_ucf101
 from simulation.generated_clips import draw, play, save_clip
 from tests.test_reference_cases import every_case_of, opened
 from tests.tiny_clips import write_tiny_ucf

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from lavish.ucf101 import SURVEY_FILE, load_ucf101, read_classes, survey
+from lavish.clip_splits import SURVEY_FILE, load_ucf101, read_classes, survey
 from simulation.generated_clips import save_clip
 from tests.tiny_clips import write_tiny_ucf
 from utils.errors import InputError
@@ -50,7 +50,7 @@ def test_silent_clips_are_kept_when_they_are_asked_for(folder: Path):
 
 def test_the_survey_opens_no_file_again(folder: Path, monkeypatch):
     load(folder)
-    monkeypatch.setattr("lavish.ucf101.av.open", lambda path: pytest.fail(f"{path} was opened again"))
+    monkeypatch.setattr("lavish.clip_splits.av.open", lambda path: pytest.fail(f"{path} was opened again"))
     assert len(load(folder).sources) == 16
 
 

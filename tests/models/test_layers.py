@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
-from models.fast_layers import FastDropout, FastMultiheadAttention, Packing
-from models.layers import MultiheadAttention
+from models.layers import FastDropout, FastMultiheadAttention, MultiheadAttention, Packing
 from utils.errors import InputError
 
 

@@ -11,9 +11,8 @@ import pytest
 pytest.importorskip("av", reason="PyAV is not installed: pip install -r requirements-video.txt")
 pytest.importorskip("transformers", reason="pip install -r requirements-video.txt")
 
-from lavish.clip_splits import ClipSource
+from lavish.clip_splits import ClipSource, survey
 from lavish.packing import ClipFormat, open_pack
-from lavish.ucf101 import survey
 from tests.video.made_videos import make_video, whole_inputs
 from utils.errors import InputError
 from video import extract_features
