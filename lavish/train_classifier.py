@@ -119,11 +119,9 @@ def main(argv: list[str] | None = None) -> None:
         """Take one step on a batch, part by part."""
         size, total = sum(len(part.clips) for part in parts), torch.zeros((), device=device)
         for part in parts:
-            loss = loss_of(classify(network, part, precision).logits, part.labels)
-            share = len(part.clips) / size
-            weighted = loss if share == 1 else share * loss
-            weighted.backward()
-            total = total + weighted.detach()
+            loss = loss_of(classify(network, part, precision).logits, part.labels) * (len(part.clips) / size)
+            loss.backward()
+            total = total + loss.detach()
         done = moment.step + 1  # batches of the epoch
         twice = every is not None and (done % every == 0 or done == num_steps)
         return {"total": total, "gradient_norm": take_step(twice)}
@@ -131,22 +129,18 @@ def main(argv: list[str] | None = None) -> None:
     def validate() -> dict[str, float]:
         return task.score(predict_clips(network, val, batch_size, precision))
 
-    recipe, resume = settings.recipe, settings.run.resume is not None
-    options = {
-        "takes_steps": True,
-        "patience": recipe.patience,
-        "lr_factors": dict.fromkeys(HEAD, recipe.head_lr / recipe.lr),
-    }
-    saved = (run_dir, log, settings.saving, resume)
-    progress = fit(network, train, step, validate, recipe, task.best_metric, *saved, **options)
+    recipe, saving, metric = settings.recipe, settings.saving, task.best_metric
+    rates, resume = dict.fromkeys(HEAD, recipe.head_lr / recipe.lr), settings.run.resume is not None
+    options = {"resume": resume, "takes_steps": True, "patience": recipe.patience, "lr_factors": rates}
+    progress = fit(network, train, step, validate, recipe, metric, run_dir, log, saving, **options)
     if not progress.best_epoch:  # nothing was trained: the given weights are to be evaluated
         save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
 
     # 5 Report
-    best = {task.best_metric: progress.best_score if progress.best_epoch else None}
+    best = {metric: progress.best_score if progress.best_epoch else None}
     facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
     finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts}, progress.seconds)
-    kept = f"kept: epoch {progress.best_epoch}, {task.best_metric} {progress.best_score:.2f}"
+    kept = f"kept: epoch {progress.best_epoch}, {metric} {progress.best_score:.2f}"
     log.info(f"{kept if progress.best_epoch else 'nothing was trained'}, {run_dir / BEST_CHECKPOINT}")
 
 

@@ -112,11 +112,8 @@ class HANEncoder(nn.Module):
         self.sequential = config.encoder_order == "sequential"
         self.layers = stack_layers([HANLayer(config) for _ in range(config.num_layers)], config.layer_init)
         # The released state dict holds the final norms in both variants; only the pre-norm variant applies them.
-        self.final_norm_a = nn.LayerNorm(config.dim)
-        self.final_norm_v = nn.LayerNorm(config.dim)
-        if not config.pre_norm:
-            self.final_norm_a.requires_grad_(False)
-            self.final_norm_v.requires_grad_(False)
+        norms = (nn.LayerNorm(config.dim).requires_grad_(config.pre_norm) for _ in range(2))
+        self.final_norm_a, self.final_norm_v = norms
 
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None

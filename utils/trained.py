@@ -85,19 +85,16 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has a network of its own"
         raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
-    checkpoint = run_dir / BEST_CHECKPOINT
+    checkpoint, method = run_dir / BEST_CHECKPOINT, find_method(settings.get("method", "uwav"))
     is_han = "fc_prob.weight" in load_checkpoint(checkpoint)
     try:
+        kind, config, dataset, chosen = TemporalTransformer, TemporalTransformerConfig, "UnAV", {}
         if is_han:
-            chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order")}
+            kind, config, dataset = method.network, method.config, settings["dataset"]
+            chosen = {name: settings[name] for name in ("pre_norm", "encoder_order")}
             chosen["cross_attention"] = settings.get("cross_attention", True)  # not in earlier runs
-            method = find_method(settings.get("method", "uwav"))
-            config = config_of_run(run_dir, method.config)
-            network = load_network(method.network, checkpoint, {}, config, **chosen)
-        else:
-            config = config_of_run(run_dir, TemporalTransformerConfig)
-            network = load_network(TemporalTransformer, checkpoint, {}, config, num_heads=settings["num_heads"])
-        dataset = settings["dataset"] if is_han else "UnAV"
+        chosen["num_heads"] = settings["num_heads"]
+        network = load_network(kind, checkpoint, {}, config_of_run(run_dir, config), **chosen)
         network.description = Description(
             network="HAN" if is_han else "TemporalTransformer",
             method=settings.get("method", "uwav"),

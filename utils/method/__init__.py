@@ -1,1 +1,0 @@
-"""The method itself, tensors in and tensors out: losses, objectives, thresholds, decoding, metrics."""

@@ -1,1 +1,0 @@
-"""Tables and figures, and the numbers that the paper prints."""

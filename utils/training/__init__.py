@@ -1,1 +1,0 @@
-"""How a network is trained: the loop, its schedule, checkpoints, devices and precision."""
