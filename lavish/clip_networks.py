@@ -168,10 +168,7 @@ class ClipRun:
 
 
 def has_random_backbone(settings: ClassifierSettings) -> bool:
-    """Return whether the frozen part of a network is randomly initialised, which every report has to mention.
-
-    For a checkpoint in a run's folder, `<run>/checkpoints/<file>`, that run's summary or settings decide.
-    """
+    """Return whether a network's frozen part is randomly initialised, by its settings or those of its weights' run."""
     network = settings.network
     if network.train_backbone:
         return False

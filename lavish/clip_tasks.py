@@ -28,12 +28,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the binary cross-entropy of softmax probabilities and one-hot labels, mean over classes, as released.
-
-    -log(1 - p) is computed from the logits of all other classes, so that it does not round to infinity.
-    """
+    """Compute the mean binary cross-entropy of softmax probabilities and one-hot labels, as released: a scalar."""
     log_probs = logits.log_softmax(dim=-1)
     others = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    # -log(1 - p) from the logits of all other classes, so that it does not round to infinity
     without = logits.unsqueeze(-2).masked_fill(others, -torch.inf).logsumexp(dim=-1)  # (..., C)
     log_not = without - logits.logsumexp(dim=-1, keepdim=True)
     targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)

@@ -127,10 +127,7 @@ def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
 
 
 class I3DSoundNet(nn.Module):
-    """I3D and SoundNet, fused by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned.
-
-    Attention: both are projected to 256 and weighted by a gate on both (512 -> 64 -> 32 -> 2, softmax).
-    """
+    """I3D and SoundNet, fused by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned."""
 
     any_size = True  # audio is a waveform
     patch_size = (1, 1)
@@ -146,7 +143,7 @@ class I3DSoundNet(nn.Module):
             self.backbone["soundnet"] = SoundNet()
             self.audio_proj = nn.Linear(SOUNDNET_DIM, JOINT_DIM)
         self.backbone.requires_grad_(train_backbone)
-        if fusion == "attention":
+        if fusion == "attention":  # softmax weights of both, from both
             layers = nn.Linear(2 * JOINT_DIM, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)
             self.gate = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.5)

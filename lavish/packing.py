@@ -173,10 +173,7 @@ def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.
 
 
 def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: ClipFormat) -> None:
-    """Decode in many threads and write in one, continuing a killed run; items that cannot be decoded are printed.
-
-    In an existing pack, only items that could not be decoded before are tried again: their rows are not read.
-    """
+    """Decode in many threads and write in one; continue a killed run, and try items again that could not be decoded."""
 
     def decode(row: int) -> tuple[np.ndarray, np.ndarray, bool] | None:
         try:

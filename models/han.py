@@ -132,10 +132,7 @@ class HANEncoder(nn.Module):
 
 
 class HAN(nn.Module, Pretrained):
-    """Hybrid Attention Network with a segment classifier that both modalities share, and MMIL pooling.
-
-    `audio_dim` is the width of all audio features together, `visual_dims` are those of each visual feature.
-    """
+    """HAN with MMIL pooling, for audio features of `audio_dim` in all and visual ones of `visual_dims` each."""
 
     config_class = HANConfig
 

@@ -1,7 +1,4 @@
-"""Layers of both networks with the released parameter names: plain definitions, and faster variants beside them.
-
-`python -m benchmarks.layers_benchmark` measures what the variants save.
-"""
+"""Layers of both networks: plain definitions, and faster variants that `benchmarks.layers_benchmark` measures."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -81,10 +78,7 @@ class FastDropout(nn.Dropout):
 
 
 class MultiheadAttention(nn.Module):
-    """softmax(q kᵀ / √(D/H)) v in H heads, with the parameters of `nn.MultiheadAttention` (Vaswani et al., 2017).
-
-    Queries, keys, values and output have width D, which H must divide; dropout applies to attention weights.
-    """
+    """softmax(q kᵀ / √(D/H)) v in H heads of D features, with the parameters of `nn.MultiheadAttention`."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
@@ -98,10 +92,7 @@ class MultiheadAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Attend from `query` to `context`: (B, T, D), (B, S, D) -> (B, T, D).
-
-        The mask is bool, broadcast to (B, H, T, S), False where a query may not attend; None: attend everywhere.
-        """
+        """Attend from `query` (B, T, D) to `context` (B, S, D) where the mask, broadcast to (B, H, T, S), is True."""
         q, k, v = (self.split_heads(x) for x in self.project(query, context))
         attended = self.attend(q, k, v, mask)  # (B, H, T, D/H)
         return self.out_proj(attended.transpose(1, 2).flatten(-2))
@@ -176,10 +167,7 @@ def feed_forward(x: Tensor, linear1: nn.Linear, linear2: nn.Linear, dropout: nn.
 
 
 def stack_layers(layers: Sequence[nn.Module], layer_init: str) -> nn.ModuleList:
-    """Return the layers of an encoder, all with the first one's initial weights if "equal" (released code).
-
-    If "independent", each keeps its own random initialisation.
-    """
+    """Return the layers of an encoder, with "equal" initial weights (released code) or "independent" ones."""
     if layer_init == "equal":
         layers = [copy.deepcopy(layers[0]) for _ in layers]
     return nn.ModuleList(layers)

@@ -129,10 +129,7 @@ DOWNLOAD = {"revision", "local_files_only", "token", "cache_dir", "force_downloa
 
 
 def read_config(source: Path | str, **download: object) -> dict[str, Any]:
-    """Read `config.json` of a folder, or of a repository on the hub by the arguments of `hf_hub_download`.
-
-    Raises InputError when there is none, it is no JSON object, or huggingface_hub is not installed.
-    """
+    """Read `config.json` of a folder, or of a repository on the hub, or raise InputError."""
     _require_hub()
     try:
         content = json.loads(_file_of(source, CONFIG_FILE, **download).read_text(encoding="utf-8"))

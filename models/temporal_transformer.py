@@ -112,10 +112,7 @@ class TemporalTransformer(nn.Module, Pretrained):
     def from_state(
         cls, state: Mapping[str, Tensor], config: TemporalTransformerConfig | None = None, **settings: object
     ) -> "TemporalTransformer":
-        """Build the network of a state dict in the released layout, without loading the weights; KeyError for others.
-
-        Without the config that it was trained with, `settings` are heads and dropout, which shapes do not determine.
-        """
+        """Build the network of a released state dict without its weights; `settings` are what shapes do not show."""
         layers = "a_transformer.encoder.layers"
         config = config or TemporalTransformerConfig(
             dim=state["proj_a.layers.1.weight"].shape[0],

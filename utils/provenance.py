@@ -81,10 +81,7 @@ class Provenance:
 
 
 def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Provenance:
-    """Return the record of what is made from these splits (`SplitBatches`), and from other sources.
-
-    Raises InputError when the features of the splits differ in width.
-    """
+    """Return the record of what is made from splits and other sources; InputError for features that differ in width."""
     first = next(iter(splits.values()))
     widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
     if len({*widths.values()}) > 1:
@@ -109,10 +106,7 @@ def write_provenance(folder: Path, record: Provenance) -> None:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """Read a folder's record, or derive it from the settings of an earlier version; empty without either.
-
-    Raises InputError when it is damaged.
-    """
+    """Read a folder's record, derive that of an earlier version, or return an empty one. InputError if damaged."""
     path = folder / PROVENANCE_FILE
     if path.is_file():
         try:

@@ -54,10 +54,7 @@ class Method:
 
 
 def find_method(name: str) -> Method:
-    """Return a method: UWAV, or one in the room of its first word (`ma_base` and `ma` in `baselines/ma`).
-
-    Raises InputError when there is none of this name.
-    """
+    """Return UWAV, or a method of the room `baselines/<first word of its name>`, or raise InputError."""
     if name == "uwav":
         return Method("UWAV")
     if name not in method_names():

@@ -123,10 +123,7 @@ def read_summary(run_dir: Path) -> dict:
 def newest_finished_run(
     root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE, fallback: Path | None = None, **settings: str
 ) -> Path:
-    """Return the finished run `root/<prefix>*` whose `marker` was written last; if there is none, that in `fallback`.
-
-    The run has these settings, such as its method and data set. Raises InputError when there is none.
-    """
+    """Return the newest finished run `root/<prefix>*`, or in `fallback`, with these settings, or raise InputError."""
     roots = list(dict.fromkeys(filter(None, (root, fallback))))
     patterns = [f"{prefix}*/{marker}"]
     if marker != SUMMARY_FILE:  # what was made from the run of one of several seeds lies in that run's folder

@@ -69,11 +69,7 @@ def parse_settings(
     resumable: Sequence[str] = (),  # settings that flags may change when a run is continued; `num_epochs` may grow
     others: bool = False,  # as of `with_file`
 ) -> Settings:
-    """Return settings from flags, over those of `--config FILE` or of the run that `--resume` continues, over `start`.
-
-    Raises InputError for an unusable file, unknown settings, values of the wrong type or out of range, and flags that
-    contradict the run that is continued.
-    """
+    """Return settings from flags, over `--config FILE` or the run of `--resume`, over `start`, or raise InputError."""
     import tyro
 
     given = first_flags(argv, "config", "resume")
@@ -145,10 +141,7 @@ def with_settings(settings: Settings, **changes: object) -> Settings:
 
 
 def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
-    """Replace the settings that a YAML file names; `others` skips unknown ones, such as those of another command.
-
-    Raises InputError for an unusable file, an unknown setting, and values of the wrong type or out of range.
-    """
+    """Replace the settings that a YAML file names, or raise InputError; `others` skips those unknown here."""
     values, known = read_args(path), flat(settings).keys() - set(NOT_WRITTEN)
     others = others or "network" in values  # earlier versions wrote the settings of all methods
     if (unknown := values.keys() - known) and not others:

@@ -35,11 +35,7 @@ from utils.training.loop import BEST_CHECKPOINT
 
 
 def open_trained(source: str) -> HAN | TemporalTransformer:
-    """Open a trained network with its description, on the CPU in evaluation mode.
-
-    The source is a training's run folder, a folder written by `save_pretrained`, or an id on the Hugging Face hub.
-    Raises InputError when it is none of these, or has no description.
-    """
+    """Open the network of a run, an exported folder or a hub id, with its description, or raise InputError."""
     folder = Path(source)
     if (folder / ARGS_FILE).is_file():
         return open_run(folder)
@@ -76,11 +72,7 @@ def trains_han(run_dir: Path) -> bool:
 
 
 def open_run(run_dir: Path) -> HAN | TemporalTransformer:
-    """Open the best checkpoint of a run of stage 1 or 3, with its description.
-
-    Raises InputError when the folder lacks settings or a checkpoint, they do not belong together, or the network is
-    that of another method (CMPAE, LEAP, CoLeaF).
-    """
+    """Open the best checkpoint of a run with its description; InputError for methods with other networks."""
     settings = read_args(run_dir / ARGS_FILE)
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has a network of its own"
@@ -113,10 +105,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
 
 
 def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
-    """Add the classes and thresholds that stage 2 has found for a data set to a temporal transformer's description.
-
-    Raises InputError when the folder holds no pseudo-labels, or those of another teacher or of other weights.
-    """
+    """Add the classes and thresholds of stage 2's output to a description; InputError for those of other weights."""
     kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Name the output of stage 2 for this run."
     weights = {"weights": hash_of_file(checkpoint)}
     read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)
@@ -146,10 +135,7 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
 
 
 def export(network: HAN | TemporalTransformer, folder: Path) -> None:
-    """Write a network with its description to a new folder, which appears once it is complete.
-
-    Raises InputError when the folder exists already, or huggingface_hub is not installed.
-    """
+    """Write a network with its description to a new folder, which appears once complete, or raise InputError."""
     if folder.exists():
         raise InputError(folder, "a folder or file that is there already", "a new folder", "Choose another name.")
     hidden = folder.with_name(f".{folder.name}.tmp")

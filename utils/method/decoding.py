@@ -47,11 +47,7 @@ def decode_segments_by_modality(
     threshold: float = 0.5,
     gates: AudioVisual[Tensor | float] | None = None,  # (C,), or one for all classes; None: the threshold
 ) -> AudioVisual[Tensor]:
-    """Return the audible and visible events of each segment as MA decodes them, for LLP: (B, T, C) bool.
-
-    A class is predicted in a segment when the segment's probability reaches the threshold and the time-pooled
-    probability of that modality reaches the gate.
-    """
+    """Return each segment's audible and visible events as in MA: segment and modality reach threshold and gate."""
     gates = AudioVisual(threshold, threshold) if gates is None else gates
     return logits.map(lambda z, *own: gated_events(torch.sigmoid(z), own[0], threshold, own[1]), modality_probs, gates)
 
@@ -59,10 +55,7 @@ def decode_segments_by_modality(
 def gated_events(
     segment_probs: Tensor, modality_probs: Tensor, segment_threshold: float, gate: Tensor | float
 ) -> Tensor:
-    """Return one modality's events, whose segment and modality reach threshold and gate: (N, T, C), (N, C) -> bool.
-
-    The gate is (C,), or one number for all classes.
-    """
+    """Return one modality's events, where segment (N, T, C) and modality (N, C) reach threshold and gate (C,) or ()."""
     return (segment_probs >= segment_threshold) & (modality_probs >= gate).unsqueeze(1)
 
 

@@ -84,10 +84,7 @@ def class_balance_weights(
 
 
 def segment_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Compute segment-level binary cross-entropy of one modality and soft or hard labels (Eq. 11, 13, 17): (B, T, C).
-
-    The weights, broadcast to (B, T, C), are those of `class_balance_weights`; None: no re-weighting.
-    """
+    """Compute binary cross-entropy of one modality's logits and soft or hard labels, (B, T, C) (Eq. 11, 13, 17)."""
     return F.binary_cross_entropy_with_logits(logits, targets, weights)
 
 

@@ -4,7 +4,6 @@ Predicted and true events are boolean tensors (N videos, T segments, C classes) 
 and visible; zeros and ones of any type, NumPy's arrays included, will do. Sums run in float64.
 """
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
@@ -124,17 +123,10 @@ def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
 
 
 def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], level: str) -> Tensor:
-    """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) bool each -> (N, 4).
+    """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) -> (N, 4) in [0, 1].
 
-    F-scores are float64 in [0, 1].
+    They are computed from the K pairs of a video and a class that occurs in it: a video has few of all classes.
     """
-    return _f_scores_at_levels(prediction, truth, [level])[0]
-
-
-def _f_scores_at_levels(
-    prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], levels: Sequence[str]
-) -> list[Tensor]:
-    """Compute `per_video_f_scores` from the K pairs of a video and a class in it; a video has few of all classes."""
     prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
     marked = prediction.audio | prediction.visual | truth.audio | truth.visual
     video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
@@ -147,14 +139,11 @@ def _f_scores_at_levels(
         sums, num_occurring = (f_scores.new_zeros(len(marked)).index_add(0, video, x) for x in (f_scores, occurs))
         return _mean_of_occurring(sums, num_occurring)
 
+    count = {"segment": segment_counts, "event": event_counts}[level]
     prediction, truth = prediction.map(pick), truth.map(pick)
-    f_scores = []
-    for level in levels:
-        count = {"segment": segment_counts, "event": event_counts}[level]
-        audio, visual = prediction.map(count, truth)
-        both = count(both_modalities(prediction), both_modalities(truth))
-        f_scores.append(torch.stack([mean(c) for c in (audio, visual, both, audio + visual)], dim=1))
-    return f_scores
+    audio, visual = prediction.map(count, truth)
+    both = count(both_modalities(prediction), both_modalities(truth))
+    return torch.stack([mean(c) for c in (audio, visual, both, audio + visual)], dim=1)
 
 
 def type_at_av(audio: Number, visual: Number, audio_visual: Number) -> Number:
@@ -165,7 +154,8 @@ def type_at_av(audio: Number, visual: Number, audio_visual: Number) -> Number:
 def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
     """Compute all F-scores of a split in percent, averaged over videos: (N, T, C) bool each."""
     levels = []
-    for per_video in _f_scores_at_levels(prediction, truth, LEVEL_NAMES):
+    for name in LEVEL_NAMES:
+        per_video = per_video_f_scores(prediction, truth, name)
         audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
         levels.append(LevelScores(audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event_at_av))
     return ParsingScores(*levels)
@@ -182,10 +172,7 @@ def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Count the segments of each true label with each predicted label, for AVE: (N, T, C) bool -> (C + 1, C + 1) int64.
-
-    Rows are the truth; no class means background, the last label. Raises ValueError for a segment of several classes.
-    """
+    """Count segments by true label (row) and predicted label: (N, T, C) bool -> (C + 1, C + 1), background last."""
     labels = []
     for name, events in (("prediction", as_events(prediction)), ("truth", as_events(truth))):
         if (events.sum(dim=-1) > 1).any():

@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 def maximal_spans(active: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-    """Find the maximal spans of True, in order: (T,) bool -> first segments and the ones after the last, (K,) each.
-
-    Several rows are searched at once when they are joined with one False between them, as `joined_rows` does.
-    """
+    """Find the maximal spans of True, in order: (T,) bool -> first segments and the ones after the last, (K,) each."""
     padded = F.pad(torch.as_tensor(active), (1, 1))
     changes = (padded[1:] != padded[:-1]).nonzero().squeeze(1)  # first, end, first, end, ...
     return changes[::2].contiguous(), changes[1::2]

@@ -58,10 +58,7 @@ def timeline_figure(
     predictions: Sequence[Timeline],  # one a method, drawn in this order
     video_labels: np.ndarray | None = None,  # (C,) bool, the weak labels; other classes are marked with an asterisk
 ) -> None:
-    """Draw events over time, audio above visual, truth above each method, in the manner of the paper's Figure 3.
-
-    Only classes that occur in the truth, in a prediction or in the video label are drawn.
-    """
+    """Draw the events of all occurring classes over time as in the paper's Figure 3, truth above each method."""
     timelines = (truth, *predictions)
     colours = [(TRUTH_COLOUR, *COLOURS)[n % (1 + len(COLOURS))] for n in range(len(timelines))]
     occurring = [events.any(axis=0) for timeline in timelines for events in timeline.events]  # (C,) each

@@ -36,10 +36,7 @@ def published_methods(table: str | None) -> tuple[str | int, ...]:
 
 
 def published_scores(table: str, method: str | int) -> dict[str, float]:
-    """Return one row's scores in percent by name, such as "segment_A", or raise KeyError.
-
-    Tables 3 and A7 have the segment level alone, Table 2 the accuracy.
-    """
+    """Return a row's scores in percent by name, such as "segment_A" (Table 2: "accuracy"), or raise KeyError."""
     row = _paper_results()[table][method]
     if isinstance(row, int | float):
         return {"accuracy": float(row)}

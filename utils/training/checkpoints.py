@@ -23,10 +23,7 @@ def save_checkpoint(state: dict, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint to the CPU without running any code that a pickle may hold.
-
-    Raises InputError when the file is absent, damaged or holds anything but tensors and plain containers.
-    """
+    """Read a checkpoint of tensors and plain containers without running a pickle's code, or raise InputError."""
     if not path.is_file():
         raise InputError(path, "no such file", "a checkpoint", "Name a run folder whose training has saved one.")
     try:

@@ -28,10 +28,7 @@ RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_ever
 
 
 def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr_min: float) -> float:
-    """Return the learning rate of an epoch: linear warm-up to `lr` at `warmup_epochs`, then a cosine to `lr_min`.
-
-    Raises ValueError when the epoch lies outside 1..num_epochs.
-    """
+    """Return an epoch's learning rate: linear to `lr` at `warmup_epochs`, then a cosine; ValueError outside 1..N."""
     if not 1 <= epoch <= num_epochs:
         raise ValueError(f"epoch {epoch} lies outside 1..{num_epochs}")
     if epoch < warmup_epochs:
