@@ -188,9 +188,7 @@ def read_classes(lists_dir: Path) -> tuple[str, ...]:
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
     """Read a list of lines `<class>/<file>.avi [<number of the class>]`: `of_class` and `group` by clip."""
-    expected = (
-        "`<class>/v_<class>_g<group>_c<clip>.avi [<number of the class>]`, each clip once, as classInd.txt has them"
-    )
+    expected = "`<class>/v_<class>_g<group>_c<clip>.avi [<number>]`, each clip once, as classInd.txt has them"
     numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
     clips: dict[str, tuple[str, int]] = {}
     for line, text in _lines(path):

@@ -64,7 +64,7 @@ class Inception(nn.Module):
 class I3D(nn.Module):
     """Inflated Inception-V1 (Carreira and Zisserman, 2017) up to the logits of Kinetics-400; RGB in [-1, 1]."""
 
-    def __init__(self, num_logits: int = I3D_DIM):
+    def __init__(self):
         super().__init__()
         self.Conv3d_1a_7x7 = Unit3D(3, 64, (7, 7, 7), (2, 2, 2))
         self.MaxPool3d_2a_3x3 = SameMaxPool3d((1, 3, 3), (1, 2, 2))
@@ -83,7 +83,7 @@ class I3D(nn.Module):
         self.Mixed_5b = Inception(832, (256, 160, 320, 32, 128, 128))
         self.Mixed_5c = Inception(832, (384, 192, 384, 48, 128, 128))
         self.logits = nn.Module()
-        self.logits.conv3d = nn.Conv3d(1024, num_logits, 1)
+        self.logits.conv3d = nn.Conv3d(1024, I3D_DIM, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, T, 3, H, W) -> (B, 400), averaged over space and time."""

@@ -2,13 +2,13 @@
 
 import importlib
 import json
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
@@ -148,12 +148,7 @@ def _file_of(source: Path | str, name: str, **download: object) -> Path:
 
 def description_in(content: dict[str, Any]) -> Description | None:
     """Return the description in a `config.json`, without names unknown to this version. ValueError for a wrong one."""
-    if "description" not in content:
-        return None
-    if not isinstance(content["description"], dict):
-        raise ValueError("a description that is no object")
-    known = {field.name for field in fields(Description)}
-    return Description(**{name: value for name, value in content["description"].items() if name in known})
+    return TypeAdapter(Description).validate_python(content["description"]) if "description" in content else None
 
 
 def _require_hub() -> None:

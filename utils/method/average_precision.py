@@ -22,14 +22,14 @@ class Spans:
     score: Tensor | None = None  # (K,) float64, of predicted ones
 
 
-def predicted_spans(probs: Tensor, thresholds: Sequence[float] = THRESHOLDS) -> Spans:
-    """Find the maximal runs of segments above each threshold: probabilities (N, T, C), 0 in padding -> spans.
+def predicted_spans(probs: Tensor) -> Spans:
+    """Find the maximal runs of segments above each of `THRESHOLDS`: probabilities (N, T, C), 0 in padding -> spans.
 
     A span's score is the mean probability of its segments. A span found at several thresholds is kept once; spans
     within others stay, since none is known to fit better. The rule is this repository's: the transformer learns
     segments, and its authors extract no spans.
     """
-    return scored_spans([probs.double() > threshold for threshold in thresholds], probs)
+    return scored_spans([probs.double() > threshold for threshold in THRESHOLDS], probs)
 
 
 def scored_spans(events: Sequence[Tensor], probs: Tensor) -> Spans:
