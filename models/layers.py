@@ -113,10 +113,7 @@ class MultiheadAttention(nn.Module):
 
 @dataclass(frozen=True)
 class Packing:
-    """Padded videos as rows of their valid segments alone, so that only attention computes on padding.
-
-    With a third of the segments padding, a step of the temporal transformer takes 31 % less time (float32 and bf16).
-    """
+    """Padded videos as rows of valid segments: 31 % less time for a step of stage 1 with a third of padding."""
 
     mask: Tensor  # (B, T) bool, False where a segment is padding
     rows: Tensor  # (R,) int64, where the flattened mask is True

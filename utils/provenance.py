@@ -63,10 +63,7 @@ class Provenance:
         return replace(self, marks=tuple(dict.fromkeys((*self.marks, *new))))
 
     def check(self, where: Path, way_out: str, **wanted: Any) -> None:
-        """Raise InputError for the first known field of a folder's record that is not as wanted.
-
-        A wanted kind may be the first words of one. Of videos and sources, hashes that are not empty are compared.
-        """
+        """Raise InputError for the first known field that is not as wanted; the first words of a kind are enough."""
         for name, value in wanted.items():
             known = getattr(self, name)
             if isinstance(value, Mapping):

@@ -25,17 +25,13 @@ class DecodingSettings:
 
 
 def decode_segments(
-    logits: AudioVisual[Tensor],
-    video_probs: Tensor,
+    logits: AudioVisual[Tensor],  # (B, T, C)
+    video_probs: Tensor,  # (B, C)
     threshold: float = 0.5,
     gate: float = 0.5,
-    inclusive: bool = False,
+    inclusive: bool = False,  # reaching threshold and gate is enough
 ) -> AudioVisual[Tensor]:
-    """Return the audible and visible events of each segment for LLP: (B, T, C), (B, C) -> (B, T, C) bool.
-
-    A class is predicted in a segment when the segment's probability exceeds the threshold and the video's exceeds the
-    gate; where `inclusive`, it is enough to reach them.
-    """
+    """Return segments' audible and visible events for LLP: they exceed the threshold, and their video the gate."""
     above = torch.ge if inclusive else torch.gt
     in_video = above(video_probs, gate).unsqueeze(1)  # (B, 1, C)
     return logits.map(lambda z: above(torch.sigmoid(z), threshold) & in_video)

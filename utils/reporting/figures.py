@@ -106,10 +106,7 @@ def timeline_figure(
 def confusion_matrix_figure(
     path: Path, matrix: np.ndarray, classes: Sequence[str], title: str = "", unit: str = "segments"
 ) -> None:
-    """Draw counts of segments, or another unit, in percent of each true label (row): (C + 1, C + 1), background last.
-
-    Without background the matrix is (C, C). Cells under half a percent show no number; empty rows are grey.
-    """
+    """Draw counts, rows the truth, in percent of each true label: (C + 1, C + 1), background last, or (C, C)."""
     matrix = np.asarray(matrix)
     names = [name.replace("_", " ") for name in (*classes, BACKGROUND)][: len(matrix)]
     support = matrix.sum(axis=1, keepdims=True)  # (C + 1, 1)
@@ -126,7 +123,7 @@ def confusion_matrix_figure(
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#E4E4E4", linewidth=0.4)
     axes.set(xlabel="Prediction", ylabel=f"Truth ({unit})", title=title)
-    for i, j in np.argwhere(shares.filled(0) >= 0.5):
+    for i, j in np.argwhere(shares.filled(0) >= 0.5):  # percent
         colour = "white" if shares[i, j] > 55 else "black"
         axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", fontsize=6, color=colour)
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)

@@ -43,11 +43,8 @@ class CompileSettings:
 
 
 def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:
-    """Return the device of a run; "auto" means CUDA, else Apple's, else the CPU. Raises InputError when it is absent.
-
-    `deterministic` chooses CUDA kernels that give the same result in every run, but slower; the CPU's always do.
-    """
-    if deterministic:
+    """Return the named device, or for "auto" CUDA, Apple's or the CPU. Raises InputError when it is absent."""
+    if deterministic:  # slower on CUDA; on the CPU, all kernels are deterministic
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # has to be there before CUDA starts
         torch.use_deterministic_algorithms(True, warn_only=True)
     if name == "auto":
@@ -89,18 +86,12 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> Callable:
-    """Compile a network for training: fewer, larger kernels, replayed as CUDA graphs on a GPU.
-
-    On a GPU its output is overwritten by its next call: use it within a training step.
-    """
+    """Compile a network for training, with CUDA graphs on a GPU, where the next call overwrites its output."""
     return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 class Precision:
-    """Precision of a network: "float32", "tf32" (float32 with faster matrix products on CUDA) or "bf16".
-
-    Parameters, losses and optimiser state are float32 in all of them. Raises ValueError for another name.
-    """
+    """Precision of a network: "float32", "tf32" (faster products on CUDA) or "bf16"; parameters stay float32."""
 
     def __init__(self, name: str, device: torch.device):
         if name not in PRECISIONS:
