@@ -83,7 +83,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(file, f"no whole safetensors file ({error})", "one", "Copy or download it again.") from error
+        raise InputError(
+            file, f"a damaged safetensors file ({error})", "a whole one", "Copy or download it again."
+        ) from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise InputError(file, "no state dict", "tensors by name", "Name the weights themselves, no other checkpoint.")
@@ -191,7 +193,7 @@ def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
         return (int(summary["trained_parameters"]), int(summary["parameters"])), bool(summary["random_backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         found, way_out = f"no summary ({error})", "Finish the run: python -m lavish.train_classifier --resume RUN."
-        raise InputError(path, found, "what training writes last", way_out) from error
+        raise InputError(path, found, "the summary that training writes at its end", way_out) from error
 
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
@@ -210,7 +212,7 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     device, _ = settings.device.select()
     data, pack = open_clips(settings)
     data = learned_from(settings, data)
-    record, way_out = read_provenance(folder), "Give back the lists that it was trained with."
+    record, way_out = read_provenance(folder), "Restore the lists that it was trained with."
     now = clip_record("", settings, data)
     record.check(folder, way_out, dataset=now.dataset, classes=now.classes, videos={"train": now.videos["train"]})
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights

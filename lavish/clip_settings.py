@@ -140,7 +140,7 @@ def clip_batches(
     of_data = settings.data
     if split not in data.splits or not data.splits[split].num_clips:
         found = "no clips: all were left out, or (--select_on test) they were trained on"
-        raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Look at the lists and files.")
+        raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Check the lists and files.")
     image, spectrogram = (of_data.image_size, of_data.image_size), pack.format.sound_shape[1:]
     for flag, pixels, wanted in (
         ("--image_size", image, network.has_visual),

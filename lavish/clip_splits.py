@@ -94,7 +94,9 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
         return
     found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
     if not allowed or len(names) == total:
-        raise InputError(where, found, "none", "Get these files anew, or go on without them with --allow_missing.")
+        raise InputError(
+            where, found, "none", "Download these files again, or continue without them by --allow_missing."
+        )
     tqdm.write(f"{where}: leaving out {found}")
 
 
@@ -135,7 +137,7 @@ def load_ucf101(
         raise InputError(lists_dir / f"testlist{fold:02d}.txt", found, "clips that are not trained on", OFFICIAL)
     folders = {path.name for path in videos_dir.glob("[!.]*") if path.is_dir()}
     if unknown := sorted(folders - set(class_names)):
-        found = f"{len(unknown)} folders that are no class: {', '.join(unknown[:10])}"
+        found = f"{len(unknown)} folders that are not classes: {', '.join(unknown[:10])}"
         raise InputError(videos_dir, found, f"the classes of {lists_dir / 'classInd.txt'}", "Move them elsewhere.")
     stems = {clip: videos_dir / clip for listed in lists.values() for clip in listed.index}
     paths = find_videos(stems, f"{videos_dir}, fold {fold}", allow_missing)
@@ -143,7 +145,7 @@ def load_ucf101(
     for name, listed in lists.items():
         heard = listed[listed.index.isin(files.index[files.sound])]
         classes = f"{heard.of_class.nunique()} of {listed.of_class.nunique()} classes have such clips"
-        tqdm.write(f"UCF-101 fold {fold}, {name}: {len(heard)} of {len(listed)} clips carry sound, {classes}")
+        tqdm.write(f"UCF-101 fold {fold}, {name}: {len(heard)} of {len(listed)} clips have sound, {classes}")
 
     clips = pd.concat([listed.assign(split=name) for name, listed in lists.items()]).join(files, how="inner")
     if sound_only:
@@ -155,7 +157,7 @@ def load_ucf101(
     clips = clips[~short]
     train = clips[clips.split == "train"]
     if train.empty:
-        found = f"no training clip of fold {fold} that carries sound and is long enough"
+        found = f"no training clip of fold {fold} that has sound and is long enough"
         raise InputError(videos_dir, found, "clips with an audio track", "Use --no-sound_only, or other files.")
     classes = tuple(name for name in class_names if (train.of_class == name).any())
     groups = sorted(train.group.unique())

@@ -21,7 +21,7 @@ def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputEr
     if error.errno in NO_ROOM:
         found, expected = f"no room left while writing ({error.strerror})", "a disk with room for the whole file"
         return InputError(path, found, expected, f"{way_out} Nothing half-written was left behind.")
-    return InputError(error.filename or path, f"{error.strerror}", "a place that can be written", way_out)
+    return InputError(error.filename or path, f"{error.strerror}", "a writable place", way_out)
 
 
 @contextmanager
@@ -109,6 +109,6 @@ def claim(folder: Path, way_out: str) -> None:
         file.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        expected = "a folder that nothing else writes"
+        expected = "a folder that no other process writes"
         raise InputError(folder, "another process at work", expected, way_out) from None
     _claimed[folder.resolve()] = file

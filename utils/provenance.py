@@ -84,7 +84,9 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
     if len({*widths.values()}) > 1:
         found = ", ".join(f"{name} {width}" for name, width in widths.items())
         way_out = "Extract the features of all splits with the same networks."
-        raise InputError(f"{first.annotations.dataset} features", f"widths that differ: {found}", "equal ones", way_out)
+        raise InputError(
+            f"{first.annotations.dataset} features", f"widths that differ: {found}", "equal widths", way_out
+        )
     videos = {}
     for name, split in splits.items():
         of = split.annotations

@@ -42,7 +42,7 @@ def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, lo
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     claim(run_dir, "Wait for it, or end it, before you resume this run.")
     same = {"kind": record.kind, "dataset": record.dataset, "classes": record.classes}
-    way_out = "Give back the data that it began with, or start a new run."
+    way_out = "Restore the data that it was begun with, or start a new run."
     former = read_provenance(run_dir)
     former.check(run_dir, way_out, **same, videos=record.videos, sources=record.sources)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # finished is what has trained as long as it should now

@@ -87,7 +87,7 @@ def parse_settings(
                 raise InputError(f"--{name}", repr(now[name]), expected.format(repr(before[name])), way_out)
         if now["num_epochs"] < before["num_epochs"]:
             expected = "at least " + expected.format(before["num_epochs"])
-            raise InputError("--num_epochs", str(now["num_epochs"]), expected, "A run can only become longer.")
+            raise InputError("--num_epochs", str(now["num_epochs"]), expected, "A run can only be extended.")
     return settings
 
 

@@ -75,7 +75,7 @@ def open_run(run_dir: Path) -> HAN | TemporalTransformer:
     """Open the best checkpoint of a run with its description; InputError for methods with other networks."""
     settings = read_args(run_dir / ARGS_FILE)
     if not trains_han(run_dir):
-        found = f"a run of {settings['method']}, which has a network of its own"
+        found = f"a run of {settings['method']}, which has its own network"
         raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
     checkpoint, method = run_dir / BEST_CHECKPOINT, find_method(settings.get("method", "uwav"))
     is_han = "fc_prob.weight" in load_checkpoint(checkpoint)
@@ -137,7 +137,7 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
 def export(network: HAN | TemporalTransformer, folder: Path) -> None:
     """Write a network with its description to a new folder, which appears once complete, or raise InputError."""
     if folder.exists():
-        raise InputError(folder, "a folder or file that is there already", "a new folder", "Choose another name.")
+        raise InputError(folder, "an existing folder or file", "a new folder", "Choose another name.")
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:

@@ -38,8 +38,8 @@ def test_only_clips_that_carry_sound_are_kept_and_their_number_is_said(folder: P
     assert data.splits["train"].classes == ("Clap", "Drum")
     assert len(data.sources) == 16
     said = capsys.readouterr().out
-    assert "fold 1, train: 12 of 18 clips carry sound, 2 of 3 classes" in said
-    assert "fold 1, test: 4 of 6 clips carry sound, 2 of 3 classes" in said
+    assert "fold 1, train: 12 of 18 clips have sound, 2 of 3 classes" in said
+    assert "fold 1, test: 4 of 6 clips have sound, 2 of 3 classes" in said
     assert (folder / "packed" / SURVEY_FILE).read_text().count(",no\n") == 8
 
 
@@ -194,7 +194,7 @@ def test_a_listed_clip_without_a_file_is_named_and_may_be_left_out(folder: Path)
 
 def test_a_class_folder_too_many_is_an_error(folder: Path):
     (folder / "videos/Yodel").mkdir()
-    with pytest.raises(InputError, match=r"1 folders that are no class: Yodel"):
+    with pytest.raises(InputError, match=r"1 folders that are not classes: Yodel"):
         load(folder)
 
 

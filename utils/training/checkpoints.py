@@ -29,7 +29,7 @@ def load_checkpoint(path: Path) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise InputError(path, "no permission to read it", "a readable file", "Give yourself permission.") from error
+        raise InputError(path, "no permission to read it", "a readable file", "Change its permissions.") from error
     except Exception as error:  # a damaged file may raise anything: IndexError, struct.error, ...
         refused = isinstance(error, pickle.UnpicklingError)  # PyTorch's own text advises to load it anyway
         reason = "a pickle of other objects, or damage" if refused else (str(error) or type(error).__name__)

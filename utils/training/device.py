@@ -56,7 +56,7 @@ def select_device(name: str = "auto", deterministic: bool = False) -> torch.devi
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         found = f"{name!r} ({str(error).splitlines()[0]})"
-        raise InputError("--device", found, "cpu, cuda, cuda:N or mps", "`auto` takes what is there.") from error
+        raise InputError("--device", found, "cpu, cuda, cuda:N or mps", "`auto` chooses what is available.") from error
     return device
 
 
