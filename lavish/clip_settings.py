@@ -142,14 +142,14 @@ def clip_batches(
         found = "no clips: all were left out, or (--select_on test) they were trained on"
         raise InputError(f"{settings.dataset}, split {split}", found, "one or more", "Check the lists and files.")
     image, spectrogram = (of_data.image_size, of_data.image_size), pack.format.sound_shape[1:]
-    for flag, pixels, wanted in (
-        ("--image_size", image, network.has_visual),
-        ("--sound", spectrogram, network.has_audio),
-    ):
+    inputs = {"--image_size": image} if network.has_visual else {}
+    if network.has_audio:
+        inputs["--sound"] = spectrogram
+    for flag, pixels in inputs.items():
         found, least = " x ".join(map(str, pixels)), network.patch_size
-        if wanted and any(length < patch for length, patch in zip(pixels, least, strict=False)):
+        if any(length < patch for length, patch in zip(pixels, least, strict=False)):
             raise InputError(flag, f"{found} pixels", f"a patch of {least[0]} x {least[1]} or more", "Choose others.")
-        if wanted and not network.any_size and pixels != image:
+        if not network.any_size and pixels != image:
             expected = f"{image[0]} x {image[1]} for {settings.network.backbone}, which takes images of one size"
             way_out = "Choose --sound swin with 192 pixels, small with 32, or a ViT."
             raise InputError(flag, f"{of_data.sound}: {found} spectrograms", expected, way_out)

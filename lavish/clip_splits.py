@@ -94,9 +94,7 @@ def leave_out(names: Sequence[str], total: int, what: str, where: object, allowe
         return
     found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
     if not allowed or len(names) == total:
-        raise InputError(
-            where, found, "none", "Download these files again, or continue without them by --allow_missing."
-        )
+        raise InputError(where, found, "none", "Download them again, or continue without them by --allow_missing.")
     tqdm.write(f"{where}: leaving out {found}")
 
 

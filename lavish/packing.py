@@ -88,9 +88,7 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
     images = video.frames[source.part(form.frame_rate)]
     if not images:
         found = f"{video.duration:.1f} s, which end before the item {source.name} starts"
-        raise InputError(
-            source.path, found, f"more than {source.start:.1f} s", "Download it again, or delete the survey."
-        )
+        raise InputError(source.path, found, f"over {source.start:.1f} s", "Download it again, or delete the survey.")
     if form.choice == "released":
         chosen = lavish_frames(len(images), form.num_frames)
     else:

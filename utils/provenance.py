@@ -82,11 +82,9 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
     first = next(iter(splits.values()))
     widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
     if len({*widths.values()}) > 1:
-        found = ", ".join(f"{name} {width}" for name, width in widths.items())
+        found = "widths that differ: " + ", ".join(f"{name} {width}" for name, width in widths.items())
         way_out = "Extract the features of all splits with the same networks."
-        raise InputError(
-            f"{first.annotations.dataset} features", f"widths that differ: {found}", "equal widths", way_out
-        )
+        raise InputError(f"{first.annotations.dataset} features", found, "equal widths", way_out)
     videos = {}
     for name, split in splits.items():
         of = split.annotations
