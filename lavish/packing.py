@@ -115,10 +115,8 @@ def open_pack(
     Those without sound are "kept" (as silence), "left out" or "refused"; their number is printed in any case.
     """
     folder = packed_dir / form.folder_name
-    items = []
-    for source in sources:
-        file = source.path.stat()
-        items.append([source.name, source.start, source.seconds, file.st_size, file.st_ctime_ns])
+    files = [source.path.stat() for source in sources]
+    items = [[s.name, s.start, s.seconds, f.st_size, f.st_ctime_ns] for s, f in zip(sources, files, strict=True)]
     manifest = {"version": VERSION, "format": asdict(form), "items": items}
     arrays = _open_arrays(folder, manifest, form)
     if arrays is None or (arrays["done"] == PENDING).any():

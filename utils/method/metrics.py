@@ -123,13 +123,11 @@ def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
 
 
 def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor], level: str) -> Tensor:
-    """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) -> (N, 4) in [0, 1].
-
-    They are computed from the K pairs of a video and a class that occurs in it: a video has few of all classes.
-    """
+    """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) -> (N, 4) in [0, 1]."""
     prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
     marked = prediction.audio | prediction.visual | truth.audio | truth.visual
-    video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)  # `any` is ten times slower
+    # K pairs of a video and a class that occurs in it, since a video has few of all classes; `any` is ten times slower
+    video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)
 
     def pick(events: Tensor) -> Tensor:
         return events[video, :, label].unsqueeze(-1)  # (K, T, 1), as of K videos with one class
