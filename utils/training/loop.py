@@ -122,14 +122,10 @@ def fit(
         if parameter.requires_grad:
             factors = (factor for prefix, factor in (lr_factors or {}).items() if name.startswith(prefix))
             groups.setdefault(next(factors, 1.0), []).append(parameter)
-    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer](
-        [{"params": members, "lr_factor": factor} for factor, members in groups.items()],
-        lr=recipe.lr,  # until the first epoch sets it
-        betas=recipe.betas,
-        eps=recipe.eps,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
+    with_factors = [{"params": members, "lr_factor": factor} for factor, members in groups.items()]
+    options = {"lr": recipe.lr, "betas": recipe.betas, "eps": recipe.eps, "weight_decay": recipe.weight_decay}
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[recipe.optimizer]
+    optimizer = kind(with_factors, fused=True, **options)
     progress = Progress()
     if resume and (run_dir / LAST_STATE).exists():
         progress = _restore(run_dir / LAST_STATE, network, optimizer, train.device)
@@ -174,12 +170,11 @@ def fit(
             scores = validate()
         progress.epoch = epoch
         seconds = {"train_seconds": train_seconds, "validation_seconds": time.perf_counter() - started - train_seconds}
-        kept = ""
         progress.history.append({**means, **scores, "learning_rate": lr, **seconds})
         score, best = scores[best_metric], progress.best_score
-        if score > best or recipe.keep == "last" or (recipe.keep == "last_best" and score == best):
+        kept = score > best or recipe.keep == "last" or (recipe.keep == "last_best" and score == best)
+        if kept:
             progress.best_score, progress.best_epoch = score, epoch
-            kept = " (kept)"
             save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
         if epoch % saving.checkpoint_every == 0:
             save_checkpoint(network.state_dict(), run_dir / f"checkpoints/checkpoint_epoch_{epoch:03d}.pt")
@@ -191,7 +186,7 @@ def fit(
         scalars |= {f"val/{name}": value for name, value in scores.items()}
         write_scalars(run_dir, scalars | {"time/train_seconds": train_seconds}, epoch)
         other_seconds = time.perf_counter() - started - train_seconds
-        result = f"loss {means['total']:.4f}  {best_metric} {score:.2f}{kept}"
+        result = f"loss {means['total']:.4f}  {best_metric} {score:.2f}{' (kept)' * kept}"
         log.info(f"epoch {epoch:3d}  {result}  {train_seconds:.1f} s + {other_seconds:.1f} s")
     return progress
 
@@ -200,7 +195,7 @@ def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: Any
     """Raise InputError for losses that are not finite, before anything of the epoch is saved."""
     if broken := [name for name, value in means.items() if not math.isfinite(value)]:
         train.check_features()  # before the learning rate is blamed
-        way_out = "Lower the learning rate, clip gradients harder, or train in float32; then --resume the last epoch."
+        way_out = "Lower the learning rate, clip gradients harder or use float32; then --resume from the last epoch."
         raise InputError(run_dir, f"{', '.join(broken)} not finite in epoch {epoch}", "finite losses", way_out)
 
 
