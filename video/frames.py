@@ -1,6 +1,6 @@
-"""Which frames of a video are taken, and the pixels that each network is given.
+"""The choice of a video's frames, and the pixels that each network takes.
 
-Sources are the authors' extraction scripts; docs/extraction.md has every recipe in words. N frames at 8 a second, T
+Sources are the authors' extraction scripts; docs/extraction.md describes every recipe. N frames at 8 a second, T
 segments of one second, images (H, W, 3) uint8 RGB.
 """
 
@@ -13,29 +13,29 @@ FRAMES_PER_SECOND = 8
 
 
 def spread_frames(num_frames: int, count: int) -> np.ndarray:
-    """`count` of N frames from the first to the last, rounded to the nearest: (count,) int64.
+    """Return `count` of N frames from the first to the last, rounded to the nearest: (count,) int64.
 
-    LLP's features take 8 T of them, eight a segment; VALOR's CLIP features take T.
+    LLP's features use 8 T of them, eight a segment; VALOR's CLIP features use T.
     """
     return np.round(np.linspace(0, num_frames - 1, count)).astype(np.int64)
 
 
 def lavish_frames(num_frames: int, count: int) -> np.ndarray:
-    """LAVISH's choice of `count` of N frames, counted from 0: as `spread_frames`, but rounded down. (count,) int64."""
+    """Return LAVISH's choice of `count` of N frames: as `spread_frames`, but rounded down."""
     return np.linspace(0, num_frames - 1, count).astype(np.int64)
 
 
 def centre_frames(times: np.ndarray, num_segments: int) -> np.ndarray:
-    """The frame nearest to the middle of each segment: times of the N frames in seconds -> (T,) int64.
+    """Return the frame nearest to the middle of each segment: times of the N frames in seconds -> (T,) int64.
 
-    UWAV's paper takes the centre frame of each segment. Where a video ends early, its last frame stands for the rest.
+    UWAV's paper uses the centre frame of each segment. Where a video ends early, its last frame stands for the rest.
     """
     middles = np.arange(num_segments) + 0.5  # (T,)
     return np.abs(times[None, :] - middles[:, None]).argmin(1)
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation of the red, green and blue values in [0, 1] that a network was trained with."""
+    """Mean and standard deviation of the RGB values in [0, 1] with which a network was trained."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -43,64 +43,59 @@ class Normalization(NamedTuple):
 
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KINETICS = Normalization((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
-LITE2 = Normalization((127 / 255,) * 3, (128 / 255,) * 3)
 CLIP = Normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+LITE2 = Normalization((127 / 255,) * 3, (128 / 255,) * 3)
+NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP, "efficientnet_lite2": LITE2}
 
 
 def resnet152_pixels(image: np.ndarray) -> np.ndarray:
-    """Shorter side to 256, antialiased, then the central 224 x 224: (224, 224, 3) uint8. Normalised by IMAGENET."""
+    """Resize the shorter side to 256, antialiased, and crop the centre: (224, 224, 3) uint8."""
     return _central_square(image, 256, 224, Image.Resampling.BILINEAR)
 
 
 def lite2_pixels(image: np.ndarray) -> np.ndarray:
-    """Shorter side to 297 (260 / 0.875), bicubic, then the central 260 x 260: uint8 as well. Normalised by LITE2."""
+    """Resize the shorter side to 297 (260 / 0.875), bicubic, and crop the centre: (260, 260, 3) uint8."""
     return _central_square(image, 297, 260, Image.Resampling.BICUBIC)
 
 
 def _central_square(image: np.ndarray, shorter_side: int, side: int, resampling: Image.Resampling) -> np.ndarray:
     height, width = image.shape[:2]
-    shorter = min(height, width)
-    size = (int(shorter_side * width / shorter), int(shorter_side * height / shorter))  # PIL counts width first
-    resized = Image.fromarray(image).resize(size, resampling)
+    size = tuple(int(shorter_side * length / min(height, width)) for length in (width, height))
     left, top = (round((whole - side) / 2) for whole in size)
-    return np.asarray(resized.crop((left, top, left + side, top + side)))
+    return np.asarray(Image.fromarray(image).resize(size, resampling).crop((left, top, left + side, top + side)))
 
 
 def r2plus1d_pixels(image: np.ndarray) -> np.ndarray:
-    """Squashed to 112 x 112, antialiased: (112, 112, 3) uint8. Normalised by KINETICS."""
+    """Squash an image to (112, 112, 3) uint8, antialiased."""
     return np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BILINEAR))
 
 
 def clip_pixels(image: np.ndarray) -> np.ndarray:
-    """Squashed to 224 x 224, bilinear without antialiasing: (224, 224, 3) float32 in [0, 1]. Normalised by CLIP.
+    """Squash an image to (224, 224, 3) float32 in [0, 1], bilinear without antialiasing.
 
-    This is what VALOR's CLIP features were made from. CLIP's own processor crops, which is another feature.
+    VALOR's CLIP features were computed from such pixels. CLIP's own processor crops, which gives another feature.
     """
-    return resample(image, 224, 224, "bilinear")
+    return _resample(image, 224, "bilinear")
 
 
 def lavish_pixels(image: np.ndarray, size: int) -> np.ndarray:
-    """Squashed to size x size, bicubic without antialiasing: (size, size, 3) float32. Normalised by IMAGENET.
+    """Squash an image to (size, size, 3) float32, bicubic without antialiasing; values may lie a little outside [0, 1].
 
-    LAVISH: 224 for the ViT, 192 for the SwinV2. Bicubic values may lie a little outside of [0, 1].
+    LAVISH: 224 for the ViT, 192 for the SwinV2. Normalised by IMAGENET.
     """
-    return resample(image, size, size, "bicubic")
+    return _resample(image, size, "bicubic")
 
 
-def resample(image: np.ndarray, height: int, width: int, kernel: str) -> np.ndarray:
-    """Resize as torch's `interpolate` does without antialiasing and without aligned corners.
+def _resample(image: np.ndarray, size: int, kernel: str) -> np.ndarray:
+    """Resize (H, W, 3) uint8 to (size, size, 3) float32, 255 becoming 1.
 
-    Args:
-        image: (H, W, 3) uint8.
-        kernel: "bilinear" or "bicubic".
-
-    Returns: (height, width, 3) float32; 0 to 255 has become 0 to 1.
+    The result is that of torch's `interpolate` without antialiasing and aligned corners.
     """
-    rows, row_weights = _taps(image.shape[0], height, kernel)  # (height, K)
-    columns, column_weights = _taps(image.shape[1], width, kernel)  # (width, K)
-    resized = np.zeros((height, width, 3), np.float32)
+    rows, row_weights = _taps(image.shape[0], size, kernel)  # (size, K)
+    columns, column_weights = _taps(image.shape[1], size, kernel)  # (size, K)
+    resized = np.zeros((size, size, 3), np.float32)
     for row, row_weight in zip(rows.T, row_weights.T, strict=True):
-        lines = image[row]  # (height, W, 3)
+        lines = image[row]  # (size, W, 3)
         across = np.zeros_like(resized)
         for column, column_weight in zip(columns.T, column_weights.T, strict=True):
             across += lines[:, column] * column_weight[:, None]
@@ -109,7 +104,7 @@ def resample(image: np.ndarray, height: int, width: int, kernel: str) -> np.ndar
 
 
 def _taps(old: int, new: int, kernel: str) -> tuple[np.ndarray, np.ndarray]:
-    """For each new pixel of a row, the old ones that it is made of and their weights: (new, K) int64, float32."""
+    """Return the K old pixels of each new pixel of a row, and their weights: (new, K) int64, float32."""
     position = (np.arange(new) + 0.5) * (old / new) - 0.5
     if kernel == "bilinear":
         position = position.clip(min=0)  # as torch: there is nothing before the first pixel's centre

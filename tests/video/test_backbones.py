@@ -18,12 +18,17 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
 from utils.errors import InputError
-from video.backbones.clap import CLAP, from_laion_names, load_laion_state
-from video.backbones.clip import CLIP
+from video.backbones.clip_clap import CLAP, CLIP, LaionCLAP, OpenCLIP, from_laion_names, load_laion_state
 from video.backbones.convolutional import r2plus1d_18_features, resnet152_features
-from video.backbones.drawn_weights import draw, draw_weights_of
-from video.backbones.other_packages import LaionCLAP, OpenCLIP
-from video.backbones.small import SmallVGGish, small_clap, small_clip, small_clip_network, small_image_network
+from video.backbones.drawn_weights import (
+    draw,
+    draw_weights_of,
+    small_clap,
+    small_clip,
+    small_clip_network,
+    small_image_network,
+    small_vggish,
+)
 from video.extraction import download
 from video.extraction.feature_networks import (
     NETWORKS,
@@ -103,7 +108,7 @@ def test_clips_features_are_the_projections_of_transformers_at_unit_length():
 
 
 SMALL_INPUTS = {
-    "vggish": (SmallVGGish, (96, 64), 128),
+    "vggish": (small_vggish, (96, 64), 128),
     "res152": (small_image_network, (3, 224, 224), 256),
     "r2plus1d_18": (small_clip_network, (3, 8, 112, 112), 256),
     "clip": (small_clip, (3, 224, 224), 256),

@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason="pip install -r requirements-video.tx
 
 from tests.test_reference_cases import Case, every_case_of, opened
 from video import frames, sounds
-from video.backbones.clap import CLAP, load_laion_state
+from video.backbones.clip_clap import CLAP, load_laion_state
 from video.backbones.convolutional import VGGish
 from video.backbones.drawn_weights import draw
 from video.extraction.feature_networks import FeatureNetwork

@@ -22,7 +22,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from video import extract_features, parse_video
 from video.av2a import av2a_probs, dynamic_thresholds, similarities
-from video.backbones.light import MN04, EfficientNetLite2
+from video.backbones.convolutional import MN04, EfficientNetLite2
 from video.event_models import (
     LIGHT_CLASSES,
     OwnFeatures,

@@ -1,1 +1,1 @@
-"""The networks that the features come from: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP."""
+"""Feature networks: VGGish, ResNet-152, R(2+1)D-18, CLIP, CLAP, and two light classifiers."""

@@ -1,4 +1,4 @@
-"""The feature networks: where their weights lie, how they are computed on a device, and what a record says of them."""
+"""The feature networks: their weights, their computation on a device, and their description in a folder's record."""
 
 import argparse
 import re
@@ -20,19 +20,14 @@ from utils.files import hash_of, hash_of_file
 from utils.provenance import versions
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
-from video.backbones import small
-from video.backbones.clap import CLAP, load_laion_state
-from video.backbones.clip import CLIP
-from video.backbones.convolutional import VGGish, r2plus1d_18_features, resnet152_features
-from video.backbones.drawn_weights import draw_weights_of
-from video.backbones.light import MN04, EfficientNetLite2
-from video.backbones.other_packages import is_torchscript, make_laion_clap, read_open_clip
+from video.backbones import drawn_weights
+from video.backbones.clip_clap import CLAP, CLIP, is_torchscript, load_laion_state, make_laion_clap, read_open_clip
+from video.backbones.convolutional import MN04, EfficientNetLite2, VGGish, r2plus1d_18_features, resnet152_features
 from video.extraction.download import TABLE, Download, check_sha256, fetch, read_table
-from video.frames import CLIP as CLIP_PIXELS
-from video.frames import IMAGENET, KINETICS, LITE2
+from video.frames import NORMALIZATIONS
 from video.video_decoding import Colours
 
-WEIGHTS = {  # files or folders, whose addresses and hashes are in data/downloads.yaml
+WEIGHTS = {  # files or folders; data/downloads.yaml holds their addresses and hashes
     "vggish": "vggish-10086976.pth",
     "res152": "resnet152-394f9c45.pth",  # ImageNet V1
     "r2plus1d_18": "r2plus1d_18-91a641e6.pth",  # Kinetics-400 V1
@@ -43,20 +38,19 @@ WEIGHTS = {  # files or folders, whose addresses and hashes are in data/download
     "open_clip": "ViT-L-14.pt",
     "clap tokenizer": "roberta-base",
 }
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # each with its small stand-in
-    "vggish": (VGGish, small.SmallVGGish),
-    "res152": (resnet152_features, small.small_image_network),
-    "r2plus1d_18": (r2plus1d_18_features, small.small_clip_network),
-    "clip": (CLIP, small.small_clip),
-    "clap": (CLAP, small.small_clap),
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # real, small stand-in
+    "vggish": (VGGish, drawn_weights.small_vggish),
+    "res152": (resnet152_features, drawn_weights.small_image_network),
+    "r2plus1d_18": (r2plus1d_18_features, drawn_weights.small_clip_network),
+    "clip": (CLIP, drawn_weights.small_clip),
+    "clap": (CLAP, drawn_weights.small_clap),
     "mn04": (MN04, MN04),
     "efficientnet_lite2": (EfficientNetLite2, EfficientNetLite2),
 }
-NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP_PIXELS, "efficientnet_lite2": LITE2}
-CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18", "mn04")  # plain enough to be traced
-LIGHT = ("mn04", "efficientnet_lite2")  # classifiers, whose classes name events
+CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18", "mn04")  # plain enough for torch.fx to trace
+LIGHT = ("mn04", "efficientnet_lite2")  # classifiers, whose classes stand for events
 BACKENDS = {"clip": ("transformers", "open_clip"), "clap": ("transformers", "laion_clap")}
-PACKAGES = {  # what the backends need
+PACKAGES = {  # how to install a backend
     "transformers": "pip install -r requirements-video.txt",
     "open_clip": "pip install open_clip_torch",
     "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
@@ -69,33 +63,38 @@ OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_cl
 
 @dataclass(frozen=True)
 class Source:
-    """Where networks come from."""
+    """Where the weights of the networks come from."""
 
     weights_dir: Path
-    drawn: Literal["real", "small"] | None = None  # random weights: of the real architectures, or of small stand-ins
+    drawn: Literal["real", "small"] | None = None  # random weights, for the real architectures or small stand-ins
     seed: int = 0
     clip_backend: str = "transformers"
     clap_backend: str = "transformers"
 
     def backend(self, feature: str) -> str:
+        """Return the package that computes a feature."""
         return {"clip": self.clip_backend, "clap": self.clap_backend}.get(feature, "transformers")
 
     def record(self, feature: str, precision: str) -> dict[str, object]:
-        """Return what a folder's record holds of a feature's network."""
-        if self.drawn is not None:
-            weights, digest = f"drawn from seed {self.seed}", None
-        else:
-            weights, digest = WEIGHTS["open_clip" if self.backend(feature) == "open_clip" else feature], None
-            with suppress(InputError):  # they are not needed where all features are there already
-                path = weights_of(feature, self.weights_dir, self.backend(feature))
+        """Return the description of a feature's network in a folder's record."""
+        backend, digest = self.backend(feature), None
+        weights = f"drawn from seed {self.seed}" if self.drawn else WEIGHTS[_weights_name(feature, backend)]
+        if self.drawn is None:
+            with suppress(InputError):  # not needed where all features exist already
+                path = weights_of(feature, self.weights_dir, backend)
                 if path.is_relative_to(self.weights_dir):
                     weights = path.relative_to(self.weights_dir).as_posix()
                 digest = hash_of_weights(path)
         return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
 
 
+def _weights_name(feature: str, backend: str) -> str:
+    """Return the name in `WEIGHTS` of a feature's network."""
+    return "open_clip" if backend == "open_clip" else feature
+
+
 def package_versions() -> dict[str, str]:
-    """Return the versions of what pixels and features depend on."""
+    """Return the versions of the packages on which pixels and features depend."""
     return versions("torch", "torchvision", "transformers", "av") | {"ffmpeg": av.ffmpeg_version_info}
 
 
@@ -108,12 +107,7 @@ def settings_of(
     colours: Colours = "bt601",
     segments_per_second: int = 1,
 ) -> dict[str, dict]:
-    """Return what a folder's record holds for each feature.
-
-    Args:
-        num_segments: of every video; None: as the data set or the duration says.
-        colours: the matrix from YUV to RGB.
-    """
+    """Return the entry of each feature in a folder's record; no `num_segments`: by the data set or the duration."""
     more = {"num_segments": num_segments, "versions": package_versions()}
     more |= {"segments_per_second": segments_per_second} if segments_per_second > 1 else {}
     settings = {name: source.record(name, precision) | more for name in features}
@@ -125,44 +119,39 @@ def settings_of(
 
 
 def text_settings_of(features: list[str], source: Source, prompts: str, precision: str) -> dict[str, dict]:
-    """Return what it holds for their text features."""
-    versions = package_versions()
-    return {
-        text_part(name, prompts): source.record(name, precision)
-        | {"backend": source.backend(name), "versions": versions}
-        for name in features
-    }
+    """Return the entry of each feature's text features in a folder's record."""
+    more = {name: {"backend": source.backend(name), "versions": package_versions()} for name in features}
+    return {text_part(name, prompts): source.record(name, precision) | more[name] for name in features}
 
 
 def add_network_flags(group: argparse._ArgumentGroup) -> None:
-    """Add the flags that say which networks make features, and how; `source_of` reads those of the weights."""
+    """Add the flags of the feature networks; `source_of` reads those of their weights."""
     group.add_argument("--weights_dir", type=Path, default=Path("weights"))
     group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
     group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
-    of_colours = "matrix of the frames: BT.601 as published features have it, or as each file says"
+    of_colours = "YUV-to-RGB matrix: BT.601, as for the published features, or the one that the file is tagged with"
     group.add_argument("--colours", choices=get_args(Colours), default="bt601", help=of_colours)
-    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
 
 
 def source_of(args: argparse.Namespace) -> Source:
-    """Return where networks come from, by the flags of `add_network_flags`."""
+    """Return the source of the weights that the flags of `add_network_flags` name."""
     return Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
 
 
 def download_of(name: str) -> Download:
-    """Return the line of data/downloads.yaml that a network's weights come from; of a folder its first file."""
+    """Return the entry of a network's weights in data/downloads.yaml, or of the first file of a folder of weights."""
     files, _ = read_table(TABLE, ["weights", "open_clip", "light"], Path("."))
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 
 def find_weights(name: str, weights_dir: Path) -> Path:
-    """Return a network's file or folder: in `weights_dir`, else in the cache of torch's or of Hugging Face's hub.
+    """Return a network's file or folder in `weights_dir`, or else in the cache of torch's or Hugging Face's hub.
 
-    Raises:
-        InputError: when it is nowhere, or its hash is not the published one.
+    Raises InputError when it is in none of them, or its hash is not the published one.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -174,30 +163,28 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             places.append(Path(cached) if of_hub[2] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        way_out = (
-            f"`bash scripts/download.sh {download.group}` fetches them; --weights_dir names another folder; "
-            "--random_weights does without."
-        )
-        raise InputError(places[0], "no weights", f"the weights of {name} from {download.address}", way_out)
+        fetched = f"`bash scripts/download.sh {download.group}` fetches them; --weights_dir names another folder"
+        expected, way_out = f"the weights of {name} from {download.address}", f"{fetched}; or use --random_weights."
+        raise InputError(places[0], "no weights", expected, way_out)
     check_sha256(path, download.sha256, download.address)
     return path
 
 
 def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> Path:
-    """Return a network's file or folder, for a backend; raise InputError as `find_weights` does.
+    """Return the file or folder of a network's weights for a backend; raise InputError as `find_weights` does.
 
-    open_clip's is the first file of `OPEN_CLIP_FILES` that there is, OpenAI's archive only with its published hash.
-    EfficientNet-Lite2's may be the hub's, whose hash is not published.
+    open_clip reads the first of `OPEN_CLIP_FILES` that exists; only OpenAI's archive has a published hash. The weights
+    of EfficientNet-Lite2 may be the hub's, whose hash is not published.
     """
     other_files = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(name, ())
     path = next((weights_dir / file for file in other_files if (weights_dir / file).exists()), None)
     if path is None or is_torchscript(path):
-        return find_weights("open_clip" if backend == "open_clip" else name, weights_dir)
+        return find_weights(_weights_name(name, backend), weights_dir)
     return path
 
 
 def fetch_light_weights(weights_dir: Path) -> None:
-    """Fetch the weights of the light networks, unless they are there. Raises InputError when they cannot be had."""
+    """Fetch the weights of the light networks unless they exist; raise InputError when they cannot be fetched."""
     for name in LIGHT:
         try:
             weights_of(name, weights_dir)
@@ -212,12 +199,12 @@ def hash_of_weights(path: Path) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint file; LAION's lies beside numpy's counters of their training."""
-    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
-    number_types = [np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
-    names = [(scalar, "numpy.core.multiarray.scalar")]  # what files written with numpy 1 call it
+    """Return the state dict in a checkpoint file; LAION's file also holds training counters of numpy types."""
     if path.suffix == ".safetensors":
         return load_file(path)
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    number_types = [np.dtype, scalar, *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64"))]
+    names = [(scalar, "numpy.core.multiarray.scalar")]  # its name in files written with numpy 1
     with torch.serialization.safe_globals([*number_types, *names]):
         state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not isinstance(state.get("state_dict", {}), dict):
@@ -228,11 +215,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def load_network(name: str, weights_dir: Path, backend: str = "transformers") -> nn.Module:
     """Return a feature's network with its published weights, in evaluation mode.
 
-    Args:
-        backend: the package that has CLIP or CLAP, one of `BACKENDS`.
-
-    Raises:
-        InputError: when the weights or the package are absent, or the weights are damaged or another network's.
+    Raises InputError when the weights or the package of the backend (one of `BACKENDS`) are absent, or the weights are
+    damaged or those of another network.
     """
     path = weights_of(name, weights_dir, backend)
     try:
@@ -250,55 +234,48 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
                 load_laion_state(network.network, state)
             elif name == "efficientnet_lite2":
                 network.network.load_state_dict(state)
-            else:
-                of_network = {key: x for key, x in state.items() if not key.startswith("fc.")}  # without the classifier
-                network.load_state_dict(of_network)
-    except Exception as error:  # whatever an absent package or a damaged file makes torch or the package raise
+            else:  # without the classifier
+                network.load_state_dict({key: x for key, x in state.items() if not key.startswith("fc.")})
+    except Exception as error:  # an absent package or a damaged file makes torch or the package raise anything
         found = f"nothing that {backend} reads as {name} ({' '.join(str(error).split())[:200]})"
-        address = download_of("open_clip" if backend == "open_clip" else name).address
-        expected = f"the weights from {address}, and the package"
+        expected = f"the weights from {download_of(_weights_name(name, backend)).address}, and the package"
         raise InputError(path, found, expected, f"Download it again, or {PACKAGES[backend]}.") from error
     return network.eval()
 
 
 def draw_network(name: str, kind: Literal["real", "small"], seed: int) -> nn.Module:
-    """Return a feature's network with weights drawn from a seed, the same on every machine, in evaluation mode."""
+    """Return a feature's network with random weights from a seed, the same on every machine, in evaluation mode."""
     real, stand_in = NETWORKS[name]
     network = real() if kind == "real" else stand_in()
-    draw_weights_of(network, seed)
+    drawn_weights.draw_weights_of(network, seed)
     return network.eval()
 
 
 def build_network(feature: str, source: Source) -> nn.Module:
     """Return a feature's network, in evaluation mode on the CPU.
 
-    Raises:
-        InputError: as `load_network` does, and when random weights are wanted of another backend, or no network makes
-            the feature.
+    Raises InputError as `load_network` does, for random weights of another backend, and for an unknown feature.
     """
     if feature not in NETWORKS:
         found, expected = "a feature that no network here makes", f"one of {', '.join(NETWORKS)}"
-        raise InputError(feature, found, expected, "Put its files beside the others by other means.")
+        raise InputError(feature, found, expected, "Add its files to the folder by other means.")
     backend = source.backend(feature)
     if source.drawn is None:
         return load_network(feature, source.weights_dir, backend)
     if backend != "transformers":
-        way_out = "Leave one of the two out."
-        raise InputError(f"--{feature}_backend", backend, "transformers with --random_weights", way_out)
+        expected, way_out = "transformers with --random_weights", "Leave out one of the two flags."
+        raise InputError(f"--{feature}_backend", backend, expected, way_out)
     return draw_network(feature, source.drawn, source.seed)
 
 
 class FeatureNetwork:
-    """A network with what comes before and after it: normalised pixels, precision, float32 features.
+    """A feature's network, in evaluation mode, between normalised pixels and float32 features.
 
-    Args:
-        name: the feature's.
-        network: in evaluation mode; it is changed.
-        precision: "float32", "tf32" or "bf16" (the weights too).
+    `network` is modified. The precision is "float32", "tf32" or "bf16" (of the weights, too).
     """
 
     def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str = "float32"):
-        self.probs = getattr(network, "probs", None)  # of a light network: features to probabilities of its classes
+        self.probs = getattr(network, "probs", None)  # of a light network: from features to class probabilities
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if name in CONVOLUTIONAL:
             from torch.fx.experimental.optimization import fuse
@@ -311,13 +288,12 @@ class FeatureNetwork:
             self.network = self.network.to(memory_format=last)
         self.scale = self.shift = None
         if name in NORMALIZATIONS:
-            mean = torch.tensor(NORMALIZATIONS[name].mean, device=device)
-            deviation = torch.tensor(NORMALIZATIONS[name].deviation, device=device)
+            mean, deviation = (torch.tensor(values, device=device) for values in NORMALIZATIONS[name])
             self.scale, self.shift = 1 / deviation, -mean / deviation
 
     @torch.inference_mode()
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """Compute features: B rows of what `read_inputs` prepared -> (B, D) float32 on the device."""
+        """Compute the features of B inputs of `read_inputs`: (B, D) float32 on the device."""
         x = torch.from_numpy(rows)
         if self.device.type == "cuda":
             x = x.pin_memory()
@@ -331,5 +307,5 @@ class FeatureNetwork:
 def build_networks(
     features: list[str], source: Source, device: torch.device, precision: str
 ) -> dict[str, FeatureNetwork]:
-    """Return the networks of some features on a device. Raises InputError as `build_network` does."""
+    """Return the networks of some features on a device; raise InputError as `build_network` does."""
     return {name: FeatureNetwork(name, build_network(name, source), device, precision) for name in features}
