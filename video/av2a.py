@@ -1,28 +1,25 @@
-"""AV2A's decoding of CLIP's and CLAP's similarities, without training (CVPR 2025, arXiv 2503.13693).
+"""AV2A's training-free decoding of CLIP's and CLAP's similarities (CVPR 2025, arXiv 2503.13693).
 
-The threshold of an event falls where the event has been found before, by how similar neighbouring frames are, and by
-how the shares of the events shift over time. T segments of one second, C events.
+The threshold of an event falls with each detection of the event, with the similarity of neighbouring frames and with
+the shift of the label distribution over time. T segments of one second, C events.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FILTER, FIRST_THRESHOLD, GAMMA = 0.5, 0.75, 1.0  # of CLIP and CLAP
+FILTER, FIRST_THRESHOLD, GAMMA = 0.5, 0.75, 1.0  # for CLIP and CLAP
 
 
 def similarities(cosines: Tensor) -> Tensor:
-    """Standardise each segment's scores over the events, three or more, then take the sigmoid: (T, C) -> (T, C)."""
-    deviations = cosines.std(dim=1, keepdim=True)
-    return torch.sigmoid((cosines - cosines.mean(dim=1, keepdim=True)) / deviations)
+    """Standardise each segment's scores over its three or more events, then take the sigmoid: (T, C) -> (T, C)."""
+    return torch.sigmoid((cosines - cosines.mean(dim=1, keepdim=True)) / cosines.std(dim=1, keepdim=True))
 
 
 def dynamic_thresholds(scores: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Return the threshold of each segment and event: (T, C).
+    """Return the threshold of each segment and event, from the scores of `similarities`: (T, C) -> (T, C).
 
-    Args:
-        scores: (T, C), of `similarities`.
-        frames: (T, D), whose cosine to the next one slows the fall; None for audio.
+    The cosine similarity between a frame of `frames` (T, D) and the next one scales the fall; None for audio.
     """
     scores, num_events = scores.double(), scores.shape[1]
     closeness = torch.ones(len(scores)) if frames is None else F.cosine_similarity(frames[:-1], frames[1:])
@@ -41,14 +38,10 @@ def dynamic_thresholds(scores: Tensor, frames: Tensor | None = None) -> Tensor:
 
 
 def av2a_probs(cosines: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Return how far each event is above its threshold, which 0.5 stands for: (T, C) -> (T, C).
+    """Return each event's score relative to its threshold from the cosines of a modality: (T, C) -> (T, C).
 
-    An event whose mean over the video is not above FILTER has 0, and so has one that lasts a single segment. AV2A's
-    refinement, which encodes each interval again, is left out.
-
-    Args:
-        cosines: between segments and events, of one modality.
-        frames: as of `dynamic_thresholds`.
+    0.5 is a score at the threshold. Events of a single segment have 0, and so have those whose mean over the video is
+    not above FILTER. AV2A's refinement, which encodes each interval again, is left out.
     """
     scores = similarities(cosines).double()
     thresholds = dynamic_thresholds(scores, frames).clamp(1e-6, 1 - 1e-6)

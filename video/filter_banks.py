@@ -1,4 +1,4 @@
-"""Kaldi's log filter banks, the spectrograms that LAVISH hears; computed with torch alone.
+"""Kaldi's log filter banks, LAVISH's spectrograms, computed with torch alone.
 
 L samples, K windows of one second, N frames of a window, M mel bands.
 """
@@ -24,50 +24,41 @@ SMALLEST_ENERGY = torch.finfo(torch.float32).eps
 
 @dataclass(frozen=True)
 class FilterBank:
-    """How one backbone's spectrograms are made and normalised: (x - mean) / deviation."""
+    """Sizes and normalisation, (x - mean) / deviation, of a backbone's spectrograms."""
 
     num_bands: int  # M
     shift: int  # samples between frames
-    num_frames: int  # N; a window's frames are cut, or padded with zeros after normalisation
+    num_frames: int  # N; frames are cut, or padded with zeros after normalisation
     mean: float
     deviation: float
 
 
-# Released settings: 10 ms and 5.2 ms shift, the mean and twice the deviation of AVE's spectrograms.
+# Released settings: 10 ms and 5.2 ms shift, the mean and twice the deviation of AVE's spectrograms. "small" is ours.
 VIT_FILTER_BANK = FilterBank(num_bands=128, shift=160, num_frames=102, mean=-4.1426, deviation=2 * 3.2001)
-SWIN_FILTER_BANK = FilterBank(
-    num_bands=192, shift=83, num_frames=192, mean=-4.984795570373535, deviation=2 * 3.7079780101776123
-)
-
-
-SMALL_FILTER_BANK = FilterBank(num_bands=32, shift=500, num_frames=32, mean=-4.1426, deviation=2 * 3.2001)  # ours
+SWIN_FILTER_BANK = FilterBank(192, shift=83, num_frames=192, mean=-4.984795570373535, deviation=2 * 3.7079780101776123)
+SMALL_FILTER_BANK = FilterBank(num_bands=32, shift=500, num_frames=32, mean=-4.1426, deviation=2 * 3.2001)
 FILTER_BANKS = {"vit": VIT_FILTER_BANK, "swin": SWIN_FILTER_BANK, "small": SMALL_FILTER_BANK}
 
 
 def window_starts(num_samples: int, num_windows: int) -> np.ndarray:
-    """First samples of K windows spread over a clip of L samples, as the release has them: (K,) int64.
+    """Return the first samples of K windows spread over a clip of L samples, as in the release: (K,) int64.
 
-    The release spreads ten windows over ten seconds and leaves 1.1 s after the last start. A clip shorter than that
-    is heard from its start in every window.
+    The release spreads ten windows over ten seconds and leaves 1.1 s after the last start; all windows of a shorter
+    clip begin at its start.
     """
     return np.linspace(0, max(0, num_samples - LAST_START), num_windows).astype(np.int64)
 
 
 def centred_starts(num_samples: int, num_windows: int) -> np.ndarray:
-    """First samples of windows around the middles of K equal parts of a clip, moved inside of it: (K,) int64."""
+    """Return the first samples of windows around the middles of K equal parts of a clip, moved into it: (K,) int64."""
     middles = (np.arange(num_windows) + 0.5) * (num_samples / num_windows)
     return (middles - WINDOW_SAMPLES / 2).clip(0, max(0, num_samples - WINDOW_SAMPLES)).astype(np.int64)
 
 
 def clip_filter_banks(samples: Tensor, starts: np.ndarray, bank: FilterBank) -> Tensor:
-    """Normalised log filter banks of a clip's windows; the mean of the whole clip is removed first.
+    """Compute normalised log filter banks of a clip's windows: samples (L,) in [-1, 1], starts (K,) -> (K, N, M).
 
-    Args:
-        samples: (L,) float32 at 16 kHz in [-1, 1]; there is silence after them.
-        starts: (K,) int64, the first sample of each window.
-
-    Returns:
-        (K, N, M) float32
+    The mean of the whole clip is removed first; silence follows the clip.
     """
     centred = samples - samples.mean()
     centred = F.pad(centred, (0, max(0, int(starts.max()) + WINDOW_SAMPLES - len(samples))))
@@ -77,15 +68,9 @@ def clip_filter_banks(samples: Tensor, starts: np.ndarray, bank: FilterBank) -> 
 
 
 def log_filter_banks(windows: Tensor, num_bands: int, shift: int) -> Tensor:
-    """Kaldi's log filter bank energies, HTK-compatible: Hanning window, no dither, no energy, whole frames only.
+    """Compute Kaldi's log filter bank energies: (K, L >= 400) float32 in [-1, 1] -> (K, N = 1 + (L - 400) // shift, M).
 
-    Args:
-        windows: (K, L) float32 in [-1, 1], at 16 kHz, of 400 samples or more.
-        num_bands: M.
-        shift: samples between frames.
-
-    Returns:
-        (K, N, M) float32, N = 1 + (L - 400) // shift
+    HTK-compatible: Hanning window, no dither, no energy, whole frames only.
     """
     frames = windows.unfold(1, FRAME_SAMPLES, shift)  # (K, N, 400)
     frames = frames - frames.mean(dim=-1, keepdim=True)
@@ -97,7 +82,7 @@ def log_filter_banks(windows: Tensor, num_bands: int, shift: int) -> Tensor:
 
 @cache
 def _mel_triangles(num_bands: int) -> Tensor:
-    """Weight of each FFT bin in each band: (257, M); triangles are straight on the mel scale, as Kaldi has them."""
+    """Return the weight of each FFT bin in each band: (257, M); triangles are linear in mel, as in Kaldi."""
     lowest, highest = (1127 * math.log(1 + hertz / 700) for hertz in (LOWEST_HZ, HIGHEST_HZ))
     edges = lowest + torch.arange(num_bands + 2) * ((highest - lowest) / (num_bands + 1))
     left, centre, right = (edges[i : i + num_bands].unsqueeze(1) for i in range(3))  # (M, 1)

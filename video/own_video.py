@@ -54,7 +54,7 @@ def overview(path: Path, segments_per_second: int = 1) -> Overview:
         return np.asarray(Image.fromarray(image).resize((width, FRAME_HEIGHT), Image.Resampling.BILINEAR))
 
     frames, peaks, rest = [], [], np.zeros(0, np.int16)
-    for decoded in decode_stretches(path, STRETCH, rate, [SOUND_RATE], keep=small):
+    for decoded in decode_stretches(path, rate, [SOUND_RATE], small, seconds=STRETCH):
         frames += [frame for frame in decoded.frames if frame is not None]
         rest = np.concatenate([rest, decoded.sounds.get(SOUND_RATE, rest[:0])])
         whole = len(rest) // PEAK_SAMPLES * PEAK_SAMPLES

@@ -1,4 +1,4 @@
-"""From a waveform to what VGGish, CLAP and mn04 are given. L samples, T segments of one second, int16 mono."""
+"""Spectrograms of waveforms for VGGish, CLAP and mn04. L samples int16 mono, T segments of one second."""
 
 from functools import cache
 
@@ -6,46 +6,47 @@ import numpy as np
 
 VGGISH_RATE = 16_000
 CLAP_RATE = 48_000
-CLAP_SAMPLES = 480_000  # CLAP reads ten seconds, whatever the sound's length
-MN_RATE = 32_000  # mn04 hears two seconds: shorter windows miss events, as docs/own_video.md says
+CLAP_SAMPLES = 480_000  # ten seconds, CLAP's input, whatever the sound's length
+MN_RATE = 32_000  # mn04's input is two seconds: shorter windows miss events, as docs/own_video.md shows
 
 _VGGISH_WINDOW, _VGGISH_HOP, _VGGISH_FFT = 400, 160, 512
 _CLAP_FFT, _CLAP_HOP = 1024, 480
-_MN_FFT, _MN_WINDOW, _MN_HOP, _MN_BANDS = 1024, 800, 320, 128
+_MN_FFT, _MN_WINDOW, _MN_HOP = 1024, 800, 320
 
 
 def vggish_log_mel(pcm: np.ndarray, num_segments: int) -> np.ndarray:
-    """Log-mel spectrograms of each second apart: (L,) int16 at 16 kHz -> (T, 96, 64) float32.
+    """Compute the log-mel spectrogram of each second: (L,) int16 at 16 kHz -> (T, 96, 64) float32.
 
-    The first 0.96 s of a second count: 96 frames of 25 ms every 10 ms, log(mel magnitude + 0.01) in 64 bands. Seconds
-    that the sound does not reach are silent.
+    It covers the first 0.96 s: 96 frames of 25 ms every 10 ms, log(mel magnitude + 0.01) in 64 bands. Seconds after the
+    end of the sound are silent.
     """
+    bands = _mel_bands(_VGGISH_FFT, 125, 7500, VGGISH_RATE, triangularize_in_mel_space=True)
     needed = num_segments * VGGISH_RATE
     samples = np.zeros(needed, np.float32)
     samples[: len(pcm)] = pcm[:needed] / np.float32(32768)
     windows = np.lib.stride_tricks.sliding_window_view(samples.reshape(num_segments, VGGISH_RATE), _VGGISH_WINDOW, 1)
-    frames = windows[:, ::_VGGISH_HOP][:, :96] * _periodic_hann(_VGGISH_WINDOW)  # (T, 96, 400)
+    frames = windows[:, ::_VGGISH_HOP][:, :96] * np.hanning(_VGGISH_WINDOW + 1)[:-1].astype(np.float32)  # (T, 96, 400)
     magnitude = np.abs(np.fft.rfft(frames, _VGGISH_FFT)).astype(np.float32)  # (T, 96, 257)
-    return np.log(magnitude @ _vggish_mel_bands() + np.float32(0.01))
+    return np.log(magnitude @ bands + np.float32(0.01))
 
 
 def clap_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
-    """First sample and end of VALOR's T slices of a sound of L samples: (T, 2) int64."""
+    """Return the first sample and the end of VALOR's T slices of a sound of L samples: (T, 2) int64."""
     starts = np.round(np.linspace(0, num_samples, num_segments + 1)).astype(np.int64)[:-1]
     return np.stack([starts, starts + num_samples // num_segments], axis=1)
 
 
 def segment_boundaries(num_segments: int, rate: int = CLAP_RATE, per_second: int = 1) -> np.ndarray:
-    """First sample and end of each segment: (T, 2) int64."""
+    """Return the first sample and the end of each segment: (T, 2) int64."""
     edges = np.arange(num_segments + 1) * rate // per_second
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """Mel spectrograms in decibels of slices of a sound: (L,) int16 at 48 kHz, (K, 2) -> (K, 1001, 64) float32.
+    """Compute mel spectrograms in decibels of a sound's slices: (L,) int16 at 48 kHz, (K, 2) -> (K, 1001, 64) float32.
 
-    A slice is repeated as often as it fits into ten seconds; the rest is zeros. One that reaches beyond the sound's end
-    is filled up with zeros first.
+    A slice that reaches beyond the end of the sound is padded with zeros. It is repeated as often as it fits into ten
+    seconds; the rest is zeros.
     """
     return np.stack([_clap_mel_of_slice(pcm, start, end) for start, end in boundaries])
 
@@ -53,7 +54,7 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
 def centred_boundaries(
     num_samples: int, num_segments: int, rate: int = MN_RATE, seconds: int = 2, per_second: int = 1
 ) -> np.ndarray:
-    """First sample and end of some seconds around the middle of each segment, moved inside the video: (T, 2) int64."""
+    """Return the boundaries of some seconds around the middle of each segment, moved into the video: (T, 2) int64."""
     starts = (np.arange(num_segments) + 0.5) * rate / per_second - seconds * rate / 2
     last = max(num_samples, num_segments * rate // per_second) - seconds * rate
     starts = starts.clip(0, max(0, last)).astype(np.int64)
@@ -61,7 +62,7 @@ def centred_boundaries(
 
 
 def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """EfficientAT's log-mel spectrograms: (L,) int16 at 32 kHz, (K, 2) -> (K, frames, 128) float32.
+    """Compute EfficientAT's log-mel spectrograms: (L,) int16 at 32 kHz, (K, 2) -> (K, frames, 128) float32.
 
     Pre-emphasis; centred Hann windows, 25 ms every 10 ms; Kaldi's mel bands to 15 kHz; (log(power + 1e-5) + 4.5) / 5.
     """
@@ -74,7 +75,8 @@ def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
     window = np.pad(np.hanning(_MN_WINDOW).astype(np.float32), margin)
     spectrum = np.fft.rfft(frames * window)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)  # (K, frames, 513)
-    return (np.log(power @ _mn_mel_bands() + np.float32(1e-5)) + np.float32(4.5)) / 5
+    bands = _mel_bands(_MN_FFT, 0, 15_000, MN_RATE, 128, mel_scale="kaldi", triangularize_in_mel_space=True)
+    return (np.log(power @ bands + np.float32(1e-5)) + np.float32(4.5)) / 5
 
 
 def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
@@ -87,16 +89,17 @@ def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
     frames = np.lib.stride_tricks.sliding_window_view(sound, _CLAP_FFT)[::_CLAP_HOP]  # (1001, 1024)
     different = _different_frames(len(piece), len(frames))
     computed, where = np.unique(different, return_inverse=True)
-    spectrum = np.fft.rfft(frames[computed] * _periodic_hann(_CLAP_FFT))  # (computed, 513)
+    spectrum = np.fft.rfft(frames[computed] * np.hanning(_CLAP_FFT + 1)[:-1].astype(np.float32))  # (computed, 513)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    return 10 * np.log10(np.maximum(power @ _clap_mel_bands(), np.float32(1e-10)))[where]
+    mel = power @ _mel_bands(_CLAP_FFT, 50, 14_000, CLAP_RATE)
+    return 10 * np.log10(np.maximum(mel, np.float32(1e-10)))[where]
 
 
 def _different_frames(length: int, num_frames: int) -> np.ndarray:
-    """For each frame of a slice of `length` samples that is repeated, the first frame that is equal to it: (frames,).
+    """Return the first equal frame of each frame of a repeated slice of `length` samples: (frames,).
 
-    Repetitions that last whole hops and fill the ten seconds repeat their frames, save for those at both ends, which
-    the reflection reaches. Such are the slices of exactly one second.
+    If the slice lasts whole hops and fills the ten seconds, as one of a second does, its frames repeat, except those at
+    both ends, which the reflection reaches.
     """
     frames = np.arange(num_frames)
     if length % _CLAP_HOP or CLAP_SAMPLES % length:
@@ -107,32 +110,10 @@ def _different_frames(length: int, num_frames: int) -> np.ndarray:
 
 
 @cache
-def _periodic_hann(length: int) -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
-
-
-@cache
-def _vggish_mel_bands() -> np.ndarray:
-    """(257, 64) float32: 125 to 7500 Hz, triangles that are straight in mel."""
-    return _mel_bands(_VGGISH_FFT, 125, 7500, VGGISH_RATE, triangularize_in_mel_space=True)
-
-
-@cache
-def _clap_mel_bands() -> np.ndarray:
-    """(513, 64) float32: 50 to 14000 Hz, triangles that are straight in hertz."""
-    return _mel_bands(_CLAP_FFT, 50, 14_000, CLAP_RATE)
-
-
-@cache
-def _mn_mel_bands() -> np.ndarray:
-    """(513, 128) float32: up to 15000 Hz, triangles that are straight in mel."""
-    return _mel_bands(_MN_FFT, 0, 15_000, MN_RATE, _MN_BANDS, mel_scale="kaldi", triangularize_in_mel_space=True)
-
-
 def _mel_bands(
     fft_size: int, lowest: float, highest: float, rate: int, num_bands: int = 64, mel_scale: str = "htk", **how: bool
 ) -> np.ndarray:
-    """Triangular bands on a mel scale over the bins of an FFT, not normed: (bins, bands) float32."""
+    """Return triangular bands on a mel scale over the bins of an FFT, not normalised: (bins, bands) float32."""
     from transformers.audio_utils import mel_filter_bank
 
     bands = mel_filter_bank(fft_size // 2 + 1, num_bands, lowest, highest, rate, mel_scale=mel_scale, **how)
