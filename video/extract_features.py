@@ -1,8 +1,8 @@
-"""From videos to the feature files that everything else reads: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
+"""Extract the feature files that all other commands read: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
 
-`--features mn04 efficientnet_lite2` makes those of two light networks instead.
+`--features mn04 efficientnet_lite2` extracts those of two light networks instead.
 
-Exit status: 0 when every feature is there, 1 when some are not (`failures.csv` says which and why), 2 for wrong input.
+Exit status: 0 when all features exist, 1 when some do not (`failures.csv` lists them and the reasons), 2 for bad input.
 """
 
 from utils.entry_point import run_entry_point
@@ -18,17 +18,10 @@ from dataloaders.features import FEATURES, PUBLISHED
 from utils.errors import InputError
 from utils.settings import whole_number
 from utils.training.device import select_device
+from video.extraction import feature_networks
 from video.extraction.event_texts import write_event_features
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.extraction_pipeline import default_num_decoders, extract, write_failures
-from video.extraction.feature_networks import (
-    NETWORKS,
-    add_network_flags,
-    build_networks,
-    settings_of,
-    source_of,
-    text_settings_of,
-)
 from video.extraction.ray_workers import Job, extract_on_ray
 from video.extraction.video_lists import SPLITS, fixed_segments, shard_of, videos_of_dataset, videos_of_paths
 
@@ -36,24 +29,27 @@ from video.extraction.video_lists import SPLITS, fixed_segments, shard_of, video
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     videos = parser.add_argument_group("videos: of a data set, or any")
-    videos.add_argument("--dataset", choices=tuple(DATASETS), help="the videos, and the classes, of its annotations")
+    videos.add_argument("--dataset", choices=tuple(DATASETS), help="videos and classes of its annotations")
     videos.add_argument("--annotations_dir", type=Path, help="default: data/<dataset>")
     videos.add_argument("--videos_dir", type=Path, help="the data set's videos; default: data/<dataset>/raw_videos")
     videos.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     videos.add_argument("--videos", type=Path, nargs="+", default=[], help="files, folders, or lists (.txt) instead")
     videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
-    of_rate = "finer segments, such as 2 for half seconds (default: the data set's, or 1)"
-    videos.add_argument("--segments_per_second", type=whole_number(1), help=of_rate)
+    videos.add_argument(
+        "--segments_per_second", type=whole_number(1), help="2 for half seconds; default: the data set's"
+    )
     videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
-    features.add_argument("--features", nargs="+", choices=NETWORKS, default=list(PUBLISHED))
+    features.add_argument("--features", nargs="+", choices=feature_networks.NETWORKS, default=list(PUBLISHED))
     features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
     features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
-    features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="where there is no track")
+    features.add_argument(
+        "--no_sound", choices=("fail", "silence"), default="fail", help="for videos without audio track"
+    )
     features.add_argument("--text_only", action="store_true", help="text features of events alone, without videos")
-    features.add_argument("--events", nargs="+", help="names to make text features of; default: the data set's classes")
+    features.add_argument("--events", nargs="+", help="names for text features; default: the data set's classes")
     features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
-    add_network_flags(parser.add_argument_group("networks"))
+    feature_networks.add_network_flags(parser.add_argument_group("networks"))
     speed = parser.add_argument_group("speed")
     speed.add_argument("--batch_size", type=whole_number(1), help="segments; default: 4 on the CPU, 64 on a GPU")
     speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
@@ -74,25 +70,24 @@ def main(argv: list[str] | None = None) -> None:
     videos = None  # only text features
     if args.dataset and not args.text_only:
         data_dir = Path("data") / args.dataset
-        annotations_dir, videos_dir = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
+        folders = args.annotations_dir or data_dir, args.videos_dir or data_dir / "raw_videos"
         which = (tuple(args.splits), args.num_segments, args.segments_per_second)
-        videos = videos_of_dataset(args.dataset, annotations_dir, videos_dir, *which)
+        videos = shard_of(videos_of_dataset(args.dataset, *folders, *which), args.shard)
     elif args.videos and not args.text_only:
-        videos = videos_of_paths(args.videos, args.num_segments, args.segments_per_second or 1)
-    if videos is not None:
-        videos = shard_of(videos, args.shard)
+        named = videos_of_paths(args.videos, args.num_segments, args.segments_per_second or 1)
+        videos = shard_of(named, args.shard)
 
-    source = source_of(args)
+    source = feature_networks.source_of(args)
     events = tuple(args.events or (DATASETS[args.dataset].classes if args.dataset else ()))
     with_text = [name for name in args.features if FEATURES[name].text_folder]
     per_second = args.segments_per_second or (DATASETS[args.dataset].segments_per_second if args.dataset else 1)
     how = (recipe, args.precision, args.num_segments, args.colours, per_second)
-    settings = {} if videos is None else settings_of(args.features, source, *how)
+    settings = {} if videos is None else feature_networks.settings_of(args.features, source, *how)
     if events:
-        settings |= text_settings_of(with_text, source, args.prompts, args.precision)
+        settings |= feature_networks.text_settings_of(with_text, source, args.prompts, args.precision)
     record_extraction(output, settings)
-    extracted_here = videos is not None and not args.ray
-    networks = build_networks(args.features if extracted_here else with_text, source, device, args.precision)
+    here = with_text if videos is None or args.ray else args.features
+    networks = feature_networks.build_networks(here, source, device, args.precision)
     if events:
         write_event_features(output, networks, source, events, None if args.events else args.dataset, args.prompts)
     if videos is None:

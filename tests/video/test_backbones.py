@@ -19,7 +19,7 @@ from transformers import ClapConfig, ClapModel, CLIPConfig, CLIPModel
 
 from utils.errors import InputError
 from video.backbones.clip_clap import CLAP, CLIP, LaionCLAP, OpenCLIP, from_laion_names, load_laion_state
-from video.backbones.convolutional import r2plus1d_18_features, resnet152_features
+from video.backbones.convolutional import torchvision_features
 from video.backbones.drawn_weights import (
     draw,
     draw_weights_of,
@@ -81,8 +81,8 @@ def test_parameters_and_running_statistics_of_a_network_are_drawn_and_other_buff
 def test_networks_of_pictures_end_before_their_classifiers():
     with torch.device("meta"):
         pictures, clips = torch.empty(2, 3, 224, 224), torch.empty(2, 3, 8, 112, 112)
-        assert resnet152_features().eval()(pictures).shape == (2, 2048)
-        assert r2plus1d_18_features().eval()(clips).shape == (2, 512)
+        assert torchvision_features("resnet152").eval()(pictures).shape == (2, 2048)
+        assert torchvision_features("r2plus1d_18").eval()(clips).shape == (2, 512)
 
 
 def test_clip_without_weights_is_vit_l_14():

@@ -154,7 +154,7 @@ def test_names_of_any_kind_are_taken_or_listed_with_what_is_wrong(tmp_path: Path
 
 def test_an_empty_list_and_what_macos_writes_beside_files_are_no_videos(tmp_path: Path):
     (tmp_path / "list.txt").write_text("\n \n")
-    with pytest.raises(InputError, match="no lines"):
+    with pytest.raises(InputError, match="no video"):
         videos_of_paths([tmp_path / "list.txt"])
     for name in ("._clip.mp4", "clip.mp4", "old.wmv", "camera.MTS", "tape.m2ts", "free.ogv", "loop.gif"):
         (tmp_path / name).touch()

@@ -38,20 +38,14 @@ class VGGish(nn.Module):
         return self.embeddings(torch.flatten(maps.permute(0, 2, 3, 1), 1))
 
 
-def resnet152_features() -> nn.Module:
-    """Return ResNet-152 without its classifier: (B, 3, 224, 224) -> (B, 2048)."""
-    from torchvision.models import resnet152
+def torchvision_features(name: str) -> nn.Module:
+    """Return torchvision's `resnet152` or `r2plus1d_18` without its classifier.
 
-    network = resnet152()
-    network.fc = nn.Identity()
-    return network
+    ResNet-152: (B, 3, 224, 224) -> (B, 2048). R(2+1)D-18: (B, 3, 8, 112, 112), eight frames of a second -> (B, 512).
+    """
+    from torchvision.models import get_model
 
-
-def r2plus1d_18_features() -> nn.Module:
-    """Return R(2+1)D-18 without its classifier: (B, 3, 8, 112, 112), eight frames of a second -> (B, 512)."""
-    from torchvision.models.video import r2plus1d_18
-
-    network = r2plus1d_18()
+    network = get_model(name)
     network.fc = nn.Identity()
     return network
 

@@ -1,9 +1,9 @@
-"""Compares own features with published ones: per video and over all, in numbers and in words.
+"""Compare own features with published ones: per video and over all, in numbers and in words.
 
     python -m video.extraction.compare_features data/own/feats_CLIP/segment_feats data/LLP/feats_CLIP/segment_feats
 
-T rows a video, D features. Cosines are of centred features, each side less its mean over all videos: raw cosines of
-CLIP or of ReLU features are high between any two images.
+T rows a video, D features. Cosines are between centred features, each side minus its mean over all videos: raw cosines
+of CLIP or of ReLU features are high between any two images.
 """
 
 from utils.entry_point import run_entry_point
@@ -21,41 +21,70 @@ from dataloaders.feature_origin import feature_note
 from dataloaders.features import feature_error, read_npy
 from utils.errors import InputError
 
-OFFSETS = (0, -1, 1, -2, 2, -3, 3)  # rows that features may be shifted by
-MOST_ROWS = 4000  # of all videos, that the whole sets are compared on
+OFFSETS = (0, -1, 1, -2, 2, -3, 3)  # rows by which features may be shifted
+MOST_ROWS = 4000  # of all videos, on which the whole sets are compared
 
-# Bounds of the verdicts, on the cosine of centred features (or another score from 0 to 1 where it says so).
+# Bounds of the verdicts, on the cosine of centred features or another score from 0 to 1.
 EQUAL = 0.9999
 SAME = 0.99
 SAME_NETWORK = 0.5  # other pixels of the same moments leave at least this
 SHIFT_GAIN = 0.1  # by which a shift has to raise it
-LINEAR = 0.8  # share of the variance that a linear map of the own features explains in videos that it was not fitted on
-RELATED = 0.3  # similarity of the two sets' inner structures (linear CKA)
+LINEAR = 0.8  # share of the variance in held-out videos that a linear map of the own features explains
+RELATED = 0.3  # similarity of the inner structures of both sets (linear CKA)
+QUANTISED = "PCA and 8-bit quantisation applied to the {} ones (whole numbers from 0 to 255): {}."
+OTHER_PIXELS = (
+    "The same network on other pixels or samples of the same moments: cropped instead of squashed, other antialiasing, "
+    "other frames of a second, or another resampling."
+)
+UNRELATED = "Unrelated: other videos under these names, rows in another order, or a network without its weights."
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # own and published rows (T, D) of each video
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two folders of feature files. Cosines and scales are NaN where the widths differ."""
 
-    videos: pd.DataFrame  # one row a video: its name, both shapes, and these scores of its own
+    videos: pd.DataFrame  # one row a video: its name, both shapes, and its scores
     only_own: int
     only_published: int
     widths: tuple[int, int]
     raw_cosine: float  # not centred; cosines are means over segments, then over videos
     cosine: float
     scale: float  # length of the published rows over that of the own ones, median over segments, then over videos
-    offset: int  # by how many rows the published features come later than the own ones where most videos fit best
+    offset: int  # the number of rows by which the published features come later, where most videos fit best
     cosine_at_offset: float
-    structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows to tell
-    linear: float | None  # variance of these that a linear map explains; None: too few rows to tell
+    structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows
+    linear: float | None  # share of their variance that a linear map explains; None: too few rows
     whole_numbers: tuple[bool, bool]  # own and published: nothing but integers from 0 to 255
-    zeros: tuple[int, int] = (0, 0)  # rows of zeros, own ones where the published are none, and the other way round
+    zeros: tuple[int, int] = (0, 0)  # rows of zeros, own ones where the published are none, and vice versa
     remarks: str = ""  # on rows that were averaged, and lengths that differ
 
     @property
     def verdict(self) -> str:
-        """Say what the difference looks like."""
-        return _verdict(self) + self.remarks
+        """Return the probable cause of the difference in words: the first of these that applies."""
+        rescaled, (own_whole, published_whole) = abs(self.scale - 1), self.whole_numbers
+        shifted = self.offset and self.cosine_at_offset > max(self.cosine + SHIFT_GAIN, SAME_NETWORK)
+        shift = f"{abs(self.offset)} segment{'s' * (abs(self.offset) > 1)} {'later' if self.offset > 0 else 'earlier'}"
+        zeros = f"{self.zeros[0]} own and {self.zeros[1]} published ones that the other side does not have"
+        linear = (self.linear is not None and self.linear > LINEAR) or self.structure > SAME
+        own, published = self.widths
+        verdicts = (
+            (own != published, f"Another network: {own} features a row, published {published}."),
+            (any(self.zeros), f"Rows of zeros: {zeros}: silence, or failed extraction. Leave these videos out."),
+            (self.raw_cosine > EQUAL and rescaled < 1e-3, "The same features."),
+            (published_whole > own_whole, QUANTISED.format("published", "the own ones are the network's output")),
+            (own_whole > published_whole, QUANTISED.format("own", "leave VGGish's post-processing out")),
+            (shifted, f"Shifted: the published features come {shift}: other cuts of the videos, or counts of frames."),
+            (self.cosine > SAME and rescaled < 0.02, "The same features but for rounding or the decoder."),
+            (
+                self.raw_cosine > SAME and rescaled >= 0.02,
+                f"The same features times {self.scale:.3g}, a normalisation.",
+            ),
+            (self.cosine > SAME_NETWORK, OTHER_PIXELS),
+            (linear, "A linear transformation of the same features: PCA, whitening or a projection of one side."),
+            (self.structure > RELATED, "Other weights, or another network of the same width, on the same videos."),
+        )
+        return next((text for applies, text in verdicts if applies), UNRELATED) + self.remarks
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
@@ -63,7 +92,10 @@ def compare_folders(own: Path, published: Path) -> Comparison:
 
     Raises InputError when a folder is absent, no video is in both, or a file is no 2-D array of the others' width.
     """
-    ours, theirs = _names(own), _names(published)
+    for folder in (own, published):
+        if not folder.is_dir():
+            raise InputError(folder, "no folder", "a folder of .npy files, one a video", "Check the path.")
+    ours, theirs = ({path.stem for path in folder.glob("*.npy")} for folder in (own, published))
     names = sorted(ours & theirs)
     if not names:
         found = f"none of the {len(ours)} videos of {own}"
@@ -117,12 +149,6 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     )
 
 
-def _names(folder: Path) -> set[str]:
-    if not folder.is_dir():
-        raise InputError(folder, "no folder", "a folder of .npy files, one a video", "Check the path.")
-    return {path.stem for path in folder.glob("*.npy")}
-
-
 def _read(folder: Path, names: list[str]) -> list[np.ndarray]:
     """Return the rows (T, D) of each video."""
     rows = []
@@ -141,13 +167,14 @@ def _read(folder: Path, names: list[str]) -> list[np.ndarray]:
 
 
 def _whole_numbers(rows: list[np.ndarray]) -> bool:
+    """Return whether all values are whole and lie between 0 and 255, as after quantisation."""
     return all((x == np.round(x)).all() and x.min() >= 0 and 1 < x.max() <= 255 for x in rows)
 
 
 def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
-    """Return the mean over rows of x and those of y that come `offset` later; rows of length 0 do not count.
+    """Return the mean cosine between rows of x and those of y that come `offset` later, without rows of length 0.
 
-    It is NaN where no row counts, the widths differ, or the offset leaves less than half of the rows.
+    It is NaN if no row is left, the widths differ, or the offset leaves less than half of the rows.
     """
     if x.shape[1] != y.shape[1] or 2 * abs(offset) > min(len(x), len(y)):
         return np.nan
@@ -159,25 +186,22 @@ def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
 
 
 def _scale(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the median over rows of the length of y's over that of x's; 0 where x has none."""
+    """Return the median ratio of the lengths of y's rows to those of x's; 0 where x has only rows of length 0."""
     if x.shape[1] != y.shape[1]:
         return np.nan
     ratios = [b / a for a, b in zip(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1), strict=False) if a > 0]
     return float(np.median(ratios)) if ratios else 0.0
 
 
-def _sample(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return every k-th row of all videos, about MOST_ROWS of them, of both sides."""
+def _sample(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Return every k-th row of all videos on both sides, about MOST_ROWS of them."""
     x, y = np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
     step = max(1, len(x) // MOST_ROWS)
     return x[::step], y[::step]
 
 
-def _cka(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Compute the linear centred kernel alignment (Kornblith et al., 2019), without bias for few rows.
-
-    It is 0 for unrelated features and 1 for those that are equal up to rotation and scale.
-    """
+def _cka(pairs: Pairs) -> float:
+    """Compute unbiased linear CKA (Kornblith et al., 2019): 0 for unrelated features, 1 up to rotation and scale."""
     if sum(len(x) for x, _ in pairs) < 4:
         return np.nan
     x, y = _sample(pairs)
@@ -186,67 +210,23 @@ def _cka(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float:
 
 
 def _hsic(k: np.ndarray, m: np.ndarray) -> float:
-    """The unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al., 2012)."""
+    """Compute the unbiased estimate of the Hilbert-Schmidt independence criterion (Song et al., 2012)."""
     n = len(k)
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     total = (k * m).sum() + k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) @ m.sum(0)) / (n - 2)
     return float(total / (n * (n - 3)))
 
 
-def _linear_fit(pairs: list[tuple[np.ndarray, np.ndarray]]) -> float | None:
-    """Return the share of the published variance that a linear map of the own features explains.
-
-    It is fitted on every other video and judged on the rest.
-    """
+def _linear_fit(pairs: Pairs) -> float | None:
+    """Return the published variance that a linear map, fitted on every other video, explains in the rest (a share)."""
     if len(pairs) < 2 or sum(len(x) for x, _ in pairs[::2]) < 2 * pairs[0][0].shape[1]:
         return None
     (x, y), (x_new, y_new) = _sample(pairs[::2]), _sample(pairs[1::2])
-    if not (x.any() and y_new.any()):  # the same rows throughout
+    if not (x.any() and y_new.any()):  # all rows are equal
         return None
     ridge = 1e-3 * np.trace(x.T @ x) / x.shape[1]
     weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
     return float(1 - ((y_new - x_new @ weights) ** 2).sum() / (y_new**2).sum())
-
-
-def _verdict(c: Comparison) -> str:
-    rescaled = abs(c.scale - 1)
-    if c.widths[0] != c.widths[1]:
-        return f"Another network: {c.widths[0]} features a row, published {c.widths[1]}."
-    if any(c.zeros):
-        found = f"Rows of zeros: {c.zeros[0]} own and {c.zeros[1]} published ones that the other side does not have"
-        return f"{found}: silence, or what could not be extracted. Leave these videos out, and compare again."
-    if c.raw_cosine > EQUAL and rescaled < 1e-3:
-        return "The same features."
-    if c.whole_numbers == (False, True):
-        return (
-            "PCA and 8-bit quantisation applied to the published ones (whole numbers from 0 to 255), as VGGish's "
-            "post-processing does; the own ones are the network's output."
-        )
-    if c.whole_numbers == (True, False):
-        return (
-            "PCA and 8-bit quantisation applied to the own ones (whole numbers from 0 to 255): leave VGGish's "
-            "post-processing out."
-        )
-    if c.offset and c.cosine_at_offset > max(c.cosine + SHIFT_GAIN, SAME_NETWORK):
-        shift = f"{abs(c.offset)} segment{'s' * (abs(c.offset) > 1)} {'later' if c.offset > 0 else 'earlier'}"
-        return (
-            f"Shifted: the published features come {shift}; the start of the "
-            "videos was cut elsewhere, or frames were counted from elsewhere."
-        )
-    if c.cosine > SAME and rescaled < 0.02:
-        return "The same features but for rounding or the decoder."
-    if c.raw_cosine > SAME and rescaled >= 0.02:
-        return f"The same features times {c.scale:.3g}: one side is normalised, or scaled."
-    if c.cosine > SAME_NETWORK:
-        return (
-            "The same network on other pixels or samples of the same moments: cropped instead of squashed, other "
-            "antialiasing, other frames of a second, or another resampling."
-        )
-    if (c.linear is not None and c.linear > LINEAR) or c.structure > SAME:
-        return "A linear transformation of the same features: PCA, whitening or a projection applied to one side."
-    if c.structure > RELATED:
-        return "Other weights, or another network of the same width, on the same videos."
-    return "Unrelated: other videos under these names, rows in another order, or a network without its weights."
 
 
 def report(c: Comparison) -> str:
@@ -265,19 +245,18 @@ it looks like       {c.verdict}"""
 
 def main(argv: list[str] | None = None) -> None:
     """Print the comparison of two folders."""
-    parser = argparse.ArgumentParser(
-        prog="python -m video.extraction.compare_features", description=__doc__.split("\n")[0]
-    )
+    name = "python -m video.extraction.compare_features"
+    parser = argparse.ArgumentParser(prog=name, description=__doc__.split("\n")[0])
     parser.add_argument("own", type=Path, help="folder of .npy files, one a video")
     parser.add_argument("published", type=Path, help="folder to compare with")
-    parser.add_argument("--csv", type=Path, help="file to write every video's comparison to")
+    parser.add_argument("--csv", type=Path, help="table of all videos to write")
     args = parser.parse_args(argv)
     comparison = compare_folders(args.own, args.published)
     print(report(comparison))
     for side, folder in (("own", args.own), ("published", args.published)):
         if note := feature_note(folder.resolve().parent.parent):  # the data set's folder, two above a feature's
             print(f"note                the {side} ones: {note}")
-    if args.csv:  # those that fit least first
+    if args.csv:  # the least similar videos first
         table = comparison.videos.sort_values("cosine", na_position="first", kind="stable")
         table.to_csv(args.csv, index=False, na_rep="nan")
 

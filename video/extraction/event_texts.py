@@ -1,4 +1,4 @@
-"""Text features of event names: prompts, tokens, the text encoders of CLIP and CLAP, and their files."""
+"""Text features of event names by the text encoders of CLIP and CLAP: prompts, tokens and files. C events, L tokens."""
 
 import re
 import zlib
@@ -18,9 +18,9 @@ from utils.files import atomic_write, exclusive, write_text
 from video.extraction.feature_networks import FeatureNetwork, Source, find_weights
 
 PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
-WITH_SENTENCES = ("LLP", "AVE")  # data sets that data/valor_prompts.yaml has sentences for
+WITH_SENTENCES = ("LLP", "AVE")  # data sets with sentences in data/valor_prompts.yaml
 
-# First token, last token, padding and the number of all, of the vocabularies that the encoders were trained with.
+# First token, last token, padding and size of the vocabularies with which the encoders were trained.
 _SPECIAL_TOKENS = {"clip": (49406, 49407, 49407, 49408), "clap": (0, 2, 1, 50265)}
 _LONGEST = 77  # tokens of a sentence, in both
 
@@ -33,17 +33,12 @@ def write_event_features(
     dataset: str | None = None,
     prompts: str = "event_names",
 ) -> None:
-    """Write the text features (C, D) of event names for those of `networks` that read text, unless they are there.
+    """Write the text features (C, D) of event names for those of `networks` that encode text, unless they exist.
 
-    A list of the events, in the order of the rows, lies beside each file: `all_event_feats.txt` for `.npy`. Several
-    processes may do this at the same time.
+    `dataset` is the data set whose classes they are, if any. A list of the events, in the order of the rows, is written
+    beside each file (`all_event_feats.txt`). Several processes may call this at the same time.
 
-    Args:
-        names: the events.
-        dataset: whose classes they are; None: any names.
-
-    Raises:
-        InputError: when prompts or a tokenizer are absent, or a file holds other events or does not say which.
+    Raises InputError when prompts or a tokenizer are absent, or a file holds other events or has no list.
     """
     for feature, network in networks.items():
         if not FEATURES[feature].text_folder:
@@ -69,16 +64,11 @@ def write_event_features(
 def sentences_of(
     encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None, prompts_file: Path = PROMPTS_FILE
 ) -> list[str]:
-    """Return what the text encoder reads of each event: for `Frying_(food)` `A photo of Frying (food)`.
+    """Return the text encoder's input for each event: `A photo of Frying (food)` for `Frying_(food)`.
 
-    Args:
-        encoder: "clip" or "clap".
-        prompts: "event_names", or "valor": of a data set, the sentences of data/valor_prompts.yaml.
-        dataset: whose classes the events are; None: any names.
-        prompts_file: sentences by style and encoder, with {event} or {lower} in the event's place.
-
-    Raises:
-        InputError: when the file is absent or has no such sentence.
+    The encoder is "clip" or "clap". The prompts are "event_names" or "valor"; for a data set of `WITH_SENTENCES`, the
+    latter are those of data/valor_prompts.yaml. `prompts_file` has sentences by prompts and encoder, with {event} or
+    {lower} for the event. Raises InputError when it is absent or lacks the sentence.
     """
     if prompts == "valor" and dataset in WITH_SENTENCES:
         sentences = load_sentences(SENTENCES_FILE, dataset)
@@ -95,11 +85,7 @@ def sentences_of(
 
 
 def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:
-    """Return the token ids and the mask of C sentences, (C, L) int64 each.
-
-    Raises:
-        InputError: when the tokenizer's files are absent.
-    """
+    """Return the token ids and the mask of C sentences, (C, L) int64 each; raise InputError without a tokenizer."""
     from transformers import AutoTokenizer
 
     folder = find_weights("clip" if encoder == "clip" else "clap tokenizer", source.weights_dir)
@@ -113,7 +99,7 @@ def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Te
 
 
 def hashed_words(encoder: str, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Stand in for `tokenize` where weights are drawn: every word is a token, whose number is a hash of the word."""
+    """Tokenize sentences for networks with random weights: the token of a word is a hash of it."""
     first, last, padding, size = _SPECIAL_TOKENS[encoder]
     words = [re.findall(r"[a-z0-9]+", sentence.lower())[: _LONGEST - 2] for sentence in sentences]
     ids = [torch.tensor([first, *(10 + zlib.crc32(w.encode()) % (size - 20) for w in row), last]) for row in words]

@@ -1,4 +1,4 @@
-"""Features of many videos: decoded in parallel, computed in batches, written as one file a video and feature."""
+"""Features of many videos: decode in parallel, compute in batches, write one file for each video and feature."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ from video.extraction.feature_networks import FeatureNetwork
 from video.extraction.video_lists import LONGEST_NAME, Video
 from video.video_decoding import Colours
 
-LONGER_SECONDS = 1.1  # that a clip may last beyond its segments, a packet of sound included
-ROWS_OF_A_SEGMENT = {"res152": 8}  # inputs that a network is given for one second, where it is not one
+LONGER_SECONDS = 1.1  # by which a clip may exceed its segments, including a packet of sound
+ROWS_OF_A_SEGMENT = {"res152": 8}  # inputs of a network for a segment, other than one
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Features that one video does not have, and why."""
+    """Features of one video that could not be extracted."""
 
     feature_id: str
     path: str
@@ -42,7 +42,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What an extraction did."""
+    """The result of an extraction."""
 
     written: int = 0  # videos
     already_there: int = 0
@@ -50,32 +50,29 @@ class Outcome:
 
 
 def missing_features(video: Video, data_dir: Path, features: Iterable[str]) -> list[str]:
-    """Return the features whose file a video does not have yet."""
+    """Return the features of a video that have no file yet."""
     return [name for name in features if not feature_path(data_dir, name, video.feature_id).exists()]
 
 
 class BatchQueue:
-    """Cuts the rows of many videos into batches of one size for a network.
+    """Batches of one size for a network, cut from the rows of many videos.
 
-    All batches have the same size, the last one filled up with zeros, so that a row's feature does not depend on its
-    neighbours: an extraction that was interrupted writes the same files as one that was not.
+    The last batch is padded with zeros, so that a row's feature does not depend on its neighbours: an interrupted
+    extraction ends with the same files as an uninterrupted one.
     """
 
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
-        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, and whether it is its last
-        self.features: dict[str, list[Tensor]] = defaultdict(list)  # of the videos that are being computed
+        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, is it its last
+        self.features: dict[str, list[Tensor]] = defaultdict(list)  # of unfinished videos
 
     def put(self, video: str, rows: np.ndarray, is_all: bool = True) -> list[tuple[str, np.ndarray]]:
-        """Add rows of a video, with which they are all of it or not yet.
-
-        Returns the videos that are now complete, with their features (rows, D).
-        """
+        """Add rows of a video (all that are left?) and return the complete videos with their features (rows, D)."""
         self.waiting.extend((row, video, is_all and n == len(rows)) for n, row in enumerate(rows, start=1))
         return self._run_while(self.batch_size)
 
     def finish(self) -> list[tuple[str, np.ndarray]]:
-        """Compute what is left."""
+        """Compute the remaining rows."""
         return self._run_while(1)
 
     def drop(self, video: str) -> None:
@@ -84,7 +81,7 @@ class BatchQueue:
         self.features.pop(video, None)
 
     def _run_while(self, num_waiting: int) -> list[tuple[str, np.ndarray]]:
-        """Run batches while so many rows are waiting."""
+        """Run batches while at least `num_waiting` rows are waiting."""
         finished = []
         while len(self.waiting) >= num_waiting:
             taken = [self.waiting.popleft() for _ in range(min(self.batch_size, len(self.waiting)))]
@@ -107,37 +104,31 @@ def extract(
     silence_if_no_sound: bool = False,
     colours: Colours = "bt601",
 ) -> Outcome:
-    """Write the feature files of `videos` that are not there yet.
+    """Write the missing feature files of `videos`; a video that fails stops no other, and is part of the outcome.
 
-    Args:
-        networks: by feature name.
-        batch_size: segments that a network is given at a time.
-        num_decoders: videos that are decoded at a time, each by a thread.
-
-    A video that fails stops nothing; the outcome says what failed.
+    `networks` are by feature. `batch_size` segments are computed at a time, and `num_decoders` threads decode.
     """
     outcome = Outcome()
     to_do: list[tuple[Video, list[str]]] = []
     others = other_videos(data_dir, _files_of(videos))
     for video in videos:
-        missing = missing_features(video, data_dir, networks)
+        missing, reason = missing_features(video, data_dir, networks), "no video file"
         if video.feature_id in others:
+            missing = list(networks)
             reason = "features of another video of this name; delete them, or choose another folder"
-            outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(networks), reason))
         elif len(os.fsencode(video.feature_id)) > LONGEST_NAME:
             reason = f"a name of more than {LONGEST_NAME} bytes, which is too long for feature files"
-            outcome.failures.append(Failure(video.feature_id, str(video.path), tuple(missing), reason))
         elif not missing:
             outcome.already_there += 1
-        elif video.path is None:
-            outcome.failures.append(Failure(video.feature_id, "", tuple(missing), "no video file"))
-        else:
+            continue
+        elif video.path is not None:
             to_do.append((video, missing))
+            continue
+        outcome.failures.append(Failure(video.feature_id, str(video.path or ""), tuple(missing), reason))
     if to_do:
         record_videos(data_dir, _files_of(video for video, _ in to_do))
-    queues = {
-        name: BatchQueue(network, batch_size * ROWS_OF_A_SEGMENT.get(name, 1)) for name, network in networks.items()
-    }
+    sizes = {name: batch_size * ROWS_OF_A_SEGMENT.get(name, 1) for name in networks}
+    queues = {name: BatchQueue(network, sizes[name]) for name, network in networks.items()}
 
     def read(video: Video, missing: list[str]) -> tuple[Iterator, Future]:
         """Begin to decode a video."""
@@ -147,7 +138,7 @@ def extract(
         stretches = read_inputs(video.path, missing, *how)
         return stretches, pool.submit(next, stretches)
 
-    # Decoding threads are as many as are wanted; OpenBLAS would start others for each of numpy's small products.
+    # OpenBLAS would start further threads for each of numpy's small products.
     pool = ThreadPoolExecutor(num_decoders)
     with torch.inference_mode(), threadpool_limits({"openblas": 1}):
         try:
@@ -161,13 +152,12 @@ def extract(
                 while not is_all:
                     try:
                         inputs, is_all = stretch.result()
-                    except Exception as error:  # whatever a broken file makes a decoder raise
+                        stretch = None if is_all else pool.submit(next, stretches)
+                    except Exception as error:  # a broken file makes a decoder raise anything
                         for name in inputs:
                             queues[name].drop(video.feature_id)
                         inputs, is_all = {}, True
                         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-                    if not is_all:
-                        stretch = pool.submit(next, stretches)
                     for name, rows in inputs.items():
                         computed = queues[name].put(video.feature_id, rows, is_all)
                         outcome.failures += _write(data_dir, name, computed)
@@ -187,7 +177,7 @@ def _files_of(videos: Iterable[Video]) -> dict[str, Path]:
 
 
 def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> list[Failure]:
-    """Write feature files, and return those that are no features: a network in half precision may overflow."""
+    """Write feature files, and return those with NaN or infinity as failures: half precision may overflow."""
     failures = []
     for feature_id, values in computed:
         if not np.isfinite(values).all():
@@ -199,18 +189,18 @@ def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]])
 
 
 def write_failures(path: Path, failures: list[Failure]) -> None:
-    """Write `failures.csv`; without failures, remove one from before."""
+    """Write `failures.csv`, or without failures remove an earlier one."""
     if not failures:
         path.unlink(missing_ok=True)
         return
     rows = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")  # not pandas, whose texts are Unicode alone
+    table = csv.writer(text, lineterminator="\n")  # pandas refuses names that are not Unicode
     table.writerow(["id", "file", "features", "reason"])
     table.writerows([csv_cell(cell) for cell in row] for row in rows)
     write_text(path, text.getvalue())
 
 
 def default_num_decoders() -> int:
-    """Return how many threads decode where nothing else is said: all cores but one, at most sixteen."""
+    """Return the default number of decoding threads: all cores but one, at most sixteen."""
     return max(1, min(16, (os.cpu_count() or 2) - 1))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,7 +23,7 @@ from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 from video.backbones import drawn_weights
 from video.backbones.clip_clap import CLAP, CLIP, is_torchscript, load_laion_state, make_laion_clap, read_open_clip
-from video.backbones.convolutional import MN04, EfficientNetLite2, VGGish, r2plus1d_18_features, resnet152_features
+from video.backbones.convolutional import MN04, EfficientNetLite2, VGGish, torchvision_features
 from video.extraction.download import TABLE, Download, check_sha256, fetch, read_table
 from video.frames import NORMALIZATIONS
 from video.video_decoding import Colours
@@ -40,8 +41,8 @@ WEIGHTS = {  # files or folders; data/downloads.yaml holds their addresses and h
 }
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {  # real, small stand-in
     "vggish": (VGGish, drawn_weights.small_vggish),
-    "res152": (resnet152_features, drawn_weights.small_image_network),
-    "r2plus1d_18": (r2plus1d_18_features, drawn_weights.small_clip_network),
+    "res152": (partial(torchvision_features, "resnet152"), drawn_weights.small_image_network),
+    "r2plus1d_18": (partial(torchvision_features, "r2plus1d_18"), drawn_weights.small_clip_network),
     "clip": (CLIP, drawn_weights.small_clip),
     "clap": (CLAP, drawn_weights.small_clap),
     "mn04": (MN04, MN04),
@@ -56,7 +57,6 @@ PACKAGES = {  # how to install a backend
     "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
     "facebook/bart-base once",
 }
-WEIGHT_FILES = ("*.safetensors", "*.bin")  # in a folder
 HUB_FILES = {"efficientnet_lite2": ("tf_efficientnet_lite2.in1k/model.safetensors",)}
 OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -84,7 +84,8 @@ class Source:
                 path = weights_of(feature, self.weights_dir, backend)
                 if path.is_relative_to(self.weights_dir):
                     weights = path.relative_to(self.weights_dir).as_posix()
-                digest = hash_of_weights(path)
+                folder = (file for kind in ("*.safetensors", "*.bin") for file in path.glob(kind))
+                digest = hash_of(map(hash_of_file, [path] if path.is_file() else sorted(folder)))
         return {"weights": weights, "sha256": digest, "drawn_weights": self.drawn, "precision": precision}
 
 
@@ -190,12 +191,6 @@ def fetch_light_weights(weights_dir: Path) -> None:
             weights_of(name, weights_dir)
         except InputError:
             fetch(replace(download_of(name), path=weights_dir / WEIGHTS[name]))
-
-
-def hash_of_weights(path: Path) -> str:
-    """Return the hash of a file of weights, or of those in a folder."""
-    files = [path] if path.is_file() else sorted(f for kind in WEIGHT_FILES for f in path.glob(kind))
-    return hash_of(hash_of_file(file) for file in files)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

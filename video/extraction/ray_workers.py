@@ -1,8 +1,8 @@
 """Extraction by Ray Data: the same extractor as a stateful worker, on one machine or on the nodes of a cluster.
 
-Each worker holds its networks and writes finished files itself, atomically, to a folder that all nodes share. What
-exists is not made again; so a worker that dies and a node that leaves cost the videos that they were at, which Ray
-gives to others, and a whole run that dies goes on with the same command.
+Each worker holds its networks and writes finished files itself, atomically, to a folder that all nodes share. Existing
+files are skipped; so the loss of a worker or node costs only its current videos, which Ray gives to others, and a run
+that was killed resumes with the same command.
 """
 
 import os
@@ -22,13 +22,13 @@ from video.extraction.video_lists import Video
 from video.video_decoding import Colours
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("baselines", "configs", "data", "dataloaders", "models", "utils", "video")  # what workers need
-VIDEOS_AT_A_TIME = 8  # that a worker is given
+SHIPPED = ("baselines", "configs", "data", "dataloaders", "models", "utils", "video")  # the folders that workers need
+VIDEOS_AT_A_TIME = 8  # of a worker
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs to know. Paths are absolute, and mean the same on every node."""
+    """Settings of every worker. Paths are absolute, and valid on every node."""
 
     features: list[str]
     source: Source
@@ -38,12 +38,12 @@ class Job:
     batch_size: int
     num_decoders: int
     silence_if_no_sound: bool
-    device: str = "auto"  # as `select_device` takes it; which of several GPUs a worker gets is for Ray to say
+    device: str = "auto"  # as in `select_device`; Ray assigns one of several GPUs to a worker
     colours: Colours = "bt601"
 
 
 class ExtractionWorker:
-    """Holds the networks of one process; called with some videos, it extracts their features."""
+    """The networks of one process, which extract the features of some videos in each call."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -51,21 +51,17 @@ class ExtractionWorker:
         self.networks = build_networks(job.features, job.source, device, job.precision)
 
     def __call__(self, batch: dict[str, Iterable[bytes]]) -> dict[str, list]:
-        """Rows `video` (a pickled Video) -> one row `outcome` (their pickled Outcome)."""
+        """Extract the features of pickled `Video`s in the rows `video` -> a row with their pickled `Outcome`."""
         job, videos = self.job, [pickle.loads(video) for video in batch["video"]]
         how = (job.recipe, job.batch_size, job.num_decoders, job.silence_if_no_sound, job.colours)
         return {"outcome": [pickle.dumps(extract(videos, job.data_dir, self.networks, *how))], "videos": [len(videos)]}
 
 
 def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int | None = None) -> Outcome:
-    """`pipeline.extract` on a cluster.
+    """Extract features on the cluster at `address`; "auto": that of this machine, or a new one of this machine alone.
 
-    Args:
-        address: of a running cluster; "auto": the one that this machine belongs to, else one of this machine alone.
-        num_workers: processes at the same time; None: one a GPU, or one for every two cores where there is none.
-
-    Raises:
-        InputError: when Ray is not installed or the cluster cannot be reached.
+    The default number of workers is one a GPU, or one for every two cores if there is no GPU. Raises InputError when
+    Ray is not installed or the cluster cannot be reached.
     """
     try:
         import ray
@@ -84,39 +80,33 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
             except ConnectionError:
                 if address != "auto":
                     raise
-                # No cluster: one of this machine alone, on the loopback address as Ray has it by default on a Mac.
+                # Start one of this machine alone, on the loopback address as Ray does by default on a Mac.
                 os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
                 ray_constants.ENABLE_RAY_CLUSTER = False
                 ray.init(include_dashboard=False, **options)
         except (ConnectionError, ValueError) as error:
-            found = f"no cluster at {address} ({str(error).splitlines()[0]})"
-            expected = "`auto` or the address of a running cluster"
+            found, expected = f"no cluster at {address} ({str(error).splitlines()[0]})", "`auto` or a running cluster"
             raise InputError("--ray", found, expected, "ray start --head") from error
     gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device.startswith(("auto", "cuda")) else 0
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    num_workers = num_workers or gpus or max(1, cores // 2)
+    num_workers = num_workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // 2)
     to_do = [video for video in videos if missing_features(video, job.data_dir, job.features)]
     total = Outcome(already_there=len(videos) - len(to_do))
     if not to_do:
         return total
     rows = [{"video": pickle.dumps(video)} for video in to_do]
-    outcomes = (
-        ray.data.from_items(rows, override_num_blocks=-(-len(rows) // VIDEOS_AT_A_TIME))
-        .map_batches(
-            ExtractionWorker,
-            fn_constructor_kwargs={"job": job},
-            batch_size=VIDEOS_AT_A_TIME,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_workers),
-            num_gpus=1 if gpus else 0,
-            num_cpus=1,
-        )
-        .iter_rows()
+    outcomes = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // VIDEOS_AT_A_TIME)).map_batches(
+        ExtractionWorker,
+        fn_constructor_kwargs={"job": job},
+        batch_size=VIDEOS_AT_A_TIME,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_workers),
+        num_gpus=1 if gpus else 0,
+        num_cpus=1,
     )
     with tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1) as progress:
-        for row in outcomes:
+        for row in outcomes.iter_rows():
             outcome = pickle.loads(row["outcome"])
-            # Videos that were there already were written by a worker that died before it could say so.
+            # Videos that exist already were written by a worker that died before it could report them.
             total.written += outcome.written + outcome.already_there
             total.failures += outcome.failures
             progress.update(row["videos"])

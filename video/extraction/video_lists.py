@@ -1,4 +1,4 @@
-"""Which videos to extract features of: those of a data set, of folders, or of a list."""
+"""Lists of videos for feature extraction: those of a data set, of folders, or of a list."""
 
 import re
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Video:
     """A video to extract features of."""
 
     feature_id: str  # the stem of its feature files
-    path: Path | None  # None: it is not there
-    num_segments: int | None = None  # None: as many as its duration says
-    is_clip: bool = False  # of num_segments; a file that is longer by more than a second is another one
+    path: Path | None  # None: absent
+    num_segments: int | None = None  # None: by its duration
+    is_clip: bool = False  # of num_segments; a file longer by more than a second is another video
     segments_per_second: int = 1
-    is_asked: bool = False  # whether a flag asks for num_segments
+    is_asked: bool = False  # whether num_segments comes from a flag
 
 
 def videos_of_dataset(
@@ -34,14 +34,13 @@ def videos_of_dataset(
     num_segments: int | None = None,
     segments_per_second: int | None = None,
 ) -> list[Video]:
-    """The videos of a data set's annotations, by feature id.
+    """Return the videos of a data set's annotations, one for each feature id.
 
-    A file is called by the feature id or by the sample id (LLP: `BjCEufrlXm4_20_30`), in `videos_dir` or a folder below
-    it. UnAV's videos have as many segments as their annotated duration says; the others are clips of ten, or of
-    `num_segments`; where it asks for finer segments than annotated, these are counted.
+    A file in or below `videos_dir` is named after the feature id or the sample id (LLP: `BjCEufrlXm4_20_30`). UnAV's
+    videos have the segments of their annotated duration; the others are clips of ten, or of `num_segments`. Segments
+    finer than annotated are counted as such.
 
-    Raises:
-        InputError: for bad annotations, when there is no such folder, and for two clips of one feature id.
+    Raises InputError for bad annotations, an absent folder, and two clips of one feature id.
     """
     if not videos_dir.is_dir():
         raise InputError(videos_dir, "no folder", "the folder of the videos", "Name it with --videos_dir.")
@@ -57,53 +56,49 @@ def videos_of_dataset(
             path = files.get(feature_id) or files.get(sample_id) or former
             if former not in (None, path):
                 found, expected = f"{former} and {path}", f"one clip for the one feature file {feature_id}.npy"
-                raise InputError(videos_dir, found, expected, "Take one of them away: features are kept by video.")
+                raise InputError(videos_dir, found, expected, "Remove one of them: features are stored by video.")
             is_clip = fixed_segments(dataset)
             videos[feature_id] = Video(feature_id, path, num_segments or length, is_clip, per_second, is_asked)
     return list(videos.values())
 
 
 def videos_of_paths(paths: list[Path], num_segments: int | None = None, segments_per_second: int = 1) -> list[Video]:
-    """Videos that are named: files, folders of such, and text files with one path a line. A file's stem is its id.
+    """Return the named videos: files, folders of videos, and text files with one path a line. A file's stem is its id.
 
-    Raises:
-        InputError: when something is not there, a folder holds no video, or two videos have one stem.
+    Raises InputError when a list is absent or empty, a folder holds no video, or two videos have the same stem.
     """
     files: list[Path] = []
     for path in paths:
+        found = [path]
         if path.is_dir():
-            found = _video_files(path)
-            if not found:
-                raise InputError(path, "no video", f"files ending in {' '.join(SUFFIXES)}", "Check the folder.")
-            files += found
+            found, expected = _video_files(path), f"files ending in {' '.join(SUFFIXES)}"
         elif path.suffix == ".txt":
+            expected = "a list of videos, one path a line"
             if not path.is_file():
-                raise InputError(path, "no file", "a list of videos, one path a line", "Check the path.")
-            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # names are bytes of any kind
-            listed = [Path(line.strip()) for line in text.splitlines() if line.strip()]
-            if not listed:
-                raise InputError(path, "no lines", "a list of videos, one path a line", "Check the file.")
-            files += listed
-        else:
-            files.append(path)
+                raise InputError(path, "no file", expected, "Check the path.")
+            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # file names are arbitrary bytes
+            found = [Path(line.strip()) for line in text.splitlines() if line.strip()]
+        if not found:
+            raise InputError(path, "no video", expected, "Check the content.")
+        files += found
     by_stem: dict[str, Path] = {}
     for file in files:
         if by_stem.get(file.stem, file) != file:
             found = f"a second video called {file.stem}, after {by_stem[file.stem]}"
-            raise InputError(file, found, "one video a name", "Rename one of them: feature files bear their names.")
+            raise InputError(file, found, "one video a name", "Rename one of them: feature files have their names.")
         by_stem[file.stem] = file
     how = {"segments_per_second": segments_per_second, "is_asked": num_segments is not None}
     return [Video(stem, path, num_segments, **how) for stem, path in by_stem.items()]
 
 
 def _video_files(folder: Path) -> list[Path]:
-    """Return the videos in a folder and below it, without what macOS writes beside them (`._clip.mp4`)."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("._"))
-    return sorted(found)
+    """Return the videos in and below a folder, without the files that macOS adds (`._clip.mp4`)."""
+    paths = (path for path in folder.rglob("*") if not path.name.startswith("._"))
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
 def _files_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the video of each stem; of several (which are named) one that is not empty, high up, and large."""
+    """Return the video of each stem; of several, which are reported, one that is not empty, high up, and large."""
     by_stem: dict[str, list[Path]] = {}
     for path in _video_files(folder):
         by_stem.setdefault(path.stem, []).append(path)
@@ -111,18 +106,13 @@ def _files_by_stem(folder: Path) -> dict[str, Path]:
         if len(paths) > 1:
             sizes = {path: path.stat().st_size if path.exists() else 0 for path in paths}
             paths.sort(key=lambda path: (not sizes[path], len(path.parts), -sizes[path]))
-            tqdm.write(
-                f"{folder}: {len(paths)} files of {stem}: taking {paths[0]}, not {', '.join(map(str, paths[1:]))}"
-            )
+            others = ", ".join(map(str, paths[1:]))
+            tqdm.write(f"{folder}: {len(paths)} files of {stem}: taking {paths[0]}, not {others}")
     return {stem: paths[0] for stem, paths in by_stem.items()}
 
 
 def shard_of(videos: list[Video], shard: str) -> list[Video]:
-    """Return the k-th of n parts of the videos: "3/16" is every sixteenth, beginning with the third.
-
-    Raises:
-        InputError: when `shard` is not k/n with 1 <= k <= n.
-    """
+    """Return the k-th of n parts of the videos; raise InputError when `shard` is not k/n with 1 <= k <= n."""
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise InputError("--shard", repr(shard), "k/n with 1 <= k <= n, such as 3/16", "Correct the flag.")
@@ -130,5 +120,5 @@ def shard_of(videos: list[Video], shard: str) -> list[Video]:
 
 
 def fixed_segments(dataset: str | None) -> bool:
-    """Whether all videos of a data set have the same number of segments."""
+    """Return whether all videos of a data set have the same number of segments."""
     return dataset is not None and not DATASETS[dataset].pooled and not DATASETS[dataset].is_own
