@@ -1,8 +1,8 @@
-"""One page of the timelines of evaluated runs.
+"""Write a page of the timelines of evaluated runs.
 
     python -m video.pages test_logs/RUN [test_logs/RUN ...] [--split test] [--output timelines.html]
 
-Each video's truth, pseudo-labels and predictions, one below the other; sorted, filtered and found in the page.
+It shows each video's truth, pseudo-labels and predictions below each other, and sorts, filters and finds videos.
 """
 
 from utils.entry_point import run_entry_point
@@ -25,10 +25,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m video.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder that test_han.py has written")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of test_han.py")
     parser.add_argument("--split", choices=("val", "test"), default="test")
-    parser.add_argument("--pseudo_label_dir", type=Path, help="output of stage 2, to be shown as well")
-    parser.add_argument("--annotations_dir", type=Path, help="(default: as the first run says)")
+    parser.add_argument("--pseudo_label_dir", type=Path, help="output of stage 2, shown as well")
+    parser.add_argument("--annotations_dir", type=Path, help="(default: that of the first run)")
     parser.add_argument("--output", type=Path, help="(default: timelines.html in the first run)")
     return parser
 
@@ -41,10 +41,8 @@ def main(argv: list[str] | None = None) -> None:
     pseudo_labels = None
     if args.pseudo_label_dir:
         of_run, default = read_args(args.runs[0] / ARGS_FILE), DATASETS[predictions[0].dataset].folder
-        annotations_dir = Path(
-            args.annotations_dir or of_run.get("annotations_dir") or of_run.get("data_dir") or default
-        )
-        pseudo_labels = pseudo_labels_of(args.pseudo_label_dir, annotations_of(predictions[0], annotations_dir))
+        folder = args.annotations_dir or of_run.get("annotations_dir") or of_run.get("data_dir") or default
+        pseudo_labels = pseudo_labels_of(args.pseudo_label_dir, annotations_of(predictions[0], Path(folder)))
     warning = ", ".join(dict.fromkeys(mark for run in args.runs for mark in read_provenance(run).marks))
     output = args.output or timelines_path(args.runs[0], args.split)
     write_timelines(output, dict(zip(names_of(args.runs), predictions, strict=True)), pseudo_labels, warning)
@@ -52,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def annotations_of(predictions: Predictions, annotations_dir: Path) -> SplitAnnotations:
-    """Return the annotations of the predicted videos and classes. Raises InputError when a video is not among them."""
+    """Return the annotations of the predicted videos and classes; raise InputError when a video has none."""
     annotations = load_annotations(predictions.dataset, annotations_dir, predictions.split)
     annotations = Subset(num_classes=len(predictions.classes)).annotations(annotations)
     place = {sample_id: n for n, sample_id in enumerate(annotations.sample_ids)}

@@ -1,4 +1,4 @@
-"""Self-contained HTML files from the templates beside this file."""
+"""Write self-contained HTML files from the templates beside this file."""
 
 import base64
 import hashlib
@@ -15,15 +15,11 @@ FOLDER = Path(__file__).parent
 
 
 def write_page(path: Path, template: str, title: str, data: dict) -> None:
-    """Write one HTML file with its style, script and data in it, atomically.
+    """Write one HTML file with its style, script and data, atomically.
 
-    Nothing in it comes from the network, and its content security policy lets nothing come: only the script of the
-    template runs, known by its hash, so that no name out of an annotation file can become code.
-
-    Args:
-        template: name of `<template>.html`, `<template>.css` and `<template>.js`, after the common `base.css` and
-            `base.js`.
-        data: what the script shows, as JSON values.
+    The files are `<template>.html`, `.css` and `.js`, after the common `base.css` and `base.js`; the script displays
+    `data`. The content security policy permits no network access and no script but the template's, identified by its
+    hash, so that no name in an annotation file can become code.
     """
     style = _read("base.css") + _read(f"{template}.css")
     script = _read("base.js") + _read(f"{template}.js")
@@ -41,17 +37,13 @@ def write_page(path: Path, template: str, title: str, data: dict) -> None:
 
 
 def embedded_json(data: dict) -> str:
-    """JSON that may stand in a script element: no `<` in it can end the element or open a comment.
-
-    Raises:
-        ValueError: when it holds NaN or infinity, which JSON has no word for.
-    """
+    """Return JSON for a script element, without `<`, which could end it; raise ValueError for NaN and infinity."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
 def packed(values: np.ndarray) -> str:
-    """The bytes of an array as base64, for typed arrays of the page's script: little-endian, row by row."""
+    """Return an array's bytes in base64 for typed arrays of the page's script: little-endian, row by row."""
     little_endian = values.astype(values.dtype.newbyteorder("<"))
     return base64.b64encode(little_endian.tobytes()).decode()
 

@@ -1,8 +1,8 @@
-"""A parsed video: the events of one or several sources, as spans, and in formats of other programs."""
+"""A parsed video: the events of one or several sources, as spans and in formats of other programs."""
 
 import html
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise, product
@@ -21,40 +21,31 @@ from utils.reporting.tables import csv_cell
 
 @dataclass(frozen=True)
 class Track:
-    """What one source finds in a video: T segments, C events.
-
-    A source is a model, the truth or pseudo-labels; the latter two have probabilities 0 and 1. Where a model asks for
-    the video around a segment as well, that probability is beside the segment's.
-    """
+    """The events of one source: a model, or the truth or pseudo-labels, whose probabilities are 0 and 1."""
 
     name: str
-    probs: AudioVisual[np.ndarray]  # (T, C) float32: the event is audible, visible in the segment; NaN: no score
-    around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, that the video around has it; None: not asked for
+    probs: AudioVisual[np.ndarray]  # (T, C) float32, the event is audible, visible in the segment; NaN: no score
+    around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, the same of the video around; None: not used
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
-        """Audible and visible events, (T, C) bool each, where all that is asked for exceeds the threshold."""
-        audible, visible = self.probs.audio > threshold, self.probs.visual > threshold
-        if self.around is None:
-            return AudioVisual(audible, visible)
-        return AudioVisual(audible & (self.around.audio > threshold), visible & (self.around.visual > threshold))
+        """Return audible and visible events, (T, C) bool each: all probabilities exceed the threshold."""
+        return self.probs.map(
+            lambda probs, around: (probs > threshold) & (around > threshold), self.around or self.probs
+        )
 
 
 @dataclass(frozen=True)
 class ParsedVideo:
-    """A video's events as one or several sources have them."""
+    """A video's events by one or several sources."""
 
     name: str
     duration: float  # seconds; the last segment may be cut short
     events: tuple[str, ...]  # (C,) names
-    tracks: tuple[Track, ...]  # the first is the one that exports take
+    tracks: tuple[Track, ...]  # exports use the first
     threshold: float = 0.5
-    notes: tuple[str, ...] = ()  # what a reader may want to know: the model, its features
-    warning: str = ""  # what every reader has to know: random weights, simulated features
+    notes: tuple[str, ...] = ()  # for the reader: the model, its features
+    warning: str = ""  # in every file: random weights, simulated features
     segments_per_second: int = 1
-
-    @property
-    def num_segments(self) -> int:
-        return self.tracks[0].probs.audio.shape[0]
 
 
 KINDS = ("audible", "visible", "audio-visual")
@@ -65,14 +56,14 @@ class Span:
     """A stretch of consecutive segments in which an event is audible, visible, or both."""
 
     event: str
-    kind: str  # of KINDS
+    kind: str  # one of KINDS
     onset: float  # seconds
     offset: float  # seconds
     probability: float  # mean over the segments; of "audio-visual" the smaller of both modalities' in each segment
 
 
 def spans(video: ParsedVideo) -> list[Span]:
-    """The spans of the first track's events, by onset, then in the order of the events and of the kinds."""
+    """Return the spans of the first track's events, by onset, then in the order of the events and of the kinds."""
     track = video.tracks[0]
     audible, visible = track.decoded(video.threshold)
     streams = {
@@ -85,13 +76,13 @@ def spans(video: ParsedVideo) -> list[Span]:
         for kind, (active, probs) in streams.items():
             for first, end in zip(*maximal_spans(active[:, c]), strict=True):
                 onset, offset = (float(segment) / video.segments_per_second for segment in (first, end))
-                offset = min(offset, video.duration)
-                found.append(Span(event, kind, onset, offset, float(probs[first:end, c].mean())))
+                mean = float(probs[first:end, c].mean())
+                found.append(Span(event, kind, onset, min(offset, video.duration), mean))
     return sorted(found, key=lambda span: span.onset)
 
 
 def write_csv(path: Path, parsed: ParsedVideo) -> None:
-    """One line a span: event, kind (audible, visible, audio-visual), onset and offset in seconds, mean probability."""
+    """Write a line for each span: event, kind, onset and offset in seconds, mean probability."""
     rows = [(csv_cell(s.event), s.kind, f"{s.onset:g}", f"{s.offset:g}", f"{s.probability:.4f}") for s in spans(parsed)]
     table = pd.DataFrame(rows, columns=["event", "kind", "onset", "offset", "probability"])
     table = table.assign(note=parsed.warning) if parsed.warning else table
@@ -99,10 +90,7 @@ def write_csv(path: Path, parsed: ParsedVideo) -> None:
 
 
 def write_json(path: Path, parsed: ParsedVideo) -> None:
-    """Everything: the spans, and every second's probabilities, by source, (T, C) each in the order of the events.
-
-    Null stands where a source has no score of an event.
-    """
+    """Write the spans, and the probabilities of every segment, by source, (T, C) each; null: no score."""
     content = {
         "video": parsed.name,
         "duration": parsed.duration,
@@ -130,7 +118,7 @@ def _values(probs: np.ndarray) -> list[list[float | None]]:
 
 
 def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
-    """Subtitles: a cue a stretch of time in which the events stay the same, with what is audible, visible, both."""
+    """Write subtitles: a cue for each stretch of time in which the events and their kinds stay the same."""
     found = spans(parsed)
     edges = sorted({time for span in found for time in (span.onset, span.offset)})
     order = {event: n for n, event in enumerate(parsed.events)}
@@ -139,35 +127,26 @@ def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
     for onset, offset in pairwise(edges):
         while coming and coming[0].onset <= onset:
             present.append(coming.popleft())
-        present = sorted(
-            (span for span in present if span.offset > onset),
-            key=lambda span: (order[span.event], KINDS.index(span.kind)),
-        )
-        fullest = {span.event: span for span in present}  # audio-visual, the last, says more than the others
-        lines = [
-            f"{html.escape(_one_line(event), quote=False)} ({span.kind} {span.probability:.2f})"
-            for event, span in fullest.items()
-        ]
-        if lines:
-            cues.append("\n".join([f"{_vtt_time(onset)} --> {_vtt_time(offset)}", *lines]))
+        present = [span for span in present if span.offset > onset]
+        present.sort(key=lambda span: (order[span.event], KINDS.index(span.kind)))
+        lines = [f"{_vtt_time(onset)} --> {_vtt_time(offset)}"]
+        for span in {span.event: span for span in present}.values():  # audio-visual, the last, includes the others
+            event = html.escape(_one_line(span.event), quote=False)
+            lines.append(f"{event} ({span.kind} {span.probability:.2f})")
+        if present:
+            cues.append("\n".join(lines))
     write_text(path, "\n\n".join(cues) + "\n")
 
 
 def write_audacity(path: Path, parsed: ParsedVideo) -> None:
-    """A label track of Audacity: onset, offset and label, separated by tabs; first a warning over the whole video."""
+    """Write a label track of Audacity: onset, offset and label, separated by tabs; a warning spans the whole video."""
     lines = [f"{0:.6f}\t{parsed.duration:.6f}\t{_one_line(parsed.warning)}"] if parsed.warning else []
-    lines += [
-        f"{span.onset:.6f}\t{span.offset:.6f}\t{_one_line(span.event)} ({span.kind})" for span in _apart(spans(parsed))
-    ]
+    lines += [f"{s.onset:.6f}\t{s.offset:.6f}\t{_one_line(s.event)} ({s.kind})" for s in _apart(spans(parsed))]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> None:
-    """An annotation file of ELAN (EAF 3.0): a tier for each event that is audible, and one for each that is visible.
-
-    Args:
-        video: the file that ELAN opens with it, named relative to `path` where it lies beside it.
-    """
+    """Write ELAN's annotations (EAF 3.0): a tier for each audible or visible event; ELAN opens `video` with them."""
     found = _apart(spans(parsed))
     schema = {
         "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
@@ -192,22 +171,18 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
     tiers = defaultdict(list)
     for span in found:
         tiers[span.event, span.kind].append(span)
-    number, names = count(1), set()
+    number, num_tiers = count(1), Counter()
     for event, kind in product(parsed.events, ("audible", "visible")):
         if not (of_tier := tiers[event, kind]):
             continue
-        wanted = f"{_one_line(event)} ({kind})"  # which events that differ in white space may share
-        name = next(name for n in count(1) if (name := wanted if n == 1 else f"{wanted} {n}") not in names)
-        names.add(name)
+        name = f"{_one_line(event)} ({kind})"
+        num_tiers[name] += 1  # several for events that differ in white space alone
+        name += f" {num_tiers[name]}" if num_tiers[name] > 1 else ""
         tier = SubElement(document, "TIER", LINGUISTIC_TYPE_REF="default-lt", TIER_ID=name)
         for span in of_tier:
-            annotation = SubElement(
-                SubElement(tier, "ANNOTATION"),
-                "ALIGNABLE_ANNOTATION",
-                ANNOTATION_ID=f"a{next(number)}",
-                TIME_SLOT_REF1=slot[_milliseconds(span.onset)],
-                TIME_SLOT_REF2=slot[_milliseconds(span.offset)],
-            )
+            first, last = slot[_milliseconds(span.onset)], slot[_milliseconds(span.offset)]
+            names = {"ANNOTATION_ID": f"a{next(number)}", "TIME_SLOT_REF1": first, "TIME_SLOT_REF2": last}
+            annotation = SubElement(SubElement(tier, "ANNOTATION"), "ALIGNABLE_ANNOTATION", names)
             SubElement(annotation, "ANNOTATION_VALUE").text = f"{span.probability:.2f}"
     kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default-lt", "TIME_ALIGNABLE": "true"}
     SubElement(document, "LINGUISTIC_TYPE", kind)
@@ -217,7 +192,7 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
 
 
 def write_activitynet(path: Path, parsed: ParsedVideo) -> None:
-    """Predictions in ActivityNet's JSON: label, segment in seconds, score, and the modality as an addition."""
+    """Write predictions in ActivityNet's JSON (label, segment in seconds, score), with the modality in addition."""
     modality = {"audible": "audio", "visible": "visual"}
     results = []
     for span in _apart(spans(parsed)):
@@ -239,13 +214,13 @@ EXPORTS = {
 
 
 def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
-    """Write each of `EXPORTS`; ELAN opens `video` with its own."""
+    """Write each of `EXPORTS`; ELAN opens `video` with its file."""
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
 
 
 def _apart(found: list[Span]) -> list[Span]:
-    """Without the audio-visual spans, which only repeat what the audible and the visible ones say."""
+    """Return the spans without the audio-visual ones, which repeat audible and visible ones."""
     return [span for span in found if span.kind != "audio-visual"]
 
 
@@ -259,5 +234,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _one_line(text: str) -> str:
-    """A name without tabs and line ends, which would end a field or a line, and other characters that XML forbids."""
+    """Return a name without tabs, line ends and other characters that end a field or that XML forbids."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

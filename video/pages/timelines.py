@@ -15,11 +15,11 @@ from utils.evaluation.predictions import Predictions
 from utils.evaluation.tasks import find_task
 from video.pages.html import write_page
 
-LETTERS = "ABCDEFGHIJKLMNOQRSUVWXYZ"  # of the runs; truth and pseudo-labels are T and P
+LETTERS = "ABCDEFGHIJKLMNOQRSUVWXYZ"  # of the runs; T and P are truth and pseudo-labels
 
 
 def timelines_path(folder: Path, split: str) -> Path:
-    """`timelines.html` of the test split, `timelines_<split>.html` of another."""
+    """Return `timelines.html` for the test split, `timelines_<split>.html` for another."""
     return folder / ("timelines.html" if split == "test" else f"timelines_{split}.html")
 
 
@@ -30,15 +30,11 @@ def write_timelines(
     warning: str = "",
     segments_per_second: int = 1,
 ) -> None:
-    """Write the page of a split: one HTML file that works from disk, videos sorted by score, filtered and found in it.
+    """Write the page of a split: one HTML file that works from disk, in which videos are sorted, filtered and searched.
 
-    Args:
-        runs: predictions by the name of the run, at least one; the first is A.
-        pseudo_labels: of the first run's videos in its order, audible and visible, (N, T, C) bool each.
-        warning: shown on top, for results that are not what they look like (random weights, simulated features).
-
-    Raises:
-        InputError: when the runs are not of the same data set, split, classes, videos or truth, or too many.
+    `runs` holds predictions by the name of the run; the first is A. `pseudo_labels`, audible and visible, (N, T, C)
+    bool, are of the first run's videos in its order. A warning, on random weights for instance, is shown on top.
+    Raises InputError for too many runs, and for runs that differ in data set, split, classes, videos or truth.
     """
     if len(runs) > len(LETTERS):
         raise InputError("runs", f"{len(runs)} of them", f"{len(LETTERS)} at most", "Leave some out.")
@@ -66,9 +62,9 @@ def write_timelines(
 
 
 def _track(name: str, letter: str, events: AudioVisual[np.ndarray]) -> dict:
-    """One source: (N, T, C) bool -> its spans, of each video a flat list of class, state, first, end, class, ...
+    """Return a source's spans, (N, T, C) bool -> a flat list of class, state, first, end, class, ... for each video.
 
-    State is 1 where the class is audible, 2 visible, 3 both, as the page's script has it.
+    The state, as in the page's script, is 1 where the class is audible, 2 visible, 3 both.
     """
     states = (events.audio + 2 * events.visual.astype(np.int8)).transpose(0, 2, 1)  # (N, C, T)
     states = np.pad(states, ((0, 0), (0, 0), (1, 1)))
@@ -81,14 +77,13 @@ def _track(name: str, letter: str, events: AudioVisual[np.ndarray]) -> dict:
 
 
 def pseudo_labels_of(folder: Path, annotations: SplitAnnotations) -> AudioVisual[np.ndarray]:
-    """Return the hard pseudo-labels that stage 2 has written of these videos, (N, T, C) bool."""
-    audible, visible = load_pseudo_labels(folder, annotations).labels
-    lengths = annotations.lengths
-    return AudioVisual(pad_rows(audible, lengths).numpy(), pad_rows(visible, lengths).numpy())
+    """Return the hard pseudo-labels of stage 2 for these videos, (N, T, C) bool."""
+    labels = load_pseudo_labels(folder, annotations).labels
+    return labels.map(lambda rows: pad_rows(rows, annotations.lengths).numpy())
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """A name for each of several run folders: its own, with those above it where two have the same."""
+    """Return a name for each run folder: its own, with its parents' where two have the same."""
     parts = [folder.resolve().parts for folder in folders]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

@@ -1,4 +1,4 @@
-"""The page of one video: its events, and the file, a strip of frames and the waveform to show them beside."""
+"""The page of one video: its events beside the video itself, a strip of frames and the waveform."""
 
 import base64
 import io
@@ -16,20 +16,20 @@ from utils.files import atomic_write
 from video.pages.html import packed, write_page
 from video.pages.parsed_video import ParsedVideo
 
-MAX_STRIP_WIDTH = 16_000  # pixels, less than what browsers' canvases and JPEG allow
+MAX_STRIP_WIDTH = 16_000  # pixels, below the limits of browsers' canvases and of JPEG
 NUM_PEAKS = 20_000  # at most, of the waveform
 PEAKS_PER_SECOND = 50
-# What a page may call a video that is part of it, whatever its name.
+# Types of videos embedded in a page; others are called MP4.
 VIDEO_TYPES = {".webm": "video/webm", ".mkv": "video/x-matroska", ".mov": "video/quicktime", ".avi": "video/x-msvideo"}
 
 
 @dataclass(frozen=True)
 class Media:
-    """What is shown of the video beside its events; None where there is nothing to show."""
+    """The media shown beside the events; None: nothing to show."""
 
     source: str | None = None  # URL: a file beside the page, or a data URL
     file_name: str = ""
-    strip: dict[str, object] | None = None  # as `strip_of` returns it
+    strip: dict[str, object] | None = None  # the output of `strip_of`
     peaks: np.ndarray | None = None  # (P,) uint8, of the waveform
 
 
@@ -46,7 +46,7 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) ->
         "notes": list(parsed.notes),
         "warning": parsed.warning,
         "duration": parsed.duration,
-        "segments": parsed.num_segments,
+        "segments": len(parsed.tracks[0].probs.audio),
         "rate": parsed.segments_per_second,
         "threshold": parsed.threshold,
         "events": [event.replace("_", " ") for event in parsed.events],
@@ -59,33 +59,26 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) ->
     write_page(path, "video", parsed.name, data)
 
 
-def strip_of(frames: Sequence[np.ndarray], quality: int = 72) -> dict[str, object]:
-    """Return frames at even distances side by side in one picture, as the page's script reads it.
+def strip_of(frames: Sequence[np.ndarray]) -> dict[str, object]:
+    """Return frames, (H, W, 3) uint8, evenly spread over the video, side by side in one JPEG for the page's script.
 
-    Frame i of n shows the time (i + 1/2) · duration / n; of too many, every second, third ... is taken.
-
-    Args:
-        frames: (H, W, 3) uint8 each, at least one, evenly spread over the video.
+    Frame i of n shows the time (i + 1/2) · duration / n; of too many, every second, third ... is used.
     """
     height, width = frames[0].shape[:2]
     count = min(len(frames), MAX_STRIP_WIDTH // width)
     middles = ((np.arange(count) + 0.5) * len(frames) / count).astype(int)
     data = io.BytesIO()
     picture = Image.fromarray(np.concatenate([frames[n] for n in middles], axis=1))
-    picture.save(data, "JPEG", quality=quality, optimize=True)
+    picture.save(data, "JPEG", quality=72, optimize=True)
     jpeg = base64.b64encode(data.getvalue()).decode()
     return {"image": f"data:image/jpeg;base64,{jpeg}", "count": count, "width": width, "height": height}
 
 
 def peaks_of(samples: np.ndarray, rate: int, duration: float) -> np.ndarray:
-    """The waveform's largest amplitude in each of P even stretches of the video, (L,) in [-1, 1] -> (P,) uint8.
+    """Return the peak amplitude of each of P even stretches of the video: (L,) in [-1, 1] -> (P,) uint8.
 
-    The loudest is 255, so that a quiet recording can be seen, but nothing below a twentieth of full scale is scaled up
-    to it. Where the sound ends before the video does, the rest is silence.
-
-    Args:
-        rate: samples a second.
-        duration: of the video in seconds.
+    `rate` is in samples a second, `duration` in seconds of video; silence follows the sound. The loudest peak is 255,
+    which makes quiet recordings visible, unless it is below a twentieth of full scale.
     """
     count = int(min(max(duration * PEAKS_PER_SECOND, 1), NUM_PEAKS))
     length = max(round(duration * rate), count)
@@ -96,15 +89,7 @@ def peaks_of(samples: np.ndarray, rate: int, duration: float) -> np.ndarray:
 
 
 def video_source(video: Path, page: Path, embed_below: int) -> str:
-    """How a page names its video: the video itself as a data URL, or a file beside the page, copied there if need be.
-
-    Args:
-        page: the HTML file.
-        embed_below: bytes; smaller videos become part of the page.
-
-    Raises:
-        InputError: when there is no room for the copy.
-    """
+    """Return the URL of a page's video: a data URL below `embed_below` bytes, else a file copied beside the page."""
     if video.stat().st_size < embed_below:
         kind = VIDEO_TYPES.get(video.suffix.lower(), "video/mp4")
         return f"data:{kind};base64,{base64.b64encode(video.read_bytes()).decode()}"
