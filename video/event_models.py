@@ -1,10 +1,8 @@
-"""What finds events in one's own video: a network trained here, or networks as their authors have trained them.
-
-T segments of one second, C events.
-"""
+"""Models that find events in one's own video: trained here or released. T segments of one second, C events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +20,7 @@ from video.av2a import av2a_probs
 from video.extraction.feature_networks import LIGHT, FeatureNetwork
 
 LIGHT_CLASSES = Path(__file__).resolve().parents[1] / "data" / "light_classes.yaml"
-OTHER_THRESHOLDS = AudioVisual(2.0, 15.0)  # of events that are none of LLP's: the median of VALOR's
+OTHER_THRESHOLDS = AudioVisual(2.0, 15.0)  # for events beyond LLP's: the medians of VALOR's
 
 
 @dataclass(frozen=True)
@@ -31,20 +29,20 @@ class OwnFeatures:
 
     segments: AudioVisual[Tensor]  # (T, D), those of a modality concatenated
     texts: AudioVisual[Tensor] | None  # (C, D) of the events
-    networks: Mapping[str, FeatureNetwork]  # by feature, where they were needed
+    networks: Mapping[str, FeatureNetwork]  # by feature, those that were needed
 
 
 @dataclass(frozen=True)
 class EventModel:
-    """What finds events, from the features that it names."""
+    """A model that finds events, and the features that it needs."""
 
     name: str
     events: tuple[str, ...]  # (C,)
     features: AudioVisual[tuple[str, ...]]
-    score: Callable[[OwnFeatures], SegmentProbs]  # NaN where a modality cannot name an event
-    prompts: str | None = None  # of the events' text features; None: it has none
-    uses_networks: bool = False  # beyond the features that they make
-    widths: AudioVisual[int] | None = None  # of the features; None: as the networks make them
+    score: Callable[[OwnFeatures], SegmentProbs]  # NaN where a modality has no score for an event
+    prompts: str | None = None  # of the events' text features; None: not needed
+    uses_networks: bool = False  # the feature networks' classifiers, too
+    widths: AudioVisual[int] | None = None  # of the features; None: those of the networks
     notes: tuple[str, ...] = ()
     warning: str = ""
     segments_per_second: int = 1
@@ -53,24 +51,19 @@ class EventModel:
 def trained_model(
     source: str, named: Sequence[str] | None, window: int | None, stride: int | None, device: torch.device
 ) -> EventModel:
-    """Return a HAN or a temporal transformer, in overlapping windows.
+    """Return the HAN or temporal transformer of `source` (see `open_trained`) over overlapping windows.
 
-    Args:
-        source: as of `open_trained`.
-        named: events to look for; None: the model's own.
-        window, stride: in segments; None: HAN_WINDOW seconds and one segment, TRANSFORMER_WINDOW and half of it.
-
-    Raises:
-        InputError: as `open_trained` does, for events that the model cannot look for, or windows with gaps.
+    `named` are the events to find, by default the model's own; the defaults of the windows are those of `windows_of`.
+    Raises InputError as `open_trained` does, for events that the model cannot find, and for windows with gaps.
     """
     model = open_trained(source).to(device)
     description, is_transformer = model.description, isinstance(model, TemporalTransformer)
     window, stride = windows_of(is_transformer, window, stride, description.segments_per_second)
     if named is None and not description.classes:
-        raise InputError("--model", "a model that names no classes", "one that does", "Name --events.")
+        raise InputError("--model", "a model without class names", "one with class names", "Name --events.")
     if named is not None and not is_transformer:
-        way_out = "Name a run of train_transformer.py, take --networks clip_clap, or leave out --events."
-        raise InputError("--events", "a HAN, which knows its classes only", "a temporal transformer", way_out)
+        way_out = "Name a run of train_transformer.py, use --networks clip_clap, or leave out --events."
+        raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
     return EventModel(
         name=Path(source).name,
         events=description.classes if named is None else different_names(named),
@@ -86,7 +79,7 @@ def trained_model(
 def windows_of(
     is_transformer: bool, window: int | None, stride: int | None, segments_per_second: int = 1
 ) -> tuple[int, int]:
-    """Segments of a window, and between windows. Raises InputError for windows that would leave segments out."""
+    """Return the window and the stride in segments; raise InputError for windows that leave segments out."""
     window = window or (TRANSFORMER_WINDOW if is_transformer else HAN_WINDOW) * segments_per_second
     stride = stride or (max(1, window // 2) if is_transformer else 1)
     if not 1 <= stride <= window:
@@ -97,7 +90,7 @@ def windows_of(
 def trained_probs(
     model: HAN | TemporalTransformer, own: OwnFeatures, any_events: bool, window: int, stride: int
 ) -> SegmentProbs:
-    """The model's probabilities; of any events without thresholds, which were searched for its own classes."""
+    """Return the model's probabilities, for any events without the thresholds, which belong to its own classes."""
     if isinstance(model, HAN):
         return han_probs(model, own.segments, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
@@ -105,7 +98,7 @@ def trained_probs(
 
 
 def different_names(named: Sequence[str]) -> tuple[str, ...]:
-    """Return names of events. Raises InputError when two are the same, or one cannot be shown."""
+    """Return the names of events; raise InputError when two are the same, or one cannot be displayed."""
     if len(set(named)) < len(named) or not all(name.strip() and name.isprintable() for name in named):
         expected = "different names of printable characters, none empty"
         raise InputError("--events", ", ".join(map(ascii, named)), expected, "Correct them.")
@@ -113,32 +106,23 @@ def different_names(named: Sequence[str]) -> tuple[str, ...]:
 
 
 def light_model(named: Sequence[str] | None) -> EventModel:
-    """Return the two light networks, whose classes stand for events by name.
-
-    Raises:
-        InputError: when an event is none of data/light_classes.yaml, or that file is malformed.
-    """
+    """Return the two light networks; raise InputError for events without classes in data/light_classes.yaml."""
     classes = read_light_classes(LIGHT_CLASSES)
     events = tuple(classes) if named is None else different_names(named)
     if unknown := [event for event in events if event not in classes]:
-        way_out = "Add its classes there, or take --networks clip_clap, which compares with any names."
+        way_out = "Add its classes there, or use --networks clip_clap, which compares with any names."
         raise InputError(LIGHT_CLASSES, f"no {', '.join(unknown)}", f"some of {', '.join(classes)}", way_out)
     chosen = [classes[event] for event in events]
-    notes = ["nothing was trained for these events: mn04 names classes of AudioSet, EfficientNet-Lite2 of ImageNet"]
+    notes = ["nothing was trained for these events: mn04 has AudioSet's classes, EfficientNet-Lite2 ImageNet's"]
     for modality, places in (("audio", 0), ("visual", 1)):
         if without := [event.replace("_", " ") for event, of in zip(events, chosen, strict=True) if not of[places]]:
             notes.append(f"no {modality} score: {', '.join(without)}")
-    features = AudioVisual(*((name,) for name in LIGHT))
-    score = lambda own: light_probs(own, chosen)  # noqa: E731
+    features, score = AudioVisual(*((name,) for name in LIGHT)), partial(light_probs, classes=chosen)
     return EventModel("light networks", events, features, score, uses_networks=True, notes=tuple(notes))
 
 
 def read_light_classes(path: Path) -> dict[str, AudioVisual[list[int]]]:
-    """Return for each event the places of its classes in the outputs of mn04 and of EfficientNet-Lite2.
-
-    Raises:
-        InputError: when the file is absent or malformed.
-    """
+    """Return each event's class indices of mn04 and EfficientNet-Lite2; raise InputError for an unusable file."""
     found = {}
     try:
         for event, modalities in yaml.safe_load(path.read_text(encoding="utf-8")).items():
@@ -158,10 +142,8 @@ def read_light_classes(path: Path) -> dict[str, AudioVisual[list[int]]]:
 
 @torch.inference_mode()
 def light_probs(own: OwnFeatures, classes: Sequence[AudioVisual[list[int]]]) -> SegmentProbs:
-    """Return the largest probability of an event's AudioSet classes, and the sum of its ImageNet classes'."""
-    of_audio, of_visual = (
-        own.networks[name].probs(features.cpu()) for name, features in zip(LIGHT, own.segments, strict=True)
-    )
+    """Return the largest probability of each event's AudioSet classes, and the sum over its ImageNet classes."""
+    of_audio, of_visual = (own.networks[name].probs(x.cpu()) for name, x in zip(LIGHT, own.segments, strict=True))
     none = torch.full((len(of_audio),), torch.nan)
     audio = [of_audio[:, places.audio].amax(1) if places.audio else none for places in classes]
     visual = [of_visual[:, places.visual].sum(1).clamp(max=1) if places.visual else none for places in classes]
@@ -169,37 +151,29 @@ def light_probs(own: OwnFeatures, classes: Sequence[AudioVisual[list[int]]]) -> 
 
 
 def clip_clap_model(named: Sequence[str] | None, decoding: str) -> EventModel:
-    """Return CLIP and CLAP, which compare each segment with the names of any events (VALOR's framewise teacher).
+    """Return CLIP and CLAP, which compare each segment with the names of events, by default LLP's.
 
-    Args:
-        named: events; None: LLP's.
-        decoding: "thresholds", VALOR's; or "av2a".
-
-    Raises:
-        InputError: when two names are the same, or there are too few for AV2A, which standardises over them.
+    The decoding is "thresholds", that of VALOR's framewise teacher, or "av2a". Raises InputError for equal names, and
+    for too few events for AV2A, which standardises over them.
     """
     events = LLP_CLASSES if named is None else different_names(named)
     if decoding == "av2a" and len(events) < 3:
         raise InputError("--events", f"{len(events)} for --decoding av2a", "three or more", "Name other events, too.")
     notes = ("nothing was trained for these events: CLIP and CLAP compare segments with names", f"decoding: {decoding}")
-    score = lambda own: clip_clap_probs(own, events, decoding)  # noqa: E731
+    score = partial(clip_clap_probs, events=events, decoding=decoding)
     return EventModel("CLIP and CLAP", events, AudioVisual(("clap",), ("clip",)), score, "valor", notes=notes)
 
 
 def clip_clap_probs(own: OwnFeatures, events: Sequence[str], decoding: str) -> SegmentProbs:
-    """Return sigmoid(scale · cosine - threshold), 0.5 at VALOR's threshold; or what AV2A makes of it."""
+    """Return sigmoid(scale · cosine - threshold), 0.5 at VALOR's threshold; or the scores of AV2A."""
     audio, visual = (segments @ texts.T for segments, texts in zip(own.segments, own.texts, strict=True))
     if decoding == "av2a":
         return SegmentProbs(AudioVisual(av2a_probs(audio), av2a_probs(visual, own.segments.visual)))
-    scales, fixed = FramewiseSettings(), FIXED_THRESHOLDS["LLP"]
-    of_llp = [dict(zip(LLP_CLASSES, thresholds, strict=True)) for thresholds in fixed]
+    scales = FramewiseSettings()
+    of_llp = (dict(zip(LLP_CLASSES, thresholds, strict=True)) for thresholds in FIXED_THRESHOLDS["LLP"])
     audio_thresholds, visual_thresholds = (
         audio.new_tensor([known.get(event, other) for event in events])
         for known, other in zip(of_llp, OTHER_THRESHOLDS, strict=True)
     )
-    return SegmentProbs(
-        AudioVisual(
-            torch.sigmoid(scales.audio_logit_scale * audio - audio_thresholds),
-            torch.sigmoid(scales.visual_logit_scale * visual - visual_thresholds),
-        )
-    )
+    audio_probs = torch.sigmoid(scales.audio_logit_scale * audio - audio_thresholds)
+    return SegmentProbs(AudioVisual(audio_probs, torch.sigmoid(scales.visual_logit_scale * visual - visual_thresholds)))

@@ -13,10 +13,7 @@ FRAMES_PER_SECOND = 8
 
 
 def spread_frames(num_frames: int, count: int) -> np.ndarray:
-    """Return `count` of N frames from the first to the last, rounded to the nearest: (count,) int64.
-
-    LLP's features use 8 T of them, eight a segment; VALOR's CLIP features use T.
-    """
+    """Return `count` of N frames, spread from first to last and rounded, as for LLP's and VALOR's features: int64."""
     return np.round(np.linspace(0, num_frames - 1, count)).astype(np.int64)
 
 
@@ -79,18 +76,12 @@ def clip_pixels(image: np.ndarray) -> np.ndarray:
 
 
 def lavish_pixels(image: np.ndarray, size: int) -> np.ndarray:
-    """Squash an image to (size, size, 3) float32, bicubic without antialiasing; values may lie a little outside [0, 1].
-
-    LAVISH: 224 for the ViT, 192 for the SwinV2. Normalised by IMAGENET.
-    """
+    """Squash an image to (size, size, 3) float32, bicubic without antialiasing: 224 for the ViT, 192 for the SwinV2."""
     return _resample(image, size, "bicubic")
 
 
 def _resample(image: np.ndarray, size: int, kernel: str) -> np.ndarray:
-    """Resize (H, W, 3) uint8 to (size, size, 3) float32, 255 becoming 1.
-
-    The result is that of torch's `interpolate` without antialiasing and aligned corners.
-    """
+    """Resize (H, W, 3) uint8 to (size, size, 3) float32 in [0, 1] as torch's `interpolate` without antialiasing."""
     rows, row_weights = _taps(image.shape[0], size, kernel)  # (size, K)
     columns, column_weights = _taps(image.shape[1], size, kernel)  # (size, K)
     resized = np.zeros((size, size, 3), np.float32)

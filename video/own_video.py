@@ -1,4 +1,4 @@
-"""One's own video as it is shown, and its features. T segments of one second, C events."""
+"""One's own video: its overview for the page, and its features. T segments of one second, C events."""
 
 import tempfile
 from collections.abc import Sequence
@@ -21,30 +21,28 @@ from video.extraction.feature_networks import NETWORKS, Source, build_networks, 
 from video.extraction.video_lists import Video
 from video.video_decoding import Colours, Frame, decode_stretches
 
-FRAMES_SHOWN = 90  # at most, in a page's strip
-FRAME_HEIGHT = 96  # pixels: sharp at twice the size in which the page shows it, nearly
-SOUND_RATE, PEAK_SAMPLES = 8000, 160  # hertz; samples that a peak of the waveform is taken from
-STRETCH = 60.0  # seconds that are in memory at a time
-BATCH_SIZE = 8  # segments that a feature network is given at a time
+FRAMES_SHOWN = 90  # at most, in the page's strip
+FRAME_HEIGHT = 96  # pixels, nearly twice the size on the page
+SOUND_RATE, PEAK_SAMPLES = 8000, 160  # hertz; samples of a peak of the waveform
+PEAKS_RATE = SOUND_RATE // PEAK_SAMPLES
+STRETCH = 60.0  # seconds in memory at a time
+BATCH_SIZE = 8  # segments that a feature network computes at a time
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What is shown of a video."""
+    """The parts of a video that a page shows."""
 
     duration: float  # seconds
     num_segments: int  # T
     frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
-    peaks: np.ndarray | None  # (P,) float32 in [0, 1], the waveform's, PEAKS_RATE a second; None: no audio track
+    peaks: np.ndarray | None  # (P,) float32 in [0, 1], PEAKS_RATE a second; None: no audio track
     notes: tuple[str, ...]  # on tracks that end early or cannot be decoded
 
 
-PEAKS_RATE = SOUND_RATE // PEAK_SAMPLES
-
-
 def overview(path: Path, segments_per_second: int = 1) -> Overview:
-    """Decode a video once in small. Raises InputError as `decode_video` does."""
-    rate = 2.0  # frames a second that are looked at
+    """Decode a video once at a small size; raise InputError as `decode_stretches` does."""
+    rate = 2.0  # frames a second
 
     def small(frame: Frame) -> np.ndarray | None:
         if frame.time % max(1 / rate, frame.declared / FRAMES_SHOWN) >= 1 / rate:
@@ -73,7 +71,7 @@ def overview(path: Path, segments_per_second: int = 1) -> Overview:
 
 @dataclass(frozen=True)
 class Extraction:
-    """How features are made where they are not there."""
+    """Settings of the extraction of missing features."""
 
     source: Source
     device: torch.device
@@ -83,16 +81,11 @@ class Extraction:
 
 
 def own_features(video: Path, model: EventModel, num_segments: int, how: Extraction, folder: Path) -> OwnFeatures:
-    """Read the video's features from a folder of feature files; those that are not there are extracted into it first.
+    """Read the video's features from a folder in the layout of a data set, into which missing ones are extracted first.
 
-    A video without audio track is taken as silent.
-
-    Args:
-        folder: in the layout of a data set.
-
-    Raises:
-        InputError: when weights are absent, the video cannot be read, the folder holds features made otherwise, they
-            are not of the model's widths, or a modality has not one feature with a text encoder where it needs one.
+    A video without audio track counts as silent. Raises InputError when weights are absent, the video cannot be read,
+    the folder holds features made with other settings or of other widths, or a modality lacks the one feature with a
+    text encoder that the model needs.
     """
     every_name = list(dict.fromkeys([*model.features.audio, *model.features.visual]))
     if unknown := [name for name in every_name if name not in NETWORKS]:
@@ -103,29 +96,39 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
     to_build = every_name if model.prompts or model.uses_networks else missing
     networks = build_networks(to_build, how.source, how.device, how.precision)
     refuse_other_settings(how, folder, [name for name in every_name if name not in to_build])
-    recipe = how.recipe or "centre"
     if to_build:
-        more = (recipe, how.precision, None, how.colours, model.segments_per_second)
-        record_extraction(folder, settings_of(to_build, how.source, *more))
-    outcome = extract([wanted], folder, networks, recipe, BATCH_SIZE, 1, True, how.colours)
+        settings = (how.recipe or "centre", how.precision, None, how.colours, model.segments_per_second)
+        record_extraction(folder, settings_of(to_build, how.source, *settings))
+    outcome = extract([wanted], folder, networks, how.recipe or "centre", BATCH_SIZE, 1, True, how.colours)
     if outcome.failures:
         raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
-    segments = model.features.map(lambda names: _read_segments(folder, names, video.stem, num_segments).to(how.device))
+
+    def read_segments(names: Sequence[str]) -> Tensor:  # (T, D), the features of a modality concatenated
+        paths = {name: feature_path(folder, name, video.stem) for name in names}
+        rows = [read_segment_features(path, name, num_segments, pooled=False) for name, path in paths.items()]
+        return torch.from_numpy(np.concatenate(rows, axis=1)).to(how.device)
+
+    def read_texts(names: Sequence[str]) -> Tensor:  # (C, D)
+        with_text = [name for name in names if FEATURES[name].text_folder]
+        if len(with_text) != 1:
+            found, expected = " ".join(names), "exactly one feature with a text encoder"
+            raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+        return load_text_features(Path(own), with_text[0], model.events, model.prompts).to(how.device)
+
+    segments = model.features.map(read_segments)
     widths = segments.map(lambda rows: rows.shape[1])
     if model.widths not in (None, widths):
-        expected = f"{tuple(model.widths)}, as the model was trained"
-        way_out = "Use the networks whose features the model was trained on."
-        raise InputError(video, f"features of widths {tuple(widths)}", expected, way_out)
+        found, expected = f"features of widths {tuple(widths)}", f"{tuple(model.widths)}, as the model was trained"
+        raise InputError(video, found, expected, "Use the networks on whose features the model was trained.")
     if model.prompts is None:
         return OwnFeatures(segments, None, networks)
     with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
         write_event_features(Path(own), networks, how.source, model.events, prompts=model.prompts)
-        texts = model.features.map(lambda names: _read_texts(Path(own), names, model).to(how.device))
-    return OwnFeatures(segments, texts, networks)
+        return OwnFeatures(segments, model.features.map(read_texts), networks)
 
 
 def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]) -> None:
-    """Raise InputError when features that are there were made with another recipe or other weights than flags name."""
+    """Raise InputError when existing features were made with another recipe or other weights than the flags name."""
     recorded = read_extraction(folder)
     for name in features:
         asked = how.source.record(name, how.precision) if how.source.drawn else {}
@@ -133,20 +136,4 @@ def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]
         for key, value in (asked | {"recipe": how.recipe}).items():
             if value is not None and made.get(key, value) != value:
                 found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
-                raise InputError(folder, found, f"{value}, as the flags say", way_out)
-
-
-def _read_segments(folder: Path, names: Sequence[str], feature_id: str, num_segments: int) -> Tensor:
-    """Read the features of one modality, concatenated: (T, D)."""
-    paths = {name: feature_path(folder, name, feature_id) for name in names}
-    rows = [read_segment_features(path, name, num_segments, pooled=False) for name, path in paths.items()]
-    return torch.from_numpy(np.concatenate(rows, axis=1))
-
-
-def _read_texts(folder: Path, names: Sequence[str], model: EventModel) -> Tensor:
-    """Read the text features of one modality: (C, D)."""
-    with_text = [name for name in names if FEATURES[name].text_folder]
-    if len(with_text) != 1:
-        found, expected = " ".join(names), "exactly one feature with a text encoder"
-        raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
-    return load_text_features(folder, with_text[0], model.events, model.prompts)
+                raise InputError(folder, found, f"{value}, as by the flags", way_out)

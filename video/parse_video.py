@@ -1,12 +1,12 @@
-"""Parse one's own video: which events are audible, visible or both in every second, on a page and in files.
+"""Parse one's own video: find the audible, visible and audio-visual events of every second, for a page and files.
 
-    python -m video.parse_video VIDEO                       # the newest HAN, or light networks where there is none
+    python -m video.parse_video VIDEO                       # the newest HAN, or light networks without a HAN
     python -m video.parse_video VIDEO --model RUN           # a trained HAN: its classes
     python -m video.parse_video VIDEO --model RUN --events "dog barking" "glass breaking"    # stage 1: any events
-    python -m video.parse_video VIDEO --networks clip_clap --events "dog barking" ...    # nothing trained: any events
+    python -m video.parse_video VIDEO --networks clip_clap --events "dog barking" ...    # without training: any events
 
 MODEL is a run folder of train_han.py or train_transformer.py, a folder exported with `python -m utils.trained`, or
-the id of such a repository on the Hugging Face hub. docs/own_video.md says what comes out.
+the id of such a repository on the Hugging Face hub. docs/own_video.md describes the output.
 """
 
 from utils.entry_point import run_entry_point
@@ -38,23 +38,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path, metavar="VIDEO")
     parser.add_argument("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
-    parser.add_argument("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="where runs are looked for")
-    of_networks = "nothing trained: AudioSet's and ImageNet's classes, or CLIP and CLAP (where there is no HAN: light)"
+    parser.add_argument("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder in which runs are searched")
+    of_networks = "without training: AudioSet's and ImageNet's classes (default without a HAN), or CLIP and CLAP"
     parser.add_argument("--networks", choices=("light", "clip_clap"), help=of_networks)
     parser.add_argument("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
-    of_rate = "finer segments of --networks, such as 2 for half seconds; a trained model has its own"
-    parser.add_argument("--segments_per_second", type=whole_number(1), help=of_rate)
+    parser.add_argument("--segments_per_second", type=whole_number(1), help="of --networks: 2 for half seconds, ...")
     parser.add_argument("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer and clip_clap")
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability that an event exceeds")
-    of_window = "segments that a trained model sees at a time (default: HAN 10, transformer 60)"
+    parser.add_argument("--threshold", type=float, default=0.5, help="of the probability of an event")
+    of_window, of_stride = (
+        "segments of a window (HAN 10, transformer 60)",
+        "segments between windows (HAN 1, else half)",
+    )
     parser.add_argument("--window", type=whole_number(1), help=of_window)
-    of_stride = "segments between windows (default: HAN 1, transformer half a window)"
     parser.add_argument("--stride", type=whole_number(1), help=of_stride)
     parser.add_argument("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
-    parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="smaller videos go into the page")
+    parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="embed smaller videos in the page")
     features = parser.add_argument_group("features")
-    features.add_argument("--features_dir", type=Path, help="keep feature files here, and use those that are there")
-    features.add_argument("--recipe", choices=RECIPES, help="frames and sounds for CLIP and CLAP (default: centre)")
+    features.add_argument("--features_dir", type=Path, help="keep feature files here, and reuse existing ones")
+    features.add_argument("--recipe", choices=RECIPES, help="frames and slices for CLIP and CLAP (default: centre)")
     add_network_flags(features)
     return parser
 
@@ -81,11 +82,12 @@ def main(argv: list[str] | None = None) -> None:
     if shown.peaks is None:
         notes.append("no audio track, taken as silence")
     warning = f"This video has {note}. {model.warning}".rstrip() if note else model.warning
-    probs = found.probs.map(lambda values: values.cpu().numpy())
-    around = found.around and found.around.map(lambda values: values.cpu().numpy())
-    track = Track(model.name, probs, around)
-    how = (args.threshold, tuple(notes), warning, model.segments_per_second)
-    parsed = ParsedVideo(args.video.name, shown.duration, model.events, (track,), *how)
+    probs, around = (pair and pair.map(lambda x: x.cpu().numpy()) for pair in (found.probs, found.around))
+    tracks, how = (
+        (Track(model.name, probs, around),),
+        (args.threshold, tuple(notes), warning, model.segments_per_second),
+    )
+    parsed = ParsedVideo(args.video.name, shown.duration, model.events, tracks, *how)
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
     page = folder / PAGE
     media = Media(
@@ -100,11 +102,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
-    """Return what the flags name: a trained model, else the newest HAN, else the light networks, which are fetched.
-
-    Raises:
-        InputError: as the models do, and for flags that contradict each other.
-    """
+    """Return the model of the flags, else the newest HAN, else the light networks; raise InputError for wrong flags."""
     networks, source = args.networks, args.model
     if networks and source:
         raise InputError("--networks, --model", "both", "one of them", "Leave one out.")
@@ -115,9 +113,9 @@ def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
             source = str(newest_han(args.runs_dir))
         except InputError:
             networks = "light"
-            print(f"No trained HAN in {args.runs_dir}: light networks. --networks clip_clap looks for any events.")
+            print(f"No trained HAN in {args.runs_dir}: light networks. --networks clip_clap finds any events.")
     if source and args.segments_per_second:
-        way_out = "Leave it out: a trained model has the segments that it was trained on."
+        way_out = "Leave it out: a trained model keeps the segments of its training."
         raise InputError("--segments_per_second", args.segments_per_second, "--networks with it", way_out)
     if source:
         return trained_model(source, args.events, args.window, args.stride, device)

@@ -1,7 +1,4 @@
-"""Decode a video file, once, into frames at a constant rate and mono waveforms, without ffmpeg processes or JPEGs.
-
-docs/extraction.md describes the treatment of irregular files.
-"""
+"""Decode a video file once into frames at a constant rate and mono waveforms; docs/extraction.md has the rules."""
 
 import math
 import re

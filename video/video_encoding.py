@@ -1,4 +1,4 @@
-"""Writes video files: generated videos, and those that tests need."""
+"""Write video files: generated videos, and those of tests."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -25,14 +25,9 @@ def write_video(
 ) -> None:
     """Write a video file, atomically: H.264 and AAC into MP4, MPEG-4 and uncompressed sound into AVI and Matroska.
 
-    Args:
-        frames: (H, W, 3) uint8 RGB, with even H and W.
-        sound: (channels, L) int16; None: no audio track.
-        times: seconds at which the frames are shown; None: at a constant rate.
-        sound_start: seconds from the start at which the sound begins.
-        quality: of libx264, 0 (lossless) to 51.
+    Frames are (H, W, 3) uint8 RGB with even H and W, the sound is (channels, L) int16. `times`, of the frames, and
+    `sound_start` are in seconds; by default frames have a constant rate. `quality` is libx264's, 0 (lossless) to 51.
     """
-    path = Path(path)
     codecs, options, ticks = ("libx264", "aac"), {"preset": "veryfast", "crf": str(quality)}, 90_000
     if path.suffix != ".mp4":
         codecs, options, ticks = ("mpeg4", "pcm_s16le"), {"qscale": "3"}, frame_rate
