@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ EARLY_END_SECONDS = 0.5  # before the end of the other track, which is reported
 GAP_SECONDS = 0.04  # between pieces of sound, which is filled with silence; packets of AAC last 0.02 to 0.06
 JUMP_SECONDS, BACK_SECONDS = 10.0, 0.1  # of time stamps ahead or back, which are no gap (ffmpeg's thresholds)
 Colours = Literal["bt601", "tagged"]
+_to_mono = partial(av.AudioResampler, format="s16", layout="mono")
 
 
 @dataclass(frozen=True)
@@ -114,28 +116,19 @@ def decode_video(path: Path, *args: Any, **options: Any) -> DecodedVideo:
 
 def decode_stretches(
     path: Path,
-    frame_rate: float | None = FRAMES_PER_SECOND,
-    sample_rates: Sequence[int] = (),
-    keep: Callable[[Frame], Any] = Frame.rgb,
-    lost_seconds: float = LOST_SECONDS,
-    longest: float = math.inf,
-    colours: Colours = "bt601",
-    seconds: float = math.inf,
+    frame_rate: float | None = FRAMES_PER_SECOND,  # frames a second; None: audio alone
+    sample_rates: Sequence[int] = (),  # of the waveforms, in hertz; none: frames alone
+    keep: Callable[[Frame], Any] = Frame.rgb,  # computes from each frame what stays in memory
+    lost_seconds: float = LOST_SECONDS,  # a file that yields less than it declares by this is damaged
+    longest: float = math.inf,  # seconds that the file may last
+    colours: Colours = "bt601",  # the matrix from YUV to RGB, as in `Frame.rgb`
+    seconds: float = math.inf,  # of a stretch, about
 ) -> Iterator[DecodedVideo]:
-    """Decode a file in stretches of about `seconds`, each with its frames, times and samples.
+    """Decode a file in stretches, each with its frames, times and samples.
 
-    Only the last stretch has the duration, the end of the video track and the notes of the whole file; in the others
-    they are empty. Frames are chosen and repeated as by `ffmpeg -r <frame_rate>`, with which the published features
-    were made: the k-th (from 0) shows the file about one frame earlier than k / frame_rate, and a ten-second video at
-    8 a second has 82.
-
-    Args:
-        frame_rate: frames a second; None: audio alone.
-        sample_rates: of the waveforms, in hertz; none: frames alone.
-        keep: computes from a frame what stays in memory, once for a frame that is shown twice.
-        lost_seconds: a file is damaged if it yields less than it declares by this.
-        longest: seconds that the file may last.
-        colours: the matrix from YUV to RGB, as in `Frame.rgb`.
+    Only the last stretch has the duration, the end of the video track and the notes of the whole file. Frames are
+    chosen and repeated as by `ffmpeg -r <frame_rate>`, with which the published features were made: the k-th (from 0)
+    shows the file about one frame earlier than k / frame_rate, and a ten-second video at 8 a second has 82.
 
     Raises InputError for a file that is absent, no video, damaged or too long, without a video track where frames are
     requested, and without a frame that can be decoded.
@@ -158,18 +151,17 @@ def decode_stretches(
             yield DecodedVideo([], np.zeros(0), {}, 0.0, 0.0, tuple(notes))
             return
         start = (container.start_time or 0) / av.time_base
-        declared = _declared_duration(container, video, audio)
+        may_jump = bool(container.format.flags & av.format.Flags.ts_discont.value)  # time stamps may restart
+        streams = [stream for stream in (video, audio) if stream is not None]
+        declared = 0.0 if may_jump else _declared_duration(container, streams)
         _check_length(path, declared, longest)
         if video is not None and max(video.width, video.height) > LONGEST_SIDE * max(1, min(video.width, video.height)):
-            found, expected = (
-                f"frames of {video.width} x {video.height} pixels",
-                f"a side at most {LONGEST_SIDE} times the other",
-            )
-            raise InputError(path, found, expected, "Leave this video out.")
+            found = f"frames of {video.width} x {video.height} pixels"
+            raise InputError(path, found, f"a side at most {LONGEST_SIDE} times the other", "Leave this video out.")
         picture = None if frame_rate is None else _Picture(video, frame_rate, keep, start, declared, colours)
         sounds = {} if audio is None else {rate: _Sound(rate, start) for rate in sample_rates}
         packets_end = {"video": 0.0, "audio": 0.0}  # seconds, where each track ends by its packets
-        for packet in _packets(container, [stream for stream in (video, audio) if stream is not None]):
+        for packet in _packets(container, streams, may_jump):
             kind, stamp = packet.stream.type, packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
                 end = float((stamp + (packet.duration or 0)) * packet.time_base) - start
@@ -238,14 +230,13 @@ def _check_length(path: Path, seconds: float, longest: float) -> None:
         raise InputError(path, found, expected, "Cut the annotated clip out of the whole video.")
 
 
-def _packets(container, streams: list) -> Iterator[av.Packet]:
+def _packets(container, streams: list, may_jump: bool) -> Iterator[av.Packet]:
     """Yield the packets of some streams in the order of the file, the last of each without data.
 
-    In MPEG streams time stamps may restart (joined parts, recordings with a break). As in ffmpeg, jumps are closed.
+    Where time stamps may jump (MPEG streams of joined parts, recordings with a break), gaps are closed as in ffmpeg.
     """
     for stream in streams:
         stream.codec_context.thread_count = 1  # many files are decoded at a time instead
-    may_jump = _may_jump(container)
     ahead = 0.0  # seconds by which all further time stamps are moved
     following: dict[int, float] = {}  # by stream, when its next packet is due
     last: dict[int, float] = {}
@@ -264,27 +255,19 @@ def _packets(container, streams: list) -> Iterator[av.Packet]:
             yield packet
 
 
-def _may_jump(container) -> bool:
-    """Return whether time stamps may restart within a file of this format."""
-    return bool(container.format.flags & av.format.Flags.ts_discont.value)
-
-
-def _declared_duration(container, video, audio) -> float:
-    """Return the seconds that the file declares for its tracks; 0: none, or time stamps may jump."""
-    if _may_jump(container):
-        return 0.0
-    tracks = [stream for stream in (video, audio) if stream is not None]
+def _declared_duration(container, tracks: list) -> float:
+    """Return the seconds that the file declares for its tracks; 0: none."""
     of_tracks = [float(stream.duration * stream.time_base) for stream in tracks if stream.duration]
-    if container.format.name == "avi" and video is not None and video.average_rate:
+    if container.format.name == "avi" and tracks[0].type == "video" and tracks[0].average_rate:
         # FFmpeg shortens the duration of a truncated AVI to what exists; the header's number of frames stays.
-        of_tracks.append(float(video.frames / video.average_rate))
+        of_tracks.append(float(tracks[0].frames / tracks[0].average_rate))
     if len(of_tracks) >= len(tracks):
         return max(of_tracks)
     return (container.duration or 0) / av.time_base if len(container.streams) == len(tracks) else 0.0
 
 
 class _Picture:
-    """Converts a track of any frame rate, constant or not, into frames at a constant rate."""
+    """Convert a track of any frame rate, constant or not, into frames at a constant rate."""
 
     def __init__(self, stream, frame_rate: float, keep: Callable, start: float, declared: float, colours: Colours):
         self.rate, self.keep, self.start, self.declared, self.colours = frame_rate, keep, start, declared, colours
@@ -356,11 +339,11 @@ class _Picture:
 
 
 class _Sound:
-    """Converts a track into a mono waveform from the start of the file; silence precedes a track that begins late."""
+    """Convert a track into a mono waveform from the start of the file; silence precedes a track that begins late."""
 
     def __init__(self, rate: int, start: float):
         self.rate, self.start = rate, start
-        self.resampler, self.kind = _to_mono(rate), None
+        self.resampler, self.kind = _to_mono(rate=rate), None
         self.pieces: list[np.ndarray] = []  # not taken yet
         self.num_samples = self.num_taken = 0  # of the track
         self.early = 0  # samples before the start of the file, which are dropped
@@ -379,7 +362,7 @@ class _Sound:
             if time - self.end > GAP_SECONDS:  # packets may be missing, or damaged: silence up to this one
                 missing = round((time - self.first) * self.rate) - self.num_samples
                 self._append(np.zeros(max(0, missing), np.int16))
-            self.resampler = _to_mono(self.rate)
+            self.resampler = _to_mono(rate=self.rate)
         self.end, self.kind = time + frame.samples / frame.sample_rate, kind
         self.resample(frame)
 
@@ -402,7 +385,3 @@ class _Sound:
         self.num_taken = self.num_samples
         pieces, self.pieces = self.pieces, []
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-
-
-def _to_mono(rate: int) -> av.AudioResampler:
-    return av.AudioResampler(format="s16", layout="mono", rate=rate)

@@ -76,7 +76,7 @@ class CLIP(_TextEncoder):
         super().__init__(CLIPModel(CLIPConfig(**config)) if network is None else network)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, 224, 224) -> (B, 768)."""
+        """Compute features of images: (B, 3, 224, 224) -> (B, 768)."""
         pooled = self.network.vision_model(pixel_values=images).pooler_output
         return F.normalize(self.network.visual_projection(pooled).float(), dim=-1)
 
@@ -90,7 +90,7 @@ class CLAP(_TextEncoder):
         super().__init__(ClapModel(ClapConfig(**config)) if network is None else network)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Mel spectrograms in decibels (B, 1001, 64) -> (B, 512).
+        """Compute features of mel spectrograms in decibels: (B, 1001, 64) -> (B, 512).
 
         The released code passes four equal copies to the fusion and marks none as longer than ten seconds; the network
         then uses the first alone, so one is enough.
@@ -104,7 +104,7 @@ class OpenCLIP(_TextEncoder):
     """open_clip's model with the interface of `CLIP`."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, 224, 224) -> (B, 768)."""
+        """Compute features of images: (B, 3, 224, 224) -> (B, 768)."""
         return F.normalize(self.network.encode_image(images).float(), dim=-1)
 
     def text(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class LaionCLAP(_TextEncoder):
     """laion-clap's model (`laion_clap.clap_module.model.CLAP`) with the interface of `CLAP`."""
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Mel spectrograms in decibels (B, 1001, 64) -> (B, 512)."""
+        """Compute features of mel spectrograms in decibels: (B, 1001, 64) -> (B, 512)."""
         batch = {
             "mel_fusion": mel[:, None].expand(-1, 4, -1, -1),
             "longer": torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device),

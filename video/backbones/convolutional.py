@@ -32,7 +32,7 @@ class VGGish(nn.Module):
         self.embeddings = nn.Sequential(*(layer for pair in pairs for layer in pair))
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """Log-mel spectrograms of a second each (B, 96, 64) -> (B, 128)."""
+        """Compute features of log-mel spectrograms of a second each: (B, 96, 64) -> (B, 128)."""
         maps = self.features(log_mel[:, None])  # (B, 512, 6, 4)
         # Time, mel, channel: the order in which the TensorFlow original flattens.
         return self.embeddings(torch.flatten(maps.permute(0, 2, 3, 1), 1))
@@ -68,7 +68,7 @@ class MN04(nn.Module):
         self.classifier = nn.Sequential(nn.Identity(), nn.Identity(), *network.classifier)
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        """(B, frames, 128) -> (B, 384)."""
+        """Compute features of log-mel spectrograms: (B, frames, 128) -> (B, 384)."""
         return self.features(log_mel.transpose(1, 2).unsqueeze(1)).mean((2, 3))
 
     def probs(self, features: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class EfficientNetLite2(nn.Module):
         self.network = timm.create_model("tf_efficientnet_lite2")
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, 260, 260) -> (B, 1280)."""
+        """Compute features of images: (B, 3, 260, 260) -> (B, 1280)."""
         return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
 
     def probs(self, features: Tensor) -> Tensor:

@@ -40,31 +40,23 @@ def read_inputs(
     features: list[str],
     num_segments: int | None,
     recipe: Recipe,
-    silence_if_no_sound: bool = False,
-    longest: float = math.inf,
+    silence_if_no_sound: bool = False,  # a video without audio track is silent; otherwise it has no audio features
+    longest: float = math.inf,  # seconds that the video may last
     colours: Colours = "bt601",
     segments_per_second: int = 1,
-    is_asked: bool = False,
+    is_asked: bool = False,  # the user requests `num_segments`, for which the video has to last
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """Decode a video and yield the inputs of the networks of `features`, by feature, and whether they are the last.
 
     Of S segments: vggish (S, 96, 64), clap (S, 1001, 64) and mn04 (S, 201, 128) float32; res152 (8 S, 224, 224, 3),
     r2plus1d_18 (S, 8, 112, 112, 3) and efficientnet_lite2 (S, 260, 260, 3) uint8; clip (S, 224, 224, 3) float32 in
-    [0, 1]. Pixels are not normalised yet.
+    [0, 1]. Pixels are not normalised yet. The inputs of VGGish and mn04 are one and two seconds around the middle of a
+    segment. By the recipe "valor", that of LLP's features, CLIP and EfficientNet take T frames from the first to the
+    last, and CLAP T equal slices of the sound; by "centre" the middle frame and the sound of each segment.
 
     A video of up to STRETCH seconds is decoded once. A longer one is decoded twice, since the choice of frames depends
     on their number, and comes in stretches of STRETCH segments. Without `num_segments` the video lasts as long as the
     longer of its tracks, whichever features are requested: its last frame, or silence, follows the shorter track.
-
-    Args:
-        recipe: "valor": T frames for CLIP and EfficientNet from the first to the last, and T equal slices of the sound
-            for CLAP, as for LLP's features by VALOR; "centre": the middle frame of each second, and slices of one
-            second.
-        silence_if_no_sound: use silence for a video without audio track, which has no audio features otherwise.
-        longest: seconds that the video may last.
-        segments_per_second: each segment has eight frames and the sound of its duration; the inputs of VGGish and mn04
-            are one and two seconds around its middle.
-        is_asked: whether the user requests `num_segments`; the video then has to last for so many.
 
     Raises InputError as `decode_stretches` does, and when the video is too short.
     """

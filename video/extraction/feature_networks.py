@@ -54,8 +54,7 @@ BACKENDS = {"clip": ("transformers", "open_clip"), "clap": ("transformers", "lai
 PACKAGES = {  # how to install a backend
     "transformers": "pip install -r requirements-video.txt",
     "open_clip": "pip install open_clip_torch",
-    "laion_clap": "pip install laion-clap 'numpy<2', and let it fetch bert-base-uncased, roberta-base and "
-    "facebook/bart-base once",
+    "laion_clap": "pip install laion-clap 'numpy<2', which fetches bert-base-uncased, roberta-base, facebook/bart-base",
 }
 HUB_FILES = {"efficientnet_lite2": ("tf_efficientnet_lite2.in1k/model.safetensors",)}
 OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -172,11 +171,8 @@ def find_weights(name: str, weights_dir: Path) -> Path:
 
 
 def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> Path:
-    """Return the file or folder of a network's weights for a backend; raise InputError as `find_weights` does.
-
-    open_clip reads the first of `OPEN_CLIP_FILES` that exists; only OpenAI's archive has a published hash. The weights
-    of EfficientNet-Lite2 may be the hub's, whose hash is not published.
-    """
+    """Return the file or folder of a network's weights for a backend; raise InputError as `find_weights` does."""
+    # Of these files only OpenAI's archive has a published hash.
     other_files = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(name, ())
     path = next((weights_dir / file for file in other_files if (weights_dir / file).exists()), None)
     if path is None or is_torchscript(path):
@@ -210,8 +206,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def load_network(name: str, weights_dir: Path, backend: str = "transformers") -> nn.Module:
     """Return a feature's network with its published weights, in evaluation mode.
 
-    Raises InputError when the weights or the package of the backend (one of `BACKENDS`) are absent, or the weights are
-    damaged or those of another network.
+    Raises InputError for an absent package, and for absent, damaged or other weights.
     """
     path = weights_of(name, weights_dir, backend)
     try:

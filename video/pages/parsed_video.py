@@ -2,7 +2,7 @@
 
 import html
 import json
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise, product
@@ -91,14 +91,10 @@ def write_csv(path: Path, parsed: ParsedVideo) -> None:
 
 def write_json(path: Path, parsed: ParsedVideo) -> None:
     """Write the spans, and the probabilities of every segment, by source, (T, C) each; null: no score."""
+    names = ("duration", "notes", "warning", "threshold", "segments_per_second", "events")
     content = {
         "video": parsed.name,
-        "duration": parsed.duration,
-        "notes": list(parsed.notes),
-        "warning": parsed.warning,
-        "threshold": parsed.threshold,
-        "segments_per_second": parsed.segments_per_second,
-        "events": list(parsed.events),
+        **{name: vars(parsed)[name] for name in names},
         "spans": [vars(span) for span in spans(parsed)],
         "probabilities": {
             track.name: {
@@ -168,12 +164,10 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
     order = SubElement(document, "TIME_ORDER")
     for time in times:
         SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot[time], TIME_VALUE=str(time))
-    tiers = defaultdict(list)
-    for span in found:
-        tiers[span.event, span.kind].append(span)
     number, num_tiers = count(1), Counter()
     for event, kind in product(parsed.events, ("audible", "visible")):
-        if not (of_tier := tiers[event, kind]):
+        of_tier = [span for span in found if (span.event, span.kind) == (event, kind)]
+        if not of_tier:
             continue
         name = f"{_one_line(event)} ({kind})"
         num_tiers[name] += 1  # several for events that differ in white space alone
