@@ -131,9 +131,9 @@ def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]
     """Raise InputError when existing features were made with another recipe or other weights than the flags name."""
     recorded = read_extraction(folder)
     for name in features:
-        asked = how.source.record(name, how.precision) if how.source.drawn else {}
+        requested = how.source.record(name, how.precision) if how.source.drawn else {}
         made = recorded.get(name, {})
-        for key, value in (asked | {"recipe": how.recipe}).items():
+        for key, value in (requested | {"recipe": how.recipe}).items():
             if value is not None and made.get(key, value) != value:
                 found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
                 raise InputError(folder, found, f"{value}, as by the flags", way_out)

@@ -36,23 +36,20 @@ PAGE = "page.html"
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path, metavar="VIDEO")
-    parser.add_argument("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
-    parser.add_argument("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder in which runs are searched")
-    of_networks = "without training: AudioSet's and ImageNet's classes (default without a HAN), or CLIP and CLAP"
-    parser.add_argument("--networks", choices=("light", "clip_clap"), help=of_networks)
-    parser.add_argument("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
-    parser.add_argument("--segments_per_second", type=whole_number(1), help="of --networks: 2 for half seconds, ...")
-    parser.add_argument("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer and clip_clap")
-    parser.add_argument("--threshold", type=float, default=0.5, help="of the probability of an event")
-    of_window, of_stride = (
-        "segments of a window (HAN 10, transformer 60)",
-        "segments between windows (HAN 1, else half)",
-    )
-    parser.add_argument("--window", type=whole_number(1), help=of_window)
-    parser.add_argument("--stride", type=whole_number(1), help=of_stride)
-    parser.add_argument("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
-    parser.add_argument("--embed_below", type=float, default=20, metavar="MB", help="embed smaller videos in the page")
+    add = parser.add_argument
+    add("video", type=Path, metavar="VIDEO")
+    add("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
+    add("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder in which runs are searched")
+    of_networks = "no training: AudioSet's and ImageNet's classes (default without a HAN), or CLIP and CLAP"
+    add("--networks", choices=("light", "clip_clap"), help=of_networks)
+    add("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
+    add("--segments_per_second", type=whole_number(1), help="of --networks, such as 2 for half seconds")
+    add("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer and clip_clap")
+    add("--threshold", type=float, default=0.5, help="of the probability of an event")
+    add("--window", type=whole_number(1), help="segments of a window (default: HAN 10, transformer 60)")
+    add("--stride", type=whole_number(1), help="segments between windows (default: HAN 1, transformer half a window)")
+    add("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
+    add("--embed_below", type=float, default=20, metavar="MB", help="embed smaller videos in the page")
     features = parser.add_argument_group("features")
     features.add_argument("--features_dir", type=Path, help="keep feature files here, and reuse existing ones")
     features.add_argument("--recipe", choices=RECIPES, help="frames and slices for CLIP and CLAP (default: centre)")
@@ -83,11 +80,8 @@ def main(argv: list[str] | None = None) -> None:
         notes.append("no audio track, taken as silence")
     warning = f"This video has {note}. {model.warning}".rstrip() if note else model.warning
     probs, around = (pair and pair.map(lambda x: x.cpu().numpy()) for pair in (found.probs, found.around))
-    tracks, how = (
-        (Track(model.name, probs, around),),
-        (args.threshold, tuple(notes), warning, model.segments_per_second),
-    )
-    parsed = ParsedVideo(args.video.name, shown.duration, model.events, tracks, *how)
+    track, how = Track(model.name, probs, around), (args.threshold, tuple(notes), warning, model.segments_per_second)
+    parsed = ParsedVideo(args.video.name, shown.duration, model.events, (track,), *how)
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
     page = folder / PAGE
     media = Media(

@@ -145,7 +145,7 @@ def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
         answer, way_out = response.headers, "Correct data/downloads.yaml, or fetch it by hand."
         if response.status == 206 and not answer.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
-            raise http.client.HTTPException(f"another range than asked for: {answer.get('Content-Range')}")
+            raise http.client.HTTPException(f"another range than requested: {answer.get('Content-Range')}")
         if answer.get_content_type() == "text/html":
             raise InputError(download.address, "a page", f"the file {download.path.name}", way_out)
         length, in_chunks = answer.get("Content-Length"), "chunked" in answer.get("Transfer-Encoding", "")

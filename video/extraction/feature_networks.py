@@ -131,8 +131,9 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
-    of_colours = "YUV-to-RGB matrix: BT.601, as for the published features, or the one that the file is tagged with"
-    group.add_argument("--colours", choices=get_args(Colours), default="bt601", help=of_colours)
+    group.add_argument(
+        "--colours", choices=get_args(Colours), default="bt601", help="YUV to RGB: BT.601, or by file tag"
+    )
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
 
