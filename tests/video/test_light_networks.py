@@ -21,16 +21,18 @@ from tests.video.test_parse_video import make_clip, page_data
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from video import extract_features, parse_video
-from video.av2a import av2a_probs, dynamic_thresholds, similarities
 from video.backbones.convolutional import MN04, EfficientNetLite2
 from video.event_models import (
     LIGHT_CLASSES,
     OwnFeatures,
+    av2a_probs,
     clip_clap_model,
     clip_clap_probs,
+    dynamic_thresholds,
     light_model,
     light_probs,
     read_light_classes,
+    similarities,
 )
 from video.extraction import feature_networks
 from video.extraction.feature_networks import LIGHT, Source, build_network, draw_network

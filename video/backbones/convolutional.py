@@ -18,15 +18,11 @@ class VGGish(nn.Module):
     """
 
     def __init__(self):
+        from torchvision.models.vgg import make_layers
+
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 1
-        for group in ((64,), (128,), (256, 256), (512, 512)):
-            for width in group:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-                channels = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
+        self.features = make_layers([64, "M", 128, "M", 256, 256, "M", 512, 512, "M"])
+        self.features[0] = nn.Conv2d(1, 64, 3, padding=1)
         linear = ((512 * 6 * 4, 4096), (4096, 4096), (4096, 128))
         pairs = ((nn.Linear(*sizes), nn.ReLU(inplace=True)) for sizes in linear)
         self.embeddings = nn.Sequential(*(layer for pair in pairs for layer in pair))

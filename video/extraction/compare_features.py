@@ -218,7 +218,7 @@ def _hsic(k: np.ndarray, m: np.ndarray) -> float:
 
 
 def _linear_fit(pairs: Pairs) -> float | None:
-    """Return the published variance that a linear map, fitted on every other video, explains in the rest (a share)."""
+    """Return the share of published variance explained by a linear map, fitted on every other video, in the rest."""
     if len(pairs) < 2 or sum(len(x) for x, _ in pairs[::2]) < 2 * pairs[0][0].shape[1]:
         return None
     (x, y), (x_new, y_new) = _sample(pairs[::2]), _sample(pairs[1::2])

@@ -63,11 +63,11 @@ class BatchQueue:
 
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
-        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, is it its last
+        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, whether it is the last
         self.features: dict[str, list[Tensor]] = defaultdict(list)  # of unfinished videos
 
     def put(self, video: str, rows: np.ndarray, is_all: bool = True) -> list[tuple[str, np.ndarray]]:
-        """Add rows of a video (all that are left?) and return the complete videos with their features (rows, D)."""
+        """Add rows of a video, its last if `is_all`, and return the complete videos with their features (rows, D)."""
         self.waiting.extend((row, video, is_all and n == len(rows)) for n, row in enumerate(rows, start=1))
         return self._run_while(self.batch_size)
 

@@ -21,20 +21,15 @@ from utils.settings import ARGS_FILE, read_args
 from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, write_timelines
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m video.pages", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(argv: list[str] | None = None) -> None:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m video.pages", description=__doc__, formatter_class=form)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of test_han.py")
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--pseudo_label_dir", type=Path, help="output of stage 2, shown as well")
     parser.add_argument("--annotations_dir", type=Path, help="(default: that of the first run)")
     parser.add_argument("--output", type=Path, help="(default: timelines.html in the first run)")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
+    args = parser.parse_args(argv)
     if len({run.resolve() for run in args.runs}) < len(args.runs):
         raise InputError("RUN", "the same folder twice", "different runs", "Name each run once.")
     predictions = [load_predictions(run, args.split) for run in args.runs]
