@@ -1,8 +1,8 @@
-"""Say what two sources of labels take away from each modality, such as ours and the authors' own.
+"""Compare which labels two sources, such as ours and the authors' own, remove from each modality.
 
     python -m baselines.compare_labels SOURCE_A SOURCE_B [--annotations_dir DIR] [--output results/labels]
 
-A source is a folder of cleaned labels, noise ratios or pseudo-labels, in each form that training takes. Both are of one
+A source is a folder of cleaned labels, noise ratios or pseudo-labels in any form that training reads. Both are of one
 kind. N videos, C classes.
 """
 
@@ -28,12 +28,10 @@ from utils.reporting.tables import Column, Table, class_table, format_text, writ
 
 
 def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str, Tensor, AudioVisual[Tensor]]:
-    """Return what kind of labels a folder holds, the numbers of labels, (C,), and those that each modality loses.
+    """Return the kind of a folder's labels, the numbers of labels, (C,), and those that each modality loses.
 
-    Of videos or segments these are (R, C) bool. Noise ratios tell just how many there are: (1, C).
-
-    Raises:
-        InputError: when the folder holds no labels, or they do not fit the annotations.
+    The lost labels of R videos or segments are (R, C) bool; noise ratios give only their numbers, (1, C). Raises
+    InputError when the folder holds no labels, or they do not fit the annotations.
     """
     labels = annotations.video_labels  # (N, C)
     if any((folder / name).exists() for name in (exchange.FILE, exchange.RELEASED_FILE)):
@@ -48,7 +46,7 @@ def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str,
 
 
 def in_words(name: str, taken: Tensor, counts: Tensor, classes: Sequence[str]) -> str:
-    """Say how many of a modality's labels a source takes away, and of which classes: (C,), of (C,)."""
+    """Return in words how many of the labels, (C,), a source removes, (C,), and of which classes."""
     total, of = int(taken.sum()), int(counts.sum())
     share = 100 * total / of
     largest = taken.argsort(descending=True, stable=True)[:3].tolist()
@@ -60,12 +58,7 @@ def in_words(name: str, taken: Tensor, counts: Tensor, classes: Sequence[str]) -
 def comparison_table(
     title: str, counts: Tensor, first: AudioVisual[Tensor], second: AudioVisual[Tensor], classes: Sequence[str]
 ) -> Table:
-    """Return for each class how many labels sources A and B, and both, take away; in words below it.
-
-    Args:
-        counts: (C,) of the labels that there are.
-        first, second: as of `labels_taken_away`.
-    """
+    """Return how many labels of each class sources A and B, and both, remove, from what `labels_taken_away` returns."""
     columns, words = {Column("labels", decimals=0): counts}, []
     for modality, a, b in zip(("Audio", "Visual"), first, second, strict=True):
         for name, taken in (("A", a.sum(dim=0)), ("B", b.sum(dim=0))):
@@ -94,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(args.source_b, other_kind, f"{kind} as in {args.source_a}", "Name two sources of one kind.")
     title = f"What two sources of {kind} take away, {args.dataset} train"
     table = comparison_table(title, counts, first, second, train.classes)
-    notes = [f"{name}: {of}{note_of(of)}" for name, of in (("A", args.source_a), ("B", args.source_b))]
-    table = replace(table, notes=(*table.notes, *notes))
+    sources = {"A": args.source_a, "B": args.source_b}
+    table = replace(table, notes=(*table.notes, *(f"{name}: {of}{note_of(of)}" for name, of in sources.items())))
     print(format_text(table))
     if args.output:
         print("written:", *write_tables(args.output, table))

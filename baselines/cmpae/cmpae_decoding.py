@@ -29,24 +29,21 @@ class CMPAEDecoding(DecodingSettings):
     decoding: Literal["video", "modality"] = "modality"
     """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
     cross_share: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """share of the probabilities with cross-attention, the rest is without"""
+    """weight of the probabilities computed with cross-attention; the rest is computed without"""
     class_gates: bool = True  # LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4
     gates_epoch: NonNegativeInt = 8
     """epoch whose checkpoint the gates are searched with (released: 8); 0: the evaluated one"""
 
     def __post_init__(self):
         if self.class_gates and self.decoding == "video":
-            expected, way_out = (
-                "--decoding modality, whose gates they are",
-                "Add --no-class_gates, or change the other.",
-            )
-            raise InputError("--class_gates", "--decoding video", expected, way_out)
+            way_out = "Add --no-class_gates, or change the other."
+            raise InputError("--class_gates", "--decoding video", "--decoding modality, whose gates they are", way_out)
 
 
 def predict(
     network: nn.Module, split: SplitBatches, batch_size: int, precision: Precision, settings: CMPAEDecoding
 ) -> SplitOutput:
-    """Parse a split with cross-attention, mixed with what the network says without it."""
+    """Parse a split: probabilities with cross-attention, mixed with those without it."""
 
     def parse(*features: Tensor, **padding: Tensor) -> HANOutput:
         output = precision.run(network, *features, **padding)
@@ -80,18 +77,10 @@ def search_gates(
     others: float,
     candidates: Sequence[float] = CANDIDATES,
 ) -> tuple[Tensor, Tensor]:
-    """Find each class's gate of the highest event-level F of the split, the other classes' gates held at `others`.
+    """Search each class's gate of highest event-level F, the other classes' held at `others`: gates and F (%), (C,).
 
-    A gate is what a modality's own probability of a class has to reach for the class to be in any of its segments. Of
-    candidates with the same score the largest wins (`eval` in `main.py` of the released code).
-
-    Args:
-        segment_probs: (N, T, C) of one modality.
-        modality_probs: (N, C).
-        truth: (N, T, C) bool.
-
-    Returns:
-        gates (C,), and the F-scores (C,) in percent that they reach
+    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. A gate is the least pooled probability with
+    which a class is predicted in any segment. Of equal scores the largest gate wins (`eval` in the released `main.py`).
     """
     num_classes = truth.shape[-1]
     gates = torch.full((num_classes,), others, dtype=torch.float64)
@@ -111,14 +100,9 @@ def search_gates(
 def find_gates(
     settings: CMPAEDecoding, checkpoint: Path, val: SplitBatches, parse: Callable[[Path], SplitOutput]
 ) -> tuple[Tensor, str]:
-    """Search the visual gate of each class on val, (C,), with the checkpoint that the settings name.
+    """Search the visual gate of each class on val, with the checkpoint that the settings name or the evaluated one.
 
-    Args:
-        checkpoint: the evaluated one.
-        parse: returns what a checkpoint's network makes of val.
-
-    Returns:
-        The gates, and a line for the log.
+    Returns the gates, (C,), and a line for the log. `parse` runs a checkpoint's network over val.
     """
     if settings.gates_epoch:
         checkpoint = checkpoint.with_name(f"checkpoint_epoch_{settings.gates_epoch:03d}.pt")

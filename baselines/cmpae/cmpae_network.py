@@ -29,11 +29,7 @@ def concentration(logits: Tensor) -> Tensor:
 
 
 def presence_logit(logits: Tensor) -> Tensor:
-    """Return the logit of p = alpha_present / (alpha_present + alpha_absent): (..., 2) -> (...).
-
-    Args:
-        logits: of presence and of absence, in this order.
-    """
+    """Return the logit of p = alpha_present / (alpha_present + alpha_absent): presence, absence (..., 2) -> (...)."""
     present, absent = concentration(logits).log().unbind(dim=-1)
     return present - absent
 
@@ -45,7 +41,7 @@ def uncertainty(logits: Tensor) -> Tensor:
 
 @dataclass
 class CMPAEOutput(HANOutput):
-    """HAN's output, and how uncertain it is. A logit is that of p = alpha_present / (alpha_present + alpha_absent)."""
+    """HAN's output and its uncertainties. A logit is that of p = alpha_present / (alpha_present + alpha_absent)."""
 
     video_uncertainty: Tensor  # (B,) of the video branch
     modality_uncertainty: AudioVisual[Tensor]  # (B, C) of the pooled probabilities
@@ -57,7 +53,7 @@ class CMPAEData(DataSettings):
     """Where the data lie, and which features are used."""
 
     visual_features: tuple[Literal[tuple(PACKED)], ...] = ("res152_frames", "r2plus1d_18")
-    """frames and clips; res152_frames: the frames of a second are projected one by one, res152: their average is"""
+    """frames and clips; res152_frames: each frame of a second is projected, res152: their average is"""
 
 
 def split_frames(visual: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -79,13 +75,7 @@ class CMPAE(nn.Module):
     """Evidence for the presence and for the cross-modal absence of each event.
 
     Parameter names follow the released code, but for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and `_v`) and
-    `fc_global`, none of which is used.
-
-    Args:
-        num_classes: C.
-        audio_dim: width of the audio features.
-        visual_dims: widths of the visual features: the frames' first, the clips' second.
-        config: of the encoder.
+    `fc_global`, none of which is used. `visual_dims` are the widths of frame and clip features, in this order.
     """
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: CMPAEConfig):
@@ -114,14 +104,9 @@ class CMPAE(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CMPAE":
-        """Return the network that a state dict belongs to; its weights are not loaded yet.
+        """Return a network that fits a state dict, without loading its weights. Raises KeyError for a foreign one.
 
-        Args:
-            config: that it was trained with; None: as shapes and settings tell.
-            settings: fields of `CMPAEConfig` that shapes do not tell: heads, dropout and encoder order.
-
-        Raises:
-            KeyError: when it is not a state dict of this network.
+        Without a config, shapes give the sizes, and `settings` the other fields: heads, dropout and encoder order.
         """
         config = config or CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
@@ -135,35 +120,16 @@ class CMPAE(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
     ) -> CMPAEOutput:
-        """Parse a batch of videos.
+        """Parse a batch of videos, with or without cross-attention in the encoder.
 
-        Args:
-            audio: (B, T, audio_dim).
-            visual: (B, T, k·frames_dim + clips_dim), the k frames of a second beside each other, then its clip.
-            with_cross_attention: False: the encoder shows no modality the other.
-            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
+        Audio is (B, T, audio_dim), visual (B, T, k·frames_dim + clips_dim): the k frames of a second, then its clip.
+        `mask`, (B, T) bool, is False for padding.
         """
-        return self.parse(*self.project(audio, *split_frames(visual, self.visual_dims)), with_cross_attention, mask)
-
-    def project(self, audio: Tensor, frames: Tensor, clips: Tensor) -> AudioVisual[Tensor]:
-        """Return the features as the encoder sees them, (B, T, D) of each modality.
-
-        Args:
-            audio, clips: (B, T, ·).
-            frames: (B, T, k, ·), projected before they are averaged.
-        """
-        seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D)
-        return AudioVisual(self.fc_a(audio), self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1)))
-
-    def parse(
-        self,
-        audio_inputs: Tensor,
-        visual_inputs: Tensor,
-        with_cross_attention: bool = True,
-        mask: Tensor | None = None,
-    ) -> CMPAEOutput:
-        """Parse a batch from its projected features, (B, T, D) each."""
-        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention, mask)
+        frames, clips = split_frames(visual, self.visual_dims)
+        seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D): frames are projected before they are averaged
+        audio_inputs = self.fc_a(audio)
+        visual_inputs = self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1))
+        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention, mask)  # (B, T, D) each
         features = torch.stack([audio, self.visual_dropout(visual)], dim=2)  # (B, T, 2, D)
         both = features.sum(dim=2)  # (B, T, D)
         context = torch.stack([self.v2a(both), self.a2v(both)], dim=2)  # (B, T, 2, D)
@@ -189,12 +155,9 @@ class CMPAE(nn.Module):
     def _encode(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool, mask: Tensor | None
     ) -> AudioVisual[Tensor]:
-        """Encode without cross-attention, or mix that with the same encoder with it: (B, T, D) each."""
+        """Encode without cross-attention, or mix this with the same encoder's output with it: (B, T, D) each."""
         alone = self.hat_encoder(audio, visual, False, mask)
         if not with_cross_attention:
             return alone
-        crossed = self.hat_encoder(audio, visual, True, mask)
-        return AudioVisual(
-            ENCODER_CROSS_SHARE * crossed.audio + (1 - ENCODER_CROSS_SHARE) * alone.audio,
-            ENCODER_CROSS_SHARE * crossed.visual + (1 - ENCODER_CROSS_SHARE) * alone.visual,
-        )
+        crossed, share = self.hat_encoder(audio, visual, True, mask), ENCODER_CROSS_SHARE
+        return crossed.map(lambda one, other: share * one + (1 - share) * other, alone)

@@ -15,7 +15,7 @@ HEAD_DROPOUT = 0.5
 
 @dataclass
 class ReferenceOutput:
-    """What a reference network makes of its modality."""
+    """Output of a reference network for its modality."""
 
     probs: Tensor  # (B, C) pooled over time
     token_probs: Tensor  # (B, C) of the class tokens
@@ -25,9 +25,7 @@ class ReferenceOutput:
 class ReferenceNetwork(nn.Module):
     """One modality by itself: class tokens beside its segments in one self-attention layer, time pooling as HAN's.
 
-    Args:
-        widths: of the modality's features.
-        drop_pooling: whether the pooling weights, too, come from the dropped features (the visual network).
+    With `drop_pooling` the pooling weights, too, are computed from features after dropout (the visual network).
     """
 
     def __init__(self, num_classes: int, widths: Sequence[int], config: CMPAEConfig, drop_pooling: bool):
@@ -42,7 +40,7 @@ class ReferenceNetwork(nn.Module):
         self.fc_frame_att = nn.Linear(config.dim, num_classes)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> ReferenceOutput:
-        """(B, T, sum of widths), (B, T) bool, False where a segment is padding -> probabilities and features"""
+        """Parse one modality, (B, T, sum of widths), with a mask (B, T) that is False for padding."""
         segments = self.project(features)  # (B, T, D)
         tokens = self.class_tokens.expand(segments.shape[0], -1, -1)  # (B, C, D)
         seen = mask if mask is None else torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1)

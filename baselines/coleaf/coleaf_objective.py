@@ -1,7 +1,4 @@
-"""CoLeaF's objective: CMPAE's for the anchor, and what two reference networks add to it (Sardari et al., ECCV 2024).
-
-B videos, C classes.
-"""
+"""CoLeaF's objective: CMPAE's for the anchor, and what two reference networks add to it (Sardari et al., ECCV 2024)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,11 +40,7 @@ WEIGHTS = AudioVisual(
 def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Tensor:
     """Return CoLeaF's `AsymmetricLoss`, a sum: -(1 - pt)·[y log p + (1 - y) log q] with q = min(1 - p + margin, 1).
 
-    pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code).
-
-    Args:
-        probs: any shape, in (0, 1).
-        targets: the same shape, in [0, 1].
+    pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code). Any shape.
     """
     kept = (1 - probs + margin).clamp(max=1)
     focus = 1 - (targets * probs + (1 - targets) * kept).detach()
@@ -60,10 +53,7 @@ def reference_loss(
 ) -> Tensor:
     """Return the loss of one reference network, a sum over videos and classes.
 
-    Args:
-        targets: (B, C), the modality's cleaned labels.
-        anchor_probs: (B, C), what the anchor predicts for the modality, without gradients.
-        epoch: counted from 1.
+    From epoch 4 (counted from 1) the cleaned labels, (B, C), count twice: all, and those that the anchor confirms.
     """
     pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
     if epoch <= REFERENCE_WARM_UP:
@@ -75,36 +65,27 @@ def reference_loss(
 def guided_probs(
     anchor_probs: Tensor, reference_probs: Tensor, targets: Tensor, confident: tuple[float, float]
 ) -> Tensor:
-    """Return t = m·r + (1 - m)·s: the reference's probability of labels that it is sure of, else the anchor's, (B, C).
+    """Return t = m·r + (1 - m)·s: the reference's probability r where it is confident, else the anchor's s, (B, C).
 
-    m is the target where the reference is sure and 0 elsewhere, so a smoothed target of 0.05 leaks in (released code).
+    m is the target where r is confident and 0 elsewhere, so a smoothed target of 0.05 leaks in (released code).
     """
-    sure = (reference_probs <= confident[0]) | (reference_probs >= confident[1])
-    share = targets * sure
+    share = targets * ((reference_probs <= confident[0]) | (reference_probs >= confident[1]))
     return share * reference_probs + (1 - share) * anchor_probs.detach()
 
 
 def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5) -> AudioVisual[Tensor]:
-    """Return for each video the share of a modality's events that it has alone: (B,) each, 0 where it has no events.
-
-    Args:
-        reference_probs: (B, C) of each modality.
-    """
+    """Return the share of a modality's events that it alone has, 0 where it has none: (B, C) -> (B,) of each."""
     audio, visual = reference_probs.audio >= threshold, reference_probs.visual >= threshold
     audio_only, visual_only = (audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1)
     return AudioVisual(audio_only / audio.sum(dim=1).clamp(min=1), visual_only / visual.sum(dim=1).clamp(min=1))
 
 
 def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
-    """Return CoLeaF's loss on which classes go together (`cc_loss`): sum over videos of |t t' - s s'|², times B / C.
+    """Return CoLeaF's class-correlation loss (`cc_loss`): the sum over videos of |t t' - s s'|², times B / C.
 
-    t t' is a video's C x C matrix of products. The released code multiplies by the number of videos where a mean would
-    divide. The specification does not say whether products are taken over the classes or the videos; classes is our
-    reading of the name.
-
-    Args:
-        probs: s, (B, C) of the anchor.
-        guides: t, (B, C).
+    t t' is the C x C matrix of products of a video's guides, (B, C), and s s' that of the anchor's probabilities. The
+    released code multiplies by the number of videos where a mean would divide. The specification does not define
+    whether products are taken over the classes or the videos; classes is our reading of the name.
     """
     num_videos, num_classes = probs.shape
     difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
@@ -120,23 +101,19 @@ def guidance_losses(
 ) -> Losses:
     """Return what the reference networks add to the anchor's loss, by name, and the weighted sum as "total".
 
-    For each modality a class-correlation loss, and a contrastive loss in which the reference's features have to find
-    the anchor's of the same second; a video weighs as much as its share of events that the modality has alone.
-
-    Args:
-        output: of the anchor.
-        references: computed without gradients, in training mode, after the reference networks' own step.
-        targets: (B, C) of each modality, cleaned.
+    For each modality a class-correlation loss, and a contrastive loss that matches the reference's features with the
+    anchor's of the same second; a video's weight is its share of events that the modality alone has. The references
+    are computed without gradients, in training mode, after their own step; targets, (B, C), are cleaned.
     """
-    shares = unimodal_shares(AudioVisual(references.audio.probs, references.visual.probs))
+    shares = unimodal_shares(references.map(lambda reference: reference.probs))
     losses: Losses = {}
     for n, modality in enumerate(MODALITIES):
         reference, probs = references[n], output.modality_probs[n]
         guides = guided_probs(probs, reference.probs, targets[n], WEIGHTS[n].confident)
         losses[f"{modality}_correlation"] = class_correlation_loss(probs, guides)
         cosines = segment_cosines(reference.features, output.features[n], settings.contrastive_temperature, mask)
-        contrast = noise_contrastive_loss(cosines, settings.contrastive_smoothing, shares[n], mask)
-        losses[f"{modality}_reference_contrast"] = contrast
+        contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing, shares[n], mask)
+        losses[f"{modality}_reference_contrast"] = contrastive
     total = CORRELATION_WEIGHT * (losses["audio_correlation"] + losses["visual_correlation"])
     total = total + WEIGHTS.audio.contrastive * losses["audio_reference_contrast"]
     total = total + WEIGHTS.visual.contrastive * losses["visual_reference_contrast"]
@@ -147,18 +124,14 @@ class CoLeaFStep(CMPAEStep):
     """Two training steps on a batch: the reference networks learn, then the anchor, also from what they now predict."""
 
     def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
-        """Take both steps, and return their losses by name.
-
-        Args:
-            take_step: takes a step of the optimiser, and returns the norm of the gradient.
-        """
+        """Take both steps of the optimiser by `take_step`, which returns the gradient's norm, and return the losses."""
         output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
         with torch.no_grad():  # a pass of its own, with dropout of its own, confirms labels
-            said = self.run(network, *batch.features, **batch.padding).modality_probs
-        audio = reference_loss(references.audio, targets.audio, said.audio, WEIGHTS.audio, moment.epoch)
-        visual = reference_loss(references.visual, targets.visual, said.visual, WEIGHTS.visual, moment.epoch)
+            probs = self.run(network, *batch.features, **batch.padding).modality_probs
+        audio = reference_loss(references.audio, targets.audio, probs.audio, WEIGHTS.audio, moment.epoch)
+        visual = reference_loss(references.visual, targets.visual, probs.visual, WEIGHTS.visual, moment.epoch)
         (audio + visual).backward()
         norm = take_step()
 
@@ -174,11 +147,9 @@ class CoLeaFStep(CMPAEStep):
         return {"audio_reference": audio, "visual_reference": visual, **losses, "total": total, "gradient_norm": norm}
 
     def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
-        """Return what each reference network makes of its own modality."""
-        audio, visual = batch.features
-        frames, clips = split_frames(visual, network.anchor.visual_dims)
+        """Return the output of each reference network for its own modality."""
+        frames, clips = split_frames(batch.features.visual, network.anchor.visual_dims)
         seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear: averages will do
-        return AudioVisual(
-            self.run(network.audio_reference, audio, **batch.padding),
-            self.run(network.visual_reference, seconds, **batch.padding),
-        )
+        inputs = AudioVisual(batch.features.audio, seconds)
+        networks = AudioVisual(network.audio_reference, network.visual_reference)
+        return networks.map(lambda reference, features: self.run(reference, features, **batch.padding), inputs)

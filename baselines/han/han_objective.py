@@ -28,7 +28,7 @@ class HANLosses(LabelFolder):
 
 
 def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
-    """Return binary labels drawn towards 1/2: (1 - s)·y + s/2, of any shape; 0.1 makes 0.95 and 0.05 (HAN, 2020)."""
+    """Return smoothed binary labels (1 - s)·y + s/2 of any shape; s = 0.1 gives 0.95 and 0.05 (HAN, 2020)."""
     return (1 - smoothing) * labels + smoothing / 2
 
 
@@ -53,15 +53,11 @@ class HANStep:
         return self.losses(output, batch, targets, moment)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return P, what each modality shall learn of a batch: (B, C)."""
-        return AudioVisual(self.targets.audio[batch.videos], self.targets.visual[batch.videos])
+        """Return P, the targets of each modality for a batch: (B, C)."""
+        return self.targets.map(lambda targets: targets[batch.videos])
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
-        """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020).
-
-        Args:
-            targets: P, (B, C) of each modality.
-        """
+        """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020)."""
         video = video_loss(output.video_probs, batch.video_labels)
         audio = video_loss(output.modality_probs.audio, targets.audio)
         visual = video_loss(output.modality_probs.visual, targets.visual)

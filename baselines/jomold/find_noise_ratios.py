@@ -1,4 +1,4 @@
-"""JoMoLD, stage 2: estimate for each class how many of its video labels each modality does not have."""
+"""JoMoLD, stage 2: estimate for each class the share of its video labels that do not hold for a modality."""
 
 from utils.entry_point import run_entry_point
 
@@ -24,13 +24,13 @@ class Settings(OnBaseRun):
 
     mean_batch_size: PositiveInt = 128  # videos of each batch whose means are averaged (released: 128)
     audio_limit: PositiveFloat = LIMITS.audio  # an audio label is noise below this share of its class's mean
-    visual_limit: PositiveFloat = LIMITS.visual  # the same of visual labels
-    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio's labels that the estimator learned
-    visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels that it learned
+    visual_limit: PositiveFloat = LIMITS.visual  # the same for visual labels
+    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio labels that the estimator was trained on
+    visual_smoothing: Smoothing = 0.1  # smoothing s of its visual labels
 
 
 def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:
-    """Return for each class its videos, and the share of its labels that each modality does not seem to have, (C,)."""
+    """Return the table of each class's videos and noise ratios, (C,)."""
     columns = {
         Column("videos", decimals=0): annotations.video_labels.sum(dim=0),
         Column("audio", "Noise ratio", decimals=3): ratios.audio,
@@ -60,8 +60,9 @@ def main(argv: list[str] | None = None) -> None:
 
     # 4 Report
     occurring = train.annotations.video_labels.any(dim=0)  # (C,)
-    audio, visual = torch.mean(ratios.audio[occurring]).item(), torch.mean(ratios.visual[occurring]).item()
-    table, summary = noise_table(train.annotations, ratios), {"audio_mean": audio, "visual_mean": visual}
+    means = ratios.map(lambda of_classes: torch.mean(of_classes[occurring]).item())
+    summary = {"audio_mean": means.audio, "visual_mean": means.visual}
+    table = noise_table(train.annotations, ratios)
     finish_labels(settings.output_dir, "noise_ratios", table, summary, log, record.note)
 
 

@@ -28,54 +28,41 @@ class JoMoLDLosses(MABaseLosses):
     command: ClassVar = "python -m baselines.jomold.find_noise_ratios"
     noise_ratio_dir: Path | None = None  # folder of noise ratios (default: the newest in output_dir)
     clean_from_epoch: PositiveInt = 2
-    """first epoch whose labels are cleaned: 2 (released) or 1 (what the papers of JoMoLD and CMPAE say)"""
+    """first epoch whose labels are cleaned: 2 (released) or 1 (papers of JoMoLD and CMPAE)"""
 
 
 def cleaned_targets(
     probs: AudioVisual[Tensor], targets: AudioVisual[Tensor], ratios: AudioVisual[Tensor], labels: Tensor
 ) -> AudioVisual[Tensor]:
-    """Return the targets of a batch without those that are probably wrong, which become 0.
+    """Return the targets of a batch, (B, C), with 0 for those that are probably wrong: probs (B, C), ratios (C,).
 
-    A label is wrong for a modality if its loss is among the largest there and among the smallest in the other. Of a
-    class with N positives, n_m = floor(ratio_m · N) are looked at. A visual target goes if it is both among the n_v
-    smallest audio losses and the n_v largest visual ones, an audio target if it is both among the n_a largest audio
-    losses and the n_a smallest visual ones (`train_label_denoising` of the released code). Of equal losses the earlier
-    video's counts as the smaller.
-
-    Args:
-        probs: (B, C), time-pooled.
-        targets: (B, C).
-        ratios: (C,).
-        labels: (B, C) in {0, 1}, of the videos.
-
-    Returns:
-        (B, C)
+    Of a class with N positive videos by the video labels, (B, C), n_m = floor(ratio_m · N) are considered. A visual
+    target is removed if it is both among the n_v smallest audio losses and the n_v largest visual ones, an audio target
+    if it is both among the n_a largest audio losses and the n_a smallest visual ones (`train_label_denoising` of the
+    released code). Of equal losses the earlier video's counts as the smaller.
     """
     positive = labels.bool()
     counts = positive.sum(dim=0)  # (C,)
-    audio_losses = F.binary_cross_entropy(probs.audio.clamp(1e-7, 1 - 1e-7), targets.audio, reduction="none")
-    visual_losses = F.binary_cross_entropy(probs.visual.clamp(1e-7, 1 - 1e-7), targets.visual, reduction="none")
-    # Ranks among the positives of a class, 0 for the smallest loss: (B, C); other videos come last.
-    audio_rank = audio_losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
-    visual_rank = visual_losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
-    audio_number, visual_number = (ratios.audio * counts).floor(), (ratios.visual * counts).floor()  # (C,) each
-    not_seen = positive & (audio_rank < visual_number) & (visual_rank >= counts - visual_number)
-    not_heard = positive & (audio_rank >= counts - audio_number) & (visual_rank < audio_number)
-    return AudioVisual(targets.audio.masked_fill(not_heard, 0), targets.visual.masked_fill(not_seen, 0))
+
+    def ranks(probs: Tensor, targets: Tensor) -> Tensor:  # among a class's positives, 0 for the smallest loss: (B, C)
+        losses = F.binary_cross_entropy(probs.clamp(1e-7, 1 - 1e-7), targets, reduction="none")
+        return losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
+
+    audio_ranks, visual_ranks = probs.map(ranks, targets)
+    audio_number, visual_number = ratios.map(lambda ratio: (ratio * counts).floor())  # (C,) each
+    wrong_audio = positive & (audio_ranks >= counts - audio_number) & (visual_ranks < audio_number)
+    wrong_visual = positive & (audio_ranks < visual_number) & (visual_ranks >= counts - visual_number)
+    return AudioVisual(targets.audio.masked_fill(wrong_audio, 0), targets.visual.masked_fill(wrong_visual, 0))
 
 
 def noise_contrastive_loss(
     cosines: Tensor, smoothing: float, weights: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Return JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row.
+    """Return JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row of `segment_cosines`.
 
     The target t is 1 - s on the row's own second and s / (T - 1) on the others. The logarithm is taken of the sum, so
-    this is not the cross-entropy with smoothed labels that MA has (`LabelSmoothingNCELoss` of the released code).
-
-    Args:
-        cosines: (B·T, T) from `segment_cosines`.
-        weights: (B,), of the videos (CoLeaF); None: 1 each. The mean is over all rows, whatever they weigh.
-        mask: (B, T) bool, False where a segment is padding; None: nowhere.
+    this is not MA's cross-entropy with smoothed labels (`LabelSmoothingNCELoss` of the released code). `weights`, (B,),
+    are the videos' (CoLeaF); the mean is over all rows, whatever their weight. `mask`, (B, T), is False for padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(cosines, dim=-1).view(*mask.shape, -1)
@@ -100,9 +87,9 @@ class JoMoLDStep(HANStep):
             self.ratios = load_noise_ratios(settings.noise_ratio_dir, train.annotations).map(Tensor.to, self.targets)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return what each modality shall learn of a batch, (B, C), cleaned by the network that learns it.
+        """Return the targets of each modality for a batch, (B, C), cleaned by the trained network's own predictions.
 
-        It judges the labels without cross-attention and without gradients, but in training mode, dropout and all.
+        These are computed without cross-attention and without gradients, but in training mode, with dropout.
         """
         targets = super().learned_targets(network, batch, moment)
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:

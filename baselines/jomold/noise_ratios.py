@@ -1,51 +1,40 @@
-"""JoMoLD's noise ratios: how many of a class's video labels a modality does not have (Cheng et al., ECCV 2022)."""
+"""JoMoLD's noise ratios: the shares of a class's video labels that do not hold for a modality (Cheng et al., 2022)."""
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from baselines.han.han_objective import smooth_labels
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.datasets import DATASETS
 from dataloaders.records import load_record, save_record
-from models import HAN
+from models import HAN, HANOutput
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError
+from utils.evaluation.inference import over_split
 from utils.files import atomic_write
 from utils.training.device import Precision
 
 LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
 FILE, RELEASED_FILE = "noise_ratios.safetensors", "noise_ratios.npz"  # ours, and that of the released code
-WAY_OUT = (
-    "Run python -m baselines.jomold.find_noise_ratios for this data set, or name the folder that holds its output."
-)
+WAY_OUT = "Run python -m baselines.jomold.find_noise_ratios for this data set, or name the folder of its output."
 
 
 def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int, limit: float) -> Tensor:
-    """Return the share of each class's labels that a modality does not seem to have: p·P / mean < limit.
+    """Return the share of each class's labels that are noise, p·P / mean < limit: (N, C) each -> (C,) in [0, 1].
 
-    This is `calculate_noise_ratio` of the released code. The mean is that of the batches' means: a last, smaller batch
-    weighs as much as the others.
-
-    Args:
-        probs: p, (N, C), the estimator's time-pooled probabilities.
-        targets: P, (N, C), what it was trained on (0.95 for a visual label).
-        labels: (N, C) bool, of the videos.
-
-    Returns:
-        (C,) in [0, 1]; 0 for a class without a label
+    p are the estimator's time-pooled probabilities, P the targets that it was trained on (0.95 for a visual label), and
+    `labels` the videos'. As in `calculate_noise_ratio` of the released code, the mean is that of the batches' means: a
+    last, smaller batch weighs as much as the others. A class without a label has 0.
     """
     class_means = torch.stack([batch.mean(dim=0) for batch in probs.split(batch_size)]).mean(dim=0)  # (C,)
     noisy = labels & (probs * targets < limit * class_means)
     return noisy.sum(dim=0) / labels.sum(dim=0).clamp(min=1)
 
 
-@torch.inference_mode()
 def estimate_noise_ratios(
     estimator: HAN,
     split: SplitBatches,
@@ -54,27 +43,20 @@ def estimate_noise_ratios(
     batch_size: int,
     limits: AudioVisual[float] = LIMITS,
 ) -> AudioVisual[Tensor]:
-    """Return the noise ratios of a split, (C,) of each modality on the CPU.
+    """Return the noise ratios of a split, (C,) of each modality on the CPU, by an estimator without cross-attention.
 
-    Args:
-        estimator: runs without cross-attention.
-        smoothing: of the targets that it was trained on.
-        batch_size: of the means that are averaged.
-        limits: a label is noise below this share of its class's mean probability.
+    `smoothing` is that of the targets that it was trained on, `batch_size` that of the averaged means.
     """
-    estimator.eval()
-    total = math.ceil(split.num_videos / batch_size)
-    batches = [
-        precision.run(estimator, *batch.features, False, **batch.padding).modality_probs.map(Tensor.cpu)
-        for batch in tqdm(split.in_order(batch_size), disable=None, total=total)
-    ]
     labels = split.annotations.video_labels  # (N, C)
 
-    def ratios(probs: tuple[Tensor, ...], smoothing: float, limit: float) -> Tensor:
-        targets = smooth_labels(labels.float(), smoothing)
-        return noise_ratios(torch.cat(probs), targets, labels, batch_size, limit)
+    def parse(*features: Tensor, **padding: Tensor) -> HANOutput:
+        return precision.run(estimator, *features, False, **padding)
 
-    return AudioVisual(*zip(*batches, strict=True)).map(ratios, smoothing, limits)
+    def ratios(probs: Tensor, smoothing: float, limit: float) -> Tensor:
+        return noise_ratios(probs.cpu(), smooth_labels(labels.float(), smoothing), labels, batch_size, limit)
+
+    probs = over_split(estimator, parse, split, batch_size, progress=True).modality_probs
+    return probs.map(ratios, smoothing, limits)
 
 
 def save_noise_ratios(ratios: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
@@ -91,8 +73,7 @@ def export_noise_ratios(ratios: AudioVisual[Tensor], folder: Path) -> None:
 def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
     """Read the noise ratios of the annotated classes, which may be the first of those in the file: (C,) each.
 
-    Raises:
-        InputError: when there are none, they are of other classes or another data set, or no shares.
+    Raises InputError when there are none, they are of other classes or another data set, or no shares.
     """
     released = folder / RELEASED_FILE
     if released.is_file() and not (folder / FILE).exists():

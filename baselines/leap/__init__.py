@@ -1,4 +1,4 @@
-"""LEAP (Zhou et al., ECCV 2024): class names ask the segments of MM-Pyramid's encoder; labels are VALOR's."""
+"""LEAP (Zhou et al., ECCV 2024): class-name queries attend to MM-Pyramid's encoded segments; labels are VALOR's."""
 
 from baselines.leap.leap_network import LEAP, LEAPConfig, make_network
 from baselines.leap.leap_objective import LEAPLosses, LEAPStep

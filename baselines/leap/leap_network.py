@@ -1,4 +1,4 @@
-"""LEAP (Zhou et al., ECCV 2024): class names ask the segments; the attention scores are the segments' logits."""
+"""LEAP (Zhou et al., ECCV 2024): class names are queries to the segments; attention scores are segment logits."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from utils.training.checkpoints import load_checkpoint
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
 WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; baselines/leap/README.md says where it comes from."
 LABEL_DIM = 300  # E, of GloVe's vectors
-# How the released code names two classes; the others' names are their own.
+# Two classes that the released code names otherwise.
 RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry infancy cry"}
 
 
@@ -41,15 +41,9 @@ class LabelDecoder(nn.Module):
         self.presence = nn.Linear(config.dim, 1)
 
     def forward(self, labels: Tensor, segments: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Parse one modality.
+        """Return segment logits (B, T, C), and probabilities (B, C) that the classes are present in the modality.
 
-        Args:
-            labels: (B, C, D).
-            segments: (B, T, D).
-            mask: (B, T) bool, False where a segment is padding; None: nowhere.
-
-        Returns:
-            segment logits (B, T, C), and the probabilities (B, C) of the classes' presence in the modality
+        Labels are (B, C, D), segments (B, T, D); `mask`, (B, T) bool, is False for padding.
         """
         for layer in self.layers:
             queries = layer.attend(labels, segments, over_keys(mask))  # with the residual, not normalised
@@ -72,12 +66,7 @@ def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) ->
 class LEAP(nn.Module):
     """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling.
 
-    Args:
-        num_classes: C.
-        audio_dim: width of the audio features.
-        visual_dims: widths of the visual features.
-        config: sizes and dropout of all attention layers.
-        label_vectors: (C, E), word vectors of the class names; None: zeros, until a state dict brings them.
+    `label_vectors` are word vectors of the class names, (C, E), by default zeros until a state dict is loaded.
     """
 
     def __init__(
@@ -104,14 +93,9 @@ class LEAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: LEAPConfig | None = None, **settings: object) -> "LEAP":
-        """Return the network that a state dict belongs to; its weights are not loaded yet.
+        """Return a network that fits a state dict, without loading its weights. Raises KeyError for a foreign one.
 
-        Args:
-            config: that it was trained with; None: as shapes and settings tell.
-            settings: fields of `LEAPConfig` that shapes do not tell: heads and dropout.
-
-        Raises:
-            KeyError: when it is not a state dict of this network.
+        Without a config, shapes give the sizes, and `settings` the other fields: heads and dropout.
         """
         config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
@@ -127,10 +111,7 @@ class LEAP(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> HANOutput:
         """Parse a batch of videos. The video's probability is the larger of the two modalities'.
 
-        Args:
-            audio: (B, T, audio_dim).
-            visual: (B, T, sum of visual_dims).
-            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
+        Features are (B, T, widths of the modality's features concatenated); `mask`, (B, T) bool, is False for padding.
         """
         visual_inputs = self.project_visual(visual)
         features = self.encoder(self.project_audio(audio), visual_inputs, mask)  # (B, T, D) each
@@ -147,7 +128,7 @@ class LEAP(nn.Module):
 
 
 def make_network(settings: Any, train: SplitBatches) -> LEAP:
-    """Return LEAP with random weights, with the word vectors of the split's classes."""
+    """Return a randomly initialised LEAP with the word vectors of the split's classes."""
     classes = train.annotations.classes
     path = settings.losses.glove or settings.data.folder(settings.dataset) / WORD_VECTORS_FILE
     vectors = load_class_vectors(path, classes)
@@ -155,15 +136,14 @@ def make_network(settings: Any, train: SplitBatches) -> LEAP:
 
 
 def class_words(name: str) -> tuple[str, ...]:
-    """Return the words of a class's name, as the released code has it, in lower case: Frying_(food) -> fry, food."""
+    """Return the words of a class's name in the released code, in lower case: Frying_(food) -> fry, food."""
     return tuple(re.findall(r"[a-z]+", RELEASED_NAMES.get(name, name).lower()))
 
 
 def load_released_vectors(path: Path, classes: Sequence[str]) -> Tensor:
     """Read the vectors that the released code ships (`label_glove_embeddings.pt`), by class name: (C, E) float32.
 
-    Raises:
-        InputError: when the file is absent or damaged, or lacks a class.
+    Raises InputError when the file is absent or damaged, or lacks a class.
     """
     vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}
     shapes = {vector.shape for vector in vectors.values() if isinstance(vector, Tensor)}
@@ -177,10 +157,8 @@ def load_released_vectors(path: Path, classes: Sequence[str]) -> Tensor:
 def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
     """Read the mean vector of each class name's words, (C, E) float32: GloVe's text format, or LEAP's own file (`.pt`).
 
-    In text a line is a word and its E numbers.
-
-    Raises:
-        InputError: when the file is absent, lacks a word, or has a line of another form among the words looked for.
+    In text a line is a word and its E numbers. Raises InputError when the file is absent, lacks a word, or has a line
+    of another form for one of the words.
     """
     if path.suffix == ".pt":
         return load_released_vectors(path, classes)

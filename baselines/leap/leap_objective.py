@@ -17,34 +17,29 @@ from utils.settings import settings_group
 
 @settings_group
 class LEAPLosses(PseudoLabels):
-    """What LEAP learns from, and its losses."""
+    """The labels and losses of LEAP."""
 
     run_prefix: ClassVar = "Framewise_"
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
-    """word vectors in GloVe's text format, or LEAP's own of the classes, .pt (default: glove.txt in data_dir)"""
+    """word vectors in GloVe's text format, or LEAP's own .pt of the classes (default: glove.txt in data_dir)"""
     video_weight: NonNegativeFloat = 0.0  # weight of the video loss (the released one has no gradient)
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     audio_guided_weight: NonNegativeFloat = 1.0
-    """weight of the audio's own loss, on the events that any of its segments has"""
-    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual stream's own loss
+    """weight of the audio loss on the events that any audio segment has"""
+    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual loss on those of any visual segment
     similarity_weight: NonNegativeFloat = 1.0  # weight of the audio-visual semantic similarity
 
 
 def semantic_similarity_loss(
     labels: AudioVisual[Tensor], features: AudioVisual[Tensor], mask: Tensor | None = None
 ) -> Tensor:
-    """Return LEAP's semantic similarity loss (AVSS, `avss_loss`): features are as similar as the events they hold.
+    """Return LEAP's semantic similarity loss (AVSS, `avss_loss`) of encoded features (B, T, D) and labels (B, T, C).
 
     The overlap x of audio segment s and visual segment t is the number of events of both, divided by the largest number
     of events of any segment of the video in either modality; a video without events has x = 0. (The paper speaks of an
-    intersection over union; the released code divides by that count.) Target: x / (1 + x) + 0.01 for relu(cosine); mean
-    squared error.
-
-    Args:
-        labels: of the segments, (B, T, C) in {0, 1}.
-        features: (B, T, D), after the encoder.
-        mask: (B, T) bool, False where a segment is padding; None: nowhere.
+    intersection over union; the released code divides by that count.) The mean squared error of relu(cosine) against
+    x / (1 + x) + 0.01 is taken over pairs of segments where `mask`, (B, T) bool, is True.
     """
     shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
     most = torch.maximum(labels.audio.sum(dim=-1).amax(dim=1), labels.visual.sum(dim=-1).amax(dim=1))  # (B,)
@@ -75,9 +70,7 @@ class LEAPStep:
             "visual_guided": video_loss(output.modality_probs.visual, visual.amax(dim=1)),
             "similarity": semantic_similarity_loss(AudioVisual(audio, visual), output.features, batch.mask),
         }
-        total = settings.video_weight * losses["video"]
-        total = total + settings.segment_weight * losses["audio_segment"]
-        total = total + settings.segment_weight * losses["visual_segment"]
-        total = total + settings.audio_guided_weight * losses["audio_guided"]
-        total = total + settings.visual_guided_weight * losses["visual_guided"]
-        return {**losses, "total": total + settings.similarity_weight * losses["similarity"]}
+        weights = [settings.video_weight, settings.segment_weight, settings.segment_weight]
+        weights += [settings.audio_guided_weight, settings.visual_guided_weight, settings.similarity_weight]
+        total = sum(weight * loss for weight, loss in zip(weights, losses.values(), strict=True))
+        return {**losses, "total": total}

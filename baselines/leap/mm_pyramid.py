@@ -30,7 +30,7 @@ class PyramidConfig:
 
 
 def begin_alike(modules: Sequence[nn.Module]) -> None:
-    """Give modules of one kind the first one's weights, as the released code copies them before training."""
+    """Copy the first module's weights to the others of its kind, as the released code does before training."""
     for module in modules[1:]:
         module.load_state_dict(modules[0].state_dict())
 
@@ -54,15 +54,15 @@ class QueryNormLayer(nn.Module):
         self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
-        """x (B, T, D) attends to context (B, S, D), where `near`, broadcast to (B, H, T, S), is True -> (B, T, D)."""
+        """Attend from x (B, T, D) to context (B, S, D) where `near`, broadcast to (B, H, T, S), is True: (B, T, D)."""
         return self.feed_forward(self.attend(x, context, near))
 
     def attend(self, x: Tensor, context: Tensor, near: Tensor | None = None) -> Tensor:
-        """The first half: (B, T, D) -> (B, T, D)."""
+        """Compute the attention sub-layer: (B, T, D) -> (B, T, D)."""
         return x + self.dropout(self.attention(self.norm1(x), context, mask=near))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The second half: (B, T, D) -> (B, T, D)."""
+        """Compute the feed-forward sub-layer: (B, T, D) -> (B, T, D)."""
         return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
 
 
@@ -107,30 +107,26 @@ class PyramidLevel(nn.Module):
         self.convolution_visual = DilatedConvolution(config.dim, self.reach)
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
-        """(B, T, D) each, (B, T) bool, False where a segment is padding -> (B, T, D) of each modality"""
+        """Update each modality: (B, T, D) -> (B, T, D); the mask, (B, T) bool, is False for padding."""
         near = seconds_within(self.reach, audio.shape[1], audio.device)
         if mask is not None:  # padding attends to itself, so that it stays finite
-            itself = torch.eye(len(near), dtype=torch.bool, device=near.device)
-            near = near & over_keys(mask) | itself
+            near = near & over_keys(mask) | torch.eye(len(near), dtype=torch.bool, device=near.device)
         audio_gated = self.gates_audio(self.self_audio(audio, audio, near), self.cross(audio, visual, near))
         visual_gated = self.gates_visual(self.self_visual(visual, visual, near), self.cross(visual, audio, near))
-        if mask is not None:  # beyond the video's end there are zeros
+        if mask is not None:  # zeros beyond the video's end
             beyond = ~mask.unsqueeze(-1)
             audio_gated, visual_gated = audio_gated.masked_fill(beyond, 0), visual_gated.masked_fill(beyond, 0)
         return AudioVisual(self.convolution_audio(audio_gated), self.convolution_visual(visual_gated))
 
 
 def seconds_within(reach: int, num_segments: int, device: torch.device) -> Tensor:
-    """Return which seconds s and t are at most `reach` apart: (T, T) bool."""
+    """Return which pairs of seconds are at most `reach` apart: (T, T) bool."""
     seconds = torch.arange(num_segments, device=device)
     return (seconds.unsqueeze(1) - seconds).abs() <= reach
 
 
 class LevelFusion(nn.Module):
-    """The outputs of all levels, second by second, as one: a transformer layer over them, then a weighted sum.
-
-    The weights are sigmoids and do not sum to 1.
-    """
+    """Fusion of all levels second by second: a transformer layer over them, then a sum weighted by sigmoids."""
 
     def __init__(self, config: PyramidConfig):
         super().__init__()
@@ -139,10 +135,9 @@ class LevelFusion(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """L tensors (B, T, D) -> (B, T, D)"""
-        stacked = torch.stack(list(levels), dim=2)  # (B, T, L, D)
-        rows = stacked.flatten(0, 1)  # (B·T, L, D)
+        rows = torch.stack(levels, dim=2).flatten(0, 1)  # (B·T, L, D)
         rows = self.layer(rows, rows)
-        return (torch.sigmoid(self.weight(rows)) * rows).sum(dim=1).unflatten(0, stacked.shape[:2])
+        return (torch.sigmoid(self.weight(rows)) * rows).sum(dim=1).unflatten(0, levels[0].shape[:2])
 
 
 class PyramidEncoder(nn.Module):
@@ -158,10 +153,10 @@ class PyramidEncoder(nn.Module):
         begin_alike([self.fusion_audio.layer, self.fusion_visual.layer])
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
-        """(B, T, D) each, (B, T) bool, False where a segment is padding -> (B, T, D) of each modality"""
-        audio_levels, visual_levels = [], []
+        """Encode each modality: (B, T, D) -> (B, T, D); the mask, (B, T) bool, is False for padding."""
+        outputs = []
         for level in self.levels:
             audio, visual = level(audio, visual, mask)
-            audio_levels.append(audio)
-            visual_levels.append(visual)
+            outputs.append((audio, visual))
+        audio_levels, visual_levels = zip(*outputs, strict=True)
         return AudioVisual(self.fusion_audio(audio_levels), self.fusion_visual(visual_levels))

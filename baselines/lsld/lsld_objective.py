@@ -1,4 +1,4 @@
-"""LSLD's objective: the video loss and segment losses on labels from language (Fan et al., NeurIPS 2023)."""
+"""LSLD's objective: the video loss, and segment losses on labels from language models (Fan et al., NeurIPS 2023)."""
 
 from typing import ClassVar
 
@@ -30,7 +30,7 @@ class LSLDStep:
         self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised. The labels are stored as log-odds, in place of logits."""
+        """Return the losses by name; "total" is minimised. Labels are stored as log-odds where UWAV has logits."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         video = video_loss(output.video_probs, batch.video_labels)
         logits, labels = output.logits.map(batch.valid), batch.pseudo.logits.map(batch.valid)

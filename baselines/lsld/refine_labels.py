@@ -1,7 +1,7 @@
 """LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`).
 
-Of all texts that name some of a video's labels, the one nearest to a segment says which of them the segment has (Fan et
-al., NeurIPS 2023). N videos, T segments, C classes.
+A segment gets the labels named by its nearest text, of all texts that name a subset of the video's labels (Fan et al.,
+NeurIPS 2023). N videos, T segments, C classes.
 """
 
 from utils.entry_point import run_entry_point
@@ -15,15 +15,9 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from tqdm import tqdm
 
+from baselines.lsld import subset_texts
 from baselines.lsld.lsld_objective import LSLDLosses
-from baselines.lsld.subset_texts import (
-    NAMES_FILE,
-    TextFeatures,
-    label_subsets,
-    load_names,
-    load_subset_texts,
-    subset_text,
-)
+from baselines.lsld.subset_texts import NAMES_FILE, TextFeatures, label_subsets, subset_text
 from dataloaders.batches import DataSettings, SplitBatches, features_with_text, open_split
 from dataloaders.datasets import SPLITS
 from dataloaders.pseudo_labels import log_odds, save_pseudo_labels
@@ -42,28 +36,22 @@ DATASET = "LLP"
 
 @settings_group
 class Settings(FromFile):
-    """Settings of the labels; the defaults are LSLD's but for the features."""
+    """Settings of the segment labels; the defaults are LSLD's but for the features."""
 
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder of the new run folder
     output_dir: Path | None = None  # folder of the labels (default: LLP_Dataset in a new run folder)
     names_file: Path = NAMES_FILE  # how the texts name the classes
     soften: bool = True  # soften visual labels where segments with and without a label overlap
     kept_factor: PositiveFloat = 4.0  # a softened label is its cosine (CLIP ViT-B/16) times this
-    dropped_factor: PositiveFloat = 0.4  # the same of a softened absent label
+    dropped_factor: PositiveFloat = 0.4  # the same for a softened absent label
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 
 
 def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classes: int) -> Tensor:
-    """Return LSLD's hard labels of videos with the same labels: a segment keeps those that its nearest text names.
+    """Return LSLD's hard labels, (..., C) bool: a segment keeps the labels that its nearest text names (`refineLabel`).
 
-    This is `refineLabel` of the released code.
-
-    Args:
-        cosines: (..., K), of the segments with the texts of the K subsets; the empty one is the text "other".
-
-    Returns:
-        (..., C) bool
+    The segments are of videos with the same labels; cosines (..., K) are those with the texts of their K subsets.
     """
     named = torch.zeros(len(subsets), num_classes, dtype=torch.bool)
     for row, subset in enumerate(subsets):
@@ -72,19 +60,12 @@ def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classe
 
 
 def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped_factor: float) -> Tensor:
-    """Return LSLD's soft visual labels where kept and dropped segments of a class overlap.
+    """Return LSLD's soft visual labels, (R, C) in [0, 1] (`getVisualCleanLabel` of the released code).
 
-    Per class over all R segments: m0 is the largest cosine of those without the label, m1 the smallest of those with
-    it. If m0 > m1, a label with cosine < m0 becomes kept_factor·cosine if that lies in (0, 1), else stays 1; a segment
-    without it whose cosine > m1 becomes dropped_factor·cosine if that lies in (0, 1) (`getVisualCleanLabel` of the
-    released code).
-
-    Args:
-        cosines: (R, C), of the segments with the names of the classes; all training segments, unlabelled ones too.
-        labels: (R, C) bool, from `refined_labels`.
-
-    Returns:
-        (R, C) in [0, 1], of the cosines' type
+    Per class over all R segments, unlabelled ones too, and their cosines (R, C) with the class names: m0 is the largest
+    cosine of those without the label, m1 the smallest of those with it. If m0 > m1, a label with cosine < m0 becomes
+    kept_factor·cosine if that lies in (0, 1), else stays 1; a segment without it whose cosine > m1 becomes
+    dropped_factor·cosine if that lies in (0, 1).
     """
     largest_without = cosines.masked_fill(labels, -torch.inf).amax(dim=0)  # m0, (C,)
     smallest_with = cosines.masked_fill(~labels, torch.inf).amin(dim=0)  # m1, (C,)
@@ -100,9 +81,7 @@ def language_labels(
 ) -> AudioVisual[Tensor]:
     """Return hard labels of every segment: those that the nearest of the video's texts names, (N, T, C) bool.
 
-    Args:
-        split: videos of one length, their CLAP and CLIP features.
-        names: how the texts name each class, (C,).
+    The split has CLAP and CLIP features and videos of one length; `names`, (C,), are the classes' names in the texts.
     """
     video_labels = split.annotations.video_labels  # (N, C)
     num_classes = video_labels.shape[1]
@@ -111,21 +90,18 @@ def language_labels(
     found = AudioVisual(torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool))
     for number, label_set in enumerate(tqdm(label_sets, desc=f"{split.annotations.split} labels", disable=None)):
         subsets = [*label_subsets(label_set.nonzero().flatten().tolist()), ()]
-        audio_texts = texts.audio.of([subset_text(subset, names, "audio") for subset in subsets]).to(split.device)
-        visual_texts = texts.visual.of([subset_text(subset, names, "visual") for subset in subsets]).to(split.device)
+        audio_texts = texts.audio.of([subset_text(subset, names, "audio") for subset in subsets])
+        visual_texts = texts.visual.of([subset_text(subset, names, "visual") for subset in subsets])
         for batch in split.of_videos((which == number).nonzero().flatten(), batch_size):
-            videos = batch.videos.cpu()
-            audio = F.normalize(batch.features.audio, dim=-1) @ audio_texts.T  # (B, T, K)
-            visual = F.normalize(batch.features.visual, dim=-1) @ visual_texts.T
-            found.audio[videos] = refined_labels(audio, subsets, num_classes).cpu()
-            found.visual[videos] = refined_labels(visual, subsets, num_classes).cpu()
+            for of_split, features, rows in zip(found, batch.features, (audio_texts, visual_texts), strict=True):
+                cosines = F.normalize(features, dim=-1) @ rows.to(split.device).T  # (B, T, K)
+                of_split[batch.videos.cpu()] = refined_labels(cosines, subsets, num_classes).cpu()
     return found
 
 
 def class_cosines(split: SplitBatches, names: Tensor, batch_size: int) -> Tensor:
-    """Return cosines of a split's visual segments with the names of the classes (C, D): (N, T, C) on the CPU."""
-    names = names.to(split.device)
-    batches = split.in_order(batch_size)
+    """Return cosines of a split's visual segments with the class names' features (C, D): (N, T, C) on the CPU."""
+    names, batches = names.to(split.device), split.in_order(batch_size)
     return torch.cat([(F.normalize(batch.features.visual, dim=-1) @ names.T).cpu() for batch in batches])
 
 
@@ -139,10 +115,10 @@ def main(argv: list[str] | None = None) -> None:
 
     # 2 Data
     data_dir = settings.data.folder(DATASET)
-    texts = AudioVisual(*(load_subset_texts(data_dir, feature) for feature in features_with_text(settings.data)))
+    texts = features_with_text(settings.data).map(lambda feature: subset_texts.load_subset_texts(data_dir, feature))
     splits = {name: open_split(DATASET, name, settings.data, device) for name in SPLITS}
     classes = splits["train"].annotations.classes
-    names = load_names(settings.names_file, DATASET, classes)
+    names = subset_texts.load_names(settings.names_file, DATASET, classes)
 
     # 3 Labels
     record = provenance_of(LABELS.format(LSLDLosses.command), splits)

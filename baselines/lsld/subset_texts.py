@@ -1,8 +1,8 @@
 """LSLD's texts: one for every subset of the labels of a video, and where a text encoder's features of them lie.
 
-`python -m baselines.lsld.subset_texts --dataset LLP --annotations_dir DIR --modality visual` prints them, one a line,
-as a text encoder has to see them. Beside that list (`lsld_texts.txt`) its features go to `lsld_text_feats.npy`, a row a
-line, in the folder of the class names' text features.
+`python -m baselines.lsld.subset_texts --dataset LLP --annotations_dir DIR --modality visual` prints the texts to
+encode, one a line. That list (`lsld_texts.txt`) and its features (`lsld_text_feats.npy`, a row a line) go to the folder
+of the class names' text features.
 """
 
 from utils.entry_point import run_entry_point
@@ -42,10 +42,9 @@ def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> s
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """Read how the texts name each class, (C,) strings; a class that the file does not have keeps its own name.
+    """Read the names of the classes in the texts, (C,); a class that the file does not have keeps its own name.
 
-    Raises:
-        InputError: when the file is absent or no YAML of that form, or names an unknown class.
+    Raises InputError when the file is absent or no YAML of that form, or names an unknown class.
     """
     expected = "wordings by data set and class"
     try:
@@ -66,13 +65,9 @@ def subsets_of(splits: Iterable[SplitAnnotations]) -> list[tuple[int, ...]]:
 
 
 def texts_of(splits: Sequence[SplitAnnotations], names: Sequence[str], modality: str) -> list[str]:
-    """Return every text that the videos of these splits need, each once.
-
-    For the visual modality these are also the classes' own names: the released code's second step scores segments
-    against them.
-    """
+    """Return every text that the videos of these splits need, each once."""
     texts = [subset_text(subset, names, modality) for subset in subsets_of(splits)]
-    if modality == "visual":
+    if modality == "visual":  # the released code's second step scores segments against the classes' own names
         texts += splits[0].classes
     return list(dict.fromkeys(texts))
 
@@ -86,19 +81,14 @@ class TextFeatures:
     features: Tensor  # (K, D) unit rows
 
     def of(self, texts: Sequence[str]) -> Tensor:
-        """Return the features of these texts, (len, D). Raises InputError when one is not there."""
-        absent = [text for text in texts if text not in self.rows]
-        if absent:
+        """Return the features of these texts, (len, D). Raises InputError when one is absent."""
+        if absent := [text for text in texts if text not in self.rows]:
             raise InputError(self.path, f"no text {absent[0]!r}", "every text that the videos need", WAY_OUT)
         return self.features[[self.rows[text] for text in texts]]
 
 
 def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
-    """Read texts and their features, of "clip" or "clap".
-
-    Raises:
-        InputError: when a file is absent or damaged, or they do not belong together.
-    """
+    """Read texts and their features, "clip" or "clap". Raises InputError for absent, damaged or unequal files."""
     folder = text_features_path(data_dir, feature).parent
     path = folder / TEXTS_FILE
     try:

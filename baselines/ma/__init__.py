@@ -1,4 +1,4 @@
-"""MA (Wu and Yang, CVPR 2021): labels that a modality does not show are found by exchanging modalities."""
+"""MA (Wu and Yang, CVPR 2021): exchanging modalities finds the labels that do not hold for a modality."""
 
 from baselines.ma.ma_objective import MABaseLosses, MALosses, MAStep
 from utils.recipes import Method

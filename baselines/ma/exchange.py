@@ -1,7 +1,7 @@
-"""MA's exchange: which labels of a video does each modality not show (Wu and Yang, CVPR 2021)?
+"""MA's exchange, which removes the labels of a video that do not hold for a modality (Wu and Yang, CVPR 2021).
 
-A model hears a video's own sound beside the pictures of an unrelated video, and sees its pictures beside the sound of
-one. An event that it then finds nowhere is not in the modality that was kept. N videos, C classes.
+The base model parses a video's audio with the visual features of an unrelated video, and the reverse. An event that it
+then predicts in neither modality is absent from the modality that was kept. N videos, C classes.
 """
 
 import io
@@ -28,51 +28,40 @@ WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name t
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:
-    """Return for each video another one, drawn among those without a common label; -1 where there is none.
+    """Return for each video a random one without a common label, -1 where there is none: (N, C) bool -> (N,) int64.
 
-    Args:
-        labels: (N, C) bool, on the CPU.
-        generator: on the CPU.
-        rows: videos at a time, which bounds the memory: rows x N.
-
-    Returns:
-        (N,) int64
+    All is on the CPU; `rows` videos at a time bound the memory to rows x N.
     """
-    as_numbers = labels.float()
-    partners = []
+    as_numbers, partners = labels.float(), []
     for part in as_numbers.split(rows):
         unrelated = (part @ as_numbers.T == 0).float()  # (rows, N)
         some = unrelated.any(dim=1)
-        unrelated[~some] = 1  # multinomial wants a positive weight
+        unrelated[~some] = 1  # multinomial needs a positive weight
         drawn = torch.multinomial(unrelated, 1, generator=generator).squeeze(1)  # (rows,)
         partners.append(torch.where(some, drawn, -1))
     return torch.cat(partners)
 
 
 def error_rates(probs: Tensor, labels: Tensor) -> Tensor:
-    """Return how often each class is decided wrongly, over the worst class: (N, C), (N, C) bool -> (C,) in [0, 1].
+    """Return each class's error rate over that of the worst class: (N, C), (N, C) bool -> (C,) in [0, 1].
 
-    The error of a class is the share of all videos whose pooled probability is on the wrong side of 0.5. Where no
-    decision is wrong at all, every rate is 0, and no label is removed (`estimate_label` of the released code).
+    The error rate is the share of all videos whose pooled probability is on the wrong side of 0.5. Without any error,
+    every rate is 0, and no label is removed (`estimate_label` of the released code).
     """
     errors = ((probs > 0.5) != labels).double().mean(dim=0)  # (C,)
     return (errors / errors.amax()).nan_to_num(0).to(probs)
 
 
 def absent_labels(modality_probs: AudioVisual[Tensor], rates: Tensor) -> Tensor:
-    """Return the classes that neither modality shows after the exchange: p / r < 0.5 in both, (B, C) bool.
+    """Return the classes absent from both modalities after the exchange, p / r < 0.5: (B, C), (C,) -> (B, C) bool.
 
-    It is computed as p < r / 2, since a class that is never decided wrongly has r = 0.
-
-    Args:
-        modality_probs: (B, C) pooled over time, with one modality exchanged.
-        rates: (C,), from `error_rates`, of the modality that was kept.
+    r are the `error_rates` of the modality that was kept. A class without errors has r = 0, hence p < r / 2.
     """
     return (modality_probs.audio < rates / 2) & (modality_probs.visual < rates / 2)
 
 
 def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality, with those that were removed from both given back to both: (N, C)."""
+    """Return the labels left to each modality, with those removed from both restored to both: (N, C) bool."""
     neither = labels & ~left.audio & ~left.visual
     return AudioVisual(left.audio | neither, left.visual | neither)
 
@@ -86,12 +75,9 @@ def exchange_modalities(
     batch_size: int,
     precision: Precision,
 ) -> AudioVisual[Tensor]:
-    """Return the labels that are left to each modality of a split, (N, C) bool.
+    """Return the labels left to each modality of a split, (N, C) bool, by MA's base model and its `error_rates`, (C,).
 
-    Args:
-        model: MA's base model.
-        partners: (N,), from `unrelated_videos`; a video without a partner keeps its labels.
-        rates: (C,) of each modality, from `error_rates`.
+    `partners`, (N,), are from `unrelated_videos`; a video without a partner keeps its labels.
     """
     model.eval()
     labels = split.annotations.video_labels
@@ -99,16 +85,16 @@ def exchange_modalities(
     with_partner = (partners >= 0).nonzero().squeeze(1)  # (K,)
     batches = split.of_videos(with_partner, batch_size)
     for batch, partner in zip(batches, split.of_videos(partners[with_partner], batch_size), strict=True):
-        heard = precision.run(model, batch.features.audio, partner.features.visual)
-        seen = precision.run(model, partner.features.audio, batch.features.visual)
+        audio_kept = precision.run(model, batch.features.audio, partner.features.visual)
+        visual_kept = precision.run(model, partner.features.audio, batch.features.visual)
         videos = batch.videos.cpu()
-        left.audio[videos] &= ~absent_labels(heard.modality_probs, rates.audio).cpu()
-        left.visual[videos] &= ~absent_labels(seen.modality_probs, rates.visual).cpu()
+        left.audio[videos] &= ~absent_labels(audio_kept.modality_probs, rates.audio).cpu()
+        left.visual[videos] &= ~absent_labels(visual_kept.modality_probs, rates.visual).cpu()
     return left
 
 
 def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
-    """Write the labels that are left of the annotated ones, (N, C) bool, to `cleaned_labels.safetensors`."""
+    """Write the labels left to each modality, (N, C) bool, to `cleaned_labels.safetensors`."""
     tensors = {"audio_labels": labels.audio, "visual_labels": labels.visual}
     save_record(folder / FILE, tensors, annotations.dataset, annotations.classes, annotations.sample_ids)
 
@@ -116,9 +102,7 @@ def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotatio
 def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
     """Read the cleaned labels of exactly the annotated videos and classes, in their order: (N, C) bool.
 
-    Raises:
-        InputError: when there are none, they are of other data, they lack a video, or they have an event that the
-            video's label lacks.
+    Raises InputError when there are none, they are of other data, lack a video, or have an event that its label lacks.
     """
     num_classes = len(annotations.classes)
     if (folder / RELEASED_FILE).is_file() and not (folder / FILE).exists():
@@ -126,20 +110,21 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
     record = load_record(folder / FILE, annotations.dataset, annotations.classes, WAY_OUT)
     videos = record.find(annotations)
     shape = (len(record.sample_ids), len(record.classes))
-    audio = record.get("audio_labels", torch.bool, *shape)[videos, :num_classes]
-    visual = record.get("visual_labels", torch.bool, *shape)[videos, :num_classes]
-    added = ((audio | visual) & ~annotations.video_labels).any(dim=1)  # (N,)
-    if added.any():
-        first = annotations.sample_ids[int(added.nonzero()[0])]
-        found = f"events that the videos' labels lack, for instance in {first}"
+    names = AudioVisual("audio_labels", "visual_labels")
+    left = names.map(lambda name: record.get(name, torch.bool, *shape)[videos, :num_classes])
+    either = left.audio | left.visual
+    if (added := (either & ~annotations.video_labels).any(dim=1)).any():
+        found = (
+            f"events that the videos' labels lack, for instance in {annotations.sample_ids[int(added.nonzero()[0])]}"
+        )
         raise record.error(found, "labels cleaned from these annotations")
-    if not (audio | visual).any():
+    if not either.any():
         raise record.error("no label at all", "labels that an exchange has left")
-    return AudioVisual(audio, visual)
+    return left
 
 
 def export_cleaned_labels(left: AudioVisual[Tensor], labels: Tensor, folder: Path) -> None:
-    """Write `need_to_change.pkl` from the labels that are left, (N, C) bool, of all of LLP's training videos (N, C)."""
+    """Write `need_to_change.pkl` from the labels left, (N, C) bool, of all of LLP's training videos' labels (N, C)."""
     both = (labels & ~left.visual, labels & ~left.audio)
     removed = [[rows.nonzero().flatten().tolist() for rows in of_modality.T] for of_modality in both]
     with atomic_write(folder / RELEASED_FILE) as file:
@@ -160,13 +145,10 @@ class _Tensors(pickle.Unpickler):
 
 
 def load_released_labels(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read what the released second stage writes: of visual and audio, for each class the rows whose label goes.
+    """Return the labels left to each modality, (N, C) bool, by a file of the released second stage.
 
-    Returns:
-        the labels that are left, (N, C) bool; rows are those of LLP's training file, in its order.
-
-    Raises:
-        InputError: when it holds anything but lists and tensors, or rows that have no such label.
+    For visual and audio, and each class, it lists the rows of LLP's training file whose label is removed. Raises
+    InputError when it holds anything but lists and tensors, or rows without such a label.
     """
     labels, num_classes = annotations.video_labels, len(annotations.classes)
     left = AudioVisual(labels.clone(), labels.clone())

@@ -1,4 +1,4 @@
-"""MA, stage 2: find by exchanging modalities which labels of the training videos each modality does not show."""
+"""MA, stage 2: find by exchanging modalities which labels of the training videos do not hold for a modality."""
 
 from utils.entry_point import run_entry_point
 
@@ -8,16 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.ma.exchange import (
-    FILE,
-    RELEASED_FILE,
-    error_rates,
-    exchange_modalities,
-    export_cleaned_labels,
-    given_back,
-    save_cleaned_labels,
-    unrelated_videos,
-)
+from baselines.ma import exchange
 from baselines.ma.ma_objective import MALosses
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
@@ -35,17 +26,12 @@ from utils.settings import settings_group
 class Settings(OnBaseRun):
     """Settings of the exchange."""
 
-    keep_one_modality: bool = False  # give labels that would be removed from both modalities back to both
+    keep_one_modality: bool = False  # restore labels that would be removed from both modalities to both
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2  # seed of the choice of unrelated videos
 
 
 def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Table:
-    """Return for each class its videos, the share that each modality lost, and the error rates.
-
-    Args:
-        left: (N, C) bool, the labels left to each modality.
-        rates: (C,).
-    """
+    """Return each class's videos, the share of them that each modality lost, and its error rates, (C,)."""
     counts = annotations.video_labels.sum(dim=0)  # (C,)
     columns = {
         Column("videos", decimals=0): counts,
@@ -59,10 +45,10 @@ def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rat
 
 
 def agreement(annotations: SplitAnnotations, left: AudioVisual[Tensor]) -> dict[str, float]:
-    """Return how well the exchange does where the truth is known, in percent of a modality's labels.
+    """Return precision and recall of the removal where the truth is known, in percent of each modality's labels.
 
-    "precision": share of the removed labels whose event is truly absent from the modality, 100 where none was removed;
-    "recall": share of the absent events whose labels were removed, 100 where none is absent.
+    Precision is the share of the removed labels whose event is truly absent from the modality, 100 where none was
+    removed; recall the share of the absent events whose labels were removed, 100 where none is absent.
     """
     labels, truth = annotations.video_labels, true_events(annotations, torch.device("cpu"))
     shares = {}
@@ -105,28 +91,28 @@ def main(argv: list[str] | None = None) -> None:
 
     # 3 Exchange, also of val, where the truth is known
     record = record_on_run(settings, MALosses.command, {"train": train, "val": val})
-    log = begin_output(output_dir, settings, (FILE, RELEASED_FILE, "removed_labels.*"), record)
-    audio, visual = run_han(model, train, batch_size, precision, progress=True).modality_probs
-    labels = train.annotations.video_labels.to(device)
-    rates = AudioVisual(error_rates(audio, labels), error_rates(visual, labels))
-    generator = torch.Generator().manual_seed(settings.seed)
-    left = []
+    log = begin_output(output_dir, settings, (exchange.FILE, exchange.RELEASED_FILE, "removed_labels.*"), record)
+    probs = run_han(model, train, batch_size, precision, progress=True).modality_probs
+    labels = train.annotations.video_labels
+    rates = probs.map(lambda of_modality: exchange.error_rates(of_modality, labels.to(device)))
+    generator, left_on = torch.Generator().manual_seed(settings.seed), []
     for split in (train, val):
-        labels = split.annotations.video_labels
-        partners = unrelated_videos(labels, generator)
+        partners = exchange.unrelated_videos(split.annotations.video_labels, generator)
         if split is train and (partners < 0).any():
             log.warning(f"{(partners < 0).sum()} videos have no unrelated video; they keep all labels")
-        of_split = exchange_modalities(model, split, partners, rates, batch_size, precision)
-        left.append(given_back(of_split, labels) if settings.keep_one_modality else of_split)
-    save_cleaned_labels(left[0], train.annotations, output_dir)
+        left = exchange.exchange_modalities(model, split, partners, rates, batch_size, precision)
+        keep = settings.keep_one_modality
+        left_on.append(exchange.given_back(left, split.annotations.video_labels) if keep else left)
+    left, left_on_val = left_on
+    exchange.save_cleaned_labels(left, train.annotations, output_dir)
     if settings.export:
-        export_cleaned_labels(left[0], train.annotations.video_labels, output_dir)
+        exchange.export_cleaned_labels(left, labels, output_dir)
 
     # 4 Report
-    summary = summarise(train.annotations, left[0], val.annotations, left[1])
+    summary = summarise(train.annotations, left, val.annotations, left_on_val)
     for name, value in summary.items():
         log.info(f"{name}: {value:.1f}" if isinstance(value, float) else f"{name}: {value}")
-    table = cleaning_table(train.annotations, left[0], rates)
+    table = cleaning_table(train.annotations, left, rates)
     finish_labels(output_dir, "removed_labels", table, summary, log, record.note)
 
 

@@ -30,7 +30,7 @@ class MABaseLosses(HANLosses):
 
 @settings_group
 class MALosses(MABaseLosses):
-    """The losses of MA, whose labels `python -m baselines.ma.find_exchange` has cleaned."""
+    """The losses of MA on labels that `python -m baselines.ma.find_exchange` has cleaned."""
 
     flag: ClassVar = "cleaned_label_dir"
     run_prefix: ClassVar = "HAN_"
@@ -38,18 +38,13 @@ class MALosses(MABaseLosses):
     command: ClassVar = "python -m baselines.ma.find_exchange"
     cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
     fused_labels: Literal["audio", "video"] = "audio"
-    """what the fused probability learns: the labels left to the audio (released), or the video's"""
+    """targets of the fused probability: the labels left to the audio (released), or the video's"""
 
 
 def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
     """Return the cosine of each audio segment with every visual segment of its video, over the temperature.
 
-    Args:
-        audio, visual: (B, T, D).
-        mask: (B, T) bool, False where a segment is padding, whose column is -inf; None: nowhere.
-
-    Returns:
-        (B·T, T); the row of segment t has its own second in column t
+    Features are (B, T, D), the result (B·T, T); columns of padding, where the mask (B, T) is False, are -inf.
     """
     cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
     if mask is not None:
@@ -67,15 +62,11 @@ def own_second_targets(mask: Tensor, smoothing: float) -> Tensor:
 def contrastive_loss(
     audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Return MA's contrastive loss: audio has to find the visual feature of its own second among all of the video.
+    """Return MA's contrastive loss, which matches audio with the visual feature of its own second: (B, T, D) each.
 
     Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
-    second and s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`).
-
-    Args:
-        audio, visual: (B, T, D).
-        label_smoothing: s.
-        mask: (B, T) bool, False where a segment is padding; None: nowhere.
+    second and s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`). `mask`, (B, T) bool, is
+    False for padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(segment_cosines(audio, visual, temperature, mask), dim=-1).view(*mask.shape, -1)

@@ -1,4 +1,4 @@
-"""VALOR (Lai, Chen and Wang, NeurIPS 2023): HAN on hard labels from CLIP and CLAP, each segment by itself.
+"""VALOR (Lai, Chen and Wang, NeurIPS 2023): HAN on hard labels that CLIP and CLAP predict for single segments.
 
 Stage 2 with `--teacher framewise` writes the labels; the training step is UWAV's, with hard labels alone.
 """

@@ -1,4 +1,4 @@
-"""VALOR's teacher: CLIP and CLAP themselves, each segment by itself (Lai, Chen and Wang, NeurIPS 2023)."""
+"""VALOR's teacher: CLIP and CLAP, applied to single segments (Lai, Chen and Wang, NeurIPS 2023)."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from utils.errors import InputError
 from utils.evaluation.inference import Teacher, segment_logits
 from utils.settings import settings_group, with_settings
 
-# VALOR's, of each class in order, on logits 26.87 · cosine (CLAP) and 100 · cosine (CLIP) of the real encoders.
+# VALOR's thresholds by class, for logits 26.87 · cosine (CLAP) and 100 · cosine (CLIP) of the real encoders.
 FIXED_THRESHOLDS = {
     "LLP": AudioVisual(
         audio=(0, 0, 1, 4, 6, -2, 4, 4, 2, 2, 2, 1, 2, 3, 0, 2, 2, 2, 0, 2, -1, 2, 3, 3, 0),
@@ -40,17 +40,11 @@ class FramewiseSettings:
 def framewise_logits(
     split: SplitBatches, texts: AudioVisual[Tensor], scales: AudioVisual[float], batch_size: int
 ) -> AudioVisual[Tensor]:
-    """Score every segment of a split by itself, without a network (VALOR): scale · cosine(segment, text), (N, T, C).
-
-    Args:
-        texts: text features of the classes, (C, D).
-        scales: of the cosines.
-    """
-    audio_texts, visual_texts = F.normalize(texts.audio, dim=-1), F.normalize(texts.visual, dim=-1)
+    """Return scale · cosine(segment, text) for every segment of a split and the classes' texts (C, D): (N, T, C)."""
+    texts = texts.map(lambda rows: F.normalize(rows, dim=-1))
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
-        audio = scales.audio * (F.normalize(batch.features.audio, dim=-1) @ audio_texts.T)
-        return AudioVisual(audio, scales.visual * (F.normalize(batch.features.visual, dim=-1) @ visual_texts.T))
+        return batch.features.map(lambda x, rows, scale: scale * (F.normalize(x, dim=-1) @ rows.T), texts, scales)
 
     return segment_logits(score, split, texts.audio.shape[0], batch_size)
 
@@ -58,7 +52,7 @@ def framewise_logits(
 def framewise_teacher(
     settings: FramewiseSettings, val: SplitBatches, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """Return CLIP and CLAP themselves, which see one segment at a time (VALOR)."""
+    """Return VALOR's teacher: CLIP and CLAP on single segments. Raises InputError for features of other encoders."""
     for flag, width, text in zip(("--audio_features", "--visual_features"), val.widths, texts, strict=True):
         if width != text.shape[1]:
             found = f"{width} wide beside text features {text.shape[1]} wide"
@@ -69,7 +63,7 @@ def framewise_teacher(
 
 
 def framewise_settings(settings: Any) -> Any:
-    """Return the settings of stage 2 with thresholds and prompts. Raises InputError for what VALOR would ignore."""
+    """Return the settings of stage 2 with thresholds and prompts. Raises InputError for flags without effect here."""
     for name in ("transformer_dir", "checkpoint", "num_heads"):
         if (given := getattr(settings, name)) is not None:
             expected = "none with --teacher framewise, which has no network of ours"
@@ -82,7 +76,7 @@ def framewise_settings(settings: Any) -> Any:
     if prompts == "auto":
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
     if prompts == "valor":
-        load_prompts(settings.framewise.prompts_file, settings.dataset)  # stops here when a class has no sentence
+        load_prompts(settings.framewise.prompts_file, settings.dataset)  # raises when a class has no sentence
     return with_settings(settings, prompts=prompts, thresholds=thresholds)
 
 
@@ -97,7 +91,7 @@ def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
 
 
 def valor_thresholds(dataset: str) -> AudioVisual[Tensor]:
-    """Return VALOR's own thresholds, (C,) float64. Raises InputError for a data set that has none."""
+    """Return VALOR's own thresholds, (C,) float64. Raises InputError for a data set without them."""
     if dataset not in FIXED_THRESHOLDS:
         expected = f"a data set that VALOR has thresholds for ({', '.join(FIXED_THRESHOLDS)})"
         raise InputError("--thresholds", f"fixed, for {dataset}", expected, "Search them: --thresholds search.")

@@ -129,9 +129,9 @@ def test_cmpae_s_network_equals_the_released_code(path: Path):
         model.load_state_dict(state)
         clips = case["visual3d"]
         frames = case["visual2d"].float().unflatten(1, (clips.shape[1], -1))  # (B, T, 8, 2048)
-        projected = model.project(case["audio"], frames, clips)
+        visual = torch.cat([frames.flatten(2), clips], dim=-1)
         for suffix, with_cross_attention in WITH_CROSS_ATTENTION.items():
-            output = model.parse(*projected, with_cross_attention)
+            output = model(case["audio"], visual, with_cross_attention)
             num_videos, num_segments, _ = output.logits.audio.shape
             own_seconds = torch.arange(num_segments).repeat(num_videos)
             for number, actual in enumerate(
