@@ -2,7 +2,7 @@
 
     python -m benchmarks.extraction_benchmark --videos data/LLP/raw_videos --num_videos 4
 
-Networks are the real architectures with random weights. Videos have to last ten seconds.
+Networks are the real architectures, randomly initialised. Videos have to last ten seconds.
 """
 
 from utils.entry_point import run_entry_point
@@ -31,9 +31,8 @@ SEGMENTS = 10
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.extraction_benchmark", description=__doc__.split("\n")[0]
-    )
+    description = __doc__.split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction_benchmark", description=description)
     parser.add_argument("--videos", type=Path, nargs="+", required=True)
     parser.add_argument("--num_videos", type=int, default=4)
     parser.add_argument("--num_naive", type=int, default=1, help="videos that the authors' way is timed on")
@@ -72,9 +71,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=("wall", "cpu"))
         notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
         for precision, name in product(rates, PUBLISHED):
-            pairs = [
-                (rows[name], np.load(feature_path(outputs[precision], name, video))) for video, rows in naive.items()
-            ]
+            ours = [np.load(feature_path(outputs[precision], name, video)) for video in naive]
+            pairs = zip((features[name] for features in naive.values()), ours, strict=True)
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
             notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
     decoding = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos]).wall

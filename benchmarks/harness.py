@@ -1,4 +1,4 @@
-"""Times ways to do one job side by side, and prints and writes the one table that all benchmarks have in common."""
+"""Timing of several ways to do one job side by side, and the table that all benchmarks print and write."""
 
 import ctypes
 import json
@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Seconds(NamedTuple):
-    """Time on the clock, and of the processor's cores in this process."""
+    """Wall-clock time, and CPU time of this process."""
 
     wall: float
     cpu: float
@@ -40,9 +41,9 @@ class Way:
     """One way to do a job."""
 
     run: Callable[[], Seconds]  # does a part of the job
-    amount: float = 1  # of that part, in the unit in which `compare` is told the whole
+    amount: float = 1  # of that part, in the unit of the `whole` of `compare`
     goal: str = ""
-    floor: float | None = None  # seconds that the whole job takes at least
+    floor: float | None = None  # lower bound of the whole job's seconds
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Measurement:
 
     @property
     def cells(self) -> tuple[str | None, ...]:
-        """What the table says: naive, ours, ratio, share of the floor."""
+        """Return the texts of the row: naive, ours, ratio, share of the floor."""
         ours = quantity(self.ours, self.unit)
         floor = None if self.floor is None else f"{100 * self.floor / self.ours:.0f} %"
         if self.naive is None:
@@ -69,7 +70,7 @@ class Measurement:
 
 
 def timed(run: Callable[..., object], *arguments: object) -> Seconds:
-    """Call a function and return how long it took."""
+    """Call a function and return the time that it took."""
     begin = Seconds.now()
     run(*arguments)
     return begin.until_now()
@@ -84,26 +85,21 @@ def compare(
     warm_up: int = 1,
     clocks: Sequence[str] = ("wall",),
 ) -> list[Measurement]:
-    """Time all ways in turn, so that all see the same moods of the machine: a row for each but `NAIVE`, and each clock.
+    """Time all ways in turn, under equal conditions: a row for each way but `NAIVE`, and for each clock.
 
-    The median of some rounds counts, after those to warm up, scaled to the whole job. Its size and the amounts of the
-    ways have one unit, such as "videos"; it is empty where every way does the whole job.
+    Each is the median of some rounds after those to warm up, scaled to the whole job. `unit`, such as "videos", is that
+    of the whole and of the ways' amounts; it is empty where every way does the whole job.
     """
-    seconds: dict[str, list[Seconds]] = {name: [] for name in ways}
-    for _ in range(warm_up + rounds):
-        for name, way in ways.items():
-            seconds[name].append(way.run())
+    turns = [{name: way.run() for name, way in ways.items()} for _ in range(warm_up + rounds)]
     rows = []
-    for name in [name for name in ways if name != NAIVE]:
+    for name, clock in product([name for name in ways if name != NAIVE], clocks):
         sample = f"naive {ways[NAIVE].amount:g}, ours {ways[name].amount:g} {unit}, " if unit else ""
-        for clock in clocks:
-            measured = {n: [getattr(times, clock) for times in seconds[n]] for n in (NAIVE, name)}
-            naive, ours = (whole / ways[n].amount * statistics.median(measured[n][warm_up:]) for n in (NAIVE, name))
-            title = f"{what}, {name}" if clock == "wall" else f"{what}, {name}, CPU time"
-            floor = ways[name].floor if clock == "wall" else None
-            row = Measurement(title, naive, ours, ways[name].goal, floor, f"{sample}{rounds} rounds", measured)
-            print(f"{title}: {', '.join(filter(None, row.cells))} ({row.sample})", flush=True)
-            rows.append(row)
+        measured = {n: [getattr(turn[n], clock) for turn in turns] for n in (NAIVE, name)}
+        naive, ours = (whole / ways[n].amount * statistics.median(measured[n][warm_up:]) for n in (NAIVE, name))
+        title = f"{what}, {name}" if clock == "wall" else f"{what}, {name}, CPU time"
+        floor = ways[name].floor if clock == "wall" else None
+        rows.append(Measurement(title, naive, ours, ways[name].goal, floor, f"{sample}{rounds} rounds", measured))
+        print(f"{title}: {', '.join(filter(None, rows[-1].cells))} ({rows[-1].sample})", flush=True)
     return rows
 
 
@@ -131,7 +127,7 @@ def report(
 
 
 def quantity(value: float, unit: str) -> str:
-    """Format three significant digits with a unit that suits."""
+    """Format a value with three significant digits and a suitable unit."""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
     if value >= 100:
@@ -143,7 +139,7 @@ def quantity(value: float, unit: str) -> str:
 def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
     """Return the operations a second of a product of square matrices on the CPU, by precision: the best of some rounds.
 
-    A job's floor is the number of its operations over this rate: the least time that it could take.
+    A job's floor is the number of its operations over this rate, a lower bound of its time.
     """
     rates = {}
     for precision, dtype in DTYPES.items():
@@ -160,20 +156,20 @@ def count_operations(run: Callable[[], object]) -> int:
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Return the bytes that a function needs at most on top of what was taken before."""
+    """Return the peak of the bytes that a function allocates."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+    ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident_bytes("VmRSS")
     run()
     return resident_bytes("VmHWM") - before
 
 
 def resident_bytes(field: str) -> int:
-    """Return the memory that this process has resident, mapped files included: now ("VmRSS") or at most ("VmHWM")."""
+    """Return this process's resident memory, mapped files included: the present ("VmRSS") or the peak ("VmHWM")."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

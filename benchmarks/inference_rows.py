@@ -1,4 +1,4 @@
-"""Everything but training: evaluation, metrics, threshold search, pseudo-labels, opening the packed store."""
+"""Rows of all but training: evaluation, metrics, threshold search, pseudo-labels, opening the packed store."""
 
 from contextlib import closing
 from dataclasses import replace
@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.effort import CPU, STAGE_1, STAGE_3, Setup, predicted_events
 from benchmarks.harness import NAIVE, Measurement, Way, compare, count_operations, timed
+from benchmarks.training_rows import CPU, STAGE_1, STAGE_3, Setup, predicted_events
 from dataloaders.batches import open_batches, open_split, open_texts
 from dataloaders.datasets import SPLITS, load_annotations
 from dataloaders.pseudo_labels import save_pseudo_labels
@@ -32,7 +32,7 @@ NUM_SEARCHED_CLASSES = 5  # of 25, by the naive search
 
 
 def evaluation(setup: Setup) -> list[Measurement]:
-    """Stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
+    """Measure stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
     settings, task = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), find_task("LLP")
     splits = [load_annotations("LLP", settings.data_dir, name) for name in ("val", "test")]
     val = open_batches(splits[0], settings, CPU)
@@ -45,8 +45,7 @@ def evaluation(setup: Setup) -> list[Measurement]:
             prediction = predicted_events(model, open_batches(annotations, settings, CPU), precision)
             task.score(prediction, true_events(annotations, CPU))
 
-    num_videos = sum(annotations.num_videos for annotations in splits)
-    features = next(val.in_order(1)).features
+    num_videos, features = sum(annotations.num_videos for annotations in splits), next(val.in_order(1)).features
     operations = NUM_EVALUATED * count_operations(lambda: model(*features))
     ways = {NAIVE: Way(partial(timed, naive_stages.evaluate, naive_twin(model), files), few.num_videos)}
     for precision, rate in setup.rates.items():
@@ -56,7 +55,7 @@ def evaluation(setup: Setup) -> list[Measurement]:
 
 
 def metrics(setup: Setup) -> list[Measurement]:
-    """All F-scores of random events, right in most videos."""
+    """Measure all F-scores of random events that are right in most videos."""
     truth = AudioVisual(random_events(NUM_EVALUATED, 0), random_events(NUM_EVALUATED, 1))
     right = torch.rand(NUM_EVALUATED, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.7
     audio = torch.where(right, truth.audio, random_events(NUM_EVALUATED, 2))
@@ -70,11 +69,11 @@ def metrics(setup: Setup) -> list[Measurement]:
 
 
 def threshold_search(setup: Setup) -> list[Measurement]:
-    """Class-wise thresholds of both modalities on the validation split."""
+    """Measure the search of class-wise thresholds of both modalities on the validation split."""
     labels = AudioVisual(random_events(NUM_VAL, 3), random_events(NUM_VAL, 4))
     in_video = labels.audio.any(dim=1) | labels.visual.any(dim=1)  # (N, C)
     noise = torch.randn(2, *labels.audio.shape, generator=torch.Generator().manual_seed(5))
-    logits = AudioVisual(noise[0] + labels.audio, noise[1] + labels.visual)
+    logits = AudioVisual(*noise).map(torch.add, labels)
 
     def search_naively(*tensors: Tensor) -> None:
         naive_scores.classwise_thresholds(*(x[..., :NUM_SEARCHED_CLASSES].numpy() for x in tensors))
@@ -89,15 +88,14 @@ def threshold_search(setup: Setup) -> list[Measurement]:
 
 
 def pseudo_labels(setup: Setup) -> list[Measurement]:
-    """Stage 2 after its thresholds: opening the packed files, the temporal transformer, hard labels, output."""
+    """Measure stage 2 after its thresholds: opening the packed files, the temporal transformer, hard labels, output."""
     annotations = load_annotations("LLP", setup.folder / "LLP", "train")
     annotations = annotations.subset(torch.arange(min(setup.labelled, annotations.num_videos)))
     packed_dir = setup.folder / f"packed_{annotations.num_videos}"
     settings = replace(STAGE_1.data, data_dir=setup.folder / "LLP", packed_dir=packed_dir)
     train, texts = open_batches(annotations, settings, CPU), open_texts("LLP", settings, CPU)
     model = TemporalTransformer(*train.widths, texts.audio.shape[1], texts.visual.shape[1], setup.transformer)
-    zeros = torch.zeros(len(annotations.classes), dtype=torch.float64)
-    thresholds = AudioVisual(zeros, zeros.clone())
+    thresholds = AudioVisual(*torch.zeros(2, len(annotations.classes), dtype=torch.float64))
     few = annotations.subset(torch.arange(min(setup.naive_videos, annotations.num_videos)))
     files, folder = naive_stages.VideoFiles(few, settings), setup.folder / "naive"
 
@@ -109,8 +107,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
         save_pseudo_labels(pseudo, setup.folder / "ours" / "train.safetensors")
 
     naive = partial(timed, naive_stages.write_pseudo_labels, naive_twin(model), files, texts, thresholds, folder)
-    ways = {NAIVE: Way(naive, few.num_videos)}
-    features = next(train.in_order(1)).features
+    ways, features = {NAIVE: Way(naive, few.num_videos)}, next(train.in_order(1)).features
     operations = NUM_LABELLED * count_operations(lambda: model(*features, *texts))
     for precision, rate in setup.rates.items():
         ways[precision] = Way(partial(timed, generate, precision), annotations.num_videos, "20x", operations / rate)
@@ -118,7 +115,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
 
 
 def opening(setup: Setup) -> list[Measurement]:
-    """From nothing to the first training batch: annotations and packed features of all three splits."""
+    """Measure the way to the first training batch: annotations and packed features of all three splits."""
     settings, batch_size = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), setup.han_batch
 
     def first_batch() -> Tensor:

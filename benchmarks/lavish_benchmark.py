@@ -1,12 +1,10 @@
 """LAVISH side by side with the released way of training it, on generated videos of ten seconds.
 
-    python -m benchmarks.lavish_benchmark --output_dir temp_lavish_benchmark
-    python -m benchmarks.lavish_benchmark --output_dir temp_lavish_benchmark --table frames
+    python -m benchmarks.lavish_benchmark --output_dir temp_lavish_benchmark [--table frames]
 
 `epoch`: the released (naive) way decodes each video and computes its filter banks in every epoch, in batches of two;
 ours reads packed clips. The network and the number of clips are equal. `frames`: time and memory of a step for clips of
-1, 4, 8, 16 and 64 frames, all blocks kept (naive) and checkpointed (ours). Weights are random: speed does not depend on
-them.
+1, 4, 8, 16 and 64 frames, all blocks kept (naive) and checkpointed (ours). Weights are random.
 """
 
 from utils.entry_point import run_entry_point
@@ -52,7 +50,7 @@ def make_network(size: str, temporal: str, device: torch.device, checkpointed: b
 
 
 def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
-    """Videos with a drifting shape and a tone, unless they are there."""
+    """Write videos with a drifting shape and a tone, unless they exist."""
     rng = np.random.default_rng(0)
     sources = tuple(ClipSource(f"video{n}", folder / f"video{n}.avi") for n in range(count))
     for source in sources:
@@ -65,7 +63,7 @@ def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
 def train_epoch(
     network: LavishNetwork, optimizer: torch.optim.Optimizer, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]
 ) -> None:
-    """A training step on every batch of frames and filter banks."""
+    """Take a training step on every batch of frames and filter banks."""
     device = next(network.parameters()).device
     for frames, sound in batches():
         labels = torch.zeros(frames.shape[:2], dtype=torch.int64, device=device)
@@ -90,8 +88,7 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
         return ((batch.frames, batch.sound) for (batch,) in packed.shuffled(batch_size, 0, 1))
 
     released = DataLoader(ClipFiles(sources, form), batch_size=2, shuffle=True, num_workers=1)
-    sides = {NAIVE: lambda: released}
-    sides |= {f"batches of {batch_size}": partial(batches_of, batch_size) for batch_size in (2, 8)}
+    sides = {NAIVE: lambda: released, "batches of 2": partial(batches_of, 2), "batches of 8": partial(batches_of, 8)}
     ways = {}
     for name, batches in sides.items():
         network = make_network(size, "none", device)
@@ -107,7 +104,7 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
 
 
 def seconds_of_linear_layers(network: nn.Module, run: Callable[[], object]) -> float:
-    """Return the seconds of a run that a network's linear layers take, forwards and backwards; on the CPU."""
+    """Return the seconds of a run in a network's linear layers, forwards and backwards; on the CPU."""
     times: dict[nn.Module, list[float]] = defaultdict(list)  # begin, end, begin, end, ...
 
     def note_time(layer: nn.Module, *_) -> None:
@@ -161,12 +158,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     device = select_device(args.device)
-    rows = []
-    for size in args.sizes:
-        if args.table == "epoch":
-            rows += epoch_rows(size, args.output_dir, args.num_clips, args.rounds, device)
-        else:
-            rows += frames_rows(size, device, args.precision, args.rounds)
+    if args.table == "epoch":
+        tables = [epoch_rows(size, args.output_dir, args.num_clips, args.rounds, device) for size in args.sizes]
+    else:
+        tables = [frames_rows(size, device, args.precision, args.rounds) for size in args.sizes]
+    rows = [row for of_size in tables for row in of_size]
     report(args.output_dir / f"{args.table}_table", "LAVISH beside the released way", rows)
 
 

@@ -1,4 +1,4 @@
-"""Runs every benchmark on simulated features at true shapes and prints one table; docs/performance.md explains it.
+"""Run every benchmark on simulated features at true shapes and print one table; docs/performance.md explains it.
 
 python -m benchmarks.run            all of it
 python -m benchmarks.run --quick    a smaller sample of everything, in under three minutes
@@ -10,6 +10,7 @@ from utils.entry_point import run_entry_point
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
-from benchmarks import inference_rows, training_rows
-from benchmarks.effort import QUICK, Setup, prepare
+from benchmarks import inference_rows as inference
+from benchmarks import training_rows as training
 from benchmarks.harness import Measurement, matrix_rates, report, timed
+from benchmarks.training_rows import QUICK, Setup, prepare
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.store import open_features
 from simulation.simulate import simulate
@@ -34,14 +36,10 @@ STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_m
 
 def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
     """Yield the rows of the CPU table, in its order."""
-    yield from training_rows.han_epoch(setup)
-    yield from training_rows.transformer_epoch(setup)
-    yield from inference_rows.evaluation(setup)
-    yield from inference_rows.metrics(setup)
-    yield from inference_rows.threshold_search(setup)
-    yield from inference_rows.pseudo_labels(setup)
-    yield from inference_rows.opening(setup)
-    yield training_rows.peak_memory(setup.han, memory_videos)
+    jobs = (training.han_epoch, training.transformer_epoch, inference.evaluation, inference.metrics)
+    for measure in (*jobs, inference.threshold_search, inference.pseudo_labels, inference.opening):
+        yield from measure(setup)
+    yield training.peak_memory(setup.han, memory_videos)
 
 
 def gpu_rows(
@@ -54,20 +52,18 @@ def gpu_rows(
     network: tuple[str, ...] = (),  # flags of the networks' sizes where they are not the paper's
 ) -> list[Measurement]:
     """Time stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts."""
-    for dataset in ("LLP", "UnAV"):
-        for split in SPLITS:
-            annotations = load_annotations(dataset, folder / dataset, split)
-            open_features(annotations, list(DATASETS[dataset].features), folder / dataset)
+    for dataset, split in product(("LLP", "UnAV"), SPLITS):
+        annotations = load_annotations(dataset, folder / dataset, split)
+        open_features(annotations, list(DATASETS[dataset].features), folder / dataset)
     torch.randn(1024, 1024, device=device).square().sum().item()  # starts the device's libraries
     runs, common = str(folder / "gpu_runs"), ["--device", device, "--precision", precision]
     unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
-    training = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
-    sample = f"{device}, {precision}, validation after each epoch; packed before"
-    rows = []
+    how_long = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
+    sample, rows = f"{device}, {precision}, validation after each epoch; packed before", []
     for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
-        stage_1 = timed(train_transformer.main, [*unav, *training, *flags]).wall
+        stage_1 = timed(train_transformer.main, [*unav, *how_long, *flags]).wall
         stage_2 = timed(pseudo_label_generation.main, [*llp, "--runs_dir", runs]).wall
-        stage_3 = timed(train_han.main, [*llp, *training, *flags]).wall
+        stage_3 = timed(train_han.main, [*llp, *how_long, *flags]).wall
         stage_4 = timed(test_han.main, [*llp, "--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs")]).wall
         measured = [
             (f"stage 3, {num_epochs} epochs{how}", stage_3, "30 s"),
@@ -75,7 +71,7 @@ def gpu_rows(
             (f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min"),
         ]
         if not flags:
-            several = timed(train_han.main, [*llp, *training, "--num_runs", str(num_seeds)]).wall
+            several = timed(train_han.main, [*llp, *how_long, "--num_runs", str(num_seeds)]).wall
             measured.append((f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one"))
         rows += [Measurement(f"GPU: {what}", None, ours, goal, sample=sample) for what, ours, goal in measured]
     return rows
@@ -94,26 +90,22 @@ def bf16_difference(
     for dataset, number in zip(("UnAV", "LLP"), sizes, strict=False):
         simulate(dataset, folder / "data", annotations, {"train": number, "val": sizes[2], "test": sizes[2]})
     runs, teacher = str(folder / "runs"), str(folder / "pseudo_labels")
-    llp = ("--data_dir", str(folder / "data" / "LLP"))
-    train_transformer.main(["--data_dir", str(folder / "data" / "UnAV"), "--output_dir", runs, *network, *stage_1])
+    unav, llp = (["--data_dir", str(folder / "data" / dataset)] for dataset in ("UnAV", "LLP"))
+    train_transformer.main([*unav, "--output_dir", runs, *network, *stage_1])
     pseudo_label_generation.main([*llp, "--runs_dir", runs, "--output_dir", teacher])
     scores: dict[str, list[float]] = {"float32": [], "bf16": []}
-    for precision, of_precision in scores.items():
-        for seed in seeds:
-            output = str(folder / f"{precision}_{seed}")
-            how = ["--precision", precision]
-            training = ["--pseudo_label_dir", teacher, "--output_dir", output, *network, *stage_3, "--seed", str(seed)]
-            train_han.main([*llp, *how, *training])
-            test_han.main([*llp, *how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
-            of_precision.append(json.loads(Path(output, "test/summary.json").read_text())["test"][METRIC])
+    for precision, seed in product(scores, seeds):
+        output, how = str(folder / f"{precision}_{seed}"), [*llp, "--precision", precision]
+        learned = ["--pseudo_label_dir", teacher, "--output_dir", output, "--seed", str(seed)]
+        train_han.main([*how, *learned, *network, *stage_3])
+        test_han.main([*how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
+        scores[precision].append(json.loads(Path(output, "test/summary.json").read_text())["test"][METRIC])
     scores["bf16 - float32"] = [b - a for a, b in zip(scores["float32"], scores["bf16"], strict=True)]
     rows = tuple(Row((name,), (*map(Cell, values), Cell.over_runs(values))) for name, values in scores.items())
-    columns = (*(Column(f"seed {seed}", decimals=2) for seed in seeds), Column("mean", decimals=2))
-    notes = (
-        f"Simulated LLP, {sizes[1]} training and {sizes[2]} test videos; network {' '.join(network)}; "
-        f"stage 3 {' '.join(stage_3)}. Goal: the means differ by less than 0.3.",
-    )
-    return Table("Segment-level Type@AV on the test split, by precision of stage 3", ("",), columns, rows, notes)
+    columns = tuple(Column(name, decimals=2) for name in (*(f"seed {seed}" for seed in seeds), "mean"))
+    note = f"Simulated LLP, {sizes[1]} training and {sizes[2]} test videos; network {' '.join(network)}; "
+    note += f"stage 3 {' '.join(stage_3)}. Goal: the means differ by less than 0.3."
+    return Table("Segment-level Type@AV on the test split, by precision of stage 3", ("",), columns, rows, (note,))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -141,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += gpu_rows(folder, "bf16", 4 if args.quick else 80, compiled=args.compiled)
         report(args.work_dir / "benchmark", title, rows, setup.rates)
     if args.growth or (args.growth is None and not args.quick):
-        report(args.work_dir / "growth", "How stage 3 grows", training_rows.growth(num_videos=10_000, num_steps=3))
+        report(args.work_dir / "growth", "How stage 3 grows", training.growth(num_videos=10_000, num_steps=3))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Training: steps of stages 1 and 3 and of their naive counterparts, data included, and epochs scaled from them; time
-and peak memory of stage 3 by number and length of videos.
+"""Training epochs of stages 1 and 3, scaled from some steps; time and peak memory of stage 3 by number and length of
+videos. `Setup` is what these and the other rows of `benchmarks.run` start from.
 """
 
 import logging
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,24 +16,31 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.effort import CPU, STAGE_1, STAGE_3, Setup, predicted_events
+import train_han
+import train_transformer
 from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, resident_bytes, timed
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
-from models import HAN, HANConfig, TemporalTransformer
+from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from simulation.generated_annotations import SIZES
+from simulation.simulate import simulate
 from tests.naive import naive_stages
 from tests.naive.made_up_data import random_pseudo_labels, zero_split
 from tests.naive.naive_networks import naive_twin
 from utils.audio_visual import AudioVisual
-from utils.evaluation.tasks import find_task, true_events
+from utils.evaluation.inference import run_han
+from utils.evaluation.tasks import Events, find_task, true_events
 from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.uwav_objective import make_step
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 
+CPU = torch.device("cpu")
+STAGE_1, STAGE_3 = train_transformer.Settings(), train_han.Settings()
+QUICK = {"llp_videos": {"train": 640, "val": 128, "test": 128}, "unav_videos": 64, "rounds": 1, "han_steps": 3}
+QUICK |= {"transformer_batch": 32, "labelled": 256, "naive_videos": 30}
 PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
 GOALS = {"float32": "2x", "bf16": "5x"}
@@ -44,8 +51,42 @@ ALLOWANCE = 2e9  # bytes of memory beyond the tensors of the split
 BatchLosses = Callable[[Batch], Losses]
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What every measurement starts from. What is not measured whole is scaled up, as the table notes."""
+
+    folder: Path  # holds LLP/ and UnAV/, and takes all output
+    rates: dict[str, float]  # operations a second of matrix products, by precision
+    llp_videos: dict[str, int | None] = field(default_factory=dict)  # whose features are simulated; empty: all
+    unav_videos: int = 512
+    rounds: int = 3  # turns of the naive and the optimised way
+    han_steps: int = 6
+    han_batch: int = 64
+    transformer_batch: int = 64
+    labelled: int = 1_024  # videos
+    naive_videos: int = 100  # evaluated and labelled by the naive way
+    compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
+    han: HANConfig = HANConfig()
+    transformer: TemporalTransformerConfig = TemporalTransformerConfig()
+
+
+def prepare(work_dir: Path, annotations: Path | None, rates: dict[str, float], **effort: object) -> Setup:
+    """Simulate the data that are not there yet, in one folder whatever the number of videos."""
+    setup = Setup(work_dir / ("generated" if annotations is None else "annotated"), rates, **effort)
+    print(f"simulating what is not yet in {setup.folder}", flush=True)
+    simulate("LLP", setup.folder, annotations, setup.llp_videos)
+    simulate("UnAV", setup.folder, annotations, {"train": setup.unav_videos, "val": 2, "test": 2})
+    return setup
+
+
+def predicted_events(network: HAN, split: SplitBatches, precision: str) -> Events:
+    """Return what stage 4 predicts for a split."""
+    output = run_han(network, split, STAGE_3.device.eval_batch_size, Precision(precision, split.device))
+    return find_task(split.annotations.dataset).decode(output, STAGE_3.decoding)
+
+
 def han_epoch(setup: Setup) -> list[Measurement]:
-    """Stage 3: float32 and bf16 beside the naive float32."""
+    """Measure an epoch of stage 3: float32 and bf16 beside the naive float32."""
     settings, pseudo_dir = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), setup.folder / "pseudo_labels"
     annotations = load_annotations("LLP", settings.data_dir, "train")
     offered = offered_to_workers(annotations, setup.han_steps, setup.han_batch)
@@ -59,7 +100,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
-    """Stage 1, a step on videos whose lengths are spread as in the whole split; precisions as in `han_epoch`."""
+    """Measure an epoch of stage 1 by a step on videos whose lengths are spread as in the whole split."""
     settings, batch_size = replace(STAGE_1.data, data_dir=setup.folder / "UnAV"), setup.transformer_batch
     annotations = load_annotations("UnAV", settings.data_dir, "train")
     spread = annotations.lengths.argsort()[torch.linspace(0, annotations.num_videos - 1, batch_size).long()]
@@ -72,7 +113,7 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
 
 
 def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size: int) -> SplitAnnotations:
-    """Repeat a split's videos, so that workers go on reading during all steps, the first of which is not timed."""
+    """Repeat a split's videos, so that workers read during all steps, the first of which is not timed."""
     num_videos = (num_steps + 1 + PREFETCHED) * batch_size
     return annotations.subset(torch.arange(num_videos) % annotations.num_videos)
 
@@ -87,7 +128,7 @@ def epoch_rows(
     recipe: Recipe,
     num_steps: int,
 ) -> list[Measurement]:
-    """Measure some steps of a network and its naive counterpart, whose losses `losses_of` makes, scaled to an epoch."""
+    """Measure some steps of a network and its naive counterpart with losses by `losses_of`, scaled to an epoch."""
     slow, amount = naive_twin(network), num_steps * recipe.batch_size
     num_videos = SIZES[split.annotations.dataset]["train"]
     batch = next(split.in_order(recipe.batch_size))
@@ -95,18 +136,17 @@ def epoch_rows(
     operations *= num_videos / len(batch.videos)
     run_naively = partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, num_steps)
     ways = {NAIVE: Way(run_naively, amount)}
-    for compiled in (False, True)[: 1 + setup.compiled]:
+    for title, compiled in (("{}", False), ("{}, compiled", True))[: 1 + setup.compiled]:
         for precision, goal in GOALS.items():
             losses = losses_of(network, precision, compiled=compiled)
             run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
-            title = f"{precision}, compiled" if compiled else precision
-            ways[title] = Way(run, amount, goal, operations / setup.rates[precision])
+            ways[title.format(precision)] = Way(run, amount, goal, operations / setup.rates[precision])
     what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
     return compare(what, ways, setup.rounds, num_videos, f"videos in batches of {recipe.batch_size}", warm_up=0)
 
 
 def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
-    """Return the losses of stage 3 for HAN or its naive counterpart, with what the pseudo-labels of a split give."""
+    """Return the losses of stage 3 for HAN or its naive counterpart on a split with pseudo-labels."""
     how, forward = Precision(precision, split.device), compile_network(network, split.device) if compiled else network
     # LLP's videos are equally long: the masks of naive batches hide nothing.
     step = make_step(STAGE_3.losses, split, lambda _, *inputs, **masks: how.run(forward, *inputs))
@@ -118,17 +158,17 @@ def transformer_losses(
 ) -> BatchLosses:
     """Return the losses of stage 1 for the temporal transformer or its naive counterpart."""
     how, forward = Precision(precision, CPU), compile_network(network, CPU) if compiled else network
+    weight = STAGE_1.losses.occurring_weight
 
     def losses(batch: Batch) -> Losses:
         output = how.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
-        occurring_weight = STAGE_1.losses.occurring_weight
-        return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, occurring_weight)}
+        return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, weight)}
 
     return losses
 
 
 class FirstSteps:
-    """The first steps of every epoch of a split, for `fit`, and how long those of the last epoch took."""
+    """The first steps of every epoch of a split, for `fit`, and the time of those of the last epoch."""
 
     def __init__(self, split: SplitBatches, num_steps: int):
         self.split, self.num_steps = split, num_steps
@@ -145,11 +185,10 @@ def seconds_of_steps(
 ) -> Seconds:
     """Return the time of some steps of the training loop, data included, after as many to warm up."""
     steps, recipe = FirstSteps(split, num_steps), replace(recipe, num_epochs=2)
-    log, saving = logging.getLogger("benchmark"), Saving(save_every=2)
     scores = {"none": float("nan")}  # and so there is no best checkpoint
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        fit(network, steps, lambda _, batch, moment: losses(batch), lambda: scores, recipe, "none", folder, log, saving)
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder), logging.getLogger("benchmark"), Saving(save_every=2)
+        fit(network, steps, lambda _, batch, moment: losses(batch), lambda: scores, recipe, "none", *where)
     return steps.seconds
 
 
@@ -201,7 +240,7 @@ def measure(
 ) -> tuple[float, int, int]:
     """Return seconds of some float32 steps, bytes of the training split's features, peak bytes of this process.
 
-    Features are sparse files of zeros, mapped as a packed file is: neither time nor memory depend on values.
+    Features are sparse files of zeros, mapped like a packed file: neither time nor memory depends on values.
     """
     with tempfile.TemporaryDirectory() as folder:
         train = zero_split(Path(folder), "LLP", "train", torch.full((num_videos,), num_segments), residency)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from benchmarks import layers_benchmark as layers
 from benchmarks import run
-from benchmarks.effort import QUICK, STAGE_1, STAGE_3, prepare
 from benchmarks.harness import count_operations, matrix_rates, report
 from benchmarks.run import bf16_difference, gpu_rows
-from benchmarks.training_rows import han_losses, transformer_losses
+from benchmarks.training_rows import QUICK, STAGE_1, STAGE_3, han_losses, prepare, transformer_losses
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, load_pseudo_labels
