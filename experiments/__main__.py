@@ -1,7 +1,7 @@
 """Recompute tables and figures of the paper, and print ours beside the published numbers.
 
-Every run is kept in a folder of its own that tells its settings: one that is finished is not repeated, whichever table
-asks for it, and a training that was stopped goes on from its last epoch.
+Every run has a folder of its own, named after its settings: finished runs are not repeated, whichever table needs them,
+and an interrupted training resumes from its last epoch.
 """
 
 from utils.entry_point import run_entry_point
@@ -34,29 +34,23 @@ EXPERIMENTS: dict[str, Callable[[Study], tables.Experiment]] = {
     "figureA5": drawings.figure_a5,
     "qualitative": drawings.qualitative,
 }
-SUFFIXES = (".md", ".csv", ".json")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[20000], help="of stages 3 and 4")
     parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
     parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder of LLP/, UnAV/ and AVE/")
-    parser.add_argument("--annotations_root", type=Path, help="the same of annotation files (default: data_root)")
+    parser.add_argument("--annotations_root", type=Path, help="the same for annotation files (default: data_root)")
     parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs/paper"), help="folder of all runs")
     parser.add_argument("--results_dir", type=Path, help="where tables and figures go (default: results[/<preset>])")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--allow_missing", action="store_true", help="leave out videos without feature files")
-    parser.add_argument("--list", action="store_true", help="say which runs are to do, and stop")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = build_parser().parse_args(argv)
-    seeds = tuple(dict.fromkeys(args.seeds))
-    where = (args.data_root, args.annotations_root or args.data_root)
+    parser.add_argument("--list", action="store_true", help="print which runs are to do, and stop")
+    args = parser.parse_args(argv)
+    seeds, where = tuple(dict.fromkeys(args.seeds)), (args.data_root, args.annotations_root or args.data_root)
     study = Study(args.preset, *where, seeds, args.precision, args.allow_missing)
     experiments = {name: EXPERIMENTS[name](study) for name in args.experiments}
     runner = Runner(args.runs_dir, args.device)
@@ -64,9 +58,8 @@ def main(argv: list[str] | None = None) -> None:
 
     wanted = dict.fromkeys(job for experiment in experiments.values() for job in experiment.jobs)
     missing = runner.missing(wanted)
-    finished = sum(runner.output(job) is not None for job in wanted)
-    found = f"{finished} of {len(wanted)} results there, {len(missing)} runs to do"
-    print(f"{', '.join(experiments)}: {found}", flush=True)
+    finished = f"{sum(runner.output(job) is not None for job in wanted)} of {len(wanted)} results there"
+    print(f"{', '.join(experiments)}: {finished}, {len(missing)} runs to do", flush=True)
     if args.list:
         print(*(job.key for job in missing), sep="\n")
         return
@@ -75,13 +68,13 @@ def main(argv: list[str] | None = None) -> None:
         runner.run(job)
 
     for experiment in experiments.values():
-        written = []
         marks = dict.fromkeys(m for job in experiment.jobs for m in read_provenance(runner.finished_output(job)).marks)
         partial = [f"{mark}, since features are missing." for mark in marks if re.search(r"\d of \d", mark)]
+        written = []
         for stem, table in experiment.tables(runner).items():
             table = replace(table, notes=(*table.notes, *partial))
             print("\n" + format_text(table))
-            written += [write_table(results_dir / f"{stem}{suffix}", table) for suffix in SUFFIXES]
+            written += [write_table(results_dir / f"{stem}{suffix}", table) for suffix in (".md", ".csv", ".json")]
         print("written:", *written, *experiment.draw(runner, results_dir))
 
 

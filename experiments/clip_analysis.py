@@ -1,6 +1,6 @@
 """Analyses of a trained classifier of clips, each a PNG and a CSV in the run's folder of results.
 
-python -m experiments.clip_analysis --analysis features --checkpoint_dir RUN  (PCA and t-SNE of what the head sees)
+python -m experiments.clip_analysis --analysis features --checkpoint_dir RUN  (PCA and t-SNE of the head's input)
 python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (accuracy of classes without a modality)
 python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (the worst mistakes as contact sheets)
 """
@@ -37,7 +37,7 @@ LEAST_FALL = 10.0  # percent of accuracy; less counts as none
 
 def features(run: ClipRun, split: str, folder: Path) -> None:
     """Map the head's input by PCA and t-SNE, one point a clip (AVE: a second)."""
-    predictions = run.predict(split)
+    predictions, classes = run.predict(split), run.data.splits[split].classes
     points = predictions.features.flatten(0, -2).numpy().astype(np.float64)  # (R, D)
     labels = predictions.labels.flatten().numpy()
     correct = predictions.logits.argmax(-1).flatten().numpy() == labels
@@ -49,7 +49,6 @@ def features(run: ClipRun, split: str, folder: Path) -> None:
     perplexity = min(30.0, (len(points) - 1) / 3)
     pca, tsne = PCA(2).fit(points), TSNE(2, perplexity=perplexity, init="pca", random_state=0)
     maps = {"PCA": pca.transform(points), "t-SNE": tsne.fit_transform(points)}
-    classes = run.data.splits[split].classes
     shares = " + ".join(f"{100 * share:.0f} %" for share in pca.explained_variance_ratio_)
     title = f"{run.title(split)}; PCA: {shares} of the variance, t-SNE: perplexity {perplexity:g}"
     scatter_figure(folder / f"features_{split}.png", maps, labels, classes, title)
@@ -63,7 +62,7 @@ def features(run: ClipRun, split: str, folder: Path) -> None:
 def scatter_figure(
     path: Path, maps: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], title: str
 ) -> None:
-    """Draw points of two-dimensional maps side by side, (R, 2) by name, coloured by class: labels (R,) int."""
+    """Draw two-dimensional maps side by side, points (R, 2) by name, coloured by class: labels (R,) int."""
     figure = Figure(figsize=(4.2 * len(maps) + 1.5, 4.4), dpi=DPI)
     panels = figure.subplots(1, len(maps))
     palette = matplotlib.colormaps["hsv"].resampled(len(classes) + 1)
@@ -78,9 +77,9 @@ def scatter_figure(
 
 
 def reliance(run: ClipRun, split: str, folder: Path) -> None:
-    """Compare the accuracy of each class with both modalities, without sound and without the picture."""
+    """Compare the accuracy of each class with both modalities, without audio and without visual input."""
     if not (run.network.has_visual and run.network.has_audio):
-        raise InputError(run.folder, "a model of one modality", "one that sees and hears", "Name another run.")
+        raise InputError(run.folder, "a model of one modality", "an audio-visual model", "Name another run.")
     classes = run.data.splits[split].classes
     accuracies = []
     for without in (None, "audio", "visual"):
@@ -102,13 +101,13 @@ def reliance(run: ClipRun, split: str, folder: Path) -> None:
 
 
 def _relied_on(without_sound: float, without_picture: float) -> str:
-    """Say in words which falls of accuracy count."""
+    """Return in words which modalities' absence lowers the accuracy."""
     falls = {"sound": without_sound, "picture": without_picture}
     return " and ".join(name for name, fall in falls.items() if fall >= LEAST_FALL) or "neither alone"
 
 
 def reliance_figure(path: Path, falls: Sequence[tuple[str, float, float]], title: str) -> None:
-    """Draw two bars a class: how far its accuracy falls without sound and without the picture, in percent."""
+    """Draw two bars a class: the fall of its accuracy without audio and without visual input, in percent."""
     figure = Figure(figsize=(6.0, 1.2 + 0.28 * len(falls)), dpi=DPI)
     axes = figure.subplots()
     names, without_sound, without_picture = zip(*falls, strict=True)
@@ -132,10 +131,9 @@ def mistakes(run: ClipRun, split: str, folder: Path) -> None:
     best, predicted = probs.max(dim=-1)
     true = probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     order = (best - true).argsort(descending=True, stable=True)
-    order = order[(predicted != labels)[order]][:WORST].tolist()
     seconds = len(labels) // clips.num_clips  # that are labelled in a clip
     sheet, rows = [], []
-    for row in order:
+    for row in order[(predicted != labels)[order]][:WORST].tolist():
         n, second = divmod(row, seconds)
         where = clips.sample_ids[n] + (f", second {second}" if seconds > 1 else "")
         truth, guess = clips.classes[labels[row]], clips.classes[predicted[row]]
@@ -144,9 +142,9 @@ def mistakes(run: ClipRun, split: str, folder: Path) -> None:
         frames = run.pack.frames[run.pack.row_of[clips.sources[n]]]  # (T, S, S, 3)
         shown = frames[second : second + 1] if seconds > 1 else frames[:: max(1, len(frames) // 4)][:4]
         sheet.append((shown, f"{where}\n{truth} -> {guess} ({cells[0].mean:.0f} %)"))
-    columns = (Column("of the prediction", "Probability"), Column("of the truth", "Probability"))
-    labels = ("Sample", "Truth", "Prediction")
-    table = Table(run.title(split), labels, columns, tuple(rows), ("Probabilities in percent.",))
+    columns = tuple(Column(name, "Probability") for name in ("of the prediction", "of the truth"))
+    heads = ("Sample", "Truth", "Prediction")
+    table = Table(run.title(split), heads, columns, tuple(rows), ("Probabilities in percent.",))
     write_table(folder / f"mistakes_{split}.csv", table)
     with atomic_write(folder / f"mistakes_{split}.png") as file:
         contact_sheet(sheet, run.title(split)).save(file, "PNG")

@@ -1,8 +1,8 @@
-"""One table of any evaluated runs, with the settings in which they differ.
+"""Collect any evaluated runs in one table, with the settings in which they differ.
 
     python -m experiments.collect test_logs/HAN_* [--by lr mixup] [--output results/sweep]
 
-Runs whose settings are equal but for the seed are one row: mean ± standard deviation.
+Runs with equal settings but for the seed are one row: mean ± standard deviation.
 """
 
 from utils.entry_point import run_entry_point
@@ -22,7 +22,7 @@ from utils.settings import ARGS_FILE, read_args
 from utils.training.loop import RESUMABLE
 
 RECIPE = ("method", "model", "dataset")  # choose a recipe, from which other settings follow
-# Besides folders: who a run is, what else it writes, where and how fast it computes.
+# Besides folders: identity of a run, its further output, device and speed.
 NOT_COMPARED = {"seed", "name", "num_runs", "splits", "num_figures", "figure_videos", "unimodal_scores"}
 NOT_COMPARED |= {*RESUMABLE, "eval_batch_size", "deterministic", "compile"} - {"num_epochs"}
 
@@ -44,13 +44,9 @@ class EvaluatedRun:
 
 
 def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
-    """Return the evaluation in a folder, or those of several seeds.
+    """Return the evaluation in a folder, or those of several seeds. That of a training lies in `logs_dir`.
 
-    Args:
-        folder: of an evaluation, or of a training, whose evaluation lies in `logs_dir`.
-
-    Raises:
-        InputError: when there is no finished evaluation.
+    Raises InputError when there is no finished evaluation.
     """
     if "checkpoint_dir" not in read_args(folder / ARGS_FILE):
         folder = logs_dir / run_name(folder)
@@ -61,10 +57,8 @@ def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
     if split is None:
         expected = f"a finished evaluation, with scores in its {SUMMARY_FILE}"
         raise InputError(folder, "none", expected, "Run test_han.py, or name the evaluation.")
-    settings = {
-        name: "+".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in recorded_settings(folder).items()
-    }
+    recorded = recorded_settings(folder).items()
+    settings = {n: "+".join(map(str, v)) if isinstance(v, list) else str(v) for n, v in recorded}
     return [EvaluatedRun(folder, settings, split, summary[split], read_provenance(folder).note)]
 
 
@@ -78,13 +72,10 @@ def find_differences(runs: Sequence[EvaluatedRun]) -> list[str]:
 
 
 def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Table:
-    """Return one row for all seeds of equal settings and marks.
+    """Return a table of one row for all seeds of equal settings and marks.
 
-    Args:
-        by: settings to show (default: those in which the runs differ).
-
-    Raises:
-        InputError: for a setting that no run has, and for two runs of equal settings and seed.
+    `by` names the settings to show, by default those in which the runs differ. Raises InputError for a setting that no
+    run has, and for two runs of equal settings and seed.
     """
     if unknown := [name for name in by or () if all(name not in run.settings for run in runs)]:
         raise InputError("--by", ", ".join(unknown), f"settings in {ARGS_FILE} of the runs", "Correct the name.")
@@ -94,7 +85,7 @@ def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Ta
         chosen = [run.settings.get(name, "") for name in shown]
         seeds = rows.setdefault((*chosen, run.split, run.note, *sorted(run.compared.items())), [])
         if same := [other for other in seeds if other.settings.get("seed") == run.settings.get("seed")]:
-            way_out = "Leave one out, or show with --by what tells them apart, such as name."
+            way_out = "Leave one out, or show with --by a setting in which they differ, such as name."
             raise InputError(run.folder, f"settings and seed of {same[0].folder}", "runs that differ", way_out)
         seeds.append(run)
     lines = []
@@ -104,13 +95,10 @@ def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Ta
         lines.append(ScoreRow(name, seeds[0].split, [run.scores for run in seeds], seeds[0].note))
     scores = dict.fromkeys(name for run in runs for name in run.scores if not name.startswith(UNIMODAL))
     columns = F_SCORES | {name: Column(name) for name in scores if name not in F_SCORES}
-    table = score_table(
-        "Evaluated runs", columns, lines, ["Scores in percent. Several seeds have the name of the first."]
-    )
-    labelled = [
-        replace(row, labels=(row.labels[0], *key[: len(shown)], row.labels[1]))
-        for row, key in zip(table.rows, rows, strict=True)
-    ]
+    notes, labelled = ["Scores in percent. Several seeds have the name of the first."], []
+    table = score_table("Evaluated runs", columns, lines, notes)
+    for row, key in zip(table.rows, rows, strict=True):
+        labelled.append(replace(row, labels=(row.labels[0], *key[: len(shown)], row.labels[1])))
     return replace(table, label_columns=("Run", *shown, "Split"), rows=tuple(labelled))
 
 

@@ -1,4 +1,4 @@
-"""The baseline that looks at no video: the same events in every segment of every video.
+"""The baseline without any input: the same events in every segment of every video.
 
 python -m experiments.constant_baseline --dataset LLP --data_dir data/LLP
 """
@@ -14,13 +14,13 @@ from torch import Tensor
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import load_annotations
 from dataloaders.feature_origin import feature_note
-from utils.evaluation.tasks import Events, true_events
+from utils.evaluation.tasks import true_events
 from utils.method.metrics import named_scores, parsing_scores
 from utils.reporting.tables import ScoreRow, format_text, parsing_table
 
 
 def most_frequent_events(annotations: SplitAnnotations, count: int) -> Tensor:
-    """Choose the classes of most segments, heard and seen together: (C,) bool with `count` of them True."""
+    """Return the classes of most audio and visual segments together: (C,) bool with `count` of them True."""
     frequency = annotations.labels.audio.sum(0) + annotations.labels.visual.sum(0)  # (C,)
     chosen = torch.zeros(len(frequency), dtype=torch.bool)
     chosen[frequency.argsort(descending=True)[:count]] = True
@@ -28,14 +28,13 @@ def most_frequent_events(annotations: SplitAnnotations, count: int) -> Tensor:
 
 
 def score_everywhere(events: Tensor, annotations: SplitAnnotations) -> dict[str, float]:
-    """Score the prediction of the same events (C,) in every segment of a split: the F-scores by name."""
+    """Return the F-scores by name of predicting the same events, (C,), in every segment of a split."""
     truth = true_events(annotations, torch.device("cpu"))
-    everywhere = events.expand_as(truth.audio)
-    return named_scores(parsing_scores(Events(everywhere, everywhere), truth))
+    return named_scores(parsing_scores(truth.map(events.expand_as), truth))
 
 
 def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int, dict[str, float]]:
-    """Return how many of the most frequent events have the best Type@AV of segments on `val`, and their test scores."""
+    """Return the number of most frequent events with the best segment-level Type@AV on `val`, and their test scores."""
     counts = range(1, len(val.classes) + 1)
     best = max(counts, key=lambda count: score_everywhere(most_frequent_events(val, count), val)["segment_Type"])
     return best, score_everywhere(most_frequent_events(val, best), test)

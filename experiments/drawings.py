@@ -22,7 +22,7 @@ NUM_TIMELINES = 8
 
 @dataclass(frozen=True)
 class Curve(ScoreExperiment):
-    """Segment-level Type@AV over one setting, as a table and a curve; rows are the setting's values."""
+    """Segment-level Type@AV over the values of one setting, as a table and a curve."""
 
     points: Sequence[PublishedPoint] = ()
 
@@ -35,7 +35,7 @@ class Curve(ScoreExperiment):
 
 
 def figure_a4(study: Study) -> Experiment:
-    """Vary mixup's alpha, without re-weighting."""
+    """Vary alpha of mixup, without re-weighting."""
     ours = {f"{x:g}": study.over_seeds("uwav", **without_defaults(reweight=False, mixup_alpha=x)) for x in ALPHAS}
     names = ("best_alpha", "best_type", "lowest_type")
     best, best_type, lowest = (published_value("figure_a4_alpha", name) for name in names)
@@ -46,35 +46,32 @@ def figure_a4(study: Study) -> Experiment:
 
 
 def figure_a5(study: Study) -> Experiment:
-    """Vary re-weighting's W, without mixup."""
-    ours = {}
-    for weight in POSITIVE_WEIGHTS:
-        ours[f"{weight:g}"] = study.over_seeds("uwav", **without_defaults(mixup=False, positive_weight=weight))
+    """Vary W of re-weighting, without mixup."""
+    settings = {f"{w:g}": without_defaults(mixup=False, positive_weight=w) for w in POSITIVE_WEIGHTS}
+    ours = {weight: study.over_seeds("uwav", **changes) for weight, changes in settings.items()}
     best, best_type = (published_value("figure_a5_pos_weight", name) for name in ("best_W", "best_type"))
-    published = dict.fromkeys(ours) | {f"{best:g}": best_type}
+    published, points = dict.fromkeys(ours) | {f"{best:g}": best_type}, (PublishedPoint("best", best, best_type),)
     title = "Re-weighting's W on LLP, without mixup (paper Figure A5)"
-    points = (PublishedPoint("best", best, best_type),)
     return Curve(study, "figureA5", title, ours, published, label="W", points=points)
 
 
 class Timelines(Experiment):
-    """The truth, and under it each method's events, in the manner of Figure 3."""
+    """Timelines of the truth and, under it, each method's events, as in Figure 3."""
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
         outputs = {name: runner.finished_output(job) for name, (job,) in self.ours.items()}
         predictions = {name: load_predictions(output, "test") for name, output in outputs.items()}
-        truth = next(iter(predictions.values()))
-        note, paths = self.study.note(*self.datasets), []
-        for n in varied_videos(truth, NUM_TIMELINES):
-            video = truth.sample_ids[n]
-            of_truth = Timeline("Truth", AudioVisual(truth.truth.audio[n], truth.truth.visual[n]))
-            of_methods = []
-            for name, of_method in predictions.items():
-                place, events = of_method.sample_ids.index(video), of_method.events
-                of_methods.append(Timeline(name, AudioVisual(events.audio[place], events.visual[place])))
+        first, note, paths = next(iter(predictions.values())), self.study.note(*self.datasets), []
+
+        def timeline(name: str, events: AudioVisual[np.ndarray], n: int) -> Timeline:
+            return Timeline(name, events.map(lambda of_split: of_split[n]))
+
+        for n in varied_videos(first, NUM_TIMELINES):
+            video = first.sample_ids[n]
+            truth = timeline("Truth", first.truth, n)
+            ours = [timeline(name, p.events, p.sample_ids.index(video)) for name, p in predictions.items()]
             paths.append(folder / "qualitative" / f"{video}.png")
-            title = f"{video} ({note})" if note else video
-            timeline_figure(paths[-1], title, truth.classes, of_truth, of_methods)
+            timeline_figure(paths[-1], f"{video} ({note})" if note else video, first.classes, truth, ours)
         return paths
 
 
@@ -86,10 +83,9 @@ def qualitative(study: Study) -> Experiment:
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
-    """Choose by the truth alone: spread over the videos of several classes whose audible and visible events differ."""
-    classes = (predictions.truth.audio | predictions.truth.visual).any(axis=1).sum(axis=1)  # (N,)
-    differ = (predictions.truth.audio != predictions.truth.visual).any(axis=(1, 2))  # (N,)
-    chosen = (classes >= 2) & differ
+    """Choose videos by the truth alone, spread over those of several classes with different audio and visual events."""
+    audio, visual = predictions.truth  # (N, T, C)
+    chosen = ((audio | visual).any(axis=1).sum(axis=1) >= 2) & (audio != visual).any(axis=(1, 2))  # (N,)
     videos = np.flatnonzero(chosen if chosen.any() else np.ones_like(chosen))
     places = np.linspace(0, len(videos) - 1, min(number, len(videos))).astype(int)
     return videos[places].tolist()

@@ -1,4 +1,4 @@
-"""Calls of entry points: which ones tables are made of, where their output lies, and how each is run once only."""
+"""Calls of entry points: those that tables are made of, where their output lies, and how each is run only once."""
 
 import hashlib
 import json
@@ -27,9 +27,8 @@ from utils.settings import ARGS_FILE
 from utils.training.device import machine_name
 
 STAGES = (train_transformer, pseudo_label_generation, train_han, test_han)
-ENTRY_POINTS = {
-    module.__name__.rpartition(".")[-1]: module for module in (*STAGES, find_exchange, find_noise_ratios, refine_labels)
-}
+COMMANDS = (*STAGES, find_exchange, find_noise_ratios, refine_labels)
+ENTRY_POINTS = {module.__name__.rpartition(".")[-1]: module for module in COMMANDS}
 TRAINING = ("train_transformer", "train_han")  # make a run folder of their own and can --resume it
 JOB_FILE = "job.yaml"
 PRESETS = ("paper", "small", "tiny")
@@ -44,14 +43,14 @@ class Job:
     name: str  # for people
     settings: Mapping[str, object]  # by flag without dashes
     inputs: Mapping[str, "Job"] = field(default_factory=dict)  # by flag without dashes: whose output folder it takes
-    data: str = ""  # what marks simulated data; other data make another run
+    data: str = ""  # digest of the marks of simulated data; other data make another run
 
     def __hash__(self) -> int:
         return hash(self.key)
 
     @cached_property
     def key(self) -> str:
-        """Name of the job's folder: the same for the same settings, whichever table asks for it."""
+        """Return the name of the job's folder: the same for the same settings, whichever table needs it."""
         inputs = [(flag, job.key) for flag, job in self.inputs.items()]
         content = json.dumps([self.entry_point, sorted(self.settings.items()), inputs, self.data], default=str)
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
@@ -78,17 +77,15 @@ class Runner:
 
     def run(self, job: Job) -> Path:
         """Return the job's folder, after running what is not finished. Raises InputError as the entry points do."""
-        if (output := self.output(job)) is not None:
-            return output
-        inputs = {flag: self.run(needed) for flag, needed in job.inputs.items()}
-        folder = self.runs_dir / job.key
-        with exclusive(folder):
-            if self.output(job) is None:  # another process may have run it meanwhile
-                self._call(job, inputs, folder)
+        if self.output(job) is None:
+            inputs, folder = {flag: self.run(needed) for flag, needed in job.inputs.items()}, self.runs_dir / job.key
+            with exclusive(folder):
+                if self.output(job) is None:  # another process may have run it meanwhile
+                    self._call(job, inputs, folder)
         return self.finished_output(job)
 
     def _call(self, job: Job, inputs: Mapping[str, Path], folder: Path) -> None:
-        """Call the entry point, and note how and where it ran."""
+        """Call the entry point, and record how and where it ran."""
         flags = to_flags({**job.settings, **inputs, "output_dir": folder, "device": self.device})
         begun = sorted(path.parent for path in folder.glob(f"*/{ARGS_FILE}"))
         if begun and job.entry_point in TRAINING:  # it was killed
@@ -102,7 +99,7 @@ class Runner:
         write_text(folder / JOB_FILE, yaml.safe_dump(record, sort_keys=False))
         started = time.perf_counter()
         ENTRY_POINTS[job.entry_point].main(flags)
-        # Of the last start: a training that was killed before keeps the times of its epochs itself.
+        # Since the last start: a training that was killed before keeps the times of its epochs itself.
         record["seconds"] = round(time.perf_counter() - started, 2)
         write_text(folder / JOB_FILE, yaml.safe_dump(record, sort_keys=False))
 
@@ -112,7 +109,7 @@ class Runner:
         return next((path.parent for path in sorted((self.runs_dir / job.key).glob(pattern))), None)
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
-        """Return what has to be run for these jobs, each once and after those that it needs."""
+        """Return the jobs that have to be run for these, each once and after those that it needs."""
         found: dict[Job, None] = {}
         for job in jobs:
             if self.output(job) is None:
@@ -122,12 +119,12 @@ class Runner:
     def finished_output(self, job: Job) -> Path:
         """Return the folder of a job that has been run. Raises InputError when it is not finished."""
         if (output := self.output(job)) is None:
-            expected = f"a {SUMMARY_FILE} below it"
-            raise InputError(self.runs_dir / job.key, "no finished run", expected, "Run the script again.")
+            folder, expected = self.runs_dir / job.key, f"a {SUMMARY_FILE} below it"
+            raise InputError(folder, "no finished run", expected, "Run the script again.")
         return output
 
     def test_scores(self, job: Job) -> dict[str, float]:
-        """Return what a finished job of stage 2 or 4 reports of the test split, by name."""
+        """Return the scores on the test split of a finished job of stage 2 or 4, by name."""
         return json.loads((self.finished_output(job) / SUMMARY_FILE).read_text())["test"]
 
     def record(self, job: Job) -> dict:
@@ -149,7 +146,7 @@ def load_preset(name: str) -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class Study:
-    """Makes the jobs of all experiments of one call. Equal calls make equal jobs."""
+    """The jobs of all experiments of one call. Equal calls make equal jobs."""
 
     preset_name: str
     data_root: Path  # holds LLP/, UnAV/ and AVE/
@@ -163,23 +160,23 @@ class Study:
         return load_preset(self.preset_name)
 
     def note(self, *datasets: str) -> str:
-        """Return what every table has to say of the data sets' features; nothing of real ones."""
-        notes = [feature_note(self.data_root / dataset) for dataset in datasets]
+        """Return the note of every table on features that are not real; empty for real ones."""
+        notes = (feature_note(self.data_root / dataset) for dataset in datasets)
         return ", ".join(dict.fromkeys(filter(None, notes)))
 
     def over_seeds(self, method: str, dataset: str = "LLP", **settings: object) -> tuple[Job, ...]:
-        """Return evaluations of a method, one a seed."""
+        """Return evaluations of a method, one per seed."""
         return tuple(self.evaluation(self.training(method, seed, dataset, **settings)) for seed in self.seeds)
 
     def evaluation(self, training: Job, **settings: object) -> Job:
-        """Make a job of stage 4 of one of stage 3."""
+        """Return the job of stage 4 for one of stage 3."""
         settings = {"num_figures": 0, "precision": self.precision, **settings}
         return Job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
 
     def training(
         self, method: str, seed: int, dataset: str = "LLP", teacher: str = "transformer", **changes: object
     ) -> Job:
-        """Make a job of stage 3, with all that its method learns from, and `changes` made to its recipe."""
+        """Return a job of stage 3, with the jobs of its method's labels, and `changes` made to its recipe."""
         inputs = {}
         if method == "uwav" and changes.get("segment_labels") != "none":
             inputs["pseudo_label_dir"] = self.pseudo_labels(dataset, teacher)
@@ -201,16 +198,15 @@ class Study:
         return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
 
     def pseudo_labels(self, dataset: str, teacher: str = "transformer") -> Job:
-        """Make a job of stage 2 with UWAV's "transformer", which stage 1 trains, or VALOR's "framewise" comparison."""
-        settings = {"dataset": dataset}
+        """Return a job of stage 2 with UWAV's teacher "transformer", trained in stage 1, or VALOR's "framewise"."""
+        settings, inputs, name = {"dataset": dataset}, {}, f"labels_{dataset}"
         if teacher == "transformer":
-            pretraining = self._job("train_transformer", "transformer", "UnAV", self.preset["transformer"])
-            inputs = {"transformer_dir": pretraining}
-            return self._job("pseudo_label_generation", f"labels_{dataset}", dataset, settings, inputs)
-        settings["teacher"] = teacher
-        if self.note(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
-            settings["thresholds"] = "search"
-        return self._job("pseudo_label_generation", f"labels_{teacher}_{dataset}", dataset, settings)
+            inputs["transformer_dir"] = self._job("train_transformer", teacher, "UnAV", self.preset[teacher])
+        else:
+            settings["teacher"], name = teacher, f"labels_{teacher}_{dataset}"
+            if self.note(dataset):  # the fixed thresholds, the default on LLP, are those of its real features
+                settings["thresholds"] = "search"
+        return self._job("pseudo_label_generation", name, dataset, settings, inputs)
 
     def _job(
         self, entry_point: str, name: str, dataset: str, settings: dict[str, object], inputs: Mapping[str, Job] = {}

@@ -1,10 +1,10 @@
-"""Does LAVISH use both modalities? Classifiers on generated videos of which some classes need sound, some the picture
-and some both; each model with several seeds, on a small frozen backbone.
+"""Test whether LAVISH uses both modalities: classifiers on generated videos whose classes need audio, visual input or
+both; each model with several seeds, on a small frozen backbone.
 
     python -m experiments.lavish_proof --output_dir temp_lavish_proof
 
-Two backbones: with random weights, and trained from scratch on the pictures of the training clips. What is finished
-already is not trained again.
+One backbone is randomly initialised, the other trained from scratch on the frames of the training clips. Finished runs
+are not repeated.
 """
 
 from utils.entry_point import run_entry_point
@@ -47,7 +47,7 @@ FROM_SCRATCH = "--model vit_visual --train_backbone --lr 5e-4"
 
 
 def train(folder: Path, data_dir: Path, flags: str, weights: str, seed: int = 0) -> Path:
-    """Train one run, unless it is finished: the run's folder."""
+    """Train one run, unless it is finished, and return its folder."""
     if not any(folder.glob(f"{CLIP_RUN_PREFIX}*/{SUMMARY_FILE}")):
         where = ["--data_dir", data_dir, "--annotations_dir", data_dir / "lists", "--output_dir", folder]
         argv = [*FLAGS.split(), *flags.split(), *where, "--backbone_weights", weights, "--seed", seed]
@@ -57,7 +57,7 @@ def train(folder: Path, data_dir: Path, flags: str, weights: str, seed: int = 0)
 
 
 def test_scores(run: Path, logs_dir: Path) -> dict[str, float]:
-    """Return scores on the test split, percent by name, after evaluating the run, unless that is done."""
+    """Return scores on the test split, percent by name, after evaluating the run where that is not done yet."""
     summary = logs_dir / run.name / SUMMARY_FILE
     if not summary.is_file():
         with redirect_stdout(io.StringIO()):
@@ -68,8 +68,7 @@ def test_scores(run: Path, logs_dir: Path) -> dict[str, float]:
 def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
     """Train and evaluate every model on both backbones with every seed."""
     scratch = train(folder / "backbone", data_dir, FROM_SCRATCH, "random") / BEST_CHECKPOINT
-    backbones = {"random": "random", "trained on pictures": str(scratch)}
-    rows = []
+    backbones, rows = {"random": "random", "trained on pictures": str(scratch)}, []
     for (backbone, weights), (model, flags) in tqdm([*product(backbones.items(), MODELS.items())], unit="model"):
         scores = []
         for seed in range(num_seeds):

@@ -1,4 +1,4 @@
-"""Audio-visual event localisation on UnAV-100, as it is published: average precision of the spans of a stage-1 run.
+"""Audio-visual event localisation on UnAV-100 by its published metric: average precision of a stage-1 run's spans.
 
 python -m experiments.localisation --checkpoint_dir temp_train_logs/TemporalTransformer_UnAV_<time> --split val test
 """
@@ -30,11 +30,10 @@ NOTES = (
 
 def mean_average_precisions(teacher: Teacher, split: SplitBatches, annotations_dir: Path) -> dict[str, float]:
     """Return mAP in percent at each tIoU, and their mean, by the names of `COLUMNS`."""
-    annotations = split.annotations
     audio, visual = teacher(split).map(torch.sigmoid)
-    true = Spans(*load_events(annotations_dir, annotations.sample_ids))
+    true = Spans(*load_events(annotations_dir, split.annotations.sample_ids))
     predicted = predicted_spans((audio * visual).cpu())
-    found = 100 * average_precision(predicted, true, len(annotations.classes)).nanmean(dim=1)
+    found = 100 * average_precision(predicted, true, len(split.annotations.classes)).nanmean(dim=1)
     return dict(zip(COLUMNS, [*found.tolist(), found.mean().item()], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Orders between rows that the paper's claims rest on, looked up in collected tables.
+"""Orders between rows that support the paper's claims, looked up in collected tables.
 
 python -m experiments.orders results/small
 """
@@ -32,7 +32,7 @@ ORDERS = (
 
 
 def orders_table(results_dir: Path) -> Table:
-    """Show each order with both scores, their difference and whether it holds; orders of absent tables are left out."""
+    """Return each order with both scores, their difference and whether it holds; absent tables are left out."""
     rows = []
     for table, column, better, worse in ORDERS:
         path = results_dir / f"{table}.json"

@@ -1,14 +1,16 @@
-"""The paper's tables: which methods and settings each compares; finished jobs beside the published numbers."""
+"""The paper's tables: the methods and settings that each compares, beside the published numbers."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import train_han
 from experiments.jobs import Job, Runner, Study
 from utils.evaluation.compare import compare_runs
 from utils.evaluation.predictions import load_predictions
+from utils.recipes import find_method
 from utils.reporting.published import published_methods, published_scores, published_value
 from utils.reporting.tables import LEVELS, Cell, Column, Row, ScoreRow, Table, parsing_table
 from utils.settings import flat
@@ -47,25 +49,23 @@ class Experiment:
 
     @property
     def mark(self) -> str:
-        """The note of our rows."""
+        """Return the note of our rows."""
         return self.study.note(*self.datasets) or "ours"
 
     @property
     def footnotes(self) -> list[str]:
-        """What a reader has to know of our rows."""
-        study = self.study
+        """Return sizes, seeds and origin of the data of our rows."""
+        study, order = self.study, "the numbers do not compare with the published ones, their order may."
         notes = [f"Sizes of the preset {study.preset_name}; seeds {', '.join(map(str, study.seeds))}."]
-        if note := study.note(*self.datasets):
-            order = "the numbers do not compare with the published ones, their order may."
-            notes.append(f"Not real data ({note}): {order}")
-        return notes
+        note = study.note(*self.datasets)
+        return [*notes, f"Not real data ({note}): {order}"] if note else notes
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        """Collect tables from finished jobs, by the stem of their files."""
+        """Return tables of finished jobs, by the stem of their files."""
         return {}
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
-        """Write figures into a folder: their paths."""
+        """Write figures into a folder, and return their paths."""
         return []
 
 
@@ -80,7 +80,7 @@ class ScoreExperiment(Experiment):
     remark: str = "F-scores in percent."
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
-        """Return what the table shows of one of our runs."""
+        """Return the scores of one of our runs that the table shows."""
         return runner.test_scores(job)[self.metric]
 
     def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
@@ -123,23 +123,15 @@ class AVEExperiment(ScoreExperiment):
 
 
 def without_defaults(**settings: object) -> dict[str, object]:
-    """Return the stage-3 settings that differ from the paper's, so that tables share the runs at the paper's values."""
+    """Return the stage-3 settings that differ from the paper's, so that tables share runs at the paper's values."""
     defaults = flat(train_han.Settings())
     return {name: value for name, value in settings.items() if value != defaults[name]}
 
 
 def methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
     """Return our rows of Table 1."""
-    return {
-        "HAN": study.over_seeds("han"),
-        "MA": study.over_seeds("ma"),
-        "JoMoLD": study.over_seeds("jomold"),
-        "CMPAE": study.over_seeds("cmpae"),
-        "VALOR": study.over_seeds("valor"),
-        "VALOR+": study.over_seeds("valor_plus"),
-        "VALOR++": study.over_seeds("valor_plus_plus"),
-        "LSLD": study.over_seeds("lsld"),
-        "CoLeaf": study.over_seeds("coleaf"),
+    names = ("han", "ma", "jomold", "cmpae", "valor", "valor_plus", "valor_plus_plus", "lsld", "coleaf")
+    return {find_method(name).published_name: study.over_seeds(name) for name in names} | {
         "CoLeaf, best epoch by Type@AV": study.over_seeds("coleaf", select_on="segment_Type"),
         "LEAP": study.over_seeds("leap"),
         "MM-CSE": study.over_seeds("mmcse"),
@@ -158,25 +150,24 @@ def table1(study: Study) -> Experiment:
 
 
 class Significance(Experiment):
-    """Each of our rows against UWAV by a paired bootstrap over LLP's test videos; seeds are averaged first."""
+    """Comparison of each of our rows with UWAV by a paired bootstrap over LLP's test videos; seeds are averaged."""
+
+    note = (
+        "Type@AV of the method less that of UWAV; 95 % percentile interval and two-sided p of a paired bootstrap "
+        "over videos, 10,000 resamples. It says nothing about other seeds."
+    )
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        predictions = {}
-        for name, jobs in self.ours.items():
-            predictions[name] = [load_predictions(runner.finished_output(job), "test") for job in jobs]
-        uwav = predictions.pop("UWAV")
-        rows = []
+        outputs = {name: [runner.finished_output(job) for job in jobs] for name, jobs in self.ours.items()}
+        predictions = {name: [load_predictions(run, "test") for run in runs] for name, runs in outputs.items()}
+        uwav, rows = predictions.pop("UWAV"), []
         for name, runs in predictions.items():
             compared = [c for c in compare_runs(runs, uwav) if c.metric == "Type"]  # of both levels
             cells = [Cell(value) for c in compared for value in (c.difference, c.low, c.high, c.p_value)]
             rows.append(Row((name,), tuple(cells), self.mark))
         decimals = {"difference": 1, "2.5 %": 1, "97.5 %": 1, "p": 4}
         columns = tuple(Column(name, level, decimals[name]) for level in LEVELS for name in decimals)
-        note = (
-            "Type@AV of the method less that of UWAV; 95 % percentile interval and two-sided p of a paired bootstrap "
-            "over videos, 10,000 resamples. It says nothing about other seeds."
-        )
-        return {self.name: Table(self.title, ("Method",), columns, tuple(rows), (note, *self.footnotes))}
+        return {self.name: Table(self.title, ("Method",), columns, tuple(rows), (self.note, *self.footnotes))}
 
 
 def significance(study: Study) -> Experiment:
@@ -208,7 +199,7 @@ def table4(study: Study) -> Experiment:
 
 
 class ComputingTime(Experiment):
-    """The median epoch of stage 3, and stage 4 on the test split, on this machine."""
+    """Time of the median epoch of stage 3, and of stage 4 on the test split, on this machine."""
 
     datasets = ("LLP",)
 
@@ -237,8 +228,7 @@ def table_a5(study: Study) -> Experiment:
 
 
 def table_a6(study: Study) -> Experiment:
-    """Replace HAN's features by CLIP's and CLAP's."""
-    # The paper's row of VALOR is VALOR++.
+    """Replace HAN's features by CLIP's and CLAP's; the paper's row of VALOR is VALOR++."""
     ours = {"VALOR": study.over_seeds("valor_plus_plus"), "UWAV": study.over_seeds("uwav", **CLIP_AND_CLAP)}
     published = {name: published_scores("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
@@ -256,19 +246,16 @@ class FewerData(Experiment):
 
 
 def table_a7(study: Study) -> Experiment:
-    """Take fewer training videos; fewer classes."""
-    shares, published_shares = {}, {}
+    """Train on fewer videos, and on fewer classes."""
+    shares, published_shares, classes, published_classes = {}, {}, {}, {}
     for share in TRAINING_SHARES:
         name = f"UWAV, {share} % of the training videos"
         shares[name] = study.over_seeds("uwav", **without_defaults(train_fraction=share / 100))
         published_shares[name] = published_scores("table_a7_training_data_segment", share)
-    classes, published_classes = {}, {}
-    for method in ("VALOR", "UWAV"):
-        for number in NUM_CLASSES:
-            name = f"{method}, {number} classes"
-            settings = {} if number == max(NUM_CLASSES) else {"num_classes": number}
-            classes[name] = study.over_seeds(method.lower(), **settings)
-            published_classes[name] = published_value("table_a7_num_classes_segment_type", method, number)
+    for method, number in product(("VALOR", "UWAV"), NUM_CLASSES):
+        name, settings = f"{method}, {number} classes", {"num_classes": number} if number < max(NUM_CLASSES) else {}
+        classes[name] = study.over_seeds(method.lower(), **settings)
+        published_classes[name] = published_value("table_a7_num_classes_segment_type", method, number)
     first = "F-scores in percent. The first classes in index order, and the videos that have one of them."
     title = "Fewer training videos of LLP (paper Table A7)"
     of_shares = ParsingExperiment(study, "tableA7_training_videos", title, shares, published_shares)

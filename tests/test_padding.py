@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from baselines.cmpae import CMPAELosses
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig
-from baselines.cmpae.cmpae_objective import CMPAELosses
+from baselines.coleaf import guidance_losses
 from baselines.coleaf.coleaf_network import CoLeaF
-from baselines.coleaf.coleaf_objective import guidance_losses
-from baselines.jomold.jomold_objective import JoMoLDStep
+from baselines.jomold import JoMoLDStep
+from baselines.leap import LEAPLosses, LEAPStep
 from baselines.leap.leap_network import LEAP, LEAPConfig
-from baselines.leap.leap_objective import LEAPLosses, LEAPStep
-from baselines.lsld.lsld_objective import LSLDLosses, LSLDStep
-from baselines.ma.ma_objective import MABaseLosses, MAStep
+from baselines.lsld import LSLDLosses, LSLDStep
+from baselines.ma import MABaseLosses, MAStep
+from baselines.mmcse import MMCSELosses, MMCSEStep
 from baselines.mmcse.mmcse_network import MMCSE, MMCSEConfig
-from baselines.mmcse.mmcse_objective import MMCSELosses, MMCSEStep
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from models import HAN, HANConfig
 from utils.audio_visual import AudioVisual

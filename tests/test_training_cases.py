@@ -274,5 +274,5 @@ def test_coleaf_trains_as_with_its_authors_code(path: Path, tmp_path: Path):
 @pytest.mark.slow
 @every_case_of("training_leap")
 def test_leap_trains_as_with_its_authors_code(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("baselines.leap.leap_objective.segment_loss", clamped_segment_loss)
+    monkeypatch.setattr("baselines.leap.segment_loss", clamped_segment_loss)
     check_training(path, tmp_path, "leap", num_epochs=12)

@@ -6,8 +6,8 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
-from baselines.han.han_objective import Smoothing
-from baselines.jomold.jomold_objective import JoMoLDLosses
+from baselines.han import Smoothing
+from baselines.jomold import JoMoLDLosses
 from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, export_noise_ratios, save_noise_ratios
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.han.han_objective import smooth_labels
+from baselines.han import smooth_labels
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.datasets import DATASETS

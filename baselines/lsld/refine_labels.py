@@ -15,8 +15,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from tqdm import tqdm
 
-from baselines.lsld import subset_texts
-from baselines.lsld.lsld_objective import LSLDLosses
+from baselines.lsld import LSLDLosses, subset_texts
 from baselines.lsld.subset_texts import NAMES_FILE, TextFeatures, label_subsets, subset_text
 from dataloaders.batches import DataSettings, SplitBatches, features_with_text, open_split
 from dataloaders.datasets import SPLITS

@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from baselines.ma import exchange
-from baselines.ma.ma_objective import MALosses
+from baselines.ma import MALosses, exchange
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
 from utils.audio_visual import MODALITIES, AudioVisual

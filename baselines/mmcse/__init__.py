@@ -1,8 +1,82 @@
-"""MM-CSE (Zhao et al., AAAI 2025): a vector for each class in every segment, on VALOR's labels."""
+"""MM-CSE (Zhao et al., AAAI 2025): a vector for each class in every segment, and eleven losses on VALOR's labels.
+
+B videos, T segments, C classes, E features of a class.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import NonNegativeFloat
+from torch import Tensor
 
 from baselines.mmcse.mmcse_network import MMCSE, MMCSEConfig
-from baselines.mmcse.mmcse_objective import MMCSELosses, MMCSEStep
+from dataloaders.batches import Batch, SplitBatches
+from utils.audio_visual import AudioVisual
+from utils.method.label_folders import PseudoLabels
+from utils.method.losses import Losses, Moment, Run, segment_loss, video_loss
 from utils.recipes import Method
+from utils.settings import settings_group
+
+
+@settings_group
+class MMCSELosses(PseudoLabels):
+    """The pseudo-labels, VALOR's, and the weights of MM-CSE's losses."""
+
+    command: ClassVar = "pseudo_label_generation.py --teacher framewise"
+    run_prefix: ClassVar = "Framewise_"
+    reconstruction_weight: NonNegativeFloat = 0.5  # weight of rebuilding a segment from its events and background
+    orthogonality_weight: NonNegativeFloat = 0.1  # weight of keeping events apart from the background
+    map_weight: NonNegativeFloat = 0.1  # weight of attention between the events that occur together
+
+
+def event_maps(labels: AudioVisual[Tensor], others: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
+    """Return which pairs of events occur in a segment: 0/1 (B, T, C) of each modality -> (B, T, C, C)."""
+    return labels.map(lambda own, other: own.unsqueeze(-1) * other.unsqueeze(-2), others)
+
+
+@dataclass(frozen=True)
+class MMCSEStep:
+    """One training step of MM-CSE. Its targets of attention are not normalised, unlike the maps (released code)."""
+
+    settings: MMCSELosses
+    train: SplitBatches
+    run: Run
+
+    def __call__(self, network: MMCSE, batch: Batch, moment: Moment) -> Losses:
+        """Return the losses by name, the sum of both modalities where they have one; "total" is minimised."""
+        settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
+        labels = batch.pseudo.labels.map(lambda hard: batch.valid(hard).to(batch.video_labels))
+        logits, events, background, segments, rebuilt, own_maps, other_maps = (
+            pair.map(batch.valid)
+            for pair in (
+                output.logits,
+                output.events,
+                output.background,
+                output.segments,
+                output.reconstructed,
+                output.own_maps,
+                output.other_maps,
+            )
+        )
+        swapped = AudioVisual(labels.visual, labels.audio)
+        pairs = [*zip(own_maps, event_maps(labels, labels), strict=True)]
+        pairs += zip(other_maps, event_maps(labels, swapped), strict=True)
+        losses = {
+            "video": video_loss(output.video_probs, batch.video_labels),
+            "audio_segment": segment_loss(logits.audio, labels.audio),
+            "visual_segment": segment_loss(logits.visual, labels.visual),
+            "reconstruction": F.mse_loss(segments.audio, rebuilt.audio) + F.mse_loss(segments.visual, rebuilt.visual),
+            # every audio event, but the mean of the visual ones (released code)
+            "orthogonality": F.cosine_similarity(events.audio, background.audio.unsqueeze(2), dim=-1).mean()
+            + F.cosine_similarity(events.visual.mean(dim=2), background.visual, dim=-1).mean(),
+            "map": sum(F.mse_loss(found, target) for found, target in pairs),
+        }
+        total = losses["video"] + losses["audio_segment"] + losses["visual_segment"]
+        total = total + settings.reconstruction_weight * losses["reconstruction"]
+        total = total + settings.orthogonality_weight * losses["orthogonality"]
+        return {**losses, "total": total + settings.map_weight * losses["map"]}
+
 
 METHODS = {
     "mmcse": Method("MM-CSE", losses=MMCSELosses, make_step=MMCSEStep, network=MMCSE, config=MMCSEConfig),

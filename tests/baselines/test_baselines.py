@@ -15,8 +15,8 @@ from torch import Tensor
 
 import pseudo_label_generation
 import train_han
-from baselines.han.han_objective import HANLosses, HANStep
-from baselines.ma import find_exchange
+from baselines.han import HANLosses, HANStep
+from baselines.ma import MABaseLosses, MALosses, MAStep, contrastive_loss, find_exchange
 from baselines.ma.exchange import (
     FILE,
     absent_labels,
@@ -26,7 +26,6 @@ from baselines.ma.exchange import (
     save_cleaned_labels,
     unrelated_videos,
 )
-from baselines.ma.ma_objective import MABaseLosses, MALosses, MAStep, contrastive_loss
 from baselines.valor.framewise import FIXED_THRESHOLDS
 from dataloaders.annotations import SplitAnnotations, Subset
 from dataloaders.batches import Batch

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.han.han_objective import smooth_labels
-from baselines.jomold.jomold_objective import cleaned_targets
+from baselines.han import smooth_labels
+from baselines.jomold import cleaned_targets
 from baselines.jomold.noise_ratios import LIMITS, noise_ratios
 from baselines.lsld.refine_labels import class_cosines, refined_labels, softened_labels
 from dataloaders.batches import DataSettings, open_split

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from baselines.cmpae import mutual_learning_loss
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEOutput, presence_logit, uncertainty
-from baselines.cmpae.cmpae_objective import mutual_learning_loss
-from baselines.coleaf.coleaf_objective import asymmetric_loss
-from baselines.jomold.jomold_objective import JoMoLDLosses, noise_contrastive_loss
-from baselines.leap.leap_objective import semantic_similarity_loss
+from baselines.coleaf import asymmetric_loss
+from baselines.jomold import JoMoLDLosses, noise_contrastive_loss
+from baselines.leap import semantic_similarity_loss
+from baselines.ma import contrastive_loss, segment_cosines
 from baselines.ma.exchange import absent_labels, error_rates
-from baselines.ma.ma_objective import contrastive_loss, segment_cosines
 from models.han import HAN
 from tests.test_reference_cases import Case, assert_equal_to_rounding, every_case_of, opened
 from utils.audio_visual import MODALITIES, AudioVisual

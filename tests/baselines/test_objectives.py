@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.cmpae import CMPAEStep, mutual_learning_loss
 from baselines.cmpae.cmpae_network import CMPAEConfig, CMPAEOutput
-from baselines.cmpae.cmpae_objective import CMPAEStep, mutual_learning_loss
-from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
-from baselines.coleaf.coleaf_objective import (
+from baselines.coleaf import (
     WEIGHTS,
     CoLeaFStep,
     asymmetric_loss,
@@ -21,11 +20,12 @@ from baselines.coleaf.coleaf_objective import (
     reference_loss,
     unimodal_shares,
 )
-from baselines.jomold.jomold_objective import JoMoLDLosses, JoMoLDStep, cleaned_targets, noise_contrastive_loss
+from baselines.coleaf.coleaf_network import CoLeaF, ReferenceOutput
+from baselines.jomold import JoMoLDLosses, JoMoLDStep, cleaned_targets, noise_contrastive_loss
 from baselines.jomold.noise_ratios import save_noise_ratios
-from baselines.leap.leap_objective import LEAPStep, semantic_similarity_loss
-from baselines.lsld.lsld_objective import LSLDStep
-from baselines.ma.ma_objective import segment_cosines
+from baselines.leap import LEAPStep, semantic_similarity_loss
+from baselines.lsld import LSLDStep
+from baselines.ma import segment_cosines
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from train_han import Settings
 from utils.audio_visual import AudioVisual
@@ -263,7 +263,7 @@ def test_labels_are_confirmed_by_a_pass_of_its_own_and_references_see_averaged_f
         confirming.append(anchor_probs)
         return reference_loss(reference, targets, anchor_probs, weights, epoch)
 
-    monkeypatch.setattr("baselines.coleaf.coleaf_objective.reference_loss", remember)
+    monkeypatch.setattr("baselines.coleaf.reference_loss", remember)
     step = CoLeaFStep(losses_on_ratios("coleaf", tmp_path), train(), run)
     step(network, of_batch, Moment(epoch=1), lambda: torch.zeros(()))
     (trained, with_gradients), (own, without) = passes

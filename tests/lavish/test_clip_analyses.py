@@ -53,7 +53,7 @@ def test_reliance_tells_for_each_class_how_far_accuracy_falls(runs: Path, tmp_pa
 
 
 def test_a_model_of_one_modality_has_none_to_leave_out(runs: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="one that sees and hears"):
+    with pytest.raises(InputError, match="an audio-visual model"):
         analyse(runs, tmp_path, "reliance", model="vit_audio")
 
 

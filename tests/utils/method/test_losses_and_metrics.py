@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.han.han_objective import smooth_labels
+from baselines.han import smooth_labels
 from utils.audio_visual import AudioVisual
 from utils.method import losses
 from utils.method.losses import (
