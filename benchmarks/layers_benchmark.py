@@ -18,8 +18,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, report, timed
-from benchmarks.training_rows import (
+from benchmarks.cpu_rows import (
     STAGE_1,
     STAGE_3,
     han_losses,
@@ -27,6 +26,7 @@ from benchmarks.training_rows import (
     seconds_of_steps,
     transformer_losses,
 )
+from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, report, timed
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.layers import FastDropout, FastMultiheadAttention, MultiheadAttention, Packing
 from tests.naive.made_up_data import zero_split

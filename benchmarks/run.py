@@ -19,10 +19,9 @@ import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
-from benchmarks import inference_rows as inference
-from benchmarks import training_rows as training
+from benchmarks import cpu_rows as cpu
+from benchmarks.cpu_rows import QUICK, Setup, prepare
 from benchmarks.harness import Measurement, matrix_rates, report, timed
-from benchmarks.training_rows import QUICK, Setup, prepare
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.store import open_features
 from simulation.simulate import simulate
@@ -36,10 +35,10 @@ STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_m
 
 def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
     """Yield the rows of the CPU table, in its order."""
-    jobs = (training.han_epoch, training.transformer_epoch, inference.evaluation, inference.metrics)
-    for measure in (*jobs, inference.threshold_search, inference.pseudo_labels, inference.opening):
+    jobs = (cpu.han_epoch, cpu.transformer_epoch, cpu.evaluation, cpu.metrics)
+    for measure in (*jobs, cpu.threshold_search, cpu.pseudo_labels, cpu.opening):
         yield from measure(setup)
-    yield training.peak_memory(setup.han, memory_videos)
+    yield cpu.peak_memory(setup.han, memory_videos)
 
 
 def gpu_rows(
@@ -133,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
         rows += gpu_rows(folder, "bf16", 4 if args.quick else 80, compiled=args.compiled)
         report(args.work_dir / "benchmark", title, rows, setup.rates)
     if args.growth or (args.growth is None and not args.quick):
-        report(args.work_dir / "growth", "How stage 3 grows", training.growth(num_videos=10_000, num_steps=3))
+        report(args.work_dir / "growth", "How stage 3 grows", cpu.growth(num_videos=10_000, num_steps=3))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from experiments import drawings
 from experiments import paper_tables as tables
 from experiments.jobs import PRESETS, Runner, Study
 from utils.provenance import read_provenance
@@ -30,9 +29,9 @@ EXPERIMENTS: dict[str, Callable[[Study], tables.Experiment]] = {
     "tableA6": tables.table_a6,
     "tableA7": tables.table_a7,
     "tableA9": tables.table_a9,
-    "figureA4": drawings.figure_a4,
-    "figureA5": drawings.figure_a5,
-    "qualitative": drawings.qualitative,
+    "figureA4": tables.figure_a4,
+    "figureA5": tables.figure_a5,
+    "qualitative": tables.qualitative,
 }
 
 

@@ -85,7 +85,6 @@ class Runner:
         return self.finished_output(job)
 
     def _call(self, job: Job, inputs: Mapping[str, Path], folder: Path) -> None:
-        """Call the entry point, and record how and where it ran."""
         flags = to_flags({**job.settings, **inputs, "output_dir": folder, "device": self.device})
         begun = sorted(path.parent for path in folder.glob(f"*/{ARGS_FILE}"))
         if begun and job.entry_point in TRAINING:  # it was killed

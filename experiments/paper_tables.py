@@ -1,16 +1,20 @@
-"""The paper's tables: the methods and settings that each compares, beside the published numbers."""
+"""The paper's tables and figures: the methods and settings that each compares, beside the published numbers."""
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+
 import train_han
 from experiments.jobs import Job, Runner, Study
+from utils.audio_visual import AudioVisual
 from utils.evaluation.compare import compare_runs
-from utils.evaluation.predictions import load_predictions
+from utils.evaluation.predictions import Predictions, load_predictions
 from utils.recipes import find_method
+from utils.reporting.figures import PublishedPoint, Series, Timeline, curve_figure, timeline_figure
 from utils.reporting.published import published_methods, published_scores, published_value
 from utils.reporting.tables import LEVELS, Cell, Column, Row, ScoreRow, Table, parsing_table
 from utils.settings import flat
@@ -30,18 +34,34 @@ CLIP_AND_CLAP = {"audio_features": ("clap",), "visual_features": ("clip", "r2plu
 TRAINING_SHARES = (100, 80, 60)  # percent
 NUM_CLASSES = (25, 20, 15)
 LABELS_ONLY = "Video labels only, UWAV's network"  # UWAV's network and recipe without pseudo-labels
+# The paper gives the range of alpha, and the best value of each; the values between are ours.
+ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
+POSITIVE_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
+NUM_TIMELINES = 8
+ACCURACY_ON_AVE = {
+    "metric": "accuracy",
+    "column": Column("Accuracy"),
+    "remark": "Percent of segments whose label is right.",
+    "datasets": ("UnAV", "AVE"),
+}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure of the paper."""
+    """A table or figure of the paper; by default one score a row, ours under each published row of the same name."""
 
     study: Study
     name: str  # of its result files
     title: str
     ours: Mapping[str, Sequence[Job]]  # by row, the jobs that hold its scores, one a seed
-
-    datasets = ("UnAV", "LLP")  # whose features the scores depend on
+    published: Mapping[str, Mapping[str, float] | float | None] = field(default_factory=dict)  # in the paper's order
+    metric: str = "segment_Type"  # in the summary of stage 4
+    column: Column = Column("Type", "Segment-level")
+    label: str = "Method"
+    remark: str = "F-scores in percent."
+    datasets: tuple[str, ...] = ("UnAV", "LLP")  # whose features the scores depend on
+    points: Sequence[PublishedPoint] = ()  # of a curve
+    parts: Sequence["Experiment"] = ()  # whose tables make up this one
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -60,31 +80,16 @@ class Experiment:
         note = study.note(*self.datasets)
         return [*notes, f"Not real data ({note}): {order}"] if note else notes
 
-    def tables(self, runner: Runner) -> dict[str, Table]:
-        """Return tables of finished jobs, by the stem of their files."""
-        return {}
-
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
         """Write figures into a folder, and return their paths."""
         return []
-
-
-@dataclass(frozen=True)
-class ScoreExperiment(Experiment):
-    """One score a row: ours under each published row of the same name, then ours that have none."""
-
-    published: Mapping[str, Mapping[str, float] | float | None]  # one number or scores by name, in the paper's order
-    metric: str = "segment_Type"  # in the summary of stage 4
-    column: Column = Column("Type", "Segment-level")
-    label: str = "Method"
-    remark: str = "F-scores in percent."
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
         """Return the scores of one of our runs that the table shows."""
         return runner.test_scores(job)[self.metric]
 
     def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
-        """Return name, scores of all runs, and note of each row."""
+        """Return name, scores of all runs, and note of each row; ours without published ones come last."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
             if self.published.get(name) is not None:
@@ -94,12 +99,15 @@ class ScoreExperiment(Experiment):
         return rows
 
     def tables(self, runner: Runner) -> dict[str, Table]:
+        """Return tables of finished jobs, by the stem of their files."""
+        if self.parts:
+            return {name: table for part in self.parts for name, table in part.tables(runner).items()}
         rows = [Row((name,), (Cell.over_runs(scores),), note) for name, scores, note in self.rows(runner)]
         notes = (self.remark, *self.footnotes)
         return {self.name: Table(self.title, (self.label,), (self.column,), tuple(rows), notes)}
 
 
-class ParsingExperiment(ScoreExperiment):
+class ParsingExperiment(Experiment):
     """All F-scores on LLP's test split; of segments only where the published ones are."""
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float]:
@@ -109,17 +117,6 @@ class ParsingExperiment(ScoreExperiment):
     def tables(self, runner: Runner) -> dict[str, Table]:
         rows = [ScoreRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]
         return {self.name: parsing_table(self.title, rows, self.footnotes)}
-
-
-@dataclass(frozen=True)
-class AVEExperiment(ScoreExperiment):
-    """Accuracy on AVE's test split."""
-
-    metric: str = "accuracy"
-    column: Column = Column("Accuracy")
-    remark: str = "Percent of segments whose label is right."
-
-    datasets = ("UnAV", "AVE")
 
 
 def without_defaults(**settings: object) -> dict[str, object]:
@@ -180,7 +177,8 @@ def table2(study: Study) -> Experiment:
     ours = {name: study.over_seeds(name.lower(), "AVE") for name in ("HAN", "VALOR", "UWAV")}
     published = {name: published_value("table2_ave_accuracy", name) for name in ours}
     ours[LABELS_ONLY] = study.over_seeds("uwav", "AVE", segment_labels="none")
-    return AVEExperiment(study, "table2", "Audio-visual event localisation on AVE (paper Table 2)", ours, published)
+    title = "Audio-visual event localisation on AVE (paper Table 2)"
+    return Experiment(study, "table2", title, ours, published, **ACCURACY_ON_AVE)
 
 
 def table3(study: Study) -> Experiment:
@@ -200,8 +198,6 @@ def table4(study: Study) -> Experiment:
 
 class ComputingTime(Experiment):
     """Time of the median epoch of stage 3, and of stage 4 on the test split, on this machine."""
-
-    datasets = ("LLP",)
 
     def tables(self, runner: Runner) -> dict[str, Table]:
         names = ("train_seconds_per_epoch", "inference_seconds_test_split")
@@ -224,7 +220,8 @@ def table_a5(study: Study) -> Experiment:
     """Measure the computing time on this machine."""
     training = study.training("uwav", study.seeds[0])
     evaluation = study.evaluation(training, splits=("test",))  # alone, for its running time
-    return ComputingTime(study, "tableA5", "Computing time on LLP (paper Table A5)", {"UWAV": (evaluation,)})
+    title, ours = "Computing time on LLP (paper Table A5)", {"UWAV": (evaluation,)}
+    return ComputingTime(study, "tableA5", title, ours, datasets=("LLP",))
 
 
 def table_a6(study: Study) -> Experiment:
@@ -233,16 +230,6 @@ def table_a6(study: Study) -> Experiment:
     published = {name: published_scores("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
     return ParsingExperiment(study, "tableA6", title, ours, published)
-
-
-@dataclass(frozen=True)
-class FewerData(Experiment):
-    """Several tables under one name."""
-
-    parts: tuple[Experiment, ...]
-
-    def tables(self, runner: Runner) -> dict[str, Table]:
-        return {name: table for part in self.parts for name, table in part.tables(runner).items()}
 
 
 def table_a7(study: Study) -> Experiment:
@@ -260,12 +247,85 @@ def table_a7(study: Study) -> Experiment:
     title = "Fewer training videos of LLP (paper Table A7)"
     of_shares = ParsingExperiment(study, "tableA7_training_videos", title, shares, published_shares)
     title = "Fewer classes of LLP (paper Table A7)"
-    of_classes = ScoreExperiment(study, "tableA7_classes", title, classes, published_classes, remark=first)
-    return FewerData(study, "tableA7", "Fewer data (paper Table A7)", shares | classes, (of_shares, of_classes))
+    of_classes = Experiment(study, "tableA7_classes", title, classes, published_classes, remark=first)
+    title, ours = "Fewer data (paper Table A7)", shares | classes
+    return Experiment(study, "tableA7", title, ours, parts=(of_shares, of_classes))
 
 
 def table_a9(study: Study) -> Experiment:
     """Compare labels of the mixup loss on AVE."""
     ours = {"soft": study.over_seeds("uwav", "AVE", mixup_labels="soft"), "ceiling": study.over_seeds("uwav", "AVE")}
     published = {name: published_value("table_a9_ave_mixup_accuracy", name) for name in ours}
-    return AVEExperiment(study, "tableA9", "Labels of the mixup loss on AVE (paper Table A9)", ours, published)
+    title = "Labels of the mixup loss on AVE (paper Table A9)"
+    return Experiment(study, "tableA9", title, ours, published, **ACCURACY_ON_AVE)
+
+
+class Curve(Experiment):
+    """Segment-level Type@AV over the values of one setting, as a table and a curve."""
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        cells = [Cell.over_runs([self.scores(runner, job) for job in jobs]) for jobs in self.ours.values()]
+        curve = Series(self.mark, [*map(float, self.ours)], [cell.mean for cell in cells], [cell.std for cell in cells])
+        path = folder / f"{self.name}.png"
+        curve_figure(path, [curve], self.points, self.label, "Segment-level Type@AV (%)", self.title)
+        return [path]
+
+
+def figure_a4(study: Study) -> Experiment:
+    """Vary alpha of mixup, without re-weighting."""
+    ours = {f"{x:g}": study.over_seeds("uwav", **without_defaults(reweight=False, mixup_alpha=x)) for x in ALPHAS}
+    names = ("best_alpha", "best_type", "lowest_type")
+    best, best_type, lowest = (published_value("figure_a4_alpha", name) for name in names)
+    points = (PublishedPoint("best", best, best_type), PublishedPoint("lowest", None, lowest))
+    published = dict.fromkeys(ours) | {f"{best:g}": best_type}
+    title = "Mixup's α on LLP, without re-weighting (paper Figure A4)"
+    return Curve(study, "figureA4", title, ours, published, label="α", points=points)
+
+
+def figure_a5(study: Study) -> Experiment:
+    """Vary W of re-weighting, without mixup."""
+    settings = {f"{w:g}": without_defaults(mixup=False, positive_weight=w) for w in POSITIVE_WEIGHTS}
+    ours = {weight: study.over_seeds("uwav", **changes) for weight, changes in settings.items()}
+    best, best_type = (published_value("figure_a5_pos_weight", name) for name in ("best_W", "best_type"))
+    published, points = dict.fromkeys(ours) | {f"{best:g}": best_type}, (PublishedPoint("best", best, best_type),)
+    title = "Re-weighting's W on LLP, without mixup (paper Figure A5)"
+    return Curve(study, "figureA5", title, ours, published, label="W", points=points)
+
+
+class Timelines(Experiment):
+    """Timelines of the truth and, under it, each method's events, as in Figure 3."""
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        return {}
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        outputs = {name: runner.finished_output(job) for name, (job,) in self.ours.items()}
+        predictions = {name: load_predictions(output, "test") for name, output in outputs.items()}
+        first, note, paths = next(iter(predictions.values())), self.study.note(*self.datasets), []
+
+        def timeline(name: str, events: AudioVisual[np.ndarray], n: int) -> Timeline:
+            return Timeline(name, events.map(lambda of_split: of_split[n]))
+
+        for n in varied_videos(first, NUM_TIMELINES):
+            video = first.sample_ids[n]
+            truth = timeline("Truth", first.truth, n)
+            ours = [timeline(name, p.events, p.sample_ids.index(video)) for name, p in predictions.items()]
+            paths.append(folder / "qualitative" / f"{video}.png")
+            timeline_figure(paths[-1], f"{video} ({note})" if note else video, first.classes, truth, ours)
+        return paths
+
+
+def qualitative(study: Study) -> Experiment:
+    """Draw timelines of four methods, of the first seed."""
+    names, seed = ("HAN", "MA", "VALOR", "UWAV"), study.seeds[0]
+    ours = {name: (study.evaluation(study.training(name.lower(), seed)),) for name in names}
+    return Timelines(study, "qualitative", "Timelines", ours)
+
+
+def varied_videos(predictions: Predictions, number: int) -> list[int]:
+    """Choose videos by the truth alone, spread over those of several classes with different audio and visual events."""
+    audio, visual = predictions.truth  # (N, T, C)
+    chosen = ((audio | visual).any(axis=1).sum(axis=1) >= 2) & (audio != visual).any(axis=(1, 2))  # (N,)
+    videos = np.flatnonzero(chosen if chosen.any() else np.ones_like(chosen))
+    places = np.linspace(0, len(videos) - 1, min(number, len(videos))).astype(int)
+    return videos[places].tolist()

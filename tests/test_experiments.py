@@ -14,9 +14,9 @@ import train_han
 from dataloaders.feature_origin import EXTRACTION_MARKER, VIDEOS_MARKER
 from experiments.__main__ import EXPERIMENTS
 from experiments.__main__ import main as run_experiments
-from experiments.drawings import varied_videos
 from experiments.jobs import ENTRY_POINTS, PRESETS, Job, Runner, Study, load_preset, to_flags
 from experiments.orders import ORDERS, orders_table
+from experiments.paper_tables import varied_videos
 from tests.tiny_runs import assert_same_weights
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError

@@ -68,12 +68,7 @@ def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]
 
 @torch.inference_mode()
 def exchange_modalities(
-    model: HAN,
-    split: SplitBatches,
-    partners: Tensor,
-    rates: AudioVisual[Tensor],
-    batch_size: int,
-    precision: Precision,
+    model: HAN, split: SplitBatches, partners: Tensor, rates: AudioVisual[Tensor], batch_size: int, precision: Precision
 ) -> AudioVisual[Tensor]:
     """Return the labels left to each modality of a split, (N, C) bool, by MA's base model and its `error_rates`, (C,).
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from utils.cpu_rows.device import Precision
+from utils.cpu_rows.loop import Recipe
 
 from benchmarks import layers_benchmark as layers
 from benchmarks import run
+from benchmarks.cpu_rows import QUICK, STAGE_1, STAGE_3, han_losses, prepare, transformer_losses
 from benchmarks.harness import count_operations, matrix_rates, report
 from benchmarks.run import bf16_difference, gpu_rows
-from benchmarks.training_rows import QUICK, STAGE_1, STAGE_3, han_losses, prepare, transformer_losses
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, load_pseudo_labels
@@ -27,8 +29,6 @@ from utils.evaluation.tasks import find_task, true_events
 from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
-from utils.training.device import Precision
-from utils.training.loop import Recipe
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision("float32", CPU)
