@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from baselines.cmpae.cmpae_network import CMPAE, CMPAEConfig, concentration, presence_logit, uncertainty
 from baselines.coleaf.coleaf_network import CoLeaF
-from baselines.leap.leap_network import LEAP, LEAPConfig, attention_scores
-from baselines.leap.mm_pyramid import LevelFusion, PyramidConfig, PyramidLevel, QueryNormLayer, seconds_within
+from baselines.leap.leap_network import (
+    LEAP,
+    LEAPConfig,
+    LevelFusion,
+    PyramidLevel,
+    QueryNormLayer,
+    attention_scores,
+    seconds_within,
+)
 from models.han import HAN, HANConfig
 from utils.errors import InputError
 
@@ -90,7 +97,7 @@ def test_a_pyramid_level_sees_no_further_than_its_attention_and_convolution_reac
 
 @torch.no_grad()
 def test_a_label_s_scores_are_its_attention_logits_averaged_over_the_heads():
-    layer = seeded(QueryNormLayer, PyramidConfig(dim=12, num_heads=3, ffn_dim=10))
+    layer = seeded(QueryNormLayer, LEAPConfig(dim=12, num_heads=3, ffn_dim=10))
     queries, context = torch.randn(1, 3, 12), torch.randn(1, 5, 12)
     expected = scores_by_loops(layer.attention, queries[0], context[0])
     torch.testing.assert_close(attention_scores(layer, queries, context)[0], expected)

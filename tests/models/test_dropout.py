@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from baselines.cmpae.cmpae_network import CMPAE
 from baselines.coleaf.coleaf_network import CoLeaF
-from baselines.leap.mm_pyramid import PyramidConfig, QueryNormLayer
+from baselines.leap.leap_network import LEAPConfig, QueryNormLayer
 from models.han import HAN, HANConfig, HANLayer
 from models.layers import MultiheadAttention
 from models.temporal_transformer import EncoderLayer, TemporalTransformerConfig
@@ -83,7 +83,7 @@ def test_a_layer_of_the_temporal_transformer_drops_where_pytorch_s_drops():
 
 @torch.no_grad()
 def test_a_layer_of_mm_pyramid_drops_attention_weights_by_a_probability_of_their_own():
-    layer = scaling(QueryNormLayer(PyramidConfig(**SIZES)))
+    layer = scaling(QueryNormLayer(LEAPConfig(**SIZES)))
     x, context = segments(2, 3, 5, 8)
     summed = x + KEPT * attend(layer.attention, layer.norm1(x), context, 0.9)
     torch.testing.assert_close(layer(x, context), summed + feed_forward(layer, layer.norm2(summed), KEPT))
