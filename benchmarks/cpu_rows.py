@@ -121,8 +121,7 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
 
 def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size: int) -> SplitAnnotations:
     """Repeat a split's videos, so that workers read during all steps, the first of which is not timed."""
-    num_videos = (num_steps + 1 + PREFETCHED) * batch_size
-    return annotations.subset(torch.arange(num_videos) % annotations.num_videos)
+    return annotations.subset(torch.arange((num_steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
 
 
 def epoch_rows(

@@ -18,14 +18,8 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from benchmarks.cpu_rows import (
-    STAGE_1,
-    STAGE_3,
-    han_losses,
-    predicted_events,
-    seconds_of_steps,
-    transformer_losses,
-)
+from benchmarks import cpu_rows
+from benchmarks.cpu_rows import STAGE_1, STAGE_3, seconds_of_steps
 from benchmarks.harness import DTYPES, NAIVE, Measurement, Way, compare, report, timed
 from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
 from models.layers import FastDropout, FastMultiheadAttention, MultiheadAttention, Packing
@@ -68,10 +62,11 @@ def layer_rows(
     recipes = replace(STAGE_3.recipe, batch_size=videos[0]), replace(STAGE_1.recipe, batch_size=videos[2])
     rows = []
     for precision in DTYPES:
-        losses, teacher_losses = han_losses(network, precision, train), transformer_losses(teacher, precision, texts)
+        losses = cpu_rows.han_losses(network, precision, train)
         step = partial(seconds_of_steps, network, losses, train, recipes[0], 1)
-        evaluation = partial(timed, predicted_events, network, val, precision)
-        teacher_step = partial(seconds_of_steps, teacher, teacher_losses, unav, recipes[1], 1)
+        evaluation = partial(timed, cpu_rows.predicted_events, network, val, precision)
+        losses = cpu_rows.transformer_losses(teacher, precision, texts)
+        teacher_step = partial(seconds_of_steps, teacher, losses, unav, recipes[1], 1)
         for what, run, layer in (
             (f"HAN step, {videos[0]} videos", step, "FastDropout"),
             (f"HAN step, {videos[0]} videos", step, "FastMultiheadAttention"),

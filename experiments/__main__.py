@@ -8,7 +8,6 @@ from utils.entry_point import run_entry_point
 
 import argparse
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +18,9 @@ from utils.reporting.tables import format_text, write_table
 from utils.settings import whole_number
 from utils.training.device import PRECISIONS
 
-EXPERIMENTS: dict[str, Callable[[Study], tables.Experiment]] = {
-    "table1": tables.table1,
-    "significance": tables.significance,
-    "table2": tables.table2,
-    "table3": tables.table3,
-    "table4": tables.table4,
-    "tableA5": tables.table_a5,
-    "tableA6": tables.table_a6,
-    "tableA7": tables.table_a7,
-    "tableA9": tables.table_a9,
-    "figureA4": tables.figure_a4,
-    "figureA5": tables.figure_a5,
-    "qualitative": tables.qualitative,
-}
+FUNCTIONS = (tables.table1, tables.significance, tables.table2, tables.table3, tables.table4, tables.table_a5)
+FUNCTIONS += (tables.table_a6, tables.table_a7, tables.table_a9, tables.figure_a4, tables.figure_a5, tables.qualitative)
+EXPERIMENTS = {function.__name__.replace("_a", "A"): function for function in FUNCTIONS}  # `table_a5` is "tableA5"
 
 
 def main(argv: list[str] | None = None) -> None:

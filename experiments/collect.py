@@ -44,10 +44,7 @@ class EvaluatedRun:
 
 
 def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
-    """Return the evaluation in a folder, or those of several seeds. That of a training lies in `logs_dir`.
-
-    Raises InputError when there is no finished evaluation.
-    """
+    """Return a folder's evaluations, one per seed; a training's lie in `logs_dir`. Raises InputError without any."""
     if "checkpoint_dir" not in read_args(folder / ARGS_FILE):
         folder = logs_dir / run_name(folder)
     summary = read_summary(folder)

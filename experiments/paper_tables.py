@@ -38,12 +38,8 @@ LABELS_ONLY = "Video labels only, UWAV's network"  # UWAV's network and recipe w
 ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
 POSITIVE_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 NUM_TIMELINES = 8
-ACCURACY_ON_AVE = {
-    "metric": "accuracy",
-    "column": Column("Accuracy"),
-    "remark": "Percent of segments whose label is right.",
-    "datasets": ("UnAV", "AVE"),
-}
+ACCURACY_ON_AVE = {"metric": "accuracy", "column": Column("Accuracy"), "datasets": ("UnAV", "AVE")}
+ACCURACY_ON_AVE |= {"remark": "Percent of segments whose label is right."}
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,6 @@ class CMPAEStep(JoMoLDStep):
         return with_term(losses, "mutual", self.settings.mutual_weight, mutual)
 
 
-METHODS = {
-    "cmpae": Method(
-        "CMPAE",
-        losses=CMPAELosses,
-        make_step=CMPAEStep,
-        network=CMPAE,
-        config=CMPAEConfig,
-        decoding=CMPAEDecoding,
-        data=CMPAEData,
-        predict=predict,
-        find_gates=find_gates,
-    )
-}
+network = {"network": CMPAE, "config": CMPAEConfig, "data": CMPAEData}
+decoding = {"decoding": CMPAEDecoding, "predict": predict, "find_gates": find_gates}
+METHODS = {"cmpae": Method("CMPAE", losses=CMPAELosses, make_step=CMPAEStep, **network, **decoding)}

@@ -100,10 +100,7 @@ def search_gates(
 def find_gates(
     settings: CMPAEDecoding, checkpoint: Path, val: SplitBatches, parse: Callable[[Path], SplitOutput]
 ) -> tuple[Tensor, str]:
-    """Search the visual gate of each class on val, with the checkpoint that the settings name or the evaluated one.
-
-    Returns the gates, (C,), and a line for the log. `parse` runs a checkpoint's network over val.
-    """
+    """Return the classes' visual gates, (C,), searched on val with `parse` of a checkpoint, and a line for the log."""
     if settings.gates_epoch:
         checkpoint = checkpoint.with_name(f"checkpoint_epoch_{settings.gates_epoch:03d}.pt")
     output = parse(checkpoint)

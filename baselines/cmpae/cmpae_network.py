@@ -129,7 +129,11 @@ class CMPAE(nn.Module):
         seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D): frames are projected before they are averaged
         audio_inputs = self.fc_a(audio)
         visual_inputs = self.fc_fusion(torch.cat([seconds, self.fc_st(clips)], dim=-1))
-        audio, visual = self._encode(audio_inputs, visual_inputs, with_cross_attention, mask)  # (B, T, D) each
+        encoded = self.hat_encoder(audio_inputs, visual_inputs, False, mask)  # (B, T, D) each
+        if with_cross_attention:
+            crossed, share = self.hat_encoder(audio_inputs, visual_inputs, True, mask), ENCODER_CROSS_SHARE
+            encoded = crossed.map(lambda one, other: share * one + (1 - share) * other, encoded)
+        audio, visual = encoded
         features = torch.stack([audio, self.visual_dropout(visual)], dim=2)  # (B, T, 2, D)
         both = features.sum(dim=2)  # (B, T, D)
         context = torch.stack([self.v2a(both), self.a2v(both)], dim=2)  # (B, T, 2, D)
@@ -145,19 +149,9 @@ class CMPAE(nn.Module):
             video_probs=mean_over_time(torch.sigmoid(video_logits), mask),
             modality_probs=AudioVisual(*torch.sigmoid(presence_logit(pooled)).unbind(dim=1)),
             logits=AudioVisual(*presence_logit(evidence).unbind(dim=2)),
-            features=AudioVisual(audio, visual),
+            features=encoded,
             visual_inputs=visual_inputs,
             video_uncertainty=video_alpha.shape[-1] / video_alpha.sum(dim=-1),
             modality_uncertainty=AudioVisual(*uncertainty(pooled).unbind(dim=1)),
             segment_uncertainty=AudioVisual(*uncertainty(evidence).unbind(dim=2)),
         )
-
-    def _encode(
-        self, audio: Tensor, visual: Tensor, with_cross_attention: bool, mask: Tensor | None
-    ) -> AudioVisual[Tensor]:
-        """Encode without cross-attention, or mix this with the same encoder's output with it: (B, T, D) each."""
-        alone = self.hat_encoder(audio, visual, False, mask)
-        if not with_cross_attention:
-            return alone
-        crossed, share = self.hat_encoder(audio, visual, True, mask), ENCODER_CROSS_SHARE
-        return crossed.map(lambda one, other: share * one + (1 - share) * other, alone)

@@ -54,7 +54,7 @@ def reference_loss(
 ) -> Tensor:
     """Return the loss of one reference network, a sum over videos and classes.
 
-    From epoch 4 (counted from 1) the cleaned labels, (B, C), count twice: all, and those that the anchor confirms.
+    In epochs 1 to 3 it is that of all cleaned labels, (B, C); later half of it is that of labels the anchor confirms.
     """
     pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
     if epoch <= REFERENCE_WARM_UP:

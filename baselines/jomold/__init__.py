@@ -88,10 +88,7 @@ class JoMoLDStep(HANStep):
             self.ratios = load_noise_ratios(settings.noise_ratio_dir, train.annotations).map(Tensor.to, self.targets)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return the targets of each modality for a batch, (B, C), cleaned by the trained network's own predictions.
-
-        These are computed without cross-attention and without gradients, but in training mode, with dropout.
-        """
+        """Return targets, (B, C), cleaned by predictions without cross-attention and gradients, but with dropout."""
         targets = super().learned_targets(network, batch, moment)
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
             return targets

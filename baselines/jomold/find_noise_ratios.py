@@ -4,16 +4,14 @@ from utils.entry_point import run_entry_point
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
-from torch import Tensor
 
 from baselines.han import Smoothing
 from baselines.jomold import JoMoLDLosses
 from baselines.jomold.noise_ratios import LIMITS, estimate_noise_ratios, export_noise_ratios, save_noise_ratios
-from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import open_split
-from utils.audio_visual import AudioVisual
+from utils.audio_visual import MODALITIES, AudioVisual
 from utils.base_runs import OnBaseRun, finish_labels, parse_settings_on_run, record_on_run
-from utils.reporting.tables import Column, Table, class_table
+from utils.reporting.tables import Column, class_table
 from utils.run_folders import begin_output
 from utils.settings import settings_group
 
@@ -27,16 +25,6 @@ class Settings(OnBaseRun):
     visual_limit: PositiveFloat = LIMITS.visual  # the same for visual labels
     audio_smoothing: Smoothing = 0.0  # smoothing s of the audio labels that the estimator was trained on
     visual_smoothing: Smoothing = 0.1  # smoothing s of its visual labels
-
-
-def noise_table(annotations: SplitAnnotations, ratios: AudioVisual[Tensor]) -> Table:
-    """Return the table of each class's videos and noise ratios, (C,)."""
-    columns = {
-        Column("videos", decimals=0): annotations.video_labels.sum(dim=0),
-        Column("audio", "Noise ratio", decimals=3): ratios.audio,
-        Column("visual", "Noise ratio", decimals=3): ratios.visual,
-    }
-    return class_table(f"Noise ratios, {annotations.dataset} {annotations.split}", annotations.classes, columns)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,10 +47,12 @@ def main(argv: list[str] | None = None) -> None:
         export_noise_ratios(ratios, settings.output_dir)
 
     # 4 Report
-    occurring = train.annotations.video_labels.any(dim=0)  # (C,)
-    means = ratios.map(lambda of_classes: torch.mean(of_classes[occurring]).item())
-    summary = {"audio_mean": means.audio, "visual_mean": means.visual}
-    table = noise_table(train.annotations, ratios)
+    labels = train.annotations.video_labels
+    columns, summary = {Column("videos", decimals=0): labels.sum(dim=0)}, {}
+    for modality, of_classes in zip(MODALITIES, ratios, strict=True):
+        columns[Column(modality, "Noise ratio", decimals=3)] = of_classes
+        summary[f"{modality}_mean"] = torch.mean(of_classes[labels.any(dim=0)]).item()
+    table = class_table(f"Noise ratios, {settings.dataset} train", train.annotations.classes, columns)
     finish_labels(settings.output_dir, "noise_ratios", table, summary, log, record.note)
 
 

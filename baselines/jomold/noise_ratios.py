@@ -1,5 +1,6 @@
 """JoMoLD's noise ratios: the shares of a class's video labels that do not hold for a modality (Cheng et al., 2022)."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import SplitBatches
 from dataloaders.datasets import DATASETS
 from dataloaders.records import load_record, save_record
-from models import HAN, HANOutput
+from models import HAN
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import over_split
@@ -43,20 +44,12 @@ def estimate_noise_ratios(
     batch_size: int,
     limits: AudioVisual[float] = LIMITS,
 ) -> AudioVisual[Tensor]:
-    """Return the noise ratios of a split, (C,) of each modality on the CPU, by an estimator without cross-attention.
-
-    `smoothing` is that of the targets that it was trained on, `batch_size` that of the averaged means.
-    """
+    """Return the noise ratios of a split, (C,) on the CPU, by an estimator trained on targets of this smoothing."""
     labels = split.annotations.video_labels  # (N, C)
-
-    def parse(*features: Tensor, **padding: Tensor) -> HANOutput:
-        return precision.run(estimator, *features, False, **padding)
-
-    def ratios(probs: Tensor, smoothing: float, limit: float) -> Tensor:
-        return noise_ratios(probs.cpu(), smooth_labels(labels.float(), smoothing), labels, batch_size, limit)
-
-    probs = over_split(estimator, parse, split, batch_size, progress=True).modality_probs
-    return probs.map(ratios, smoothing, limits)
+    parse = partial(precision.run, estimator, with_cross_attention=False)
+    probs = over_split(estimator, parse, split, batch_size, progress=True).modality_probs.map(Tensor.cpu)
+    targets = smoothing.map(lambda s: smooth_labels(labels.float(), s))
+    return probs.map(lambda p, target, limit: noise_ratios(p, target, labels, batch_size, limit), targets, limits)
 
 
 def save_noise_ratios(ratios: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
@@ -71,10 +64,7 @@ def export_noise_ratios(ratios: AudioVisual[Tensor], folder: Path) -> None:
 
 
 def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the noise ratios of the annotated classes, which may be the first of those in the file: (C,) each.
-
-    Raises InputError when there are none, they are of other classes or another data set, or no shares.
-    """
+    """Read the noise ratios of the annotated classes, (C,) each. Raises InputError for absent or unsuitable ones."""
     released = folder / RELEASED_FILE
     if released.is_file() and not (folder / FILE).exists():
         path, ratios = released, _load_released(released, annotations)
@@ -85,7 +75,7 @@ def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisua
     for modality, values in zip(MODALITIES, ratios, strict=True):
         if len(wrong := values[~((values >= 0) & (values <= 1))]):
             raise InputError(path, f"a ratio of {wrong[0]:g} in {modality}", "shares between 0 and 1", WAY_OUT)
-    return ratios.map(lambda values: values[: len(annotations.classes)])
+    return ratios.map(lambda values: values[: len(annotations.classes)])  # the first of those in the file
 
 
 def _load_released(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:

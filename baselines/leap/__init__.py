@@ -78,8 +78,5 @@ class LEAPStep:
         return {**losses, "total": total}
 
 
-METHODS = {
-    "leap": Method(
-        "LEAP", losses=LEAPLosses, make_step=LEAPStep, network=LEAP, config=LEAPConfig, make_network=make_network
-    )
-}
+network = {"network": LEAP, "config": LEAPConfig, "make_network": make_network}
+METHODS = {"leap": Method("LEAP", losses=LEAPLosses, make_step=LEAPStep, **network)}

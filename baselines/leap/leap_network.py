@@ -14,17 +14,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from dataloaders.batches import SplitBatches
-from models.layers import FastDropout, FastMultiheadAttention
+from models import layers
 from models.han import HANOutput
-from models.layers import (
-    FusedProjection,
-    NumLayers,
-    at_least_float32,
-    check_heads,
-    count_layers,
-    feed_forward,
-    over_keys,
-)
+from models.layers import FastDropout, FastMultiheadAttention
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
@@ -47,10 +39,10 @@ class LEAPConfig:
     num_heads: PositiveInt = 8  # attention heads
     ffn_dim: PositiveInt = 512  # hidden width of the feed-forward layers
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2  # dropout probability
-    num_layers: NumLayers = 2  # layers of a decoder
+    num_layers: layers.NumLayers = 2  # layers of a decoder
 
     def __post_init__(self):
-        check_heads(self.dim, self.num_heads)
+        layers.check_heads(self.dim, self.num_heads)
 
 
 def begin_alike(modules: Sequence[nn.Module]) -> None:
@@ -87,7 +79,7 @@ class QueryNormLayer(nn.Module):
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Compute the feed-forward sub-layer: (B, T, D) -> (B, T, D)."""
-        return x + self.dropout(feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
+        return x + self.dropout(layers.feed_forward(self.norm2(x), self.linear1, self.linear2, self.dropout))
 
 
 class Gates(nn.Module):
@@ -134,7 +126,7 @@ class PyramidLevel(nn.Module):
         """Update each modality: (B, T, D) -> (B, T, D); the mask, (B, T) bool, is False for padding."""
         near = seconds_within(self.reach, audio.shape[1], audio.device)
         if mask is not None:  # padding attends to itself, so that it stays finite
-            near = near & over_keys(mask) | torch.eye(len(near), dtype=torch.bool, device=near.device)
+            near = near & layers.over_keys(mask) | torch.eye(len(near), dtype=torch.bool, device=near.device)
         audio_gated = self.gates_audio(self.self_audio(audio, audio, near), self.cross(audio, visual, near))
         visual_gated = self.gates_visual(self.self_visual(visual, visual, near), self.cross(visual, audio, near))
         if mask is not None:  # zeros beyond the video's end
@@ -171,9 +163,9 @@ class PyramidEncoder(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(PyramidLevel(level, config) for level in range(NUM_LEVELS))
         self.fusion_audio, self.fusion_visual = LevelFusion(config), LevelFusion(config)
-        layers = [layer for level in self.levels for layer in (level.self_audio, level.self_visual, level.cross)]
-        begin_alike([layer.linear1 for layer in layers])
-        begin_alike([layer.linear2 for layer in layers])
+        attending = [layer for level in self.levels for layer in (level.self_audio, level.self_visual, level.cross)]
+        begin_alike([layer.linear1 for layer in attending])
+        begin_alike([layer.linear2 for layer in attending])
         begin_alike([self.fusion_audio.layer, self.fusion_visual.layer])
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
@@ -200,11 +192,11 @@ class LabelDecoder(nn.Module):
         Labels are (B, C, D), segments (B, T, D); `mask`, (B, T) bool, is False for padding.
         """
         for layer in self.layers:
-            queries = layer.attend(labels, segments, over_keys(mask))  # with the residual, not normalised
+            queries = layer.attend(labels, segments, layers.over_keys(mask))  # with the residual, not normalised
             labels = layer.feed_forward(queries)
         # The released code computes its scores from the updated queries, not from those that attended.
         scores = attention_scores(self.layers[-1], queries, segments)  # (B, C, T)
-        return scores.transpose(1, 2), torch.sigmoid(at_least_float32(self.presence(labels))).squeeze(-1)
+        return scores.transpose(1, 2), torch.sigmoid(layers.at_least_float32(self.presence(labels))).squeeze(-1)
 
 
 def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) -> Tensor:
@@ -214,14 +206,11 @@ def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) ->
     weights, biases = attention.in_proj_weight.split(dim), attention.in_proj_bias.split(dim)
     q, k = F.linear(queries, weights[0], biases[0]), F.linear(context, weights[1], biases[1])
     # The heads lie side by side, so the sum over them is one product of all D.
-    return at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
+    return layers.at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
 
 
 class LEAP(nn.Module):
-    """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling.
-
-    `label_vectors` are word vectors of the class names, (C, E), by default zeros until a state dict is loaded.
-    """
+    """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling."""
 
     def __init__(
         self,
@@ -229,14 +218,14 @@ class LEAP(nn.Module):
         audio_dim: int,
         visual_dims: Sequence[int],
         config: LEAPConfig,
-        label_vectors: Tensor | None = None,
+        label_vectors: Tensor | None = None,  # of the class names, (C, E); None: zeros until a state dict is loaded
     ):
         super().__init__()
         self.config = config
         self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         dim = config.dim
-        self.project_audio = FusedProjection([audio_dim], dim)
-        self.project_visual = FusedProjection(visual_dims, dim)
+        self.project_audio = layers.FusedProjection([audio_dim], dim)
+        self.project_visual = layers.FusedProjection(visual_dims, dim)
         self.encoder = PyramidEncoder(config)
         self.decode_audio, self.decode_visual = LabelDecoder(config), LabelDecoder(config)
         begin_alike([*self.decode_audio.layers, *self.decode_visual.layers])
@@ -254,19 +243,16 @@ class LEAP(nn.Module):
         config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
             ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],
-            num_layers=count_layers(state, "decode_audio.layers"),
+            num_layers=layers.count_layers(state, "decode_audio.layers"),
             **settings,
         )
-        num_visual = count_layers(state, "project_visual.features")
+        num_visual = layers.count_layers(state, "project_visual.features")
         visual_dims = [state[f"project_visual.features.{i}.weight"].shape[1] for i in range(num_visual)]
         audio_dim = state["project_audio.features.0.weight"].shape[1]
         return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> HANOutput:
-        """Parse a batch of videos. The video's probability is the larger of the two modalities'.
-
-        Features are (B, T, widths of the modality's features concatenated); `mask`, (B, T) bool, is False for padding.
-        """
+        """Parse a batch, (B, T, widths) each; the mask is False for padding. The video has the larger modality's p."""
         visual_inputs = self.project_visual(visual)
         features = self.encoder(self.project_audio(audio), visual_inputs, mask)  # (B, T, D) each
         labels = self.project_labels(self.label_vectors).expand(audio.shape[0], -1, -1)  # (B, C, D)
@@ -294,28 +280,22 @@ def class_words(name: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z]+", RELEASED_NAMES.get(name, name).lower()))
 
 
-def load_released_vectors(path: Path, classes: Sequence[str]) -> Tensor:
-    """Read the vectors that the released code ships (`label_glove_embeddings.pt`), by class name: (C, E) float32.
-
-    Raises InputError when the file is absent or damaged, or lacks a class.
-    """
-    vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}
-    shapes = {vector.shape for vector in vectors.values() if isinstance(vector, Tensor)}
-    absent = [name for name in classes if class_words(name) not in vectors]
-    if absent or len(shapes) != 1 or len(next(iter(shapes))) != 1:
-        found = f"vectors of {len(vectors)} names and {len(shapes)} shapes, without {', '.join(absent[:5]) or 'none'}"
-        raise InputError(path, found, "a vector of one width for every class", WAY_OUT)
-    return torch.stack([vectors[class_words(name)].float() for name in classes])
-
-
 def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
     """Read the mean vector of each class name's words, (C, E) float32: GloVe's text format, or LEAP's own file (`.pt`).
 
     In text a line is a word and its E numbers. Raises InputError when the file is absent, lacks a word, or has a line
     of another form for one of the words.
     """
-    if path.suffix == ".pt":
-        return load_released_vectors(path, classes)
+    if path.suffix == ".pt":  # the released `label_glove_embeddings.pt`, by class name
+        vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}
+        shapes = {vector.shape for vector in vectors.values() if isinstance(vector, Tensor)}
+        absent = [name for name in classes if class_words(name) not in vectors]
+        if absent or len(shapes) != 1 or len(next(iter(shapes))) != 1:
+            found = (
+                f"vectors of {len(vectors)} names and {len(shapes)} shapes, without {', '.join(absent[:5]) or 'none'}"
+            )
+            raise InputError(path, found, "a vector of one width for every class", WAY_OUT)
+        return torch.stack([vectors[class_words(name)].float() for name in classes])
     wanted = {word for name in classes for word in class_words(name)}
     lines: dict[str, str] = {}  # the numbers of a word
     try:

@@ -42,10 +42,7 @@ def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> s
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """Read the names of the classes in the texts, (C,); a class that the file does not have keeps its own name.
-
-    Raises InputError when the file is absent or no YAML of that form, or names an unknown class.
-    """
+    """Read the classes' names in the texts, (C,), by default their own. Raises InputError for an unsuitable file."""
     expected = "wordings by data set and class"
     try:
         wording = yaml.safe_load(path.read_text(encoding="utf-8")).get(dataset) or {}

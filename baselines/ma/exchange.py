@@ -70,10 +70,7 @@ def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]
 def exchange_modalities(
     model: HAN, split: SplitBatches, partners: Tensor, rates: AudioVisual[Tensor], batch_size: int, precision: Precision
 ) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality of a split, (N, C) bool, by MA's base model and its `error_rates`, (C,).
-
-    `partners`, (N,), are from `unrelated_videos`; a video without a partner keeps its labels.
-    """
+    """Return the labels left to each modality of a split, (N, C) bool; a video whose partner is -1 keeps its labels."""
     model.eval()
     labels = split.annotations.video_labels
     left = AudioVisual(labels.clone(), labels.clone())
@@ -95,10 +92,7 @@ def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotatio
 
 
 def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the cleaned labels of exactly the annotated videos and classes, in their order: (N, C) bool.
-
-    Raises InputError when there are none, they are of other data, lack a video, or have an event that its label lacks.
-    """
+    """Read the cleaned labels of the annotated videos and classes, (N, C) bool. Raises InputError for unusable ones."""
     num_classes = len(annotations.classes)
     if (folder / RELEASED_FILE).is_file() and not (folder / FILE).exists():
         return load_released_labels(folder / RELEASED_FILE, annotations)
@@ -109,9 +103,8 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
     left = names.map(lambda name: record.get(name, torch.bool, *shape)[videos, :num_classes])
     either = left.audio | left.visual
     if (added := (either & ~annotations.video_labels).any(dim=1)).any():
-        found = (
-            f"events that the videos' labels lack, for instance in {annotations.sample_ids[int(added.nonzero()[0])]}"
-        )
+        first = annotations.sample_ids[int(added.nonzero()[0])]
+        found = f"events that the videos' labels lack, for instance in {first}"
         raise record.error(found, "labels cleaned from these annotations")
     if not either.any():
         raise record.error("no label at all", "labels that an exchange has left")

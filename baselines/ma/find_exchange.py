@@ -32,13 +32,10 @@ class Settings(OnBaseRun):
 def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Table:
     """Return each class's videos, the share of them that each modality lost, and its error rates, (C,)."""
     counts = annotations.video_labels.sum(dim=0)  # (C,)
-    columns = {
-        Column("videos", decimals=0): counts,
-        Column("removed (%)", "Audio"): 100 * (counts - left.audio.sum(dim=0)) / counts.clamp(min=1),
-        Column("error rate", "Audio", decimals=2): rates.audio,
-        Column("removed (%)", "Visual"): 100 * (counts - left.visual.sum(dim=0)) / counts.clamp(min=1),
-        Column("error rate", "Visual", decimals=2): rates.visual,
-    }
+    columns = {Column("videos", decimals=0): counts}
+    for modality, kept, errors in zip(("Audio", "Visual"), left, rates, strict=True):
+        columns[Column("removed (%)", modality)] = 100 * (counts - kept.sum(dim=0)) / counts.clamp(min=1)
+        columns[Column("error rate", modality, decimals=2)] = errors
     title = f"Labels that the exchange removes, {annotations.dataset} {annotations.split}"
     return class_table(title, annotations.classes, columns, ["Error rates in proportion to the worst class."])
 
@@ -53,9 +50,8 @@ def agreement(annotations: SplitAnnotations, left: AudioVisual[Tensor]) -> dict[
     shares = {}
     for modality, kept, events in zip(MODALITIES, left, truth, strict=True):
         removed, absent = labels & ~kept, labels & ~events.any(dim=1)  # (N, C)
-        right = 100 * (removed & absent).sum().item()
-        shares[f"{modality}_precision"] = right / removed.sum().item() if removed.any() else 100.0
-        shares[f"{modality}_recall"] = right / absent.sum().item() if absent.any() else 100.0
+        for name, of in ((f"{modality}_precision", removed), (f"{modality}_recall", absent)):
+            shares[name] = 100 * (removed & absent).sum().item() / of.sum().item() if of.any() else 100.0
     return shares
 
 
@@ -80,16 +76,16 @@ def main(argv: list[str] | None = None) -> None:
     device, precision = settings.device.select()
 
     # 2 Data and model
-    train = open_split(settings.dataset, "train", settings.data, device, subset=settings.subset)
-    val = open_split(settings.dataset, "val", settings.data, device, subset=settings.subset)
-    for split in (train, val):
-        if not split.equal_length:
-            way_out = "Audio and visual of two videos are exchanged: leave MA out, or cut the videos alike."
-            raise InputError(settings.dataset, "videos of different lengths", "videos of one length", way_out)
+    names = ("train", "val")
+    splits = {n: open_split(settings.dataset, n, settings.data, device, subset=settings.subset) for n in names}
+    train, val = splits.values()
+    if not (train.equal_length and val.equal_length):
+        way_out = "Audio and visual of two videos are exchanged: leave MA out, or cut the videos alike."
+        raise InputError(settings.dataset, "videos of different lengths", "videos of one length", way_out)
     model = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 
     # 3 Exchange, also of val, where the truth is known
-    record = record_on_run(settings, MALosses.command, {"train": train, "val": val})
+    record = record_on_run(settings, MALosses.command, splits)
     log = begin_output(output_dir, settings, (exchange.FILE, exchange.RELEASED_FILE, "removed_labels.*"), record)
     probs = run_han(model, train, batch_size, precision, progress=True).modality_probs
     labels = train.annotations.video_labels

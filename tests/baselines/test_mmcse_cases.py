@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import train_han
-from baselines.mmcse.mmcse_network import MMCSE, pool_clap_map
 from baselines.mmcse import MMCSELosses, MMCSEStep, event_maps
+from baselines.mmcse.mmcse_network import MMCSE, pool_clap_map
 from dataloaders.batches import Batch, SegmentPseudoLabels
 from tests.baselines.test_method_cases import weights_that_anyone_can_fill_in
 from tests.test_reference_cases import Case, every_case_of, opened

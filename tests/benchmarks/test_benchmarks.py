@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from utils.cpu_rows.device import Precision
-from utils.cpu_rows.loop import Recipe
 
 from benchmarks import layers_benchmark as layers
 from benchmarks import run
@@ -29,6 +27,8 @@ from utils.evaluation.tasks import find_task, true_events
 from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
+from utils.training.device import Precision
+from utils.training.loop import Recipe
 
 CPU = torch.device("cpu")
 FLOAT32 = Precision("float32", CPU)
