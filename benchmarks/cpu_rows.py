@@ -181,9 +181,9 @@ class FirstSteps:
         self.device, self.num_videos = split.device, split.num_videos
 
     def shuffled(self, *which: int) -> Iterator[Batch]:
-        begin = Seconds.now()
+        begin = Seconds.since()
         yield from islice(self.split.shuffled(*which), self.num_steps)
-        self.seconds = begin.until_now()  # the loop asks for more batches after the last step
+        self.seconds = Seconds.since(begin)  # the loop requests more batches after the last step
 
 
 def seconds_of_steps(

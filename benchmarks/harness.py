@@ -29,11 +29,8 @@ class Seconds(NamedTuple):
     cpu: float
 
     @staticmethod
-    def now() -> "Seconds":
-        return Seconds(time.perf_counter(), time.process_time())
-
-    def until_now(self) -> "Seconds":
-        return Seconds(*(now - then for now, then in zip(Seconds.now(), self, strict=True)))
+    def since(begin: tuple[float, float] = (0.0, 0.0)) -> "Seconds":
+        return Seconds(time.perf_counter() - begin[0], time.process_time() - begin[1])
 
 
 @dataclass(frozen=True)
@@ -71,9 +68,9 @@ class Measurement:
 
 def timed(run: Callable[..., object], *arguments: object) -> Seconds:
     """Call a function and return the time that it took."""
-    begin = Seconds.now()
+    begin = Seconds.since()
     run(*arguments)
-    return begin.until_now()
+    return Seconds.since(begin)
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 python -m benchmarks.run            all of it
 python -m benchmarks.run --quick    a smaller sample of everything, in under three minutes
-python -m benchmarks.run --accuracy what bf16 costs in accuracy, instead
+python -m benchmarks.run --accuracy bf16 against float32 in accuracy, instead
 """
 
 from utils.entry_point import run_entry_point

@@ -43,8 +43,8 @@ class ReferenceNetwork(nn.Module):
         """Parse one modality, (B, T, sum of widths), with a mask (B, T) that is False for padding."""
         segments = self.project(features)  # (B, T, D)
         tokens = self.class_tokens.expand(segments.shape[0], -1, -1)  # (B, C, D)
-        seen = mask if mask is None else torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1)
-        encoded = self.layer(torch.cat([tokens, segments], dim=1), None, seen)
+        valid = mask if mask is None else torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1)
+        encoded = self.layer(torch.cat([tokens, segments], dim=1), None, valid)
         tokens, segments = encoded.split([tokens.shape[1], segments.shape[1]], dim=1)
         dropped = self.dropout(segments)
         weights = self.fc_frame_att(dropped if self.drop_pooling else segments)  # (B, T, C)

@@ -23,7 +23,7 @@ from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint
 
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
-WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; baselines/leap/README.md says where it comes from."
+WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; see baselines/leap/README.md."
 LABEL_DIM = 300  # E, of GloVe's vectors
 # Two classes that the released code names otherwise.
 RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry infancy cry"}

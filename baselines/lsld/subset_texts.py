@@ -26,7 +26,7 @@ from utils.errors import InputError
 
 NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"
 TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
-WAY_OUT = "baselines/lsld/README.md says how the texts are printed and where their features go."
+WAY_OUT = "See baselines/lsld/README.md on printing the texts and on the place of their features."
 
 
 def label_subsets(classes: Iterable[int]) -> list[tuple[int, ...]]:
