@@ -30,8 +30,8 @@ def mutual_learning_loss(output: CMPAEOutput, video_labels: Tensor, teach_video:
 
     For a labelled class m = max(p_a, p_v), with that modality's uncertainty u; for another class both are means over
     the modalities. With g the video's probability and U its uncertainty, clamped from below at 0.9, the loss is the
-    mean over (B, C) of U(1 - u)(g - sg(m))² where the video branch is trained (`teach_video`: odd batches, counted from 0),
-    and of (1 - U)(1 - u)(sg(g) - m)² where the modalities do. sg stops the gradient; the weights keep theirs.
+    mean over (B, C) of U(1 - u)(g - sg(m))² where the video branch is trained (`teach_video`, in odd batches), and of
+    (1 - U)(1 - u)(sg(g) - m)² where the modalities are. sg stops the gradient; the weights keep theirs.
     """
     probs, doubts = output.modality_probs, output.modality_uncertainty  # (B, C) each
     present, audio_leads = video_labels.bool(), probs.audio > probs.visual

@@ -60,8 +60,7 @@ class HANStep:
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
         """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020)."""
         video = video_loss(output.video_probs, batch.video_labels)
-        audio = video_loss(output.modality_probs.audio, targets.audio)
-        visual = video_loss(output.modality_probs.visual, targets.visual)
+        audio, visual = output.modality_probs.map(video_loss, targets)
         total = self.settings.video_weight * video
         total = total + self.settings.audio_guided_weight * audio + self.settings.visual_guided_weight * visual
         return {"video": video, "audio_guided": audio, "visual_guided": visual, "total": total}

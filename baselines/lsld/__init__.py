@@ -35,8 +35,7 @@ class LSLDStep:
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         video = video_loss(output.video_probs, batch.video_labels)
         logits, labels = output.logits.map(batch.valid), batch.pseudo.logits.map(batch.valid)
-        audio = segment_loss(logits.audio, torch.sigmoid(labels.audio))
-        visual = segment_loss(logits.visual, torch.sigmoid(labels.visual))
+        audio, visual = logits.map(segment_loss, labels.map(torch.sigmoid))
         total = settings.video_weight * video
         total = total + settings.segment_weight * settings.audio_segment_weight * audio
         total = total + settings.segment_weight * visual
