@@ -128,6 +128,9 @@ def learned_from(settings: ClassifierSettings, data: ClipData) -> ClipData:
 def clip_record(kind: str, settings: ClassifierSettings, data: ClipData) -> Provenance:
     """Return the provenance of what is made from these clips, hashed by their names and file sizes."""
     classes, marks = data.splits["train"].classes, video_marks(settings.data_dir)
+    for name, split in data.splits.items():
+        if settings.data.allow_missing and split.num_missing:
+            marks += (f"{split.num_missing:,} {settings.dataset} {name} clips missing",)
     videos = {name: hash_of(split.sample_ids) for name, split in data.splits.items()}
     sources = {"clips": hash_of(f"{source.name} {source.path.stat().st_size}" for source in data.sources)}
     return Provenance(kind, settings.dataset, classes, videos, sources, marks)

@@ -52,6 +52,7 @@ class ClipSplit:
     sample_ids: tuple[str, ...]  # (N,) unique
     sources: tuple[str, ...]  # (N,) names of their items; two samples may share one
     labels: Tensor  # (N,) int64, or (N, T), a class for each segment
+    num_missing: int = 0  # clips that are left out, since their files are absent or damaged
 
     @property
     def num_clips(self) -> int:
@@ -61,12 +62,14 @@ class ClipSplit:
         """Return the samples whose items are not among the absent ones."""
         keep = [n for n, source in enumerate(self.sources) if source not in absent]
         ids, sources = (tuple(names[n] for n in keep) for names in (self.sample_ids, self.sources))
-        return ClipSplit(self.classes, ids, sources, self.labels[keep])
+        num_missing = self.num_missing + self.num_clips - len(keep)
+        return ClipSplit(self.classes, ids, sources, self.labels[keep], num_missing)
 
     def joined(self, other: "ClipSplit") -> "ClipSplit":
         """Return the samples of both."""
         ids, sources = self.sample_ids + other.sample_ids, self.sources + other.sources
-        return ClipSplit(self.classes, ids, sources, torch.cat([self.labels, other.labels]))
+        labels, num_missing = torch.cat([self.labels, other.labels]), self.num_missing + other.num_missing
+        return ClipSplit(self.classes, ids, sources, labels, num_missing)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ def load_ucf101(
         samples = of_split[known].explode("items")
         names = tuple(item.name for item in samples["items"])
         labels = torch.tensor([classes.index(of_class) for of_class in samples.of_class], dtype=torch.int64)
-        splits[name] = ClipSplit(classes, names, names, labels)
+        num_missing = len(lists[name].index.difference(files.index)) if name in lists else 0
+        splits[name] = ClipSplit(classes, names, names, labels, num_missing)
     return ClipData(tuple(clips.sort_index()["items"].explode()), splits)
 
 

@@ -19,6 +19,7 @@ from lavish.clip_settings import clip_recipe
 from simulation import generated_clips
 from simulation.generated_clips import draw, play, save_clip
 from tests.tiny_clips import tiny_flags, write_tiny_ucf
+from tests.tiny_runs import newest
 from utils.errors import InputError
 from utils.settings import parse_settings
 from utils.training import loop
@@ -216,6 +217,10 @@ def test_videos_of_ave_without_sound_are_refused_left_out_or_kept_as_silence(tmp
     for more, said in {"--allow_missing": "3 training clips", "--no-sound_only": "4 training clips"}.items():
         train_classifier.main([*flags, more])
         assert said in capsys.readouterr().out
+    train_classifier.main([*flags, "--allow_missing", "--num_epochs", "1", "--output_dir", str(tmp_path / "partial")])
+    run = newest(tmp_path / "partial", "")
+    test_classifier.main(["--checkpoint_dir", str(run), "--logs_dir", str(tmp_path / "logs"), "--device", "cpu"])
+    assert "1 AVE train clips missing" in (tmp_path / "logs" / run.name / "scores.txt").read_text()
 
 
 @pytest.mark.parametrize("flags", [["--num_frames", "5"], ["--packed_frames", "8"]])
