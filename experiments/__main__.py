@@ -1,4 +1,4 @@
-"""Recompute tables and figures of the paper, and print ours beside the published numbers.
+"""Recompute tables and figures of the paper, ours beside the published numbers, and some that it does not have.
 
 Every run has a folder of its own, named after its settings: finished runs are not repeated, whichever table needs them,
 and an interrupted training resumes from its last epoch.
@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from experiments import beyond
 from experiments import paper_tables as tables
 from experiments.jobs import PRESETS, Runner, Study
 from utils.provenance import read_provenance
@@ -20,6 +21,7 @@ from utils.training.device import PRECISIONS
 
 FUNCTIONS = (tables.table1, tables.significance, tables.table2, tables.table3, tables.table4, tables.table_a5)
 FUNCTIONS += (tables.table_a6, tables.table_a7, tables.table_a9, tables.figure_a4, tables.figure_a5, tables.qualitative)
+FUNCTIONS += (beyond.selection, beyond.factorial)
 EXPERIMENTS = {function.__name__.replace("_a", "A"): function for function in FUNCTIONS}  # `table_a5` is "tableA5"
 
 

@@ -19,6 +19,8 @@ from baselines.jomold import find_noise_ratios
 from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
 from dataloaders.feature_origin import MARKERS, feature_note
+from experiments import epochs
+from lavish import train_classifier
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 from utils.recipes import CONFIGS, method_names
@@ -27,12 +29,12 @@ from utils.settings import ARGS_FILE
 from utils.training.device import machine_name
 
 STAGES = (train_transformer, pseudo_label_generation, train_han, test_han)
-COMMANDS = (*STAGES, find_exchange, find_noise_ratios, refine_labels)
+COMMANDS = (*STAGES, find_exchange, find_noise_ratios, refine_labels, epochs, train_classifier)
 ENTRY_POINTS = {module.__name__.rpartition(".")[-1]: module for module in COMMANDS}
-TRAINING = ("train_transformer", "train_han")  # make a run folder of their own and can --resume it
+TRAINING = ("train_transformer", "train_han", "train_classifier")  # make a run folder of their own and can --resume it
 JOB_FILE = "job.yaml"
 PRESETS = ("paper", "small", "tiny")
-SECTIONS = ("transformer", *(name for name in method_names() if not name.endswith("_base")))
+SECTIONS = ("transformer", "lavish", *(name for name in method_names() if not name.endswith("_base")))
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,16 @@ class Study:
         """Return the job of stage 4 for one of stage 3."""
         settings = {"num_figures": 0, "precision": self.precision, **settings}
         return Job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
+
+    def epochs(self, method: str, seed: int, dataset: str) -> Job:
+        """Make a job that scores every epoch of a training on test."""
+        training = self.training(method, seed, dataset, checkpoint_every=1)
+        return Job("epochs", f"epochs_{training.name}", {}, {"checkpoint_dir": training}, training.data)
+
+    def lavish(self, seed: int) -> Job:
+        """Make a training of LAVISH on AVE's clips that is scored on test after every epoch, as its authors'."""
+        settings = {"dataset": "AVE", "select_on": "test", "seed": seed, **self.preset["lavish"]}
+        return self._job("train_classifier", f"lavish_AVE_seed{seed}", "AVE", settings)
 
     def training(
         self, method: str, seed: int, dataset: str = "LLP", teacher: str = "transformer", **changes: object

@@ -1,7 +1,7 @@
 """Figures for papers: timelines of events, confusion matrices and curves, as PNG files that depend on the data only."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -181,6 +181,20 @@ def curve_figure(
     axes.spines[["right", "top"]].set_visible(False)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, borderaxespad=0)
+    save_figure(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def intervals_figure(path: Path, intervals: Mapping[str, tuple[float, float, float]], label: str, title: str) -> None:
+    """Draw estimates with their intervals (low, high), one below the other, beside a line at zero."""
+    figure, axes = _figure(4.2, 0.6 + 0.22 * len(intervals))
+    for y, (middle, low, high) in enumerate(reversed(intervals.values())):
+        axes.plot([low, high], [y, y], color=COLOURS[0], linewidth=1.5)
+        axes.plot([middle], [y], "o", color=COLOURS[0], markersize=4)
+    axes.axvline(0, color=TRUTH_COLOUR, linewidth=0.8)
+    axes.set_yticks(range(len(intervals)), [*reversed(intervals)])
+    axes.spines[["right", "top", "left"]].set_visible(False)
+    axes.set(xlabel=label, title=title, ylim=(-0.7, len(intervals) - 0.3))
     save_figure(figure, path)
 
 

@@ -1,0 +1,157 @@
+"""Tables that are not in the paper: what choosing the epoch on test adds, and which ingredient of UWAV matters."""
+
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+
+from experiments.jobs import Job, Runner, Study
+from experiments.paper_tables import Experiment
+from utils.evaluation.compare import aligned, score_videos
+from utils.evaluation.predictions import load_predictions
+from utils.evaluation.tasks import Parsing
+from utils.recipes import CONFIGS, find_method, method_names
+from utils.reporting.figures import intervals_figure
+from utils.reporting.tables import Cell, Column, Row, Table
+from utils.training.checkpoints import load_checkpoint
+from utils.training.loop import LAST_STATE
+
+SELECTION = {"LLP": "segment_Type", "AVE": "accuracy"}  # the score that chooses, by data set
+FACTORS = {  # of UWAV's Table 4, with their settings off and on
+    "soft labels": ({"segment_labels": "hard", "mixup_labels": "hard"}, {}),
+    "re-weighting": ({"reweight": False}, {}),
+    "mixup": ({"mixup": False}, {}),
+    "CMRC": ({}, {"cmrc": 1.0}),
+}
+TYPE = Parsing.score_names.index(("Segment-level", "Type"))
+RESAMPLES, CHUNK = 10_000, 500
+
+
+class Selection(Experiment):
+    """The test score of the epoch that val chooses beside that of the epoch that test itself chooses."""
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """Return the jobs of all rows; LAVISH trains once for the scores of each split."""
+        every = (job for jobs in self.ours.values() for job in jobs)
+        return tuple(one for job in every for one in ((lavish_on_val(job), job) if is_lavish(job) else (job,)))
+
+    def scores(self, runner: Runner, job: Job) -> tuple[float, float]:
+        """Return the test score of the epoch chosen on val, and of that chosen on test."""
+        metric = SELECTION[dataset_of(job)]
+        if is_lavish(job):
+            val, test = (history_of(runner, one, metric) for one in (lavish_on_val(job), job))
+        else:
+            val = history_of(runner, job.inputs["checkpoint_dir"], metric)
+            test = [*runner.test_scores(job).values()]
+        return test[int(np.argmax(val))], max(test)
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        rows = []
+        for name, jobs in self.ours.items():
+            on_val, on_test = np.array([self.scores(runner, job) for job in jobs]).T
+            cells = tuple(Cell.over_runs(list(values)) for values in (on_val, on_test, on_test - on_val))
+            rows.append(Row((name, dataset_of(jobs[0])), cells, self.mark))
+        columns = tuple(Column(name, "Test score of the epoch chosen on") for name in ("val", "test"))
+        columns += (Column("difference"),)
+        return {self.name: Table(self.title, ("Method", "Data"), columns, tuple(rows), (self.remark, *self.footnotes))}
+
+
+def dataset_of(job: Job) -> str:
+    """Return the data set that a row's training learned from."""
+    return job.settings["dataset"] if is_lavish(job) else job.inputs["checkpoint_dir"].settings["dataset"]
+
+
+def is_lavish(job: Job) -> bool:
+    """Return whether a job trains a classifier of clips."""
+    return job.entry_point == "train_classifier"
+
+
+def lavish_on_val(job: Job) -> Job:
+    """Return the same training of LAVISH, scored on val after every epoch."""
+    return Job(job.entry_point, job.name + "_val", {**job.settings, "select_on": "val"}, data=job.data)
+
+
+def history_of(runner: Runner, job: Job, metric: str) -> list[float]:
+    """Return a score of every epoch that a training wrote down."""
+    state = load_checkpoint(runner.finished_output(job) / LAST_STATE)
+    return [scores[metric] for scores in state["progress"]["history"]]
+
+
+def selection(study: Study) -> Experiment:
+    """Compare the epoch chosen on val with that chosen on test, for every method with a recipe, and LAVISH on AVE."""
+    ours: dict[str, tuple[Job, ...]] = {}
+    for dataset, method in product(SELECTION, method_names()):
+        if method.endswith("_base") or not (CONFIGS / f"{method}_{dataset.lower()}.yaml").is_file():
+            continue
+        name = find_method(method).published_name + ("" if dataset == "LLP" else f" on {dataset}")
+        ours[name] = tuple(study.epochs(method, seed, dataset) for seed in study.seeds)
+    if (study.data_root / "AVE" / "videos").is_dir():
+        ours["LAVISH on AVE"] = tuple(study.lavish(seed) for seed in study.seeds)
+    title = "The epoch chosen on val, and on test"
+    remark = "LLP: segment-level Type@AV; AVE: accuracy; percent. LAVISH, DG-SCT and AVMoE publish the second column."
+    return Selection(study, "selection", title, ours, remark=remark, datasets=("UnAV", "LLP", "AVE"))
+
+
+class Factorial(Experiment):
+    """Main effects of UWAV's ingredients and of pairs of them, with bootstrap intervals over videos and seeds."""
+
+    def effects(self, runner: Runner) -> dict[tuple[str, ...], np.ndarray]:
+        """Return each effect on segment-level Type@AV: its estimate and its resamples, (1 + R,) in percent.
+
+        A main effect is the mean difference that a factor makes over all settings of the others; that of a pair is the
+        difference that one makes to the effect of the other. Videos and seeds are drawn with replacement.
+        """
+        first, scores = None, []  # of each setting
+        for jobs in self.ours.values():
+            of_seeds = []
+            for job in jobs:
+                run = load_predictions(runner.finished_output(job), "test")
+                first = first or run
+                of_seeds.append(score_videos(aligned(first, run))[:, TYPE])
+            scores.append(of_seeds)
+        scores = np.array(scores)  # (settings, seeds, videos)
+        signs = np.array([*product((-1, 1), repeat=len(FACTORS))])  # (settings, factors)
+        names = [(name,) for name in FACTORS] + [*combinations(FACTORS, 2)]
+        places = [[[*FACTORS].index(name) for name in of_effect] for of_effect in names]
+        contrasts = np.stack([signs[:, place].prod(axis=1) for place in places]) * 2 / len(signs)  # (effects, settings)
+        by_seed = np.einsum("es,skn->ekn", contrasts, scores)
+        num_seeds, num_videos = by_seed.shape[1:]
+        rng, resamples = np.random.default_rng(0), []
+        for _ in range(RESAMPLES // CHUNK):
+            videos = rng.multinomial(num_videos, np.full(num_videos, 1 / num_videos), CHUNK) / num_videos
+            seeds = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), CHUNK) / num_seeds
+            resamples.append(np.einsum("ekr,rk->er", by_seed @ videos.T, seeds))
+        estimates = by_seed.mean(axis=(1, 2))[:, None]
+        return dict(zip(names, np.concatenate([estimates, *resamples], axis=1), strict=True))
+
+    def intervals(self, runner: Runner) -> dict[str, tuple[float, float, float]]:
+        """Return each effect with the limits of its 95 % percentile interval."""
+        effects = {" × ".join(names): values for names, values in self.effects(runner).items()}
+        return {name: (x[0], *np.percentile(x[1:], (2.5, 97.5)).tolist()) for name, x in effects.items()}
+
+    def tables(self, runner: Runner) -> dict[str, Table]:
+        columns = tuple(Column(name, "Effect on Type@AV", 2) for name in ("estimate", "2.5 %", "97.5 %"))
+        found = self.intervals(runner).items()
+        rows = tuple(Row((name,), tuple(map(Cell, values)), self.mark) for name, values in found)
+        notes = (self.remark, *self.footnotes)
+        return {self.name: Table(self.title, ("Ingredient",), columns, rows, notes)}
+
+    def draw(self, runner: Runner, folder: Path) -> list[Path]:
+        path, title = folder / f"{self.name}.png", f"{self.title} ({self.mark})"
+        intervals_figure(path, self.intervals(runner), "Effect on segment-level Type@AV (points)", title)
+        return [path]
+
+
+def factorial(study: Study) -> Experiment:
+    """Train UWAV with every choice of its ingredients and of CMRC."""
+    ours = {}
+    for on in product((False, True), repeat=len(FACTORS)):
+        settings = {}
+        for (off, with_it), is_on in zip(FACTORS.values(), on, strict=True):
+            settings |= with_it if is_on else off
+        name = " + ".join(name for name, is_on in zip(FACTORS, on, strict=True) if is_on) or "none of them"
+        ours[name] = study.over_seeds("uwav", **settings)
+    remark = "Differences in percent; 95 % intervals of 10,000 resamples of videos and seeds, percentiles."
+    title = "Ingredients of UWAV, each with all choices of the others"
+    return Factorial(study, "factorial", title, ours, remark=remark)
