@@ -2,6 +2,7 @@
 
 from utils.entry_point import run_entry_point
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -109,7 +110,8 @@ def validate(
     return {select_on: task.selection_score(select_on, events, truth), **task.score(events, truth)}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None, on_epoch: Callable[[int, float], None] | None = None) -> None:
+    """Train; `on_epoch` is called with every epoch and its score on val."""
     # 1 Settings
     method, settings = parse_recipe(Settings, __doc__, argv, RESUMABLE)
     check_settings(settings)
@@ -154,6 +156,7 @@ def main(argv: list[str] | None = None) -> None:
         settings.saving,
         resume=settings.run.resume is not None,
         takes_steps=method.takes_steps,
+        on_epoch=on_epoch,
     )
 
     # 5 Report

@@ -5,7 +5,6 @@ python -m experiments.epochs --checkpoint_dir temp_train_logs/HAN_... --output_d
 
 from utils.entry_point import run_entry_point
 
-import argparse
 from pathlib import Path
 
 from dataloaders.batches import open_split
@@ -15,14 +14,20 @@ from utils.evaluation.tasks import find_task, true_events
 from utils.files import hash_of_file
 from utils.provenance import provenance_of, read_provenance
 from utils.run_folders import begin_output, finish_run
+from utils.settings import parse_settings, settings_group
+
+
+@settings_group
+class Settings:
+    """Settings of the scores of epochs."""
+
+    checkpoint_dir: Path = Path()  # run of train_han.py --checkpoint_every 1
+    output_dir: Path = Path("test_logs/epochs")  # where the scores go
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.epochs", description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint_dir", type=Path, required=True, help="run of train_han.py --checkpoint_every 1")
-    parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--device", default="auto")
-    args = parser.parse_args(argv)
+    args = parse_settings(Settings(), __doc__.partition("\n")[0], argv)
     settings = find_settings(["--checkpoint_dir", str(args.checkpoint_dir), "--device", args.device])
     checkpoints = sorted(args.checkpoint_dir.glob("checkpoints/checkpoint_epoch_*.pt"))
     if not checkpoints:

@@ -216,7 +216,7 @@ def test_an_unknown_preset_and_one_with_other_sections_are_refused(tmp_path: Pat
     with pytest.raises(InputError, match="paper, small, tiny"):
         load_preset("huge")
     (tmp_path / "mine.yaml").write_text("uwav: {dim: 16}\n")
-    with pytest.raises(InputError, match="transformer, uwav, cmpae, coleaf, han"):
+    with pytest.raises(InputError, match="transformer, lavish, uwav, cmpae, coleaf, han"):
         load_preset(str(tmp_path / "mine.yaml"))
 
 

@@ -109,6 +109,7 @@ def fit(
     takes_steps: bool = False,  # `step` takes the optimiser's steps itself
     patience: int | None = None,  # epochs without a better score after which training stops; None: never (LAVISH)
     lr_factors: Mapping[str, float] | None = None,  # by prefix of parameter names, relative learning rates
+    on_epoch: Callable[[int, float], None] | None = None,  # called with every epoch and its score; may raise to stop
 ) -> Progress:
     """Train, validate after every epoch, keep the best weights.
 
@@ -188,6 +189,8 @@ def fit(
         other_seconds = time.perf_counter() - started - train_seconds
         result = f"loss {means['total']:.4f}  {best_metric} {score:.2f}{' (kept)' * kept}"
         log.info(f"epoch {epoch:3d}  {result}  {train_seconds:.1f} s + {other_seconds:.1f} s")
+        if on_epoch:
+            on_epoch(epoch, score)
     return progress
 
 
