@@ -14,6 +14,7 @@ import tyro
 from pydantic import PositiveInt
 from torch import Tensor
 
+from baselines.pe_frame import PEFrameSettings, fixed_thresholds, pe_settings, pe_teacher
 from baselines.valor.framewise import FramewiseSettings, framewise_settings, framewise_teacher, valor_thresholds
 from dataloaders.batches import DataSettings, SplitBatches, open_split, open_texts
 from dataloaders.datasets import PARSED_DATASETS
@@ -45,7 +46,7 @@ FILES = (
     "pseudo_label_quality.*",
     *NPY_FILES,
 )
-METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR"}
+METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR", "pe_frame": "PE-A-Frame and CLIP"}
 
 
 @settings_group
@@ -54,7 +55,7 @@ class Settings(FromFile):
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
-    """which network scores the segments; framewise: CLIP and CLAP"""
+    """which network scores the segments; framewise: CLIP and CLAP; pe_frame: PE-A-Frame for audio, and CLIP"""
     transformer_dir: Path | None = None  # stage-1 run (default: the newest finished one in runs_dir)
     runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
     checkpoint: Path | None = None  # its weights (default: checkpoints/checkpoint_best.pt of the run)
@@ -69,6 +70,7 @@ class Settings(FromFile):
     export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
     """also write UWAV's released layout, one .npy a video, and VALOR's with the framewise teacher"""
     framewise: FramewiseSettings = FramewiseSettings()
+    pe_frame: PEFrameSettings = PEFrameSettings()
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 
@@ -78,6 +80,9 @@ def find_settings(settings: Settings) -> Settings:
     if settings.teacher == "framewise":
         settings = framewise_settings(settings)
         run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Framewise_{settings.dataset}")
+    elif settings.teacher == "pe_frame":
+        settings = pe_settings(settings)
+        run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"PEFrame_{settings.dataset}")
     else:
         settings, run_dir = settings_of_transformer(settings)
     return with_settings(settings, output_dir=settings.output_dir or run_dir / f"{settings.dataset}_Dataset")
@@ -130,6 +135,9 @@ def make_teacher(
     if settings.teacher == "framewise":
         log.info(f"each segment by itself, against the text features of {settings.framewise.prompts}")
         return framewise_teacher(settings.framewise, val, texts, batch_size)
+    if settings.teacher == "pe_frame":
+        data_dir = settings.data.folder(settings.dataset)
+        return pe_teacher(settings.pe_frame, settings.framewise, data_dir, texts, batch_size)
     expected = {
         "audio_dim": val.widths.audio,
         "visual_dim": val.widths.visual,
@@ -152,7 +160,7 @@ def find_thresholds(
         return find_task(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
     if simulated:
         log.warning("VALOR's thresholds belong to the real CLIP and CLAP; --thresholds search fits simulated features")
-    return valor_thresholds(settings.dataset)
+    return (fixed_thresholds if settings.teacher == "pe_frame" else valor_thresholds)(settings.dataset)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dataloaders.annotations import WHOLE, SplitAnnotations, Subset
 from dataloaders.datasets import DATASETS, load_annotations
-from dataloaders.features import FEATURES, load_text_features
+from dataloaders.features import FEATURES, PACKED, load_text_features
 from dataloaders.pseudo_labels import PseudoLabels, load_pseudo_labels
 from dataloaders.store import PackedFeature, open_features
 from utils.audio_visual import AudioVisual
@@ -37,7 +37,7 @@ class DataSettings:
     data_dir: Path | None = None  # the data set's folder (default: data/<dataset>)
     annotations_dir: Path | None = None  # folder of the annotation files (default: data_dir)
     packed_dir: Path | None = None  # folder of the packed features (default: data_dir/packed)
-    audio_features: tuple[Literal[tuple(FEATURES)], ...] = ("vggish",)  # audio features, concatenated
+    audio_features: tuple[Literal[(*FEATURES, "pe_audio_frames")], ...] = ("vggish",)  # audio features, concatenated
     visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")  # visual features, concatenated
     allow_missing: bool = False  # leave out videos without feature files instead of stopping
     segments_per_second: PositiveInt | None = None
@@ -272,7 +272,7 @@ def features_with_text(settings: DataSettings) -> AudioVisual[str]:
     """Return each modality's one feature that has a text encoder. Raises InputError where there is not exactly one."""
     with_text = []
     for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
-        found = [name for name in names if FEATURES[name].text_folder]
+        found = [name for name in names if PACKED[name].text_folder]
         if len(found) != 1:
             raise InputError(flag, " ".join(names), "exactly one feature with a text encoder", "Choose clap or clip.")
         with_text += found

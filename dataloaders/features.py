@@ -44,16 +44,21 @@ FEATURES: dict[str, Feature] = {
         Feature("r2plus1d_18", "visual", 512, "feats/r2plus1d_18"),
         Feature("clip", "visual", 768, "feats_CLIP/segment_feats", text_folder="feats_CLIP/event_feats"),
         Feature("clap", "audio", 512, "feats_CLAP/segment_feats", text_folder="feats_CLAP/event_feats"),
+        Feature("pe_audio", "audio", 1024, "feats_PE/frame_feats", 25, "feats_PE/event_feats", is_published=False),
         Feature("mn04", "audio", 384, "feats/mn04", is_published=False),
         Feature("efficientnet_lite2", "visual", 1280, "feats/efficientnet_lite2", is_published=False),
     )
 }
 PUBLISHED = tuple(name for name, feature in FEATURES.items() if feature.is_published)
-# What can be packed: these, and the frames of a second one by one, which CMPAE and CoLeaF ask for.
-PACKED = FEATURES | {"res152_frames": replace(FEATURES["res152"], name="res152_frames", averaged=False)}
+# What can be packed: these, and the frames of a second one by one: for CMPAE and CoLeaF, and for PE-A-Frame's teacher.
+PACKED = FEATURES | {
+    f"{name}_frames": replace(FEATURES[name], name=f"{name}_frames", averaged=False) for name in ("res152", "pe_audio")
+}
 
 # What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
 TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
+
+BIAS_FILE = "logit_bias.npy"  # of PE-A-Frame's logits, beside its text features, which hold their scale
 
 # numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random (SystemError: AST constructor recursion
 # depth mismatch) when two threads are in it. Files are read before, so that no thread waits for another one's disk.
@@ -75,7 +80,7 @@ def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
 
 def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
     """Return the text features of a data set's classes. Raises InputError for a feature without a text encoder."""
-    folder = FEATURES[feature].text_folder
+    folder = PACKED[feature].text_folder
     if folder is None:
         with_text = ", ".join(name for name, known in FEATURES.items() if known.text_folder)
         raise InputError(feature, "a feature without text features", with_text, "Choose one of these.")

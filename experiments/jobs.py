@@ -209,7 +209,7 @@ class Study:
         return self._job("train_han", f"{method}_{dataset}{changed}_seed{seed}", dataset, settings, inputs)
 
     def pseudo_labels(self, dataset: str, teacher: str = "transformer") -> Job:
-        """Return a job of stage 2 with UWAV's teacher "transformer", trained in stage 1, or VALOR's "framewise"."""
+        """Return a job of stage 2: UWAV's teacher "transformer" from stage 1, VALOR's "framewise", or "pe_frame"."""
         settings, inputs, name = {"dataset": dataset}, {}, f"labels_{dataset}"
         if teacher == "transformer":
             inputs["transformer_dir"] = self._job("train_transformer", teacher, "UnAV", self.preset[teacher])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import train_han
+from dataloaders.features import text_features_path
 from experiments.jobs import Job, Runner, Study
 from utils.audio_visual import AudioVisual
 from utils.evaluation.compare import compare_runs
@@ -181,6 +182,8 @@ def table3(study: Study) -> Experiment:
     """Compare the quality of pseudo-labels. Stages 1 and 2 have one seed."""
     paper = "table3_pseudo_label_quality_segment"
     ours = {"VALOR": (study.pseudo_labels("LLP", "framewise"),), "UWAV": (study.pseudo_labels("LLP"),)}
+    if text_features_path(study.data_root / "LLP", "pe_audio").is_file():
+        ours["PE-A-Frame and CLIP"] = (study.pseudo_labels("LLP", "pe_frame"),)
     published = {name: published_scores(paper, name) for name in published_methods(paper)}
     return ParsingExperiment(study, "table3", "Quality of the pseudo-labels on LLP (paper Table 3)", ours, published)
 

@@ -19,7 +19,7 @@ from baselines.lsld.subset_texts import FEATURES_FILE, NAMES_FILE, TEXTS_FILE, l
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.feature_origin import SIMULATION_MARKER
-from dataloaders.features import FEATURES, feature_path, text_features_path
+from dataloaders.features import BIAS_FILE, FEATURES, feature_path, text_features_path
 from simulation.generated_annotations import SIMULATED, annotation_files, choose_videos, video_truth
 from simulation.simulated_features import MODEL, Truth, VideoSimulator, generator, text_features, word_vectors_text
 from utils.errors import InputError
@@ -69,8 +69,12 @@ def simulate(
             np.savez_compressed(file, filename=filenames, length=list(map(len, audio)), **rows)
     for name in names:
         if FEATURES[name].text_folder:
-            with atomic_write(text_features_path(data_dir, name)) as file:
+            path = text_features_path(data_dir, name)
+            with atomic_write(path) as file:
                 np.save(file, text_features(name, classes, seed))
+            if name == "pe_audio":
+                with atomic_write(path.with_name(BIAS_FILE)) as file:
+                    np.save(file, np.zeros(1, np.float32))
             if dataset in WITH_LABEL_TEXTS:
                 _write_subset_texts(data_dir, name, list(whole.values()), seed)
     if dataset in WITH_LABEL_TEXTS:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from baselines.pe_frame import FIXED_PROBABILITY
 from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings
+from dataloaders.features import PACKED
 from dataloaders.llp import LLP_CLASSES
 from models import HAN, TemporalTransformer
 from utils.audio_visual import AudioVisual
@@ -47,6 +49,7 @@ class EventModel:
     notes: tuple[str, ...] = ()
     warning: str = ""
     segments_per_second: int = 1
+    scores_per_segment: int = 1  # finer than the features' segments
 
 
 def trained_model(
@@ -151,6 +154,28 @@ def light_probs(own: OwnFeatures, classes: Sequence[AudioVisual[list[int]]]) -> 
     return SegmentProbs(AudioVisual(torch.stack(audio, 1), torch.stack(visual, 1)))
 
 
+def pe_frame_model(named: Sequence[str] | None) -> EventModel:
+    """Return PE-A-Frame for audible events, in frames of 40 ms, and CLIP for visible ones; InputError for equal names.
+
+    A probability is the sigmoid of a frame's own logit, above 0.5 where it exceeds its authors' threshold of 0.3.
+    """
+    events = LLP_CLASSES if named is None else different_names(named)
+    notes = ("nothing was trained for these events: PE-A-Frame and CLIP compare frames and segments with names",)
+    score, features = partial(pe_frame_probs, events=events), AudioVisual(("pe_audio_frames",), ("clip",))
+    more = {"scores_per_segment": PACKED["pe_audio_frames"].parts, "uses_networks": True}
+    return EventModel("PE-A-Frame and CLIP", events, features, score, "valor", notes=notes, **more)
+
+
+def pe_frame_probs(own: OwnFeatures, events: Sequence[str]) -> SegmentProbs:
+    """Return sigmoid(logit - logit of the threshold) of each 40 ms, and CLIP's of the segment that it lies in."""
+    frames = own.segments.audio.unflatten(-1, (PACKED["pe_audio_frames"].parts, -1))  # (T, F, D)
+    logits = frames @ own.texts.audio.T + own.networks["pe_audio"].network.bias  # (T, F, C)
+    audio = torch.sigmoid(logits - torch.tensor(FIXED_PROBABILITY).logit()).flatten(0, 1)
+    cosines = own.segments.visual @ own.texts.visual.T
+    visual = valor_probs(AudioVisual(cosines, cosines), events).visual
+    return SegmentProbs(AudioVisual(audio, visual.repeat_interleave(frames.shape[1], dim=0)))
+
+
 def clip_clap_model(named: Sequence[str] | None, decoding: str) -> EventModel:
     """Return CLIP and CLAP, which compare each segment with the names of events, by default LLP's.
 
@@ -170,14 +195,19 @@ def clip_clap_probs(own: OwnFeatures, events: Sequence[str], decoding: str) -> S
     audio, visual = (segments @ texts.T for segments, texts in zip(own.segments, own.texts, strict=True))
     if decoding == "av2a":
         return SegmentProbs(AudioVisual(av2a_probs(audio), av2a_probs(visual, own.segments.visual)))
-    scales = FramewiseSettings()
-    of_llp = (dict(zip(LLP_CLASSES, thresholds, strict=True)) for thresholds in FIXED_THRESHOLDS["LLP"])
-    audio_thresholds, visual_thresholds = (
-        audio.new_tensor([known.get(event, other) for event in events])
-        for known, other in zip(of_llp, OTHER_THRESHOLDS, strict=True)
-    )
-    audio_probs = torch.sigmoid(scales.audio_logit_scale * audio - audio_thresholds)
-    return SegmentProbs(AudioVisual(audio_probs, torch.sigmoid(scales.visual_logit_scale * visual - visual_thresholds)))
+    return SegmentProbs(valor_probs(AudioVisual(audio, visual), events))
+
+
+def valor_probs(cosines: AudioVisual[Tensor], events: Sequence[str]) -> AudioVisual[Tensor]:
+    """Return sigmoid(scale · cosine - threshold) of each modality: (T, C) -> (T, C)."""
+    settings = FramewiseSettings()
+    scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
+
+    def probs(of_modality: Tensor, scale: float, of_llp: Sequence[float], other: float) -> Tensor:
+        known = dict(zip(LLP_CLASSES, of_llp, strict=True))
+        return torch.sigmoid(scale * of_modality - of_modality.new_tensor([known.get(e, other) for e in events]))
+
+    return cosines.map(probs, scales, FIXED_THRESHOLDS["LLP"], OTHER_THRESHOLDS)
 
 
 def similarities(cosines: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dataloaders.feature_origin import read_extraction, record_extraction
-from dataloaders.features import FEATURES, feature_path, load_text_features, read_segment_features
+from dataloaders.features import PACKED, feature_path, load_text_features, read_segment_features
 from utils.errors import InputError
 from video.event_models import EventModel, OwnFeatures
 from video.extraction.event_texts import write_event_features
@@ -87,7 +87,8 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
     the folder holds features made with other settings or of other widths, or a modality lacks the one feature with a
     text encoder that the model needs.
     """
-    every_name = list(dict.fromkeys([*model.features.audio, *model.features.visual]))
+    of_model = (*model.features.audio, *model.features.visual)
+    every_name = list(dict.fromkeys(name.removesuffix("_frames") for name in of_model))
     if unknown := [name for name in every_name if name not in NETWORKS]:
         found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
         raise InputError("--model", found, expected, "Name another one.")
@@ -109,7 +110,7 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
         return torch.from_numpy(np.concatenate(rows, axis=1)).to(how.device)
 
     def read_texts(names: Sequence[str]) -> Tensor:  # (C, D)
-        with_text = [name for name in names if FEATURES[name].text_folder]
+        with_text = [name for name in names if PACKED[name].text_folder]
         if len(with_text) != 1:
             found, expected = " ".join(names), "exactly one feature with a text encoder"
             raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")

@@ -14,6 +14,7 @@ from utils.entry_point import run_entry_point
 import argparse
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from utils.run_folders import DEFAULT_RUNS_DIR
 from utils.settings import whole_number
 from utils.trained import newest_han
 from utils.training.device import select_device
-from video.event_models import EventModel, clip_clap_model, light_model, trained_model
+from video.event_models import EventModel, clip_clap_model, light_model, pe_frame_model, trained_model
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.feature_networks import add_network_flags, fetch_light_weights, source_of
 from video.own_video import PEAKS_RATE, Extraction, overview, own_features
@@ -40,11 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("video", type=Path, metavar="VIDEO")
     add("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
     add("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder in which runs are searched")
-    of_networks = "no training: AudioSet's and ImageNet's classes (default without a HAN), or CLIP and CLAP"
-    add("--networks", choices=("light", "clip_clap"), help=of_networks)
+    of_networks = "no training: AudioSet's and ImageNet's classes (default without a HAN), CLIP and CLAP, or PE-A-Frame"
+    add("--networks", choices=("light", "clip_clap", "pe_frame"), help=of_networks)
     add("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
     add("--segments_per_second", type=whole_number(1), help="of --networks, such as 2 for half seconds")
-    add("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer and clip_clap")
+    add("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer, clip_clap and pe_frame")
     add("--threshold", type=float, default=0.5, help="of the probability of an event")
     add("--window", type=whole_number(1), help="segments of a window (default: HAN 10, transformer 60)")
     add("--stride", type=whole_number(1), help="segments between windows (default: HAN 1, transformer half a window)")
@@ -73,14 +74,18 @@ def main(argv: list[str] | None = None) -> None:
         found = model.score(own_features(args.video, model, shown.num_segments, how, folder))
         note, record = feature_note(folder), read_extraction(folder)
 
-    weights = {name: record.get(name, {}).get("weights", "") for names in model.features for name in names}
+    features = [name.removesuffix("_frames") for names in model.features for name in names]
+    weights = {name: record.get(name, {}).get("weights", "") for name in features}
     networks = ", ".join(f"{name} ({file})" if file else name for name, file in weights.items())
     notes = [model.name, f"{len(model.events)} events", networks, *model.notes, *shown.notes]
     if shown.peaks is None:
         notes.append("no audio track, taken as silence")
     warning = f"This video has {note}. {model.warning}".rstrip() if note else model.warning
     probs, around = (pair and pair.map(lambda x: x.cpu().numpy()) for pair in (found.probs, found.around))
-    track, how = Track(model.name, probs, around), (args.threshold, tuple(notes), warning, model.segments_per_second)
+    track, how = (
+        Track(model.name, probs, around),
+        (args.threshold, tuple(notes), warning, model.segments_per_second * model.scores_per_segment),
+    )
     parsed = ParsedVideo(args.video.name, shown.duration, model.events, (track,), *how)
     folder = args.output_dir or Path("parsed_videos") / args.video.stem
     page = folder / PAGE
@@ -115,7 +120,8 @@ def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
         return trained_model(source, args.events, args.window, args.stride, device)
     if networks == "light" and not args.random_weights:
         fetch_light_weights(args.weights_dir)
-    model = light_model(args.events) if networks == "light" else clip_clap_model(args.events, args.decoding)
+    makers = {"light": light_model, "clip_clap": partial(clip_clap_model, decoding=args.decoding)}
+    model = (makers | {"pe_frame": pe_frame_model})[networks](args.events)
     return replace(model, segments_per_second=args.segments_per_second or 1)
 
 

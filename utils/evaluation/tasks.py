@@ -92,8 +92,9 @@ class _Scored:
         """Return the scores of the pseudo-labels of each split, beside the paper's where it prints them."""
         published = self.dataset.published_quality if segments_per_second == 1 else None
         rows = [ScoreRow(f"{method} pseudo-labels", split, [of_split], note) for split, of_split in scores.items()]
-        if published:
-            rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))
+        for name in published_methods(published) if published else ():
+            if name == method or method not in published_methods(published):
+                rows.append(ScoreRow(name, "test", [published_scores(published, name)], "published"))
         return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
 
     def titled(self, text: str, published: str | None) -> str:

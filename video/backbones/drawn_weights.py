@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from video.backbones.clip_clap import CLAP, CLIP, HTSAT_TINY_FUSION, VIT_L_14, tower
+from video.backbones.pe_audio import PEAudio
 
 
 def draw(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
@@ -84,3 +85,10 @@ def small_clap() -> CLAP:
     audio = HTSAT_TINY_FUSION["audio_config"] | patches | layers
     text = HTSAT_TINY_FUSION["text_config"] | tower(192, 384, 2, 3)
     return CLAP(config={"projection_dim": 256, "audio_config": audio, "text_config": text})
+
+
+def small_pe_audio() -> PEAudio:
+    """Return a stand-in for PE-A-Frame: waves (B, samples) and texts -> (B, F, 256) and (B, 256)."""
+    codec = {"encoder_hidden_size": 4, "hidden_size": 64, "codebook_dim": 16, "decoder_hidden_size": 64}
+    audio = tower(128, 256, 2, 2) | {"head_dim": 64, "dac_config": codec}
+    return PEAudio(config={"audio_config": audio, "text_config": {"model_type": "modernbert"} | tower(256, 384, 3, 4)})

@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from dataloaders.features import FEATURES, text_features_path
+from dataloaders.features import BIAS_FILE, FEATURES, text_features_path
 from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
 from dataloaders.prompts import load_prompts as load_sentences
 from utils.errors import InputError
@@ -18,10 +18,15 @@ from utils.files import atomic_write, exclusive, write_text
 from video.extraction.feature_networks import FeatureNetwork, Source, find_weights
 
 PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
+PE_PROMPTS_FILE = PROMPTS_FILE.with_name("pe_prompts.yaml")
 WITH_SENTENCES = ("LLP", "AVE")  # data sets with sentences in data/valor_prompts.yaml
 
 # First token, last token, padding and size of the vocabularies with which the encoders were trained.
-_SPECIAL_TOKENS = {"clip": (49406, 49407, 49407, 49408), "clap": (0, 2, 1, 50265)}
+_SPECIAL_TOKENS = {
+    "clip": (49406, 49407, 49407, 49408),
+    "clap": (0, 2, 1, 50265),
+    "pe_audio": (50281, 50282, 50283, 50368),
+}
 _LONGEST = 77  # tokens of a sentence, in both
 
 
@@ -56,6 +61,9 @@ def write_event_features(
             sentences = sentences_of(feature, names, prompts, dataset)
             tokens = hashed_words(feature, sentences) if source.drawn else tokenize(feature, sentences, source)
             features = text_features(network.network, *tokens)
+            if feature == "pe_audio":
+                with atomic_write(path.with_name(BIAS_FILE)) as file:
+                    np.save(file, np.float32([network.network.bias]))
             write_text(listed, wanted)
             with atomic_write(path) as file:
                 np.save(file, features)
@@ -66,10 +74,14 @@ def sentences_of(
 ) -> list[str]:
     """Return the text encoder's input for each event: `A photo of Frying (food)` for `Frying_(food)`.
 
-    The encoder is "clip" or "clap". The prompts are "event_names" or "valor"; for a data set of `WITH_SENTENCES`, the
-    latter are those of data/valor_prompts.yaml. `prompts_file` has sentences by prompts and encoder, with {event} or
-    {lower} for the event. Raises InputError when it is absent or lacks the sentence.
+    The encoder is "clip", "clap" or "pe_audio", whose phrases are those of data/pe_prompts.yaml. The prompts are
+    "event_names" or "valor"; for a data set of `WITH_SENTENCES`, the latter are those of data/valor_prompts.yaml.
+    `prompts_file` has sentences by prompts and encoder, with {event} or {lower} for the event. Raises InputError when
+    it is absent or lacks the sentence.
     """
+    if encoder == "pe_audio":
+        known = yaml.safe_load(PE_PROMPTS_FILE.read_text(encoding="utf-8")).get(dataset, {})
+        return [known.get(event, event.replace("_", " ").lower()) for event in events]
     if prompts == "valor" and dataset in WITH_SENTENCES:
         sentences = load_sentences(SENTENCES_FILE, dataset)
         return list(sentences.audio if encoder == "clap" else sentences.visual)
@@ -88,7 +100,7 @@ def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Te
     """Return the token ids and the mask of C sentences, (C, L) int64 each; raise InputError without a tokenizer."""
     from transformers import AutoTokenizer
 
-    folder = find_weights("clip" if encoder == "clip" else "clap tokenizer", source.weights_dir)
+    folder = find_weights({"clap": "clap tokenizer"}.get(encoder, encoder), source.weights_dir)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -16,7 +16,12 @@ from video.video_decoding import Colours, DecodedVideo, Frame, decode_stretches,
 
 Recipe = Literal["valor", "centre"]
 RECIPES: tuple[Recipe, ...] = ("valor", "centre")
-SAMPLE_RATES = {"vggish": sounds.VGGISH_RATE, "clap": sounds.CLAP_RATE, "mn04": sounds.MN_RATE}
+SAMPLE_RATES = {
+    "vggish": sounds.VGGISH_RATE,
+    "clap": sounds.CLAP_RATE,
+    "mn04": sounds.MN_RATE,
+    "pe_audio": sounds.CLAP_RATE,
+}
 PIXELS = {
     "res152": frames.resnet152_pixels,
     "r2plus1d_18": frames.r2plus1d_pixels,
@@ -27,6 +32,7 @@ ONE_FRAME = ("clip", "efficientnet_lite2")  # networks that take one frame of a 
 NEGLIGIBLE_SECONDS = 0.1  # a remainder so short is no segment: 10.04 s are ten segments
 SHORTEST_SECONDS = 0.5  # of a video
 EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does is followed by silence
+PE_SECONDS = 10  # of sound that PE-A-Frame attends over
 STRETCH = 60  # segments of a long video that are in memory at a time
 
 
@@ -48,11 +54,12 @@ def read_inputs(
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """Decode a video and yield the inputs of the networks of `features`, by feature, and whether they are the last.
 
-    Of S segments: vggish (S, 96, 64), clap (S, 1001, 64) and mn04 (S, 201, 128) float32; res152 (8 S, 224, 224, 3),
-    r2plus1d_18 (S, 8, 112, 112, 3) and efficientnet_lite2 (S, 260, 260, 3) uint8; clip (S, 224, 224, 3) float32 in
-    [0, 1]. Pixels are not normalised yet. The inputs of VGGish and mn04 are one and two seconds around the middle of a
-    segment. By the recipe "valor", that of LLP's features, CLIP and EfficientNet take T frames from the first to the
-    last, and CLAP T equal slices of the sound; by "centre" the middle frame and the sound of each segment.
+    Of S segments: vggish (S, 96, 64), clap (S, 1001, 64), mn04 (S, 201, 128) and pe_audio (clips of ten seconds,
+    480,000 samples, NaN after the last segment) float32; res152 (8 S, 224, 224, 3), r2plus1d_18 (S, 8, 112, 112, 3) and
+    efficientnet_lite2 (S, 260, 260, 3) uint8; clip (S, 224, 224, 3) float32 in [0, 1]. Pixels are not normalised yet.
+    The inputs of VGGish and mn04 are one and two seconds around the middle of a segment. By the recipe "valor", that of
+    LLP's features, CLIP and EfficientNet take T frames from the first to the last, and CLAP T equal slices of the
+    sound; by "centre" the middle frame and the sound of each segment.
 
     A video of up to STRETCH seconds is decoded once. A longer one is decoded twice, since the choice of frames depends
     on their number, and comes in stretches of STRETCH segments. Without `num_segments` the video lasts as long as the
@@ -83,6 +90,9 @@ def read_inputs(
     # 2 The frames and samples of each segment
     times, num_frames = np.concatenate(every_time), sum(map(len, every_time))
     lasts = num_segments_of(piece.duration, per_second)
+    if "pe_audio" in features and per_second > 1:
+        found, way_out = f"pe_audio, {per_second} segments a second", "Leave out the flag: its frames are 40 ms long."
+        raise InputError("--segments_per_second", found, "1 for PE-A-Frame", way_out)
     if is_asked and num_segments > lasts + per_second:
         found, way_out = f"{piece.duration:.1f} seconds", "Ask for fewer; --segments_per_second makes shorter ones."
         raise InputError(path, found, f"{num_segments} segments, {per_second} a second", way_out)
@@ -137,7 +147,7 @@ def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe, p
         return sounds.centred_boundaries(num_samples, num_segments, sounds.MN_RATE, 2, per_second)
     if name == "vggish" and per_second > 1:
         return sounds.centred_boundaries(num_samples, num_segments, sounds.VGGISH_RATE, 1, per_second)
-    if name != "clap" or recipe == "centre":
+    if name != "clap" or recipe == "centre":  # also pe_audio
         return sounds.segment_boundaries(num_segments, SAMPLE_RATES[name], per_second)
     whole = num_segments * sounds.CLAP_RATE // per_second
     is_cut = num_samples < whole - EARLY_END_SECONDS * sounds.CLAP_RATE  # and silence follows
@@ -188,4 +198,18 @@ def _input_of(name: str, items: np.ndarray, rows: np.ndarray) -> np.ndarray:
         pieces = [items[start:end] for start, end in rows]
         seconds = [np.pad(samples, (0, sounds.VGGISH_RATE - len(samples))) for samples in pieces]
         return sounds.vggish_log_mel(np.concatenate(seconds), len(rows))
+    if name == "pe_audio":
+        return pe_clips(items, rows)
     return (sounds.mn_mel if name == "mn04" else sounds.clap_mel)(items, rows)
+
+
+def pe_clips(samples: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return clips of ten seconds for PE-A-Frame, (clips, 480,000) float32: silence where sound ends, then NaN."""
+    clips = []
+    for first in range(0, len(rows), PE_SECONDS):
+        start, end = rows[first, 0], rows[min(first + PE_SECONDS, len(rows)) - 1, 1]
+        clip = samples[start:end].astype(np.float32) / 32768
+        clip = np.pad(clip, (0, end - start - len(clip)))
+        rest = PE_SECONDS * sounds.CLAP_RATE - len(clip)
+        clips.append(np.pad(clip, (0, rest), constant_values=np.nan))
+    return np.stack(clips)

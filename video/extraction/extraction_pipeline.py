@@ -21,13 +21,13 @@ from dataloaders.features import feature_path
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
 from utils.reporting.tables import csv_cell
-from video.extraction.extraction_inputs import Recipe, read_inputs
+from video.extraction.extraction_inputs import PE_SECONDS, Recipe, read_inputs
 from video.extraction.feature_networks import FeatureNetwork
 from video.extraction.video_lists import LONGEST_NAME, Video
 from video.video_decoding import Colours
 
 LONGER_SECONDS = 1.1  # by which a clip may exceed its segments, including a packet of sound
-ROWS_OF_A_SEGMENT = {"res152": 8}  # inputs of a network for a segment, other than one
+ROWS_OF_A_SEGMENT = {"res152": 8, "pe_audio": 1 / PE_SECONDS}  # inputs of a network for a segment, other than one
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,13 @@ class BatchQueue:
             for (_, video, is_last), feature in zip(taken, self.network(np.pad(rows, padding)), strict=False):
                 self.features[video].append(feature)
                 if is_last:
-                    finished.append((video, torch.stack(self.features.pop(video)).cpu().numpy()))
+                    finished.append((video, rows_of(torch.stack(self.features.pop(video))).cpu().numpy()))
         return finished
+
+
+def rows_of(features: Tensor) -> Tensor:
+    """Return a video's rows: (T, D) as they are; of clips (clips, F, D) those of all frames, without NaN at the end."""
+    return features if features.dim() == 2 else features.flatten(0, 1)[~features.isnan().all(dim=-1).flatten()]
 
 
 def extract(
@@ -127,7 +132,7 @@ def extract(
         outcome.failures.append(Failure(video.feature_id, str(video.path or ""), tuple(missing), reason))
     if to_do:
         record_videos(data_dir, _files_of(video for video, _ in to_do))
-    sizes = {name: batch_size * ROWS_OF_A_SEGMENT.get(name, 1) for name in networks}
+    sizes = {name: math.ceil(batch_size * ROWS_OF_A_SEGMENT.get(name, 1)) for name in networks}
     queues = {name: BatchQueue(network, sizes[name]) for name, network in networks.items()}
 
     def read(video: Video, missing: list[str]) -> tuple[Iterator, Future]:

@@ -24,6 +24,7 @@ from utils.training.device import PRECISIONS
 from video.backbones import drawn_weights
 from video.backbones.clip_clap import CLAP, CLIP, is_torchscript, load_laion_state, make_laion_clap, read_open_clip
 from video.backbones.convolutional import MN04, EfficientNetLite2, VGGish, torchvision_features
+from video.backbones.pe_audio import PEAudio
 from video.extraction.download import TABLE, Download, check_sha256, fetch, read_table
 from video.frames import NORMALIZATIONS
 from video.video_decoding import Colours
@@ -34,6 +35,7 @@ WEIGHTS = {  # files or folders; data/downloads.yaml holds their addresses and h
     "r2plus1d_18": "r2plus1d_18-91a641e6.pth",  # Kinetics-400 V1
     "clip": "clip-vit-large-patch14",
     "clap": "630k-fusion-best.pt",
+    "pe_audio": "pe-a-frame-small",
     "mn04": "mn04_as_mAP_432.pt",
     "efficientnet_lite2": "tf_efficientnet_lite2-dcccb7df.pth",
     "open_clip": "ViT-L-14.pt",
@@ -45,6 +47,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "r2plus1d_18": (partial(torchvision_features, "r2plus1d_18"), drawn_weights.small_clip_network),
     "clip": (CLIP, drawn_weights.small_clip),
     "clap": (CLAP, drawn_weights.small_clap),
+    "pe_audio": (PEAudio, drawn_weights.small_pe_audio),
     "mn04": (MN04, MN04),
     "efficientnet_lite2": (EfficientNetLite2, EfficientNetLite2),
 }
@@ -145,7 +148,7 @@ def source_of(args: argparse.Namespace) -> Source:
 
 def download_of(name: str) -> Download:
     """Return the entry of a network's weights in data/downloads.yaml, or of the first file of a folder of weights."""
-    files, _ = read_table(TABLE, ["weights", "open_clip", "light"], Path("."))
+    files, _ = read_table(TABLE, ["weights", "open_clip", "light", "pe_a_frame"], Path("."))
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 
@@ -158,10 +161,10 @@ def find_weights(name: str, weights_dir: Path) -> Path:
 
     file, download = WEIGHTS[name], download_of(name)
     places = [weights_dir / file, Path(torch.hub.get_dir()) / "checkpoints" / file]
-    if of_hub := re.fullmatch(r"https://huggingface\.co/(.+)/resolve/main/(.+)", download.address):
-        cached = try_to_load_from_cache(*of_hub.groups())
+    if of_hub := re.fullmatch(r"https://huggingface\.co/(.+)/resolve/(\w+)/(.+)", download.address):
+        cached = try_to_load_from_cache(of_hub[1], of_hub[3], revision=of_hub[2])
         if isinstance(cached, str):
-            places.append(Path(cached) if of_hub[2] == file else Path(cached).parent)
+            places.append(Path(cached) if of_hub[3] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
         fetched = f"`bash scripts/download.sh {download.group}` fetches them; --weights_dir names another folder"
@@ -219,6 +222,10 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
             from transformers import CLIPModel
 
             network = CLIP(CLIPModel.from_pretrained(path, local_files_only=True))
+        elif name == "pe_audio":
+            from transformers import PeAudioFrameLevelModel
+
+            network = PEAudio(PeAudioFrameLevelModel.from_pretrained(path, local_files_only=True))
         else:
             network, state = NETWORKS[name][0](), read_state(path)
             if name == "clap":
