@@ -8,22 +8,24 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import train_han
 import train_transformer
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, resident_bytes, timed
+from benchmarks.harness import NAIVE, WALL, Measurement, Way, clock, compare, count_operations, resident_bytes, timed
 from dataloaders.annotations import SplitAnnotations
 from dataloaders.batches import Batch, SplitBatches, open_batches, open_split, open_texts
 from dataloaders.datasets import SPLITS, load_annotations
 from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
-from models import HAN, HANConfig, TemporalTransformer, TemporalTransformerConfig
+from models import TemporalTransformer
 from simulation.generated_annotations import SIZES
 from simulation.simulate import simulate
 from tests.naive import naive_scores, naive_stages
@@ -36,19 +38,18 @@ from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
 from utils.method.uwav_objective import make_step
+from utils.recipes import make_network
+from utils.settings import with_settings
 from utils.training.device import Precision, compile_network
 from utils.training.loop import Recipe, Saving, fit
 
 CPU = torch.device("cpu")
 STAGE_1, STAGE_3 = train_transformer.Settings(), train_han.Settings()
 QUICK = {"llp_videos": {"train": 640, "val": 128, "test": 128}, "unav_videos": 64, "rounds": 1, "han_steps": 3}
-QUICK |= {"transformer_batch": 32, "labelled": 256, "naive_videos": 30}
+QUICK |= {"stage_1": with_settings(STAGE_1, batch_size=32), "labelled": 256, "naive_videos": 30}
 PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
 LONGEST_UNAV = 60  # segments
 GOALS = {"float32": "2x", "bf16": "5x"}
-GROWTH = (1, 2, 4, 10)  # times as many videos
-SEGMENTS = (10, 60, 300)  # of longer videos
-SEGMENTS_BATCH = 8  # 64 videos of 300 segments would need about 40 GB of activations
 ALLOWANCE = 2e9  # bytes of memory beyond the tensors of the split
 NUM_VAL = SIZES["LLP"]["val"]
 NUM_EVALUATED = NUM_VAL + SIZES["LLP"]["test"]
@@ -58,35 +59,36 @@ NUM_SEARCHED_CLASSES = 5  # of 25, by the naive search
 BatchLosses = Callable[[Batch], Losses]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Setup:
     """What every measurement starts from. What is not measured whole is scaled up, as the table notes."""
 
-    folder: Path  # holds LLP/ and UnAV/, and takes all output
+    work_dir: Path
+    annotations: Path | None  # folder with LLP/ and UnAV/; None: generated annotations
     rates: dict[str, float]  # operations a second of matrix products, by precision
-    llp_videos: dict[str, int | None] = field(default_factory=dict)  # whose features are simulated; empty: all
+    stage_1: train_transformer.Settings = STAGE_1
+    stage_3: train_han.Settings = STAGE_3
+    llp_videos: dict[str, int] | None = None  # videos of each split whose features are simulated; None: all
     unav_videos: int = 512
     rounds: int = 3  # turns of the naive and the optimised way
     han_steps: int = 6
-    han_batch: int = 64
-    transformer_batch: int = 64
     labelled: int = 1_024  # videos
     naive_videos: int = 100  # evaluated and labelled by the naive way
     compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
-    han: HANConfig = HANConfig()
-    transformer: TemporalTransformerConfig = TemporalTransformerConfig()
+
+    def __post_init__(self):
+        """Simulate the data that are not there yet, in one folder whatever the number of videos."""
+        self.folder = self.work_dir / ("generated" if self.annotations is None else "annotated")
+        print(f"simulating what is not yet in {self.folder}", flush=True)
+        llp = simulate("LLP", self.folder, self.annotations, self.llp_videos)
+        unav = simulate("UnAV", self.folder, self.annotations, {"train": self.unav_videos, "val": 2, "test": 2})
+        self.stage_1, self.stage_3 = (
+            with_settings(self.stage_1, data_dir=unav),
+            with_settings(self.stage_3, data_dir=llp),
+        )
 
 
-def prepare(work_dir: Path, annotations: Path | None, rates: dict[str, float], **effort: object) -> Setup:
-    """Simulate the data that are not there yet, in one folder whatever the number of videos."""
-    setup = Setup(work_dir / ("generated" if annotations is None else "annotated"), rates, **effort)
-    print(f"simulating what is not yet in {setup.folder}", flush=True)
-    simulate("LLP", setup.folder, annotations, setup.llp_videos)
-    simulate("UnAV", setup.folder, annotations, {"train": setup.unav_videos, "val": 2, "test": 2})
-    return setup
-
-
-def predicted_events(network: HAN, split: SplitBatches, precision: str) -> Events:
+def predicted_events(network: nn.Module, split: SplitBatches, precision: str) -> Events:
     """Return what stage 4 predicts for a split."""
     output = run_han(network, split, STAGE_3.device.eval_batch_size, Precision(precision, split.device))
     return find_task(split.annotations.dataset).decode(output, STAGE_3.decoding)
@@ -94,29 +96,28 @@ def predicted_events(network: HAN, split: SplitBatches, precision: str) -> Event
 
 def han_epoch(setup: Setup) -> list[Measurement]:
     """Measure an epoch of stage 3: float32 and bf16 beside the naive float32."""
-    settings, pseudo_dir = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), setup.folder / "pseudo_labels"
-    annotations = load_annotations("LLP", settings.data_dir, "train")
-    offered = offered_to_workers(annotations, setup.han_steps, setup.han_batch)
+    settings, pseudo_dir = setup.stage_3, setup.folder / "pseudo_labels"
+    annotations = load_annotations("LLP", settings.data.data_dir, "train")
+    offered = offered_to_workers(annotations, setup.han_steps, settings.recipe.batch_size)
     save_pseudo_labels(random_pseudo_labels(annotations), pseudo_dir / "train.safetensors")
     export_npy(random_pseudo_labels(offered), pseudo_dir / "npy", {name: name for name in offered.sample_ids})
-    files = naive_stages.VideoFiles(offered, settings, pseudo_label_dir=pseudo_dir / "npy")
-    split = open_batches(annotations, settings, CPU, pseudo_dir)
-    network = HAN(len(annotations.classes), split.widths.audio, split.feature_widths.visual, setup.han)
-    recipe = replace(STAGE_3.recipe, batch_size=setup.han_batch)
-    return epoch_rows(setup, "HAN", network, partial(han_losses, split=split), split, files, recipe, setup.han_steps)
+    files = naive_stages.VideoFiles(offered, settings.data, pseudo_label_dir=pseudo_dir / "npy")
+    split = open_batches(annotations, settings.data, CPU, pseudo_dir)
+    network, losses = make_network(settings, split), partial(han_losses, split=split)
+    return epoch_rows(setup, "HAN", network, losses, split, files, settings.recipe, setup.han_steps)
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
     """Measure an epoch of stage 1 by a step on videos whose lengths are spread as in the whole split."""
-    settings, batch_size = replace(STAGE_1.data, data_dir=setup.folder / "UnAV"), setup.transformer_batch
-    annotations = load_annotations("UnAV", settings.data_dir, "train")
+    settings, batch_size = setup.stage_1, setup.stage_1.recipe.batch_size
+    annotations = load_annotations("UnAV", settings.data.data_dir, "train")
     spread = annotations.lengths.argsort()[torch.linspace(0, annotations.num_videos - 1, batch_size).long()]
     annotations = annotations.subset(spread[torch.randperm(batch_size, generator=torch.Generator().manual_seed(0))])
-    files = naive_stages.VideoFiles(offered_to_workers(annotations, 1, batch_size), settings, LONGEST_UNAV)
-    split, texts = open_batches(annotations, settings, CPU), open_texts("UnAV", settings, CPU)
-    network = TemporalTransformer(*split.widths, texts.audio.shape[1], texts.visual.shape[1], setup.transformer)
-    recipe, losses = replace(STAGE_1.recipe, batch_size=batch_size), partial(transformer_losses, texts=texts)
-    return epoch_rows(setup, "temporal transformer", network, losses, split, files, recipe, 1)
+    files = naive_stages.VideoFiles(offered_to_workers(annotations, 1, batch_size), settings.data, LONGEST_UNAV)
+    split, texts = open_batches(annotations, settings.data, CPU), open_texts("UnAV", settings.data, CPU)
+    network = TemporalTransformer(*split.widths, *(text.shape[1] for text in texts), settings.model)
+    losses = partial(transformer_losses, texts=texts)
+    return epoch_rows(setup, "temporal transformer", network, losses, split, files, settings.recipe, 1)
 
 
 def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size: int) -> SplitAnnotations:
@@ -127,7 +128,7 @@ def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size
 def epoch_rows(
     setup: Setup,
     name: str,
-    network: HAN | TemporalTransformer,
+    network: nn.Module,
     losses_of: Callable[..., BatchLosses],
     split: SplitBatches,
     files: naive_stages.VideoFiles,
@@ -140,79 +141,65 @@ def epoch_rows(
     batch = next(split.in_order(recipe.batch_size))
     operations = count_operations(lambda: losses_of(network, "float32")(batch)["total"].backward())
     operations *= num_videos / len(batch.videos)
-    run_naively = partial(seconds_of_naive_steps, slow, losses_of(slow, "float32"), files, recipe, num_steps)
+
+    def run_naively() -> np.ndarray:  # after a step to warm up; workers read ahead all the while, as in an epoch
+        with closing(naive_stages.train(slow, losses_of(slow, "float32"), files, recipe, recipe.batch_size)) as steps:
+            next(steps)
+            return timed(lambda: list(islice(steps, num_steps)))
+
     ways = {NAIVE: Way(run_naively, amount)}
-    for title, compiled in (("{}", False), ("{}, compiled", True))[: 1 + setup.compiled]:
-        for precision, goal in GOALS.items():
-            losses = losses_of(network, precision, compiled=compiled)
-            run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
-            ways[title.format(precision)] = Way(run, amount, goal, operations / setup.rates[precision])
+    for suffix, (precision, goal) in product(("", ", compiled")[: 1 + setup.compiled], GOALS.items()):
+        losses = losses_of(compile_network(network, CPU) if suffix else network, precision)
+        run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
+        ways[precision + suffix] = Way(run, amount, goal, operations / setup.rates[precision])
     what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
     return compare(what, ways, setup.rounds, num_videos, f"videos in batches of {recipe.batch_size}", warm_up=0)
 
 
-def han_losses(network: nn.Module, precision: str, split: SplitBatches, compiled: bool = False) -> BatchLosses:
+def han_losses(network: nn.Module, precision: str, split: SplitBatches) -> BatchLosses:
     """Return the losses of stage 3 for HAN or its naive counterpart on a split with pseudo-labels."""
-    how, forward = Precision(precision, split.device), compile_network(network, split.device) if compiled else network
+    how = Precision(precision, split.device)
     # LLP's videos are equally long: the masks of naive batches hide nothing.
-    step = make_step(STAGE_3.losses, split, lambda _, *inputs, **masks: how.run(forward, *inputs))
+    step = make_step(STAGE_3.losses, split, lambda network, *inputs, **masks: how.run(network, *inputs))
     return lambda batch: step(network, batch, Moment())
 
 
-def transformer_losses(
-    network: nn.Module, precision: str, texts: AudioVisual[Tensor], compiled: bool = False
-) -> BatchLosses:
+def transformer_losses(network: nn.Module, precision: str, texts: AudioVisual[Tensor]) -> BatchLosses:
     """Return the losses of stage 1 for the temporal transformer or its naive counterpart."""
-    how, forward = Precision(precision, CPU), compile_network(network, CPU) if compiled else network
-    weight = STAGE_1.losses.occurring_weight
+    how, weight = Precision(precision, CPU), STAGE_1.losses.occurring_weight
 
     def losses(batch: Batch) -> Losses:
-        output = how.run(forward, *batch.features, *texts, batch.mask, batch.valid_rows)
+        output = how.run(network, *batch.features, *texts, batch.mask, batch.valid_rows)
         return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, weight)}
 
     return losses
 
 
-class FirstSteps:
-    """The first steps of every epoch of a split, for `fit`, and the time of those of the last epoch."""
-
-    def __init__(self, split: SplitBatches, num_steps: int):
-        self.split, self.num_steps = split, num_steps
-        self.device, self.num_videos = split.device, split.num_videos
-
-    def shuffled(self, *which: int) -> Iterator[Batch]:
-        begin = Seconds.since()
-        yield from islice(self.split.shuffled(*which), self.num_steps)
-        self.seconds = Seconds.since(begin)  # the loop requests more batches after the last step
-
-
 def seconds_of_steps(
     network: nn.Module, losses: BatchLosses, split: SplitBatches, recipe: Recipe, num_steps: int
-) -> Seconds:
+) -> np.ndarray:
     """Return the time of some steps of the training loop, data included, after as many to warm up."""
-    steps, recipe = FirstSteps(split, num_steps), replace(recipe, num_epochs=2)
-    scores = {"none": float("nan")}  # and so there is no best checkpoint
+    epochs, scores = [], {"none": float("nan")}  # and so there is no best checkpoint
+
+    def shuffled(*which: int) -> Iterator[Batch]:
+        begin = clock()
+        yield from islice(split.shuffled(*which), num_steps)
+        epochs.append(clock() - begin)  # the loop requests more batches after the last step
+
+    steps = SimpleNamespace(device=split.device, num_videos=split.num_videos, shuffled=shuffled)
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder), logging.getLogger("benchmark"), Saving(save_every=2)
-        fit(network, steps, lambda _, batch, moment: losses(batch), lambda: scores, recipe, "none", *where)
-    return steps.seconds
-
-
-def seconds_of_naive_steps(
-    network: nn.Module, losses: BatchLosses, files: naive_stages.VideoFiles, recipe: Recipe, num_steps: int
-) -> Seconds:
-    """Return the time of some naive steps, after one to warm up; workers read ahead all the while, as in an epoch."""
-    with closing(naive_stages.train(network, losses, files, recipe, recipe.batch_size)) as steps:
-        next(steps)
-        return timed(lambda: list(islice(steps, num_steps)))
+        step, recipe = lambda _, batch, moment: losses(batch), replace(recipe, num_epochs=2)
+        fit(network, steps, step, lambda: scores, recipe, "none", *where)
+    return epochs[-1]
 
 
 def evaluation(setup: Setup) -> list[Measurement]:
     """Measure stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
-    settings, task = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), find_task("LLP")
+    settings, task = setup.stage_3.data, find_task("LLP")
     splits = [load_annotations("LLP", settings.data_dir, name) for name in ("val", "test")]
     val = open_batches(splits[0], settings, CPU)
-    model = HAN(len(splits[0].classes), val.widths.audio, val.feature_widths.visual, setup.han)
+    model = make_network(setup.stage_3, val)
     few = splits[0].subset(torch.arange(min(setup.naive_videos, val.num_videos)))
     files = naive_stages.VideoFiles(few, settings)
 
@@ -270,7 +257,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
     packed_dir = setup.folder / f"packed_{annotations.num_videos}"
     settings = replace(STAGE_1.data, data_dir=setup.folder / "LLP", packed_dir=packed_dir)
     train, texts = open_batches(annotations, settings, CPU), open_texts("LLP", settings, CPU)
-    model = TemporalTransformer(*train.widths, texts.audio.shape[1], texts.visual.shape[1], setup.transformer)
+    model = TemporalTransformer(*train.widths, *(text.shape[1] for text in texts), setup.stage_1.model)
     thresholds = AudioVisual(*torch.zeros(2, len(annotations.classes), dtype=torch.float64))
     few = annotations.subset(torch.arange(min(setup.naive_videos, annotations.num_videos)))
     files, folder = naive_stages.VideoFiles(few, settings), setup.folder / "naive"
@@ -292,7 +279,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
 
 def opening(setup: Setup) -> list[Measurement]:
     """Measure the way to the first training batch: annotations and packed features of all three splits."""
-    settings, batch_size = replace(STAGE_3.data, data_dir=setup.folder / "LLP"), setup.han_batch
+    settings, batch_size = setup.stage_3.data, setup.stage_3.recipe.batch_size
 
     def first_batch() -> Tensor:
         splits = {name: open_split("LLP", name, settings, CPU) for name in SPLITS}
@@ -309,9 +296,10 @@ def opening(setup: Setup) -> list[Measurement]:
     return compare(f"opening the LLP store ({num_videos:,} videos) to the first batch", ways, setup.rounds)
 
 
-def peak_memory(config: HANConfig, num_videos: int) -> Measurement:
+def peak_memory(settings: train_han.Settings, num_videos: int) -> Measurement:
     """Measure the peak memory of stage 3 with its split resident, training steps and a validation included."""
-    _, split_bytes, peak = in_own_process(config, num_videos, num_steps=2, validate=True)
+    settings = with_settings(settings, residency="resident")
+    _, split_bytes, peak = in_own_process(measure, settings, num_videos, 10, 2, True)
     goal, sample = f"at most {(split_bytes + ALLOWANCE) / 1e9:.2f} GB", f"the split {split_bytes / 1e9:.2f} GB"
     what = f"peak memory of stage 3, {num_videos:,} videos resident"
     return Measurement(what, None, peak, goal, sample=sample, unit="bytes")
@@ -319,11 +307,15 @@ def peak_memory(config: HANConfig, num_videos: int) -> Measurement:
 
 def growth(num_videos: int, num_steps: int) -> list[Measurement]:
     """Measure seconds of an epoch and peak memory for more videos, and for longer ones."""
-    points = [(factor * num_videos, 10, 64, residency) for residency in ("resident", "stream") for factor in GROWTH]
-    points += [(num_videos // 10, segments, SEGMENTS_BATCH, "resident") for segments in SEGMENTS]
+    points = [
+        (factor * num_videos, 10, 64, residency) for residency in ("resident", "stream") for factor in (1, 2, 4, 10)
+    ]
+    # 64 videos of 300 segments would need about 40 GB of activations.
+    points += [(num_videos // 10, segments, 8, "resident") for segments in (10, 60, 300)]
     rows = []
     for count, segments, batch_size, residency in points:
-        seconds, split_bytes, peak = in_own_process(HANConfig(), count, num_steps, segments, batch_size, residency)
+        settings = with_settings(STAGE_3, batch_size=batch_size, residency=residency)
+        seconds, split_bytes, peak = in_own_process(measure, settings, count, segments, num_steps)
         step, what = seconds / num_steps, f"{count:,} videos of {segments} s, {residency}"
         sample = f"step {step:.2f} s, {batch_size} videos; features {split_bytes / 1e9:.2f} GB"
         rows.append(Measurement(f"HAN epoch of {what}", None, step * count / batch_size, sample=sample))
@@ -331,33 +323,27 @@ def growth(num_videos: int, num_steps: int) -> list[Measurement]:
     return rows
 
 
-def in_own_process(*arguments: object, **flags: object) -> tuple[float, int, int]:
-    """Call `measure` in a new process, whose peak memory is its own."""
+def in_own_process(run: Callable[..., tuple], *arguments: object) -> tuple:
+    """Call a function in a new process, whose peak memory is its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments, **flags).result()
+        return pool.submit(run, *arguments).result()
 
 
 def measure(
-    config: HANConfig,
-    num_videos: int,
-    num_steps: int,
-    num_segments: int = 10,
-    batch_size: int = 64,
-    residency: str = "resident",
-    validate: bool = False,
+    settings: train_han.Settings, num_videos: int, num_segments: int, num_steps: int, validate: bool = False
 ) -> tuple[float, int, int]:
     """Return seconds of some float32 steps, bytes of the training split's features, peak bytes of this process.
 
     Features are sparse files of zeros, mapped like a packed file: neither time nor memory depends on values.
     """
     with tempfile.TemporaryDirectory() as folder:
-        train = zero_split(Path(folder), "LLP", "train", torch.full((num_videos,), num_segments), residency)
-        network = HAN(len(train.annotations.classes), train.widths.audio, train.feature_widths.visual, config)
-        recipe = replace(STAGE_3.recipe, batch_size=batch_size)
+        how_long, residency = torch.full((num_videos,), num_segments), settings.data.residency
+        train = zero_split(Path(folder), "LLP", "train", how_long, residency)
+        network, recipe = make_network(settings, train), settings.recipe
         seconds = seconds_of_steps(network, han_losses(network, "float32", train), train, recipe, num_steps)
-        for _ in train.in_order(batch_size):
+        for _ in train.in_order(recipe.batch_size):
             pass  # every page of the split is touched, as in a whole epoch
         if validate:
-            val = zero_split(Path(folder), "LLP", "val", torch.full((SIZES["LLP"]["val"],), num_segments), residency)
+            val = zero_split(Path(folder), "LLP", "val", torch.full((NUM_VAL,), num_segments), residency)
             find_task("LLP").score(predicted_events(network, val, "float32"), true_events(val.annotations, CPU))
-    return seconds.wall, 4 * sum(train.widths) * num_videos * num_segments, resident_bytes("VmHWM")
+    return seconds[WALL], 4 * sum(train.widths) * num_videos * num_segments, resident_bytes("VmHWM")

@@ -1,15 +1,14 @@
-"""Extraction of all five features beside the authors' way, in turn, in one process; docs/extraction.md has results.
+"""Time the extraction of all five features beside the authors' way, with randomly initialised networks.
 
     python -m benchmarks.extraction_benchmark --videos data/LLP/raw_videos --num_videos 4
 
-Networks are the real architectures, randomly initialised. Videos have to last ten seconds.
+Videos have to last ten seconds; docs/extraction.md has results.
 """
 
 from utils.entry_point import run_entry_point
 
 import argparse
 import tempfile
-from collections.abc import Iterable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import NAIVE, Measurement, Seconds, Way, compare, count_operations, matrix_rates, report, timed
+from benchmarks.harness import CLOCKS, NAIVE, Measurement, Way, compare, count_operations, matrix_rates, report, timed
 from dataloaders.features import PUBLISHED, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
@@ -31,8 +30,7 @@ SEGMENTS = 10
 
 
 def main(argv: list[str] | None = None) -> None:
-    description = __doc__.split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction_benchmark", description=description)
+    parser = argparse.ArgumentParser("python -m benchmarks.extraction_benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--videos", type=Path, nargs="+", required=True)
     parser.add_argument("--num_videos", type=int, default=4)
     parser.add_argument("--num_naive", type=int, default=1, help="videos that the authors' way is timed on")
@@ -54,28 +52,26 @@ def main(argv: list[str] | None = None) -> None:
                 with tempfile.TemporaryDirectory(dir=temporary) as folder:
                     naive[video.feature_id] = extract_naively(video.path, Path(folder), plain)
 
-        def run_ours(way: str, networks: dict[str, FeatureNetwork]) -> Seconds:
+        def run_ours(way: str, networks: dict[str, FeatureNetwork]) -> np.ndarray:
             outputs[way] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
             return timed(extract, videos, outputs[way], networks, "valor", batch_size, default_num_decoders())
 
-        def drawn(names: Iterable[str], precision: str) -> dict[str, FeatureNetwork]:
-            return {name: FeatureNetwork(name, draw_network(name, "real", 0), device, precision) for name in names}
-
         operations = count_operations(run_naively) / len(few)  # and warmed up
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
-        for precision, rate in rates.items():
-            networks = drawn(PUBLISHED, precision)
-            ways[precision] = Way(partial(run_ours, precision, networks), len(videos), floor=operations / rate)
-        ways["light networks"] = Way(partial(run_ours, "light networks", drawn(LIGHT, "float32")), len(videos))
+        for way, names in {**dict.fromkeys(rates, PUBLISHED), "light networks": LIGHT}.items():
+            how = device, way if way in rates else "float32"
+            networks = {name: FeatureNetwork(name, draw_network(name, "real", 0), *how) for name in names}
+            floor = operations / rates[way] if way in rates else None
+            ways[way] = Way(partial(run_ours, way, networks), len(videos), floor=floor)
         what = "features of a ten-second video"
-        rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=("wall", "cpu"))
+        rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=CLOCKS)
         notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
         for precision, name in product(rates, PUBLISHED):
             ours = [np.load(feature_path(outputs[precision], name, video)) for video in naive]
             pairs = zip((features[name] for features in naive.values()), ours, strict=True)
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
             notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
-    decoding = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos]).wall
+    decoding, _ = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos])
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
     report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
 

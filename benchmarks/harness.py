@@ -1,43 +1,33 @@
-"""Timing of several ways to do one job side by side, and the table that all benchmarks print and write."""
+"""Timing of several ways to do one job in turn, and the table that all benchmarks print and write."""
 
 import ctypes
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables
+from utils.training.device import machine_name
 
 NAIVE = "naive"  # the way that the others are compared with
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Seconds(NamedTuple):
-    """Wall-clock time, and CPU time of this process."""
-
-    wall: float
-    cpu: float
-
-    @staticmethod
-    def since(begin: tuple[float, float] = (0.0, 0.0)) -> "Seconds":
-        return Seconds(time.perf_counter() - begin[0], time.process_time() - begin[1])
+CLOCKS = WALL, CPU_TIME = 0, 1  # numbers of the times that `clock` returns
 
 
 @dataclass(frozen=True)
 class Way:
     """One way to do a job."""
 
-    run: Callable[[], Seconds]  # does a part of the job
+    run: Callable[[], np.ndarray]  # does a part of the job and returns its time, as `timed`
     amount: float = 1  # of that part, in the unit of the `whole` of `compare`
     goal: str = ""
     floor: float | None = None  # lower bound of the whole job's seconds
@@ -66,11 +56,16 @@ class Measurement:
         return quantity(self.naive, self.unit), ours, f"{self.naive / self.ours:.3g}x", floor
 
 
-def timed(run: Callable[..., object], *arguments: object) -> Seconds:
-    """Call a function and return the time that it took."""
-    begin = Seconds.since()
+def clock() -> np.ndarray:
+    """Return wall-clock time and the CPU time of this process, in seconds: (2,)."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def timed(run: Callable[..., object], *arguments: object) -> np.ndarray:
+    """Call a function and return the time that it took, (2,) as of `clock`."""
+    begin = clock()
     run(*arguments)
-    return Seconds.since(begin)
+    return clock() - begin
 
 
 def compare(
@@ -80,21 +75,20 @@ def compare(
     whole: float = 1,
     unit: str = "",
     warm_up: int = 1,
-    clocks: Sequence[str] = ("wall",),
+    clocks: Sequence[int] = (WALL,),
 ) -> list[Measurement]:
     """Time all ways in turn, under equal conditions: a row for each way but `NAIVE`, and for each clock.
 
-    Each is the median of some rounds after those to warm up, scaled to the whole job. `unit`, such as "videos", is that
-    of the whole and of the ways' amounts; it is empty where every way does the whole job.
+    Each time is the median of some rounds after those to warm up, scaled to the whole job. `unit`, such as "videos", is
+    that of the whole and of the ways' amounts; it is empty where every way does the whole job.
     """
-    turns = [{name: way.run() for name, way in ways.items()} for _ in range(warm_up + rounds)]
+    turns = [{name: way.run().tolist() for name, way in ways.items()} for _ in range(warm_up + rounds)]
     rows = []
-    for name, clock in product([name for name in ways if name != NAIVE], clocks):
+    for name, which in product([name for name in ways if name != NAIVE], clocks):
         sample = f"naive {ways[NAIVE].amount:g}, ours {ways[name].amount:g} {unit}, " if unit else ""
-        measured = {n: [getattr(turn[n], clock) for turn in turns] for n in (NAIVE, name)}
+        measured = {n: [turn[n][which] for turn in turns] for n in (NAIVE, name)}
         naive, ours = (whole / ways[n].amount * statistics.median(measured[n][warm_up:]) for n in (NAIVE, name))
-        title = f"{what}, {name}" if clock == "wall" else f"{what}, {name}, CPU time"
-        floor = ways[name].floor if clock == "wall" else None
+        title, floor = (f"{what}, {name}, CPU time", None) if which else (f"{what}, {name}", ways[name].floor)
         rows.append(Measurement(title, naive, ours, ways[name].goal, floor, f"{sample}{rounds} rounds", measured))
         print(f"{title}: {', '.join(filter(None, rows[-1].cells))} ({rows[-1].sample})", flush=True)
     return rows
@@ -103,16 +97,11 @@ def compare(
 def report(
     stem: Path, title: str, rows: Sequence[Measurement], rates: Mapping[str, float] = {}, notes: Mapping[str, str] = {}
 ) -> None:
-    """Print the table with `matrix_rates`, and write it in all formats, with all rounds in a further JSON file."""
-    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
-    machine = {
-        "processor": f"{gpu}{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "threads": torch.get_num_threads(),
-        "PyTorch": torch.__version__,
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-        **{precision: f"{rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()},
-        **notes,
-    }
+    """Print the table with the machine and its `matrix_rates`; write it in all formats, and all rounds as JSON."""
+    machine = {"processor": f"{machine_name('cpu')}, {os.cpu_count()} cores", "time": time.strftime("%Y-%m-%d %H:%M")}
+    if torch.cuda.is_available():
+        machine["GPU"] = torch.cuda.get_device_name()
+    machine |= {**{precision: f"{rate / 1e9:.0f} GFLOP/s" for precision, rate in rates.items()}, **notes}
     columns = tuple(Column(name) for name in ("naive", "ours", "ratio", "share of the floor"))
     lines = tuple(Row((row.what, row.goal, row.sample), row.cells) for row in rows)
     note = "; ".join(f"{name} {value}" for name, value in machine.items())
@@ -124,7 +113,7 @@ def report(
 
 
 def quantity(value: float, unit: str) -> str:
-    """Format a value with three significant digits and a suitable unit."""
+    """Format seconds ("s") with three significant digits, or bytes ("bytes"), in a suitable unit."""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
     if value >= 100:
@@ -134,14 +123,14 @@ def quantity(value: float, unit: str) -> str:
 
 
 def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
-    """Return the operations a second of a product of square matrices on the CPU, by precision: the best of some rounds.
+    """Return the best rate of a product of square matrices on the CPU, in operations a second, by precision.
 
     A job's floor is the number of its operations over this rate, a lower bound of its time.
     """
     rates = {}
     for precision, dtype in DTYPES.items():
-        a, b = torch.randn(size, size, dtype=dtype), torch.randn(size, size, dtype=dtype)
-        rates[precision] = 2 * size**3 / min(timed(torch.mm, a, b).wall for _ in range(rounds))
+        a, b = torch.randn(2, size, size, dtype=dtype)
+        rates[precision] = 2 * size**3 / min(timed(torch.mm, a, b)[WALL] for _ in range(rounds))
     return rates
 
 

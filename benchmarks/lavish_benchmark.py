@@ -1,10 +1,10 @@
-"""LAVISH side by side with the released way of training it, on generated videos of ten seconds.
+"""Time LAVISH beside the released way of training it, on generated videos of ten seconds, with random weights.
 
     python -m benchmarks.lavish_benchmark --output_dir temp_lavish_benchmark [--table frames]
 
 `epoch`: the released (naive) way decodes each video and computes its filter banks in every epoch, in batches of two;
-ours reads packed clips. The network and the number of clips are equal. `frames`: time and memory of a step for clips of
-1, 4, 8, 16 and 64 frames, all blocks kept (naive) and checkpointed (ours). Weights are random.
+ours reads packed clips. `frames`: time and memory of a step for clips of 1 to 64 frames, with the activations of all
+blocks kept (naive) and checkpointed (ours).
 """
 
 from utils.entry_point import run_entry_point
@@ -12,7 +12,7 @@ from utils.entry_point import run_entry_point
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -60,40 +60,35 @@ def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
     return sources
 
 
-def train_epoch(
-    network: LavishNetwork, optimizer: torch.optim.Optimizer, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]
-) -> None:
-    """Take a training step on every batch of frames and filter banks."""
-    device = next(network.parameters()).device
-    for frames, sound in batches():
-        labels = torch.zeros(frames.shape[:2], dtype=torch.int64, device=device)
-        loss = binary_cross_entropy_of_softmax(network(frames.to(device), sound.to(device)).logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        loss.item()
-
-
 def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: torch.device) -> list[Measurement]:
-    """Measure an epoch of either way, the time to pack once, and the share of the backbone's frozen products."""
+    """Measure an epoch of each way, packing once, and the products of the backbone's frozen weights."""
     image_size, sound, _, _ = SIZES[size]
     sources, form = write_clips(folder / "videos", num_clips), ClipFormat(10, image_size, sound=sound)
-    packing = timed(open_pack, folder / f"packed_{size}", sources, form).wall
+    packing, _ = timed(open_pack, folder / f"packed_{size}", sources, form)
     pack = open_pack(folder / f"packed_{size}", sources, form)
     names = tuple(source.name for source in sources)
     split = ClipSplit(("a",), names, names, torch.zeros(num_clips, 10, dtype=torch.int64))
     packed = ClipBatches(split, pack, device, image_size)
 
-    def batches_of(batch_size: int) -> Iterable[tuple[Tensor, Tensor]]:
-        return ((batch.frames, batch.sound) for (batch,) in packed.shuffled(batch_size, 0, 1))
-
     released = DataLoader(ClipFiles(sources, form), batch_size=2, shuffle=True, num_workers=1)
-    sides = {NAIVE: lambda: released, "batches of 2": partial(batches_of, 2), "batches of 8": partial(batches_of, 8)}
+
+    def train(network: LavishNetwork, optimizer: torch.optim.Optimizer, batch_size: int | None) -> None:
+        batches = released
+        if batch_size:
+            batches = ((batch.frames, batch.sound) for (batch,) in packed.shuffled(batch_size, 0, 1))
+        for frames, sound in batches:
+            labels = torch.zeros(frames.shape[:2], dtype=torch.int64, device=device)
+            loss = binary_cross_entropy_of_softmax(network(frames.to(device), sound.to(device)).logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
     ways = {}
-    for name, batches in sides.items():
+    for name, batch_size in {NAIVE: None, "batches of 2": 2, "batches of 8": 8}.items():
         network = make_network(size, "none", device)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
-        ways[name] = Way(partial(timed, train_epoch, network, optimizer, batches))
+        ways[name] = Way(partial(timed, train, network, optimizer, batch_size))
     rows = compare(f"LAVISH epoch of {num_clips} clips, {size}", ways, rounds)
     rows.append(Measurement(f"packing {num_clips} clips once, {size}", None, packing))
     if device.type == "cpu":
@@ -158,11 +153,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     device = select_device(args.device)
-    if args.table == "epoch":
-        tables = [epoch_rows(size, args.output_dir, args.num_clips, args.rounds, device) for size in args.sizes]
-    else:
-        tables = [frames_rows(size, device, args.precision, args.rounds) for size in args.sizes]
-    rows = [row for of_size in tables for row in of_size]
+    rows = []
+    for size in args.sizes:
+        if args.table == "epoch":
+            rows += epoch_rows(size, args.output_dir, args.num_clips, args.rounds, device)
+        else:
+            rows += frames_rows(size, device, args.precision, args.rounds)
     report(args.output_dir / f"{args.table}_table", "LAVISH beside the released way", rows)
 
 

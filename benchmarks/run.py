@@ -3,34 +3,53 @@
 python -m benchmarks.run            all of it
 python -m benchmarks.run --quick    a smaller sample of everything, in under three minutes
 python -m benchmarks.run --accuracy bf16 against float32 in accuracy, instead
+python -m benchmarks.run --layers   CPU time with and without each fast variant in `models.layers`, instead
 """
 
 from utils.entry_point import run_entry_point
 
 import argparse
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
+from torch import nn
 
 import pseudo_label_generation
 import test_han
 import train_han
 import train_transformer
 from benchmarks import cpu_rows as cpu
-from benchmarks.cpu_rows import QUICK, Setup, prepare
-from benchmarks.harness import Measurement, matrix_rates, report, timed
+from benchmarks.cpu_rows import QUICK, STAGE_1, STAGE_3, Setup, seconds_of_steps
+from benchmarks.harness import CPU_TIME, DTYPES, NAIVE, WALL, Measurement, Way, compare, matrix_rates, report, timed
 from dataloaders.datasets import DATASETS, SPLITS, load_annotations
 from dataloaders.store import open_features
+from models import TemporalTransformer
+from models.layers import FastDropout, FastMultiheadAttention, MultiheadAttention, Packing
 from simulation.simulate import simulate
+from tests.naive.made_up_data import zero_split
+from utils.audio_visual import AudioVisual
+from utils.recipes import make_network
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.settings import with_settings
 
-METRIC = "segment_Type"
+# Flags of the comparison of precisions
 NETWORK = ("--dim", "128", "--num_heads", "4", "--ffn_dim", "256", "--num_layers", "2")
-STAGE_1 = ("--num_epochs", "10", "--warmup_epochs", "2", "--lr", "1e-3", "--lr_min", "1e-4", "--dropout", "0.1")
-STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_min", "5e-5")
+SHORT_STAGE_1 = ("--num_epochs", "10", "--warmup_epochs", "2", "--lr", "1e-3", "--lr_min", "1e-4", "--dropout", "0.1")
+SHORT_STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_min", "5e-5")
+# Each fast variant's class, and plain definitions of its methods. Without packing every layer computes padding, too,
+# (B, T, D) -> (B·T, D), which attention masks.
+WITHOUT_PACKING = {"pack": lambda _, x: x.flatten(0, 1), "pad": lambda self, x: x.unflatten(0, self.mask.shape)}
+PLAIN = {
+    "FastDropout": (FastDropout, {"forward": nn.Dropout.forward}),
+    "FastMultiheadAttention": (FastMultiheadAttention, {"attend": MultiheadAttention.attend}),
+    "Packing": (Packing, WITHOUT_PACKING),
+}
 
 
 def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
@@ -38,7 +57,7 @@ def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]
     jobs = (cpu.han_epoch, cpu.transformer_epoch, cpu.evaluation, cpu.metrics)
     for measure in (*jobs, cpu.threshold_search, cpu.pseudo_labels, cpu.opening):
         yield from measure(setup)
-    yield cpu.peak_memory(setup.han, memory_videos)
+    yield cpu.peak_memory(setup.stage_3, memory_videos)
 
 
 def gpu_rows(
@@ -58,21 +77,71 @@ def gpu_rows(
     runs, common = str(folder / "gpu_runs"), ["--device", device, "--precision", precision]
     unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
     how_long = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
-    sample, rows = f"{device}, {precision}, validation after each epoch; packed before", []
+    rows = []
+
+    def seconds(command: Callable[[list[str]], object], *flags: str) -> float:
+        return timed(command, flags)[WALL]
+
+    def add(what: str, ours: float, goal: str) -> None:
+        sample = f"{device}, {precision}, validation after each epoch; packed before"
+        rows.append(Measurement(f"GPU: {what}", None, ours, goal, sample=sample))
+
     for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
-        stage_1 = timed(train_transformer.main, [*unav, *how_long, *flags]).wall
-        stage_2 = timed(pseudo_label_generation.main, [*llp, "--runs_dir", runs]).wall
-        stage_3 = timed(train_han.main, [*llp, *how_long, *flags]).wall
-        stage_4 = timed(test_han.main, [*llp, "--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs")]).wall
-        measured = [
-            (f"stage 3, {num_epochs} epochs{how}", stage_3, "30 s"),
-            (f"stage 1, {num_epochs} epochs{how}", stage_1, "90 s"),
-            (f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min"),
-        ]
+        stage_1 = seconds(train_transformer.main, *unav, *how_long, *flags)
+        stage_2 = seconds(pseudo_label_generation.main, *llp, "--runs_dir", runs)
+        stage_3 = seconds(train_han.main, *llp, *how_long, *flags)
+        stage_4 = seconds(test_han.main, *llp, "--runs_dir", runs, "--logs_dir", str(folder / "gpu_logs"))
+        add(f"stage 3, {num_epochs} epochs{how}", stage_3, "30 s")
+        add(f"stage 1, {num_epochs} epochs{how}", stage_1, "90 s")
+        add(f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min")
         if not flags:
-            several = timed(train_han.main, [*llp, *how_long, "--num_runs", str(num_seeds)]).wall
-            measured.append((f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one"))
-        rows += [Measurement(f"GPU: {what}", None, ours, goal, sample=sample) for what, ours, goal in measured]
+            several = seconds(train_han.main, *llp, *how_long, "--num_runs", str(num_seeds))
+            add(f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one")
+    return rows
+
+
+def without(layer: str, run: Callable, *arguments: object) -> object:
+    """Call a function with a variant of `PLAIN` replaced by its plain definition."""
+    fast, methods = PLAIN[layer]
+    with patch.multiple(fast, **methods):
+        return run(*arguments)
+
+
+def layer_rows(
+    folder: Path,
+    rounds: int = 7,  # after one to warm up
+    stage_1: train_transformer.Settings = STAGE_1,
+    stage_3: train_han.Settings = STAGE_3,
+    longest: int = 60,  # segments of the temporal transformer's videos; a third of all is padding
+    videos: tuple[int, int, int] = (64, 512, 16),  # of each job
+) -> list[Measurement]:
+    """Measure CPU time, which is independent of other load, of steps and an evaluation with ("ours") and without each
+    fast variant, on features of zeros. Variants that save five percent of a step are kept.
+    """
+    train, val = (
+        zero_split(folder, "LLP", s, torch.full((n,), 10)) for s, n in (("train", videos[0]), ("val", videos[1]))
+    )
+    unav = zero_split(folder, "UnAV", "train", torch.linspace(longest / 3, longest, videos[2]).round().long())
+    network, teacher = make_network(stage_3, train), TemporalTransformer(config=stage_1.model)
+    widths = (teacher.sizes["audio_text_dim"], teacher.sizes["visual_text_dim"])
+    texts = AudioVisual(*(nn.functional.normalize(torch.randn(len(unav.annotations.classes), d)) for d in widths))
+    recipes = with_settings(stage_3.recipe, batch_size=videos[0]), with_settings(stage_1.recipe, batch_size=videos[2])
+    rows = []
+    for precision in DTYPES:
+        losses = cpu.han_losses(network, precision, train)
+        step = partial(seconds_of_steps, network, losses, train, recipes[0], 1)
+        evaluation = partial(timed, cpu.predicted_events, network, val, precision)
+        losses = cpu.transformer_losses(teacher, precision, texts)
+        teacher_step = partial(seconds_of_steps, teacher, losses, unav, recipes[1], 1)
+        for what, run, layer in (
+            (f"HAN step, {videos[0]} videos", step, "FastDropout"),
+            (f"HAN step, {videos[0]} videos", step, "FastMultiheadAttention"),
+            (f"HAN evaluation, {videos[1]} videos", evaluation, "FastMultiheadAttention"),
+            (f"temporal transformer step, {videos[2]} videos", teacher_step, "FastMultiheadAttention"),
+            (f"temporal transformer step, {videos[2]} videos", teacher_step, "Packing"),
+        ):
+            ways = {NAIVE: Way(partial(without, layer, run)), layer: Way(run)}
+            rows += compare(f"{what}, {precision}", ways, rounds, clocks=(CPU_TIME,))
     return rows
 
 
@@ -82,8 +151,8 @@ def bf16_difference(
     sizes: tuple[int, int, int] = (800, 600, 300),  # training videos of UnAV and of LLP, videos of each other split
     seeds: tuple[int, ...] = (1, 2, 3),
     network: tuple[str, ...] = NETWORK,
-    stage_1: tuple[str, ...] = STAGE_1,
-    stage_3: tuple[str, ...] = STAGE_3,
+    stage_1: tuple[str, ...] = SHORT_STAGE_1,
+    stage_3: tuple[str, ...] = SHORT_STAGE_3,
 ) -> Table:
     """Compare segment-level Type@AV of the test split by precision and seed, and the difference."""
     for dataset, number in zip(("UnAV", "LLP"), sizes, strict=False):
@@ -98,7 +167,7 @@ def bf16_difference(
         learned = ["--pseudo_label_dir", teacher, "--output_dir", output, "--seed", str(seed)]
         train_han.main([*how, *learned, *network, *stage_3])
         test_han.main([*how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
-        scores[precision].append(json.loads(Path(output, "test/summary.json").read_text())["test"][METRIC])
+        scores[precision].append(json.loads(Path(output, "test/summary.json").read_text())["test"]["segment_Type"])
     scores["bf16 - float32"] = [b - a for a, b in zip(scores["float32"], scores["bf16"], strict=True)]
     rows = tuple(Row((name,), (*map(Cell, values), Cell.over_runs(values))) for name, values in scores.items())
     columns = tuple(Column(name, decimals=2) for name in (*(f"seed {seed}" for seed in seeds), "mean"))
@@ -111,6 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smaller sample of everything")
     parser.add_argument("--accuracy", action="store_true", help="bf16 against float32 on simulated LLP, three seeds")
+    parser.add_argument("--layers", action="store_true", help="CPU time with and without each fast layer, one thread")
     parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="default: not with --quick")
     parser.add_argument("--compiled", action="store_true", help="also train compiled networks")
     parser.add_argument("--work_dir", type=Path, default=Path("data/benchmark"), help="takes data and results")
@@ -121,8 +191,13 @@ def main(argv: list[str] | None = None) -> None:
         write_tables(args.work_dir / "accuracy", table)
         print("\n" + format_text(table))
         return
-    effort = {**(QUICK if args.quick else {}), "compiled": args.compiled}
-    setup = prepare(args.work_dir, args.annotations, matrix_rates(), **effort)
+    if args.layers:
+        torch.set_num_threads(1)
+        with tempfile.TemporaryDirectory() as folder:
+            report(args.work_dir / "layers", "What the fast layers save", layer_rows(Path(folder)))
+        return
+    effort = QUICK if args.quick else {}
+    setup = Setup(args.work_dir, args.annotations, matrix_rates(), compiled=args.compiled, **effort)
     title, rows = "Speed beside a naive implementation", list(cpu_rows(setup))
     report(args.work_dir / "benchmark", title, rows, setup.rates)
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Layers of both networks: plain definitions, and faster variants that `benchmarks.layers_benchmark` measures."""
+"""Layers of both networks: plain definitions, and faster variants that `benchmarks.run --layers` measures."""
 
 import copy
 from collections.abc import Mapping, Sequence

@@ -2,6 +2,7 @@
 # Every benchmark beside a naive implementation, on simulated features at true shapes; docs/performance.md explains it.
 #   bash scripts/benchmark.sh --quick       a smaller sample, in under three minutes on two CPU cores
 #   bash scripts/benchmark.sh --accuracy    what bf16 costs in accuracy, instead
+#   bash scripts/benchmark.sh --layers      what each fast layer saves, instead
 #   ANNOTATIONS=../shared/annotations bash scripts/benchmark.sh    real annotations, and so the real lengths of videos
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import layers_benchmark as layers
 from benchmarks import run
-from benchmarks.cpu_rows import QUICK, STAGE_1, STAGE_3, han_losses, prepare, transformer_losses
+from benchmarks.cpu_rows import QUICK, STAGE_1, STAGE_3, han_losses, transformer_losses
 from benchmarks.harness import count_operations, matrix_rates, report
-from benchmarks.run import bf16_difference, gpu_rows
+from benchmarks.run import bf16_difference, gpu_rows, layer_rows, without
 from dataloaders.batches import Batch, DataSettings, SplitBatches, open_batches, open_texts
 from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, load_pseudo_labels
@@ -27,6 +26,7 @@ from utils.evaluation.tasks import find_task, true_events
 from utils.method.losses import Losses
 from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
+from utils.settings import with_settings
 from utils.training.device import Precision
 from utils.training.loop import Recipe
 
@@ -197,14 +197,12 @@ def test_every_benchmark_runs_and_reports(tmp_path: Path, capsys: pytest.Capture
         "llp_videos": {"train": 4, "val": 2, "test": 2},
         "unav_videos": 3,
         "han_steps": 1,
-        "han_batch": 2,
-        "transformer_batch": 2,
         "labelled": 3,
         "naive_videos": 1,
-        "han": HANConfig(**SMALL),
-        "transformer": TemporalTransformerConfig(**SMALL),
+        "stage_1": with_settings(STAGE_1, batch_size=2, **SMALL),
+        "stage_3": with_settings(STAGE_3, batch_size=2, **SMALL),
     }
-    setup = prepare(tmp_path, None, {"float32": 1e11, "bf16": 1e12}, **effort)
+    setup = run.Setup(tmp_path, None, {"float32": 1e11, "bf16": 1e12}, **effort)
     measurements = list(run.cpu_rows(setup, memory_videos=20))
     report(tmp_path / "benchmark", "Speed", measurements, setup.rates)
     table = capsys.readouterr().out.rpartition("Speed\n")[2]
@@ -244,7 +242,7 @@ def test_han_without_a_fast_layer_says_the_same(layer: str):
     torch.manual_seed(0)
     han = HAN(25, 6, (10, 8), HANConfig(**SMALL)).eval()
     features = torch.randn(3, 10, 6), torch.randn(3, 10, 18)
-    expected, given = han(*features), layers.without(layer, han, *features)
+    expected, given = han(*features), without(layer, han, *features)
     torch.testing.assert_close(given.video_probs, expected.video_probs, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(given.logits, expected.logits, rtol=1e-5, atol=1e-6)
 
@@ -258,13 +256,13 @@ def test_the_temporal_transformer_without_a_fast_layer_says_the_same(tmp_path: P
     assert (~batch.mask).float().mean() == pytest.approx(1 / 3, abs=0.05)
     inputs = (torch.randn(4, 9, 9), torch.randn(4, 9, 12), torch.randn(7, 9), torch.randn(7, 12))
     inputs = (*inputs, batch.mask, batch.valid_rows)
-    expected, given = network(*inputs).logits, layers.without(layer, network, *inputs).logits
+    expected, given = network(*inputs).logits, without(layer, network, *inputs).logits
     for ours, other in zip(expected, given, strict=True):
         torch.testing.assert_close(other[batch.mask], ours[batch.mask], rtol=1e-5, atol=1e-5)
 
 
 def test_the_benchmark_of_layers_reports_every_job_in_both_precisions(tmp_path: Path):
-    small = (HANConfig(**SMALL), TemporalTransformerConfig(**SMALL))
-    rows = layers.layer_rows(tmp_path, 1, *small, longest=9, videos=(4, 4, 3))
+    small = with_settings(STAGE_1, **SMALL), with_settings(STAGE_3, **SMALL)
+    rows = layer_rows(tmp_path, 1, *small, longest=9, videos=(4, 4, 3))
     for precision in ("float32", "bf16"):
         assert sum(precision in row.what for row in rows) == 5
