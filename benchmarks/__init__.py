@@ -1,1 +1,1 @@
-"""How fast this repository is, beside a naive implementation with the same results."""
+"""Time and memory of this repository, beside naive implementations with the same results."""

@@ -61,7 +61,7 @@ BatchLosses = Callable[[Batch], Losses]
 
 @dataclass
 class Setup:
-    """What every measurement starts from. What is not measured whole is scaled up, as the table notes."""
+    """Data, settings and effort of the measurements. Measurements of a part are scaled up, as the table notes."""
 
     work_dir: Path
     annotations: Path | None  # folder with LLP/ and UnAV/; None: generated annotations
@@ -82,14 +82,12 @@ class Setup:
         print(f"simulating what is not yet in {self.folder}", flush=True)
         llp = simulate("LLP", self.folder, self.annotations, self.llp_videos)
         unav = simulate("UnAV", self.folder, self.annotations, {"train": self.unav_videos, "val": 2, "test": 2})
-        self.stage_1, self.stage_3 = (
-            with_settings(self.stage_1, data_dir=unav),
-            with_settings(self.stage_3, data_dir=llp),
-        )
+        self.stage_1 = with_settings(self.stage_1, data_dir=unav)
+        self.stage_3 = with_settings(self.stage_3, data_dir=llp)
 
 
 def predicted_events(network: nn.Module, split: SplitBatches, precision: str) -> Events:
-    """Return what stage 4 predicts for a split."""
+    """Return the events of a split that stage 4 predicts."""
     output = run_han(network, split, STAGE_3.device.eval_batch_size, Precision(precision, split.device))
     return find_task(split.annotations.dataset).decode(output, STAGE_3.decoding)
 
@@ -218,7 +216,7 @@ def evaluation(setup: Setup) -> list[Measurement]:
 
 
 def metrics(setup: Setup) -> list[Measurement]:
-    """Measure all F-scores of random events that are right in most videos."""
+    """Measure the computation of all F-scores, for random events that are correct in most videos."""
     truth = AudioVisual(random_events(NUM_EVALUATED, 0), random_events(NUM_EVALUATED, 1))
     right = torch.rand(NUM_EVALUATED, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.7
     audio = torch.where(right, truth.audio, random_events(NUM_EVALUATED, 2))
@@ -251,7 +249,7 @@ def threshold_search(setup: Setup) -> list[Measurement]:
 
 
 def pseudo_labels(setup: Setup) -> list[Measurement]:
-    """Measure stage 2 after its thresholds: opening the packed files, the temporal transformer, hard labels, output."""
+    """Measure stage 2 without its threshold search: opening the packed files, the network, hard labels, output."""
     annotations = load_annotations("LLP", setup.folder / "LLP", "train")
     annotations = annotations.subset(torch.arange(min(setup.labelled, annotations.num_videos)))
     packed_dir = setup.folder / f"packed_{annotations.num_videos}"
@@ -278,7 +276,7 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
 
 
 def opening(setup: Setup) -> list[Measurement]:
-    """Measure the way to the first training batch: annotations and packed features of all three splits."""
+    """Measure the time to the first training batch: annotations and packed features of all three splits."""
     settings, batch_size = setup.stage_3.data, setup.stage_3.recipe.batch_size
 
     def first_batch() -> Tensor:
