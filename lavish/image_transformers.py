@@ -29,25 +29,21 @@ class ViTSteps:
         self.dims = [network.embed_dim] * len(network.blocks)  # D of each block
 
     def embed(self, images: Tensor) -> Tensor:
-        """Compute tokens before the first block: (B, 3, H, W) -> (B, N, D).
-
-        For images of another size, the position embedding is resized linearly along the sequence, including the class
-        token, as the released code does for spectrograms.
-        """
+        """Compute tokens before the first block: (B, 3, H, W) -> (B, N, D)."""
         network = self.network
         if images.shape[-2:] == network.patch_embed.img_size:
             return network.norm_pre(network.patch_drop(network._pos_embed(network.patch_embed(images))))
         patches = network.patch_embed.norm(network.patch_embed.proj(images).flatten(2).transpose(1, 2))
         prefix = [token for token in (network.cls_token, network.reg_token) if token is not None]
         tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
-        if network.pos_embed is not None:
+        if network.pos_embed is not None:  # resized along the sequence, class token included, as the release does
             length = patches.shape[1] if network.no_embed_class else tokens.shape[1]
             positions = F.interpolate(network.pos_embed.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
             tokens = tokens + F.pad(positions, (0, 0, tokens.shape[1] - length, 0))  # of the last tokens
         return network.norm_pre(network.patch_drop(network.pos_drop(tokens)))
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:
-        """Return the tokens: nothing precedes a block."""
+        """Return the tokens unchanged: no down-sampling precedes a block."""
         return tokens
 
     def attention(self, index: int, tokens: Tensor) -> Tensor:

@@ -195,28 +195,25 @@ class LavishNetwork(nn.Module):
     def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Compute block `index` of both streams; both adapters of a pair take the tokens before either was updated."""
         steps = self._steps
-        audio, visual = (None if x is None else steps.enter(index, x) for x in (audio, visual))
-        parts = (
-            (steps.attention, self.audio_adapter_blocks_p1, self.vis_adapter_blocks_p1),
-            (steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2),
-        )
-        for step, audio_adapters, visual_adapters in parts:
-            streams = (audio_adapters, audio, visual), (visual_adapters, visual, audio)
-            audio, visual = (self._updated(index, step, *stream) for stream in streams)
-        return audio, visual
 
-    @staticmethod
-    def _updated(
-        index: int, step: Callable[..., Tensor], adapters: nn.ModuleList, tokens: Tensor | None, other: Tensor | None
-    ) -> Tensor | None:
-        """Add a part of a block and its adapter to one stream, if any: tokens are (B, ..., D)."""
-        if tokens is None:
-            return None
-        updated = tokens + step(index, tokens)
-        if not adapters:
-            return updated
-        rows, other_rows = (None if x is None else x.flatten(1, -2) for x in (tokens, other))
-        return updated + adapters[index](rows, other_rows).view_as(tokens)
+        def updated(
+            step: Callable, adapters: nn.ModuleList, tokens: Tensor | None, other: Tensor | None
+        ) -> Tensor | None:
+            if tokens is None:
+                return None
+            result = tokens + step(index, tokens)  # (B, ..., D)
+            if not adapters:
+                return result
+            rows, other_rows = (None if x is None else x.flatten(1, -2) for x in (tokens, other))
+            return result + adapters[index](rows, other_rows).view_as(tokens)
+
+        audio, visual = (None if x is None else steps.enter(index, x) for x in (audio, visual))
+        attention = steps.attention, self.audio_adapter_blocks_p1, self.vis_adapter_blocks_p1
+        feed_forward = steps.feed_forward, self.audio_adapter_blocks_p2, self.vis_adapter_blocks_p2
+        for step, audio_adapters, visual_adapters in (attention, feed_forward):
+            streams = (audio_adapters, audio, visual), (visual_adapters, visual, audio)
+            audio, visual = (updated(step, *stream) for stream in streams)
+        return audio, visual
 
     @contextmanager
     def _statistics_kept(self) -> Iterator[None]:

@@ -37,17 +37,13 @@ LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF
 
 @dataclass(frozen=True)
 class ClipFormat:
-    """Format of packed clips.
-
-    The choice "released" takes frames and sound as LAVISH does for AVE, from the first frame to the last; "centres" is
-    the middles of T equal parts.
-    """
+    """Format of packed clips."""
 
     num_frames: int = 10  # T
     size: int = 224  # S, pixels; larger than the network's images where these are random crops
     frame_rate: float = 8.0  # frames a second that T are chosen from
     sound: str = "vit"  # filter banks of the "vit", the "swin", "small" ones, or the "waveform"
-    choice: str = "released"
+    choice: str = "released"  # from the first frame to the last, as LAVISH on AVE; "centres": middles of T equal parts
     waveform_seconds: float = 10.0  # of a waveform; cut, or silence after it
 
     @property

@@ -77,7 +77,7 @@ class Comparison:
             (shifted, f"Shifted: the published features come {shift}: other cuts of the videos, or counts of frames."),
             (self.cosine > SAME and rescaled < 0.02, "The same features but for rounding or the decoder."),
             (
-                self.raw_cosine > SAME and rescaled >= 0.02,
+                rescaled >= 0.02 and self.raw_cosine > SAME,
                 f"The same features times {self.scale:.3g}, a normalisation.",
             ),
             (self.cosine > SAME_NETWORK, OTHER_PIXELS),
@@ -88,10 +88,7 @@ class Comparison:
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
-    """Compare the videos that both folders hold.
-
-    Raises InputError when a folder is absent, no video is in both, or a file is no 2-D array of the others' width.
-    """
+    """Compare the videos in both folders; raise InputError if there is none, or a file is no array (rows, width)."""
     for folder in (own, published):
         if not folder.is_dir():
             raise InputError(folder, "no folder", "a folder of .npy files, one a video", "Check the path.")
@@ -245,8 +242,7 @@ it looks like       {c.verdict}"""
 
 def main(argv: list[str] | None = None) -> None:
     """Print the comparison of two folders."""
-    name = "python -m video.extraction.compare_features"
-    parser = argparse.ArgumentParser(prog=name, description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser("python -m video.extraction.compare_features", description=__doc__.split("\n")[0])
     parser.add_argument("own", type=Path, help="folder of .npy files, one a video")
     parser.add_argument("published", type=Path, help="folder to compare with")
     parser.add_argument("--csv", type=Path, help="table of all videos to write")

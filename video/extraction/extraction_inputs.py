@@ -117,10 +117,8 @@ def read_inputs(
 
 
 def _may_be_chosen(recipe: Recipe, per_second: int, name: str, frame: Frame) -> bool:
-    """Return whether a network may take a frame: one around the middle of a segment, or at the end of the video.
-
-    The last frame stands for the middle of a segment that it does not reach.
-    """
+    """Return whether a network may take a frame: one around the middle of a segment, or at the end of the video."""
+    # The last frame stands for the middle of a segment that it does not reach.
     near = abs(frame.time * per_second % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
     return near or recipe != "centre" or name not in ONE_FRAME
 

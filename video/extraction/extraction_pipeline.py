@@ -102,19 +102,15 @@ def rows_of(features: Tensor) -> Tensor:
 def extract(
     videos: list[Video],
     data_dir: Path,
-    networks: dict[str, FeatureNetwork],
+    networks: dict[str, FeatureNetwork],  # by feature
     recipe: Recipe,
-    batch_size: int,
-    num_decoders: int,
+    batch_size: int,  # segments that are computed at a time
+    num_decoders: int,  # threads
     silence_if_no_sound: bool = False,
     colours: Colours = "bt601",
 ) -> Outcome:
-    """Write the missing feature files of `videos`; a video that fails stops no other, and is part of the outcome.
-
-    `networks` are by feature. `batch_size` segments are computed at a time, and `num_decoders` threads decode.
-    """
-    outcome = Outcome()
-    to_do: list[tuple[Video, list[str]]] = []
+    """Write the missing feature files of `videos`; a video that fails stops no other, and is part of the outcome."""
+    outcome, to_do = Outcome(), []  # videos, each with its missing features
     others = other_videos(data_dir, _files_of(videos))
     for video in videos:
         missing, reason = missing_features(video, data_dir, networks), "no video file"

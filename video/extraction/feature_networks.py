@@ -134,9 +134,8 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
-    group.add_argument(
-        "--colours", choices=get_args(Colours), default="bt601", help="YUV to RGB: BT.601, or by file tag"
-    )
+    colours = get_args(Colours)
+    group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or by file tag")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
 
@@ -153,10 +152,7 @@ def download_of(name: str) -> Download:
 
 
 def find_weights(name: str, weights_dir: Path) -> Path:
-    """Return a network's file or folder in `weights_dir`, or else in the cache of torch's or Hugging Face's hub.
-
-    Raises InputError when it is in none of them, or its hash is not the published one.
-    """
+    """Return a network's file or folder in `weights_dir` or a hub's cache; raise InputError if absent or altered."""
     from huggingface_hub import try_to_load_from_cache
 
     file, download = WEIGHTS[name], download_of(name)
@@ -208,10 +204,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_network(name: str, weights_dir: Path, backend: str = "transformers") -> nn.Module:
-    """Return a feature's network with its published weights, in evaluation mode.
-
-    Raises InputError for an absent package, and for absent, damaged or other weights.
-    """
+    """Return a feature's network with its published weights; raise InputError if weights or package are unusable."""
     path = weights_of(name, weights_dir, backend)
     try:
         if backend == "open_clip":
@@ -250,10 +243,7 @@ def draw_network(name: str, kind: Literal["real", "small"], seed: int) -> nn.Mod
 
 
 def build_network(feature: str, source: Source) -> nn.Module:
-    """Return a feature's network, in evaluation mode on the CPU.
-
-    Raises InputError as `load_network` does, for random weights of another backend, and for an unknown feature.
-    """
+    """Return a feature's network, in evaluation mode on the CPU, or raise InputError where it cannot be made."""
     if feature not in NETWORKS:
         found, expected = "a feature that no network here makes", f"one of {', '.join(NETWORKS)}"
         raise InputError(feature, found, expected, "Add its files to the folder by other means.")

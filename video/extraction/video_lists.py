@@ -63,7 +63,7 @@ def videos_of_dataset(
 
 
 def videos_of_paths(paths: list[Path], num_segments: int | None = None, segments_per_second: int = 1) -> list[Video]:
-    """Return the named videos: files, folders of videos, and text files with one path a line. A file's stem is its id.
+    """Return the videos of files, of folders, and of text files with one path a line; a file's stem is its id.
 
     Raises InputError when a list is absent or empty, a folder holds no video, or two videos have the same stem.
     """

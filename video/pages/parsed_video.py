@@ -3,6 +3,7 @@
 import html
 import json
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count, pairwise, product
@@ -29,9 +30,8 @@ class Track:
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
         """Return audible and visible events, (T, C) bool each: all probabilities exceed the threshold."""
-        return self.probs.map(
-            lambda probs, around: (probs > threshold) & (around > threshold), self.around or self.probs
-        )
+        around = self.around or self.probs
+        return self.probs.map(lambda inside, outside: (inside > threshold) & (outside > threshold), around)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class ParsedVideo:
 
 
 KINDS = ("audible", "visible", "audio-visual")
+APART = KINDS[:2]  # audio-visual spans repeat these
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Span:
     probability: float  # mean over the segments; of "audio-visual" the smaller of both modalities' in each segment
 
 
-def spans(video: ParsedVideo) -> list[Span]:
+def spans(video: ParsedVideo, kinds: Sequence[str] = KINDS) -> list[Span]:
     """Return the spans of the first track's events, by onset, then in the order of the events and of the kinds."""
     track = video.tracks[0]
     audible, visible = track.decoded(video.threshold)
@@ -73,7 +74,8 @@ def spans(video: ParsedVideo) -> list[Span]:
     }
     found = []
     for c, event in enumerate(video.events):
-        for kind, (active, probs) in streams.items():
+        for kind in kinds:
+            active, probs = streams[kind]
             for first, end in zip(*maximal_spans(active[:, c]), strict=True):
                 onset, offset = (float(segment) / video.segments_per_second for segment in (first, end))
                 mean = float(probs[first:end, c].mean())
@@ -137,13 +139,13 @@ def write_webvtt(path: Path, parsed: ParsedVideo) -> None:
 def write_audacity(path: Path, parsed: ParsedVideo) -> None:
     """Write a label track of Audacity: onset, offset and label, separated by tabs; a warning spans the whole video."""
     lines = [f"{0:.6f}\t{parsed.duration:.6f}\t{_one_line(parsed.warning)}"] if parsed.warning else []
-    lines += [f"{s.onset:.6f}\t{s.offset:.6f}\t{_one_line(s.event)} ({s.kind})" for s in _apart(spans(parsed))]
+    lines += [f"{s.onset:.6f}\t{s.offset:.6f}\t{_one_line(s.event)} ({s.kind})" for s in spans(parsed, APART)]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> None:
     """Write ELAN's annotations (EAF 3.0): a tier for each audible or visible event; ELAN opens `video` with them."""
-    found = _apart(spans(parsed))
+    found = spans(parsed, APART)
     schema = {
         "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
         "xsi:noNamespaceSchemaLocation": "http://www.mpi.nl/tools/elan/EAFv3.0.xsd",
@@ -165,7 +167,7 @@ def write_eaf(path: Path, parsed: ParsedVideo, video: Path | None = None) -> Non
     for time in times:
         SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot[time], TIME_VALUE=str(time))
     number, num_tiers = count(1), Counter()
-    for event, kind in product(parsed.events, ("audible", "visible")):
+    for event, kind in product(parsed.events, APART):
         of_tier = [span for span in found if (span.event, span.kind) == (event, kind)]
         if not of_tier:
             continue
@@ -189,7 +191,7 @@ def write_activitynet(path: Path, parsed: ParsedVideo) -> None:
     """Write predictions in ActivityNet's JSON (label, segment in seconds, score), with the modality in addition."""
     modality = {"audible": "audio", "visible": "visual"}
     results = []
-    for span in _apart(spans(parsed)):
+    for span in spans(parsed, APART):
         found = {"label": span.event, "segment": [span.onset, span.offset], "score": round(span.probability, 4)}
         results.append(found | {"modality": modality[span.kind]})
     video, note = Path(parsed.name).stem, {"note": parsed.warning}
@@ -211,11 +213,6 @@ def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
     """Write each of `EXPORTS`; ELAN opens `video` with its file."""
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
-
-
-def _apart(found: list[Span]) -> list[Span]:
-    """Return the spans without the audio-visual ones, which repeat audible and visible ones."""
-    return [span for span in found if span.kind != "audio-visual"]
 
 
 def _vtt_time(seconds: float) -> str:
