@@ -46,7 +46,7 @@ def framewise_logits(
     def score(batch: Batch) -> AudioVisual[Tensor]:
         return batch.features.map(lambda x, rows, scale: scale * (F.normalize(x, dim=-1) @ rows.T), texts, scales)
 
-    return segment_logits(score, split, texts.audio.shape[0], batch_size)
+    return segment_logits(score, split, batch_size)
 
 
 def framewise_teacher(

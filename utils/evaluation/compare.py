@@ -2,8 +2,8 @@
 
     python -m utils.evaluation.compare test_logs/RUN_A test_logs/RUN_B [--split test] [--output results/a_against_b]
 
-Both runs are scored on the same resampled videos, so what makes a video easy or hard cancels out. A run may have
-several seeds: a video's score is then its mean over them.
+Both runs are scored on the same resampled videos, so that the difficulty of a video cancels out. A run may have several
+seeds: a video's score is then its mean over them.
 """
 
 from utils.entry_point import run_entry_point
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, load_runs
 from utils.evaluation.tasks import find_task
@@ -47,22 +46,22 @@ class Comparison:
 def compare_runs(
     first: Sequence[Predictions], second: Sequence[Predictions], resamples: int = 10_000, seed: int = 0
 ) -> list[Comparison]:
-    """Compare two methods, each by one run or several, on the ten F-scores of Table 1, or on accuracy for AVE.
+    """Compare two methods, each by one or more runs, on the ten F-scores of Table 1, or on accuracy for AVE.
 
-    A video's score is its mean over the runs of a method.
-
-    Videos are drawn with replacement, the same for both runs. The interval holds the middle 95 % of the resampled
-    differences; p is twice the share of resamples in which the difference has not the sign observed (inverting the
-    percentile interval), never under 2 / (resamples + 1).
-
-    Raises:
-        InputError: the runs are not of the same data set, split, classes, videos or truth.
+    A video's score is its mean over the runs of a method. Videos are drawn with replacement, the same for both. The
+    interval holds the middle 95 % of the resampled differences; p is twice the share of resamples whose difference does
+    not have the observed sign (inverting the percentile interval), and at least 2 / (resamples + 1). Raises InputError
+    for runs of different data sets, splits, classes, videos or ground truth.
     """
     scores, other_scores = (
         np.mean([score_videos(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)
     )  # (N, M) each
     differences = scores - other_scores
-    resampled = _bootstrap_means(differences, resamples, seed)  # (resamples, M)
+    generator, num_videos = np.random.default_rng(seed), len(differences)
+    uniform = np.full(num_videos, 1 / num_videos)
+    sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
+    sums = [generator.multinomial(num_videos, uniform, size) @ differences for size in sizes]
+    resampled = np.concatenate(sums) / num_videos  # means over drawn videos, (resamples, M)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
     # Rounding must not decide on which side of zero a resample without any difference lies.
     resampled[np.abs(resampled) < 1e-9] = 0
@@ -76,7 +75,7 @@ def compare_runs(
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Sequence[str] = ()) -> Table:
-    """Return one line a metric: both runs, their difference, its 95 % interval and p."""
+    """Return a table with a row for each metric: both runs, their difference, its 95 % interval and p."""
     columns = (Column("A", "Score (%)", 2), Column("B", "Score (%)", 2))
     columns += tuple(Column(name, "A - B", 2) for name in ("mean", "2.5 %", "97.5 %"))
     rows = tuple(
@@ -87,24 +86,13 @@ def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Seque
 
 
 def score_videos(predictions: Predictions) -> np.ndarray:
-    """Score each video in percent; the means are the data set's: (N, M), a column for each of `score_names`."""
-    events, truth = predictions.events, predictions.truth
-    predicted = AudioVisual(torch.from_numpy(events.audio), torch.from_numpy(events.visual))
-    true = AudioVisual(torch.from_numpy(truth.audio), torch.from_numpy(truth.visual))
-    return find_task(predictions.dataset).per_video_scores(predicted, true).numpy()
-
-
-def _bootstrap_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Return means over videos drawn with replacement: (N, M) -> (resamples, M)."""
-    generator = np.random.default_rng(seed)
-    num_videos = values.shape[0]
-    uniform = np.full(num_videos, 1 / num_videos)
-    sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
-    return np.concatenate([generator.multinomial(num_videos, uniform, size) @ values for size in sizes]) / num_videos
+    """Return each video's scores in percent, (N, M) with a column for each of `score_names`; means are the split's."""
+    events = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
+    return find_task(predictions.dataset).per_video_scores(*events).numpy()
 
 
 def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
-    """Return the second run, which errors call by its name, with its videos in the order of the first."""
+    """Return the second run with its videos in the order of the first, or raise InputError with its name."""
     way_out = "Name runs that were evaluated on the same split of the same data set, with the same annotation files."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)
@@ -122,7 +110,7 @@ def aligned(first: Predictions, second: Predictions, name: str = "second run") -
 
 
 def note_of(folder: Path, num_runs: int = 1) -> str:
-    """Return the marks of a folder and its number of runs, in brackets after a space; an empty text for neither."""
+    """Return the marks of a folder and its number of runs in brackets after a space, or an empty string for neither."""
     notes = [*read_provenance(folder).marks, *([f"{num_runs} runs"] if num_runs > 1 else [])]
     return f" ({', '.join(notes)})" if notes else ""
 

@@ -1,13 +1,14 @@
 """Networks over a whole split, batch by batch, without gradients; pseudo-labels from a teacher's logits."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from dataloaders.batches import Batch, SplitBatches
@@ -16,7 +17,7 @@ from models import HANOutput, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.training.device import Precision
 
-Teacher = Callable[[SplitBatches], AudioVisual[Tensor]]  # of stage 2: logits (N, T, C) of a split
+Teacher = Callable[[SplitBatches], AudioVisual[Tensor]]  # of stage 2: returns the logits (N, T, C) of a split
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,27 @@ class SplitOutput:
 
 def pad_rows(rows: Tensor, lengths: Tensor) -> Tensor:
     """Lay out rows of consecutive videos as one tensor padded with zeros: (R, C), (N,) -> (N, T, C)."""
-    mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (N, T)
-    padded = rows.new_zeros((*mask.shape, rows.shape[-1]))
-    padded[mask.to(rows.device)] = rows
-    return padded
+    return pad_sequence(rows.split(lengths.tolist()), batch_first=True)
 
 
 def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[Batch]:
-    """Yield all batches of a split, with a progress bar on a terminal where it is wanted."""
+    """Yield all batches of a split, with a progress bar on a terminal if `progress`."""
     total = math.ceil(split.num_videos / batch_size)
     return tqdm(split.in_order(batch_size), disable=None if progress else True, total=total)
+
+
+def _mask_padding(logits: AudioVisual[Tensor], batch: Batch, split: SplitBatches) -> AudioVisual[Tensor]:
+    """Set the logits of a batch to -inf at padding, as long as the split's longest video: (B, T', C) -> (B, T, C)."""
+    if batch.mask is None:
+        return logits
+    beyond = (0, 0, 0, int(split.annotations.lengths.max()) - batch.mask.shape[1])
+    padding = ~batch.mask.unsqueeze(-1)
+    return logits.map(lambda z: F.pad(z.masked_fill(padding, -torch.inf), beyond, value=-torch.inf))
+
+
+def _concatenated(batches: Iterable[AudioVisual[Tensor]]) -> AudioVisual[Tensor]:
+    """Concatenate each modality's tensors of all batches."""
+    return AudioVisual(*map(torch.cat, zip(*batches, strict=True)))
 
 
 def temporal_transformer_logits(
@@ -50,38 +62,22 @@ def temporal_transformer_logits(
     precision: Precision,
     progress: bool = False,
 ) -> AudioVisual[Tensor]:
-    """Score every segment of a split: (N, T, C) with T of the longest video; padding holds -inf.
-
-    Args:
-        texts: text features of the class names, (C, D).
-    """
+    """Return the logits of every segment of a split, as `segment_logits`, by the class names' text features (C, D)."""
     model.eval()
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
         return precision.run(model, *batch.features, *texts, batch.mask, batch.valid_rows).logits
 
-    return segment_logits(score, split, texts.audio.shape[0], batch_size, progress)
+    return segment_logits(score, split, batch_size, progress)
 
 
 @torch.inference_mode()
 def segment_logits(
-    score: Callable[[Batch], AudioVisual[Tensor]],
-    split: SplitBatches,
-    num_classes: int,
-    batch_size: int,
-    progress: bool = False,
+    score: Callable[[Batch], AudioVisual[Tensor]], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> AudioVisual[Tensor]:
-    """Put together the logits of a split, (N, T, C), from those of its batches, (B, T, C)."""
-    shape = (split.num_videos, int(split.annotations.lengths.max()), num_classes)
-    whole = AudioVisual(*(torch.full(shape, -torch.inf, device=split.device) for _ in range(2)))
-    first = 0
-    for batch in _in_order(split, batch_size, progress):
-        for of_split, part in zip(whole, score(batch), strict=True):
-            if batch.mask is not None:
-                part = part.masked_fill(~batch.mask.unsqueeze(-1), -torch.inf)
-            of_split[first : first + part.shape[0], : part.shape[1]] = part
-        first += len(batch.videos)
-    return whole
+    """Return the logits of a split, (N, T, C) with -inf at padding, from a function of a batch to its (B, T, C)."""
+    batches = _in_order(split, batch_size, progress)
+    return _concatenated(_mask_padding(score(batch), batch, split) for batch in batches)
 
 
 def run_han(
@@ -95,27 +91,19 @@ def run_han(
 def over_split(
     model: nn.Module, parse: Callable[..., HANOutput], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> SplitOutput:
-    """Parse every batch of a split. Padding at the end of shorter videos has logits of -inf.
+    """Parse every batch of a split with a model, which is set to evaluation mode; logits at padding are -inf.
 
-    Args:
-        model: brought into evaluation mode.
-        parse: (audio, visual), with a `mask` where there is padding -> what the network makes of a batch.
+    `parse` takes (audio, visual), with a `mask` where there is padding, to the network's output.
     """
     model.eval()
-    longest, outputs = int(split.annotations.lengths.max()), []
+    outputs = []
     for batch in _in_order(split, batch_size, progress):
         output = parse(*batch.features, **batch.padding)
-        if batch.mask is not None:
-            beyond = (0, 0, 0, longest - batch.mask.shape[1])
-            kept = [z.masked_fill(~batch.mask.unsqueeze(-1), -torch.inf) for z in output.logits]
-            output = replace(output, logits=AudioVisual(*(F.pad(z, beyond, value=-torch.inf) for z in kept)))
-        outputs.append(output)
+        outputs.append(replace(output, logits=_mask_padding(output.logits, batch, split)))
     return SplitOutput(
-        AudioVisual(torch.cat([o.logits.audio for o in outputs]), torch.cat([o.logits.visual for o in outputs])),
-        torch.cat([o.video_probs for o in outputs]),
-        AudioVisual(
-            torch.cat([o.modality_probs.audio for o in outputs]), torch.cat([o.modality_probs.visual for o in outputs])
-        ),
+        _concatenated(output.logits for output in outputs),
+        torch.cat([output.video_probs for output in outputs]),
+        _concatenated(output.modality_probs for output in outputs),
     )
 
 
@@ -123,8 +111,7 @@ def hard_events(
     logits: AudioVisual[Tensor], thresholds: AudioVisual[Tensor], video_labels: Tensor
 ) -> AudioVisual[Tensor]:
     """Return hard pseudo-labels 1[logit > threshold] · y (Eq. 10): (N, T, C), (C,), (N, C) bool -> (N, T, C) bool."""
-    in_video = video_labels.unsqueeze(1)  # (N, 1, C)
-    return AudioVisual((logits.audio > thresholds.audio) & in_video, (logits.visual > thresholds.visual) & in_video)
+    return logits.map(lambda z, threshold: (z > threshold) & video_labels.unsqueeze(1), thresholds)
 
 
 def make_pseudo_labels(
@@ -133,12 +120,5 @@ def make_pseudo_labels(
     """Return pseudo-labels of a split from its teacher's logits and the hard ones: (N, T, C) each, thresholds (C,)."""
     annotations = split.annotations
     valid = torch.arange(logits.audio.shape[1]) < annotations.lengths.unsqueeze(1)  # (N, T)
-    return PseudoLabels(
-        dataset=annotations.dataset,
-        classes=annotations.classes,
-        sample_ids=annotations.sample_ids,
-        lengths=annotations.lengths,
-        logits=AudioVisual(logits.audio[valid], logits.visual[valid]),
-        labels=AudioVisual(events.audio[valid], events.visual[valid]),
-        thresholds=thresholds,
-    )
+    of_split = annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths
+    return PseudoLabels(*of_split, *(pair.map(lambda x: x[valid]) for pair in (logits, events)), thresholds)

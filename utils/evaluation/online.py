@@ -1,4 +1,4 @@
-"""Parsing as a stream allows it: each segment is decoded from the window of segments that ends with it."""
+"""Online parsing: each segment is decoded from the window of segments that ends with it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,10 +14,7 @@ from utils.method.decoding import DecodingSettings
 
 
 class OnlineWindows:
-    """The windows of a split, which any network parses as if they were its videos: R segments, W segments a window.
-
-    The first segments of a video have shorter windows.
-    """
+    """The windows of a split, parsed as if they were its videos: R segments, up to W segments a window."""
 
     def __init__(self, split: SplitBatches, window: int):
         self.split, self.window, self.device = split, window, split.device
@@ -26,7 +23,7 @@ class OnlineWindows:
         self.num_videos = len(self.annotations.lengths)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all windows, those of a video one after the other, about `batch_size` at a time."""
+        """Yield all windows in order, video by video, in batches of about `batch_size`."""
         for batch in self.split.in_order(max(1, batch_size // self.window)):
             lengths = self.split.annotations.lengths[batch.videos.cpu()]
             video = torch.repeat_interleave(torch.arange(len(lengths)), lengths).unsqueeze(1)  # (r, 1)
@@ -39,10 +36,9 @@ class OnlineWindows:
             yield replace(batch, features=features, mask=mask, valid_rows=valid_rows, labels=None, pseudo=None)
 
     def decode(self, output: SplitOutput, task: Task, settings: DecodingSettings, gates: object) -> Events:
-        """Return the events of the windows' last segments, as those of the split's videos: (N, T, C) bool."""
+        """Return the events of the windows' last segments, arranged by the split's videos: (N, T, C) bool."""
         lengths = self.annotations.lengths.to(self.device)
         rows = torch.arange(len(lengths), device=self.device)
         last = AudioVisual(*(z[rows, lengths - 1].unsqueeze(1) for z in output.logits))  # (R, 1, C)
         events = task.decode(replace(output, logits=last), settings, gates)
-        of_videos = self.split.annotations.lengths
-        return events.map(lambda of_segments: pad_rows(of_segments.squeeze(1), of_videos))
+        return events.map(lambda of_segments: pad_rows(of_segments.squeeze(1), self.split.annotations.lengths))

@@ -15,10 +15,14 @@ from utils.evaluation.inference import SplitOutput
 from utils.files import atomic_write
 from utils.settings import ARGS_FILE, read_args
 
+# Names of arrays in the file, in the order of `Predictions` and `Probabilities`.
+EVENTS = ("audio", "visual", "audio_truth", "visual_truth")
+PROBS = ("audio_probs", "visual_probs", "video_probs", "audio_video_probs", "visual_video_probs", "lengths")
+
 
 @dataclass(frozen=True)
 class Probabilities:
-    """What events are decoded from, in float16: a probability may differ from the network's by up to 1 in 4,096."""
+    """Probabilities from which events are decoded, in float16, so that they are rounded by up to 1 / 4,096."""
 
     segments: AudioVisual[np.ndarray]  # (N, T, C), 0 behind the end of a video
     video: np.ndarray  # (N, C)
@@ -35,18 +39,20 @@ class Probabilities:
         segments, modality = output.logits.map(torch.sigmoid).map(half), output.modality_probs.map(half)
         return Probabilities(segments, half(output.video_probs), modality, np.asarray(lengths))
 
-    def of_videos(self, order: Sequence[int]) -> "Probabilities":
-        """Return those of these videos, in this order."""
+    @staticmethod
+    def of_arrays(arrays: Sequence[np.ndarray]) -> "Probabilities":
+        """Return the probabilities that `arrays` lists."""
+        audio, visual, video, of_audio, of_visual, lengths = arrays
+        return Probabilities(AudioVisual(audio, visual), video, AudioVisual(of_audio, of_visual), lengths)
 
-        def pick(array: np.ndarray) -> np.ndarray:
-            return array[order]
-
-        return Probabilities(self.segments.map(pick), pick(self.video), self.modality.map(pick), pick(self.lengths))
+    def arrays(self) -> list[np.ndarray]:
+        """Return all arrays in the order of `PROBS`."""
+        return [*self.segments, self.video, *self.modality, self.lengths]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Decoded events of N videos and their truth. AVE's events are both audible and visible: one array twice."""
+    """Decoded events of N videos and their ground truth; AVE's events are both audible and visible: one array twice."""
 
     dataset: str  # "LLP", "UnAV" or "AVE"
     split: str  # "val" or "test"
@@ -54,14 +60,14 @@ class Predictions:
     sample_ids: tuple[str, ...]  # (N,)
     events: AudioVisual[np.ndarray]  # (N, T, C) bool, decoded
     truth: AudioVisual[np.ndarray]  # (N, T, C) bool
-    probs: Probabilities | None = None  # None: of an earlier version
+    probs: Probabilities | None = None  # None: predictions of an earlier version
 
     @staticmethod
     def of_split(
         annotations: SplitAnnotations, output: SplitOutput, events: AudioVisual[Tensor], truth: AudioVisual[Tensor]
     ) -> "Predictions":
-        """Return what a run's folder keeps of its predictions, events and truth (N, T, C) bool."""
-        arrays = [AudioVisual(pair.audio.cpu().numpy(), pair.visual.cpu().numpy()) for pair in (events, truth)]
+        """Return the predictions that a run's folder keeps, from events and ground truth (N, T, C) bool."""
+        arrays = [pair.map(lambda of_modality: of_modality.cpu().numpy()) for pair in (events, truth)]
         names = annotations.dataset, annotations.split, annotations.classes, annotations.sample_ids
         return Predictions(*names, *arrays, Probabilities.of_output(output, annotations.lengths))
 
@@ -69,39 +75,23 @@ class Predictions:
         """Return the predictions of these videos, in this order."""
         sample_ids = tuple(self.sample_ids[n] for n in order)
         events, truth = (pair.map(lambda array: array[order]) for pair in (self.events, self.truth))
-        probs = self.probs and self.probs.of_videos(order)
+        probs = self.probs and Probabilities.of_arrays([array[order] for array in self.probs.arrays()])
         return replace(self, sample_ids=sample_ids, events=events, truth=truth, probs=probs)
 
 
 def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
     """Write `predictions_<split>.npz` atomically."""
-    path, probs = run_dir / f"predictions_{predictions.split}.npz", {}
-    if (kept := predictions.probs) is not None:
-        probs = {"audio_probs": kept.segments.audio, "visual_probs": kept.segments.visual, "video_probs": kept.video}
-        probs |= {"audio_video_probs": kept.modality.audio, "visual_video_probs": kept.modality.visual}
-        probs |= {"lengths": kept.lengths}
+    path, probs = run_dir / f"predictions_{predictions.split}.npz", predictions.probs
+    content = {name: getattr(predictions, name) for name in ("dataset", "split", "classes", "sample_ids")}
+    content |= dict(zip(EVENTS, (*predictions.events, *predictions.truth), strict=True))
+    content |= dict(zip(PROBS, probs.arrays(), strict=True)) if probs else {}
     with atomic_write(path) as file:
-        np.savez_compressed(
-            file,
-            dataset=predictions.dataset,
-            split=predictions.split,
-            classes=predictions.classes,
-            sample_ids=predictions.sample_ids,
-            audio=predictions.events.audio,
-            visual=predictions.events.visual,
-            audio_truth=predictions.truth.audio,
-            visual_truth=predictions.truth.visual,
-            **probs,
-        )
+        np.savez_compressed(file, **content)
     return path
 
 
 def load_runs(folder: Path, split: str) -> list[Predictions]:
-    """Read the predictions of a run, or of all seeds whose folders `run_<seed>` lie below it.
-
-    Raises:
-        InputError: as `load_predictions`, and when a seed is missing.
-    """
+    """Read the predictions of a run, or of all its seeds from their folders `run_<seed>`, or raise InputError."""
     seeds = sorted(path for path in folder.glob("run_*") if path.is_dir())
     if not seeds:
         return [load_predictions(folder, split)]
@@ -111,42 +101,27 @@ def load_runs(folder: Path, split: str) -> list[Predictions]:
 
 
 def load_predictions(run_dir: Path, split: str) -> Predictions:
-    """Read what `save_predictions` wrote.
-
-    Raises:
-        InputError: the file is absent, damaged, lacks a key or holds arrays of other shapes.
-    """
+    """Read what `save_predictions` wrote. Raises InputError for absent and damaged files and arrays of other shapes."""
     path = run_dir / f"predictions_{split}.npz"
     way_out = "Evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
         raise InputError(run_dir, "several runs", "one run", "Name one of its folders run_<seed>.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            probs = None
-            if "lengths" in archive:
-                segments = AudioVisual(archive["audio_probs"], archive["visual_probs"])
-                modality = AudioVisual(archive["audio_video_probs"], archive["visual_video_probs"])
-                probs = Probabilities(segments, archive["video_probs"], modality, archive["lengths"])
-            predictions = Predictions(
-                dataset=str(archive["dataset"]),
-                split=str(archive["split"]),
-                classes=tuple(archive["classes"].tolist()),
-                sample_ids=tuple(archive["sample_ids"].tolist()),
-                events=AudioVisual(archive["audio"], archive["visual"]),
-                truth=AudioVisual(archive["audio_truth"], archive["visual_truth"]),
-                probs=probs,
-            )
+            arrays = [archive[name] for name in (*EVENTS, *(PROBS if "lengths" in archive else ()))]
+            classes, sample_ids = (tuple(archive[name].tolist()) for name in ("classes", "sample_ids"))
+            names = str(archive["dataset"]), str(archive["split"]), classes, sample_ids
     except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
         raise InputError(path, f"no readable predictions ({error})", f"those of split {split}", way_out) from error
-    arrays = [*predictions.events, *predictions.truth]
-    of_videos = (len(predictions.sample_ids), len(predictions.classes))  # (N, C)
+    of_videos = (len(sample_ids), len(classes))  # (N, C)
     shape = (of_videos[0], *arrays[0].shape[1:2], of_videos[1])  # (N, T, C)
     wanted = [(np.bool_, shape)] * 4
-    if probs is not None:
-        arrays += [*probs.segments, probs.video, *probs.modality, probs.lengths]
+    if len(arrays) > len(wanted):
         wanted += [*[(np.float16, shape)] * 2, *[(np.float16, of_videos)] * 3, (np.int64, of_videos[:1])]
     if [(array.dtype, array.shape) for array in arrays] != wanted:
         found = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
         expected = ", ".join(f"{np.dtype(kind)} {size}" for kind, size in wanted)
         raise InputError(path, f"arrays of type and shape {found}", expected, way_out)
-    return predictions
+    audio, visual, true_audio, true_visual, *probs = arrays
+    kept = Probabilities.of_arrays(probs) if probs else None
+    return Predictions(*names, AudioVisual(audio, visual), AudioVisual(true_audio, true_visual), kept)

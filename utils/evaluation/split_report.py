@@ -1,4 +1,4 @@
-"""What an evaluation writes of one split of one run: scores, tables of classes, curves, predictions, timelines."""
+"""The report of one split of one run: scores, per-class tables, precision-recall curves, predictions, timelines."""
 
 import json
 from collections.abc import Sequence
@@ -20,11 +20,9 @@ from utils.training.events import write_scalars
 def report_split(
     folder: Path, kept: Predictions, segments_per_second: int, note: str, unimodal: bool, curves: bool
 ) -> Scores:
-    """Return the scores of a split, and write its tables of classes and its predictions to a folder.
+    """Return the scores of a split, and write its per-class tables and predictions to a folder.
 
-    Args:
-        unimodal: whether audible-only and visible-only events are scored, too.
-        curves: whether precision-recall curves are drawn.
+    `unimodal` also scores audible-only and visible-only events; `curves` also draws precision-recall curves.
     """
     task, split, classes = find_task(kept.dataset), kept.split, kept.classes
     prediction, truth = (pair.map(torch.from_numpy) for pair in (kept.events, kept.truth))
@@ -48,14 +46,12 @@ def report_split(
 
 
 def write_activitynet(path: Path, kept: Predictions, segments_per_second: int, note: str) -> None:
-    """Write events in ActivityNet's form for predictions: label, segment in seconds, mean probability, modality."""
+    """Write events in ActivityNet's format of predictions: label, segment in seconds, mean probability, modality."""
     results: dict[str, list[dict]] = {sample_id: [] for sample_id in kept.sample_ids}
     for modality, events, probs in zip(MODALITIES, kept.events, kept.probs.segments, strict=True):
         spans = scored_spans([torch.from_numpy(events)], torch.from_numpy(probs))
-        times = (spans.times / segments_per_second).tolist()
-        for n, c, segment, score in zip(
-            spans.video.tolist(), spans.label.tolist(), times, spans.score.tolist(), strict=True
-        ):
+        columns = spans.video, spans.label, spans.times / segments_per_second, spans.score
+        for n, c, segment, score in zip(*(column.tolist() for column in columns), strict=True):
             found = {"label": kept.classes[c], "segment": segment, "score": round(score, 4), "modality": modality}
             results[kept.sample_ids[n]].append(found)
     content = {"version": "1.3", "results": results, "external_data": {"note": note}}
@@ -63,13 +59,13 @@ def write_activitynet(path: Path, kept: Predictions, segments_per_second: int, n
 
 
 def draw_timelines(folder: Path, annotations: SplitAnnotations, kept: Predictions, videos: Sequence[int]) -> None:
-    """Draw one figure a video: truth above prediction."""
+    """Draw one figure for each video: ground truth above prediction."""
     from utils.reporting.figures import Timeline, timeline_figure  # matplotlib is slow to import
 
     for n in videos:
         sample_id, length = annotations.sample_ids[n], int(annotations.lengths[n])
         truth, prediction = (
-            Timeline(name, AudioVisual(*(of_modality[n, :length] for of_modality in events)))
+            Timeline(name, AudioVisual(events.audio[n, :length], events.visual[n, :length]))
             for name, events in (("Truth", kept.truth), ("Prediction", kept.events))
         )
         path, video_labels = folder / f"{sample_id}.png", annotations.video_labels[n].numpy()
@@ -77,7 +73,8 @@ def draw_timelines(folder: Path, annotations: SplitAnnotations, kept: Prediction
 
 
 def chosen_videos(sample_ids: tuple[str, ...], names: Sequence[str], number: int) -> list[int]:
-    """Return the places of the named videos of a split, else of `number` videos spread evenly over it."""
+    """Return the indices of the named videos of a split, or of `number` videos spread evenly over it."""
+
     if names:
         return [n for n, sample_id in enumerate(sample_ids) if sample_id in names]
     return torch.linspace(0, len(sample_ids) - 1, min(number, len(sample_ids))).long().tolist()

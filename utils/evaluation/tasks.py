@@ -1,7 +1,7 @@
 """The tasks of stages 2 to 4: audio-visual video parsing (LLP) and audio-visual event localisation (AVE).
 
-Each task knows how its events are decoded and scored, which score selects the best checkpoint, how thresholds are
-searched and what its tables look like. A data set's row in `dataloaders.datasets` names its task and published tables.
+A task defines how events are decoded and scored, which score selects the best checkpoint, how thresholds are searched,
+and the layout of its tables. A data set's row in `dataloaders.datasets` names its task and published tables.
 """
 
 import logging
@@ -18,12 +18,7 @@ from dataloaders.datasets import DATASETS, Dataset
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, pad_rows
-from utils.method.decoding import (
-    DecodingSettings,
-    decode_segments,
-    decode_segments_by_modality,
-    decode_single_event,
-)
+from utils.method.decoding import DecodingSettings, decode_segments, decode_segments_by_modality, decode_single_event
 from utils.method.metrics import (
     F_SCORE_NAMES,
     LEVEL_NAMES,
@@ -61,10 +56,7 @@ RunScores = dict[str, Scores]  # of one run, by split
 
 def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
     """Return the segment-level ground truth of a split that has one; padding holds no event."""
-    audio, visual = annotations.labels
-    return AudioVisual(
-        pad_rows(audio, annotations.lengths).to(device), pad_rows(visual, annotations.lengths).to(device)
-    )
+    return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,7 @@ class _Scored:
     dataset: Dataset
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
-        """Return a run's scores beside the paper's.
-
-        Args:
-            name: of the run, or of what the runs have in common.
-            runs: scores of each run, by split.
-            note: "simulated features" where the features are.
-            methods: the published rows to print beside.
-        """
+        """Return the table of the scores of runs, marked with `note`, and of the published ones of `methods`."""
         published = self.dataset.published_scores
         rows = [ScoreRow(name, split, [run[split] for run in runs], note) for split in runs[0]]
         for method in [name for name in published_methods(published) if name in methods]:
@@ -89,7 +74,7 @@ class _Scored:
         return self.layout(self.titled(self.title, published), rows)
 
     def quality_table(self, method: str, scores: RunScores, note: str, segments_per_second: int = 1) -> Table:
-        """Return the scores of the pseudo-labels of each split, beside the paper's where it prints them."""
+        """Return the scores of the pseudo-labels of each split, with the paper's where it reports them."""
         published = self.dataset.published_quality if segments_per_second == 1 else None
         rows = [ScoreRow(f"{method} pseudo-labels", split, [of_split], note) for split, of_split in scores.items()]
         for name in published_methods(published) if published else ():
@@ -98,7 +83,7 @@ class _Scored:
         return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
 
     def titled(self, text: str, published: str | None) -> str:
-        """Return the title of a table on the data set, with the paper's table that it stands beside."""
+        """Return the title of a table on the data set, with the paper's table of the same scores."""
         return f"{text} on {self.dataset.name}" + (f" (paper {table_number(published)})" if published else "")
 
 
@@ -109,16 +94,12 @@ class Parsing(_Scored):
     title, layout, quality_notes = "Audio-visual video parsing", staticmethod(parsing_table), ()
     curves = MODALITY_NAMES  # of precision over recall
     best_metric = "segment_Type"  # selects checkpoint_best.pt
-    # What can select it: F-scores, those of audible-only and visible-only events, and the means of both.
+    # Scores that can select it: F-scores, those of audible-only and visible-only events, and the means of both.
     selectable = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in F_SCORE_NAMES), UNIMODAL + MEAN)
     score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Return predicted events of a split.
-
-        Args:
-            visual_gates: (C,), in the place of the visual gate of all classes.
-        """
+        """Return predicted events of a split; `visual_gates`, (C,), replace the visual gate of all classes."""
         threshold, gate = settings.segment_threshold, settings.gate_threshold
         if settings.decoding == "video":
             return decode_segments(output.logits, output.video_probs, threshold, gate, settings.inclusive)
@@ -137,7 +118,7 @@ class Parsing(_Scored):
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """Return one of the scores that can select the best checkpoint. A mean is that of the ten F-scores."""
+        """Return one of the scores that can select the best checkpoint; means are over the ten F-scores."""
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
         return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
@@ -158,10 +139,9 @@ class Parsing(_Scored):
         jointly: bool,
         log: logging.Logger,
     ) -> AudioVisual[Tensor]:
-        """Return thresholds of the best F1 on the validation split, (C,) float64; each modality by itself."""
-        searched = []
-        truth = true_events(annotations, torch.device("cpu"))
-        for of_modality, true in zip(logits, truth, strict=True):
+        """Return thresholds of the best F1 on the validation split, (C,) float64, searched for each modality apart."""
+
+        def search(of_modality: Tensor, true: Tensor) -> Tensor:
             scored = (of_modality, true, annotations.video_labels)
             thresholds = class_agnostic_threshold(*scored).thresholds.expand(len(annotations.classes)).clone()
             if class_wise:
@@ -169,11 +149,12 @@ class Parsing(_Scored):
                 lacking = found.f1.isnan()  # (C,)
                 _warn_of_classes(log, lacking, annotations.classes, "no positive validation segment")
                 thresholds = torch.where(lacking, thresholds, found.thresholds)
-            searched.append(thresholds)
-        return AudioVisual(*searched)
+            return thresholds
+
+        return logits.map(search, true_events(annotations, torch.device("cpu")))
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
-        """Return the F-scores of audible-only and visible-only events. Args: as of `score_table`."""
+        """Return the F-scores of audible-only and visible-only events, with arguments as of `score_table`."""
         rows = []
         for split in [split for split, scores in runs[0].items() if UNIMODAL + F_SCORE_NAMES[0] in scores]:
             scores = [{n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES} for run in runs]
@@ -184,14 +165,14 @@ class Parsing(_Scored):
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
-        """Write the scores of each class to a run's folder."""
+        """Write the F-scores and support of each class to a run's folder."""
         heading = f"{folder.name}, {split}: F-scores and support per class"
         write_table(folder / f"per_class_{split}.csv", per_class_scores(prediction, truth, classes, heading, note))
 
 
 @dataclass(frozen=True)
 class Localisation(_Scored):
-    """One event a video that is audible and visible at once; the accuracy of its segments."""
+    """One event in each video, audible and visible at once; accuracy of segments."""
 
     title, layout = "Audio-visual event localisation", staticmethod(accuracy_table)
     quality_notes = ("The video's class is given, unlike where methods are scored.",)
@@ -201,7 +182,7 @@ class Localisation(_Scored):
     score_names = ((LEVELS[0], "Accuracy"),)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Return predicted events of a split; there are no class-wise gates here."""
+        """Return predicted events of a split; class-wise gates do not exist here."""
         events = decode_single_event(
             output.logits, output.video_probs, event_from=settings.event_from, active_in=settings.active_in
         )
@@ -212,12 +193,12 @@ class Localisation(_Scored):
         return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
-        """Raise InputError: every event here is audible and visible."""
+        """Raise InputError, since every event here is audible and visible."""
         found, expected = f"{self.dataset.name}, whose events are audible and visible", "a data set of other events"
         raise InputError("--unimodal_scores", found, expected, "Leave out the flag.")
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """Return the accuracy, which alone can select the best checkpoint here."""
+        """Return the accuracy, the only score that can select the best checkpoint here."""
         return self.score(prediction, truth)[name]
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
@@ -236,16 +217,13 @@ class Localisation(_Scored):
         """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
         truth = both_modalities(true_events(annotations, torch.device("cpu")))
         searched = (logits, truth, annotations.video_labels)
-        audio, visual = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # of (1,)
-        num_classes = len(annotations.classes)
-        audio, visual = audio.expand(num_classes).clone(), visual.expand(num_classes).clone()
-        if class_wise:
-            found = accuracy_thresholds(*searched, jointly=jointly)
-            lacking = found.accuracy.isnan()  # (C,)
-            _warn_of_classes(log, lacking, annotations.classes, "no validation video")
-            audio = torch.where(lacking, audio, found.thresholds.audio)
-            visual = torch.where(lacking, visual, found.thresholds.visual)
-        return AudioVisual(audio, visual)
+        of_all = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # (1,) each
+        if not class_wise:
+            return of_all.map(lambda threshold: threshold.expand(len(annotations.classes)).clone())
+        found = accuracy_thresholds(*searched, jointly=jointly)
+        lacking = found.accuracy.isnan()  # (C,)
+        _warn_of_classes(log, lacking, annotations.classes, "no validation video")
+        return of_all.map(lambda threshold, own: torch.where(lacking, threshold, own), found.thresholds)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
@@ -262,7 +240,7 @@ class Localisation(_Scored):
 
 
 Task = Parsing | Localisation
-SELECTABLE = (*Parsing.selectable, *Localisation.selectable)  # scores that select the best checkpoint
+SELECTABLE = (*Parsing.selectable, *Localisation.selectable)  # scores that can select the best checkpoint
 
 
 def find_task(dataset: str) -> Task:
@@ -272,7 +250,8 @@ def find_task(dataset: str) -> Task:
 
 
 def _warn_of_classes(log: logging.Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
-    """Say which classes' thresholds could not be searched: lacking (C,) bool."""
+    """Log the classes whose thresholds could not be searched, lacking (C,) bool."""
+
     if lacking.any():
         names = ", ".join(classes[c] for c in lacking.nonzero().squeeze(1).tolist())
         log.warning(f"{what} of {names}: taking the class-agnostic threshold")

@@ -1,4 +1,4 @@
-"""A trained network of stage 3 from its checkpoint, with what the shapes in it do not tell."""
+"""Loads trained networks of stage 3: checkpoints, with the settings that shapes of weights do not determine."""
 
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,54 +18,43 @@ Config = TypeVar("Config")
 
 @settings_group
 class TrainedHAN:
-    """What the shapes in a checkpoint do not tell of the network, and its run does."""
+    """Settings of a network that the shapes in its checkpoint do not determine, by default the run's."""
 
     num_heads: PositiveInt | None = None
-    """attention heads (default: as the run says; needed for a checkpoint without a run)"""
+    """attention heads (default: the run's; needed for a checkpoint without a run)"""
     pre_norm: bool = False  # normalise before the sub-layers instead of after them
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
     cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
 
     def check(self, where: Path | None) -> None:
-        """Raise InputError when nothing has told the number of heads."""
+        """Raise InputError when the number of heads is unknown."""
         if self.num_heads is None:
-            found = "no number of attention heads, and no settings of a run that would tell"
-            expected = "the number that it was trained with, which the weights do not tell"
+            found = "no number of attention heads, and no settings of a run that name it"
+            expected = "the number of the training, which the weights do not determine"
             raise InputError(where, found, expected, "Give --num_heads; the released recipe has 16.")
 
     def load(
         self,
         checkpoint: Path,
-        run_dir: Path | None,
+        run_dir: Path | None,  # whose settings built the network; None or incomplete: shapes and these settings do
         split: SplitBatches,
         network: type[nn.Module] = HAN,
-        config: type = HANConfig,
+        config: type = HANConfig,  # of the network; settings of `TrainedHAN` that it lacks are ignored
     ) -> nn.Module:
-        """Return the network with the checkpoint's weights, on the split's device.
-
-        Args:
-            run_dir: the run, by whose settings the network was built; None, or an earlier version's: as shapes and
-                these settings tell.
-            config: the network's settings; those of `TrainedHAN` that it does not have are passed over.
-
-        Raises:
-            InputError: when the checkpoint does not fit the network or the split.
-        """
+        """Return the network with the checkpoint's weights on the split's device, or raise InputError for a misfit."""
         self.check(checkpoint)
-        expected = {
-            "audio_dim": split.widths.audio,
-            "visual_dim": split.widths.visual,
-            "num_classes": len(split.annotations.classes),
-        }
+        expected = {f"{modality}_dim": width for modality, width in split.widths._asdict().items()}
+        expected["num_classes"] = len(split.annotations.classes)
         known = {field.name for field in fields(config)}
-        told = {name: value for name, value in asdict(self).items() if name in known}
-        whole = run_dir and config_of_run(run_dir, config, **told)
-        return load_network(network, checkpoint, expected, whole, **told).to(split.device)
+        given = {name: value for name, value in asdict(self).items() if name in known}
+        whole = run_dir and config_of_run(run_dir, config, **given)
+        return load_network(network, checkpoint, expected, whole, **given).to(split.device)
 
 
 def config_of_run(run_dir: Path, config: type[Config], **changes: object) -> Config | None:
-    """Return the settings that a run's network was built with, but for some; None where it does not tell all."""
+    """Return the settings of a run's network with some changed, or None if the run does not record all of them."""
+
     path, names = run_dir / ARGS_FILE, [field.name for field in fields(config)]
     args = read_args(path) if path.is_file() else {}
     return config(**{name: args[name] for name in names} | changes) if set(names) <= args.keys() else None

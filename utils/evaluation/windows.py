@@ -1,4 +1,4 @@
-"""Videos of any length by networks that were trained on short ones: overlapping windows, averaged."""
+"""Networks trained on short videos, applied to videos of any length: averages over overlapping windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,34 +18,24 @@ class SegmentProbs:
     """Probabilities of one video's segments: T segments, C events."""
 
     probs: AudioVisual[Tensor]  # (T, C)
-    around: AudioVisual[Tensor] | None = None  # (T, C) of the windows around: what `decode_segments` asks of the video
+    around: AudioVisual[Tensor] | None = None  # (T, C) of the surrounding windows, as video-level ones for decoding
 
 
 def window_starts(num_segments: int, window: int, stride: int) -> list[int]:
-    """Return the first segments of the windows: every `stride`-th, and one more that ends with the video if none does.
-
-    A video that is shorter than a window is one window.
-    """
+    """Return the first segment of each window: every `stride`-th, plus the one of a window that ends with the video."""
     last = max(0, num_segments - window)
     starts = list(range(0, last + 1, stride))
     return starts if starts[-1] == last else [*starts, last]
 
 
 def average_over_windows(
-    score: Callable[[Tensor, Tensor], Tensor],
-    features: AudioVisual[Tensor],
-    window: int,
-    stride: int,
-    batch_size: int = 64,
+    score: Callable[[Tensor, Tensor], Tensor],  # of B windows of W segments, (B, W, D_a), (B, W, D_v) -> (B, W, K)
+    features: AudioVisual[Tensor],  # (T, D)
+    window: int,  # W; a shorter video is one window of its own length
+    stride: int,  # segments between the starts of neighbouring windows, from 1 to `window`
+    batch_size: int = 64,  # windows
 ) -> Tensor:
-    """Return each segment's mean over the windows that it lies in: (T, D) of each modality -> (T, K).
-
-    Args:
-        score: of B windows of W segments, (B, W, D_a) and (B, W, D_v) -> (B, W, K).
-        window: W; a shorter video is one window of its own length.
-        stride: segments between neighbouring windows, from 1 to `window`.
-        batch_size: windows that are computed at a time.
-    """
+    """Return each segment's mean score over the windows that contain it: (T, K)."""
     num_segments, device = len(features.audio), features.audio.device
     starts = torch.tensor(window_starts(num_segments, window, stride), device=device)
     segments = starts.unsqueeze(1) + torch.arange(min(window, num_segments), device=device)  # (windows, W)
@@ -58,18 +48,12 @@ def average_over_windows(
 
 @torch.inference_mode()
 def han_probs(
-    model: HAN,
-    features: AudioVisual[Tensor],
-    window: int = HAN_WINDOW,
-    stride: int = 1,
-    decoding: str = "video",
+    model: HAN, features: AudioVisual[Tensor], window: int = HAN_WINDOW, stride: int = 1, decoding: str = "video"
 ) -> SegmentProbs:
-    """Compute probabilities of HAN, averaged over windows; a video of one window gets HAN's own probabilities.
+    """Compute HAN's probabilities of a video's features, (T, D), averaged over windows.
 
-    Args:
-        features: (T, D) of each modality, the chosen ones concatenated.
-        decoding: what stands for the video around a segment: the window's MMIL-pooled "video" probability, or each
-            "modality"'s own (MA), or "audio_by_video", one of each (MM-CSE); averaged over windows as the segment's is.
+    `decoding` chooses the video-level probability of a window: MMIL-pooled over both modalities ("video"), over each
+    "modality" by itself (MA), or "audio_by_video", which gates audio by the former and visual by the latter (MM-CSE).
     """
     model.eval()
 
@@ -81,7 +65,7 @@ def han_probs(
             audio_around = output.video_probs
         if decoding == "video":
             visual_around = output.video_probs
-        around = [audio_around.unsqueeze(1).expand_as(audio_probs), visual_around.unsqueeze(1).expand_as(visual_probs)]
+        around = (x.unsqueeze(1).expand_as(audio_probs) for x in (audio_around, visual_around))
         return torch.cat([audio_probs, visual_probs, *around], dim=-1)
 
     averages = average_over_windows(score, features, window, stride).clamp(max=1)  # pooling may round up beyond 1
@@ -92,30 +76,21 @@ def han_probs(
 @torch.inference_mode()
 def transformer_probs(
     model: TemporalTransformer,
-    features: AudioVisual[Tensor],
-    texts: AudioVisual[Tensor],
-    thresholds: AudioVisual[Tensor] | None = None,
+    features: AudioVisual[Tensor],  # (T, D)
+    texts: AudioVisual[Tensor],  # text features of any events, (C, D)
+    thresholds: AudioVisual[Tensor] | None = None,  # on the logits, (C,); None: 0
     window: int = TRANSFORMER_WINDOW,
     stride: int = TRANSFORMER_WINDOW // 2,
 ) -> SegmentProbs:
-    """Compute the temporal transformer's sigmoid(logit - threshold) for any events, averaged over windows.
+    """Compute the temporal transformer's sigmoid(logit - threshold), averaged over windows.
 
-    That is the soft label of paper Eq. 12 at temperature 1, so that 0.5 stands for the threshold.
-
-    Args:
-        features: (T, D) of each modality.
-        texts: text features of the events, (C, D).
-        thresholds: on the logits, (C,); None: 0.
+    This is the soft label of paper Eq. 12 at temperature 1, so that 0.5 corresponds to the threshold.
     """
     model.eval()
-    audio_threshold = visual_threshold = 0.0
-    if thresholds is not None:
-        audio_threshold, visual_threshold = thresholds.audio.to(texts.audio), thresholds.visual.to(texts.visual)
+    offsets = texts.map(lambda x, threshold: threshold.to(x), thresholds) if thresholds else AudioVisual(0.0, 0.0)
 
     def score(audio: Tensor, visual: Tensor) -> Tensor:
-        audio_logits, visual_logits = model(audio, visual, *texts).logits  # (B, W, C)
-        audio_probs = torch.sigmoid(audio_logits - audio_threshold)
-        visual_probs = torch.sigmoid(visual_logits - visual_threshold)
-        return torch.cat([audio_probs, visual_probs], dim=-1)
+        logits = model(audio, visual, *texts).logits  # (B, W, C)
+        return torch.cat(logits.map(lambda z, offset: torch.sigmoid(z - offset), offsets), dim=-1)
 
     return SegmentProbs(AudioVisual(*average_over_windows(score, features, window, stride).chunk(2, dim=-1)))
