@@ -1,6 +1,6 @@
-"""ActivityNet's JSON, which UnAV-100 comes in, and data sets of one's own, described by a file in configs/datasets/.
+"""Annotations in ActivityNet's JSON format, of UnAV-100 and of own data sets, described by files in configs/datasets/.
 
-ActionFormer, OpenTAD, UnAV-100 and FiftyOne exchange this form. Beside a label and its segment an event may have a
+ActionFormer, OpenTAD, UnAV-100 and FiftyOne use this format. Besides its label and segment, an event may have a
 `modality`: audio, visual or both (the default).
 """
 
@@ -23,7 +23,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 SUBSETS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing")}
-NEGLIGIBLE_SECONDS = 0.1  # a rest of a video so short is no segment, as for extracted features
+NEGLIGIBLE_SECONDS = 0.1  # a remainder of a video this short is no segment, as for extracted features
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]{0,199}$")]
 Segment = Annotated[list[float], Field(min_length=2, max_length=2)]  # start and end, seconds
 WAY_OUT = "Correct it; docs/your_data.md describes the form."
@@ -38,7 +38,7 @@ class Event(BaseModel):
 
 
 class Video(BaseModel):
-    """A video, whose files are called by its id."""
+    """A video, whose id names its files."""
 
     subset: str
     duration: Annotated[float, Field(gt=0, le=86_400)]  # seconds
@@ -46,13 +46,13 @@ class Video(BaseModel):
 
 
 class Content(BaseModel):
-    """What is used of a file of annotations."""
+    """The part of an annotation file that is used."""
 
     database: dict[FileName, Video]
 
 
 class OwnDataset(BaseModel):
-    """A file in configs/datasets/, whose name is the data set's."""
+    """The content of a file in configs/datasets/, named after the data set."""
 
     model_config = ConfigDict(extra="forbid")
     classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
@@ -77,11 +77,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
 def load_split(
     path: Path, dataset: str, classes: Sequence[str], segments_per_second: int, split: str
 ) -> SplitAnnotations:
-    """Read one split of a data set of one's own; its training videos have video labels alone.
-
-    Raises InputError for an absent or malformed file, a split without videos, an unknown class, and an event outside
-    its video, or without a segment where it is evaluated.
-    """
+    """Read one split of an own data set, or raise InputError; its training videos have video labels alone."""
     videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's form", WAY_OUT)
     for name, video in videos.items():
         for event in video.annotations:
@@ -101,9 +97,9 @@ def split_of(
     segments_per_second: int = 1,
     negligible: float = 0.0,
 ) -> SplitAnnotations:
-    """Return the annotations of some videos. An event [s, e) marks every segment that it touches; without times, all.
+    """Return the annotations of some videos. An event [s, e) marks every segment that it overlaps; without times, all.
 
-    A video has as many segments as its duration, less `negligible` seconds, rounded up. Raises InputError for an
+    The number of segments is that of the duration less `negligible` seconds, rounded up. Raises InputError for an
     unknown class and an event outside its video.
     """
     place, rate = {name: n for n, name in enumerate(classes)}, segments_per_second
@@ -121,24 +117,16 @@ def split_of(
             of_video[modalities, math.floor(start * rate) : math.ceil(end * rate), place[event.label]] = True
         lengths.append(length)
         rows.append(of_video)
-    audio, visual = torch.from_numpy(np.concatenate(rows, axis=1))
-    return SplitAnnotations(
-        dataset=dataset,
-        split=split,
-        classes=tuple(classes),
-        sample_ids=tuple(videos),
-        feature_ids=tuple(videos),
-        lengths=torch.tensor(lengths),
-        video_labels=torch.from_numpy(np.stack([of_video.any(axis=(0, 1)) for of_video in rows])),
-        labels=AudioVisual(audio, visual),
-        segments_per_second=segments_per_second,
-    )
+    labels = AudioVisual(*torch.from_numpy(np.concatenate(rows, axis=1)))
+    video_labels = torch.from_numpy(np.stack([of_video.any(axis=(0, 1)) for of_video in rows]))
+    about, ids = (dataset, split, tuple(classes)), (tuple(videos), tuple(videos))
+    return SplitAnnotations(*about, *ids, torch.tensor(lengths), video_labels, labels, rate)
 
 
 def read_videos(
     path: Path, form: type[BaseModel], subsets: Collection[str], what: str, way_out: str
 ) -> dict[str, Video]:
-    """Read the videos of some subsets by id; InputError for a file that is not of the form, and where there is none."""
+    """Read the videos of some subsets by id. Raises InputError for a malformed file, and if there is no such video."""
     try:
         content = json.loads(read_text(path), object_pairs_hook=_unique_keys)
         database = form.model_validate(content, strict=True).database
@@ -155,7 +143,7 @@ def read_videos(
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object as a dictionary; Python's parser would silently keep the last of several equal keys."""
+    """Return a JSON object as a dictionary. Raises ValueError for repeated keys, which Python's parser would accept."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
         raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")

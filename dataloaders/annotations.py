@@ -1,4 +1,4 @@
-"""What annotation files are read into, parts of it, and what their readers share: tables whose errors name the line."""
+"""Annotations of a split, subsets of them, and what their readers share: tables whose errors name the line."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from utils.errors import InputError
 from utils.settings import settings_group
 
 CLASSES_FILE = Path(__file__).resolve().parent.parent / "data" / "classes.yaml"
-YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # file names are made of ids, so nothing else may stand in one
+YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # ids become file names, so no other character is allowed
 ID_FORMAT = "11 letters, digits, - or _"
 GET_FILES = "data/README.md says where to get the annotation files."
 
@@ -26,8 +26,8 @@ GET_FILES = "data/README.md says where to get the annotation files."
 class SplitAnnotations:
     """Annotations of one split: N videos, C classes, R = sum of all videos' segments.
 
-    Videos differ in length (UnAV), so segment labels are rows of consecutive videos: video n owns the rows
-    `offsets[n]:offsets[n + 1]`. Data sets that do not label audio and visual events apart hold one tensor twice.
+    Videos differ in length (UnAV), so segment labels are rows of consecutive videos: video n has the rows
+    `offsets[n]:offsets[n + 1]`. Data sets that do not label audio and visual events separately hold one tensor twice.
     """
 
     dataset: str
@@ -36,7 +36,7 @@ class SplitAnnotations:
     sample_ids: tuple[str, ...]  # (N,) unique keys of the samples
     feature_ids: tuple[str, ...]  # (N,) stems of the feature files
     lengths: Tensor  # (N,) int64, segments of each video
-    video_labels: Tensor  # (N, C) bool, what weak supervision sees
+    video_labels: Tensor  # (N, C) bool, the weak supervision
     labels: AudioVisual[Tensor] | None  # (R, C) bool; None where the split has no segment labels
     segments_per_second: int = 1
 
@@ -46,11 +46,11 @@ class SplitAnnotations:
 
     @property
     def offsets(self) -> Tensor:
-        """Return (N + 1,) int64, first row of each video and the end of the last."""
+        """Return the first row of each video and the end of the last: (N + 1,) int64."""
         return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
 
     def refined(self, segments_per_second: int) -> "SplitAnnotations":
-        """Return the same annotations with so many segments a second, each labelled as its second was."""
+        """Return the annotations with more segments a second, each labelled as the segment that it is a part of."""
         if segments_per_second == self.segments_per_second:
             return self
         if segments_per_second % self.segments_per_second:
@@ -61,16 +61,16 @@ class SplitAnnotations:
         return replace(self, lengths=self.lengths * times, labels=labels, segments_per_second=segments_per_second)
 
     def subset(self, keep: Tensor) -> "SplitAnnotations":
-        """Return the annotations of some videos: keep (K,) int64 indices, in the order wanted."""
+        """Return the annotations of the videos `keep`, (K,) int64 indices, in this order."""
         rows = segment_rows(self.offsets, keep)
-        indices = keep.tolist()
+        sample_ids, feature_ids = (tuple(ids[n] for n in keep.tolist()) for ids in (self.sample_ids, self.feature_ids))
         return replace(
             self,
-            sample_ids=tuple(self.sample_ids[i] for i in indices),
-            feature_ids=tuple(self.feature_ids[i] for i in indices),
+            sample_ids=sample_ids,
+            feature_ids=feature_ids,
             lengths=self.lengths[keep],
             video_labels=self.video_labels[keep],
-            labels=self.labels and AudioVisual(self.labels.audio[rows], self.labels.visual[rows]),
+            labels=self.labels and self.labels.map(lambda of_modality: of_modality[rows]),
         )
 
 
@@ -83,24 +83,17 @@ def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
 
 @settings_group
 class Subset:
-    """Which part of a data set is used in the data-efficiency experiments (paper Table A7).
-
-    The paper does not say how it chose; these are choices of this repository.
-    """
+    """Part of a data set for data-efficiency experiments (paper Table A7, which leaves open how it was chosen)."""
 
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the training videos; val and test stay whole
     num_classes: PositiveInt | None = None
     """number of classes, the first in index order, in every split; only their videos are kept"""
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
-        """Return the kept videos, in their order, with the labels of the kept classes.
+        """Return the kept videos, in their order, with the labels of the kept classes, or raise InputError.
 
-        Of the classes' videos, those with the smallest hashes of their names. So the choice is the same for every seed
-        of training and every order of the file, and a smaller fraction's videos are among a larger one's. A video whose
-        label has none of the kept classes is left out.
-
-        Raises:
-            InputError: for more classes than there are.
+        Of the videos with a kept class, those whose names have the smallest hashes are kept, so that the choice does
+        not depend on the training seed or the order of the file, and a smaller fraction is part of a larger one.
         """
         if self == WHOLE:
             return annotations
@@ -115,12 +108,8 @@ class Subset:
             by_hash = sorted(keep, key=lambda n: hashlib.sha256(annotations.sample_ids[n].encode()).digest())
             keep = sorted(by_hash[: max(1, round(self.train_fraction * len(by_hash)))])
         part = annotations.subset(torch.tensor(keep, dtype=torch.int64))
-        return replace(
-            part,
-            classes=part.classes[classes],
-            video_labels=part.video_labels[:, classes],
-            labels=part.labels and AudioVisual(part.labels.audio[:, classes], part.labels.visual[:, classes]),
-        )
+        labels = part.labels and part.labels.map(lambda of_modality: of_modality[:, classes])
+        return replace(part, classes=part.classes[classes], video_labels=part.video_labels[:, classes], labels=labels)
 
 
 WHOLE = Subset()
@@ -145,11 +134,8 @@ def read_table(
 ) -> dict[int, dict[str, str]]:
     """Read a table as text: each row's values by column, by line number (the first line is 1), without blank lines.
 
-    Args:
-        header: whether the first line names the columns, in any order and among others; else they are as given.
-
-    Raises:
-        InputError: if the file is absent or has no rows, or a line has another number of values or an empty one.
+    With `header` the first line names the columns, in any order and among others. Raises InputError for an absent file,
+    one without rows, and a line with another number of values or an empty value.
     """
     lines = {n: line.split(separator) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()}
     expected = f"a value in every column: {', '.join(columns)}, separated by {separator!r}"
@@ -168,7 +154,7 @@ def read_table(
 
 
 def whole_seconds(row: dict[str, str], column: str, duration: int, path: Path, line: int) -> int:
-    """Return a time of a row. Raises InputError for what is no whole number, or lies outside the video."""
+    """Return a time of a row in seconds. Raises InputError unless it is a whole number within the video."""
     if row[column] not in map(str, range(duration + 1)):
         expected = f"a whole number of seconds from 0 to {duration}"
         raise line_error(path, line, f"{column} {row[column]!r}", expected)
@@ -176,11 +162,11 @@ def whole_seconds(row: dict[str, str], column: str, duration: int, path: Path, l
 
 
 def line_error(path: Path, line: int, found: str, expected: str) -> InputError:
-    """Return the error of a line."""
+    """Return the error of a line of an annotation file."""
     return InputError(f"{path}, line {line}", found, expected, "Correct the line.")
 
 
 @cache
 def warn_once(message: str) -> None:
-    """Log a warning, at most once per process: a file's peculiarity is news only the first time it is read."""
+    """Log a warning at most once per process, since the same file may be read several times."""
     logging.getLogger(__name__).warning(message)

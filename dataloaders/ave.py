@@ -31,12 +31,9 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split.
 
     Two samples may be one clip under two categories, so a sample's key is its line in `Annotations.txt`
-    (`<line number>_<video id>`); features are found by the video id. A segment without a class is background. A line
-    with start = end is background throughout and has no video label either.
-
-    Raises:
-        InputError: for an absent or empty file, a malformed or repeated line, an unknown category, an id that
-            is none of YouTube, times outside the video, and a line that `Annotations.txt` lacks.
+    (`<line number>_<video id>`); features are found by the video id. A segment without a class is background; with
+    start = end all segments are, and there is no video label. Raises InputError for an absent or empty file, and for a
+    line that is malformed, repeated or absent from `Annotations.txt`.
     """
     path = annotations_dir / FILES[split]
     every, samples = _read_samples(annotations_dir / ANNOTATIONS_FILE), _read_samples(path)
@@ -50,20 +47,13 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         sample_ids.append(f"{every[sample]}_{video_id}")
         labels[n, start:end, AVE_CLASSES.index(category)] = True
     segment_labels = labels.flatten(0, 1)  # (R, C)
-    return SplitAnnotations(
-        dataset="AVE",
-        split=split,
-        classes=AVE_CLASSES,
-        sample_ids=tuple(sample_ids),
-        feature_ids=tuple(video_id for _, video_id, _, _ in samples),
-        lengths=torch.full((len(samples),), NUM_SEGMENTS),
-        video_labels=labels.any(1),
-        labels=AudioVisual(segment_labels, segment_labels),
-    )
+    ids = tuple(sample_ids), tuple(video_id for _, video_id, _, _ in samples)
+    lengths, both = torch.full((len(samples),), NUM_SEGMENTS), AudioVisual(segment_labels, segment_labels)
+    return SplitAnnotations("AVE", split, AVE_CLASSES, *ids, lengths, labels.any(1), both)
 
 
 def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
-    """Read a file's samples, (category, video id, start, end) each, with their line numbers; a header is left out."""
+    """Read a file's samples, each (category, video id, start, end), with their line numbers, skipping a header."""
     samples = {}
     for line, row in read_table(path, COLUMNS, separator="&", header=False).items():
         category, video_id = row["category"], row["video id"]
@@ -85,7 +75,7 @@ def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
 
 
 def _report_shared_ids(annotations_dir: Path) -> None:
-    """Warn once of videos that are both trained on and tested on, where both files are there."""
+    """Warn once about videos that are in both the training and the test split, if both files exist."""
     paths = [annotations_dir / FILES[split] for split in ("train", "test")]
     if all(path.is_file() for path in paths):
         train, test = ({video_id for _, video_id, _, _ in _read_samples(path)} for path in paths)

@@ -1,8 +1,8 @@
-"""From a packed split to batches of tensors on a device.
+"""Batches of tensors on a device, from a packed split.
 
-When a split's features fit, they live on the device and a batch is one indexing operation there; the CPU indexes the
-memory map itself, whose pages stay in memory once they were read. When they do not fit, rows are read from the memory
-map while the previous batch is computed on. All give equal batches.
+When a split's features fit, they reside on the device and a batch is one indexing operation there; on the CPU the
+memory map itself is indexed, whose pages stay in memory once read. When they do not fit, rows are read from the memory
+map while the previous batch is processed. Batches are equal in all cases.
 """
 
 import os
@@ -26,13 +26,13 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
 
-BATCHES_SORTED = 20  # that many batches are sorted by length together
-RESIDENT_SHARE = 0.6  # of the device's free memory may go to the features; the rest is the network's
+BATCHES_SORTED = 20  # number of batches whose videos are sorted by length together
+RESIDENT_SHARE = 0.6  # of the device's free memory that features may occupy; the rest is for the network
 
 
 @settings_group
 class DataSettings:
-    """Where the data lie, and which features are used."""
+    """Folders of the data, and the features that are used."""
 
     data_dir: Path | None = None  # the data set's folder (default: data/<dataset>)
     annotations_dir: Path | None = None  # folder of the annotation files (default: data_dir)
@@ -60,7 +60,7 @@ class SegmentPseudoLabels:
 
 @dataclass
 class Batch:
-    """What the networks and losses see: B videos, T segments, C classes."""
+    """Input of networks and losses: B videos, T segments, C classes."""
 
     videos: Tensor  # (B,) int64, which videos of the split these are
     features: AudioVisual[Tensor]  # (B, T, D) float32, the chosen features of each modality, concatenated
@@ -72,41 +72,32 @@ class Batch:
 
     @property
     def padding(self) -> dict[str, Tensor]:
-        """Return what a network has to be told of padding, by name; empty where there is none."""
+        """Return the mask as a keyword argument of a network; empty where there is no padding."""
         return {} if self.mask is None else {"mask": self.mask}
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return a tensor of segments without padding, as if all were of one video: (B, T, ...) -> (1, R, ...)."""
+        """Return the segments without padding, as those of one video: (B, T, ...) -> (1, R, ...)."""
         return x if self.valid_rows is None else x.flatten(0, 1)[self.valid_rows].unsqueeze(0)
 
 
 class SplitBatches:
-    """Batches of one split.
-
-    Args:
-        annotations: the N videos.
-        features: of each modality; several are concatenated.
-        device: where batches are wanted.
-        residency: "resident" keeps the features on the device, "stream" reads them from the memory map, "auto" does
-            the first when they fit.
-        pseudo: pseudo-labels aligned with the annotations.
-    """
+    """Batches of one split: N videos."""
 
     def __init__(
         self,
         annotations: SplitAnnotations,
-        features: AudioVisual[list[PackedFeature]],
-        device: torch.device,
-        residency: str = "auto",
-        pseudo: PseudoLabels | None = None,
+        features: AudioVisual[list[PackedFeature]],  # several of a modality are concatenated
+        device: torch.device,  # of the batches
+        residency: str = "auto",  # of the features, as in `DataSettings`
+        pseudo: PseudoLabels | None = None,  # aligned with the annotations
     ):
         self.annotations = annotations
         self.device = device
         every = {feature.feature: feature for feature in (*features.audio, *features.visual)}
         self.sources = {name: feature.sha256 for name, feature in every.items()}  # hashes of the features
         self.marks = tuple(dict.fromkeys(mark for feature in every.values() for mark in feature.marks))
-        audio, visual = (tuple(feature.width for feature in of_modality) for of_modality in features)
-        self.feature_widths, self.widths = AudioVisual(audio, visual), AudioVisual(sum(audio), sum(visual))
+        self.feature_widths = features.map(lambda of_modality: tuple(feature.width for feature in of_modality))
+        self.widths = self.feature_widths.map(sum)
         num_bytes = sum(feature.values.nbytes for feature in (*features.audio, *features.visual))
         free = free_memory(device)
         self.resident = residency == "resident" or (residency == "auto" and num_bytes <= RESIDENT_SHARE * free)
@@ -116,17 +107,16 @@ class SplitBatches:
                 f"free on {device}: streaming them from disk"
             )
         elif device.type != "cpu":
-            audio, visual = ([replace(f, values=f.values.to(device)) for f in of_modality] for of_modality in features)
-            features = AudioVisual(audio, visual)
+            features = features.map(lambda of_modality: [replace(f, values=f.values.to(device)) for f in of_modality])
         self._features = features
         self._offsets = annotations.offsets
         self.equal_length = annotations.lengths.unique().numel() == 1
-        # Labels are small: they live on the device either way.
+        # Labels are small: they reside on the device in either case.
         self._video_labels = annotations.video_labels.to(device, torch.float32)
-        self._labels = annotations.labels and _to_device(annotations.labels, device)  # (R, C)
+        self._labels = annotations.labels and annotations.labels.map(lambda rows: rows.to(device))  # (R, C)
         self.pseudo = pseudo
         if pseudo is not None:
-            logits, labels = _to_device(pseudo.logits, device), _to_device(pseudo.labels, device)
+            logits, labels = (pair.map(lambda rows: rows.to(device)) for pair in (pseudo.logits, pseudo.labels))
             self.pseudo = replace(pseudo, logits=logits, labels=labels)
 
     @property
@@ -134,7 +124,7 @@ class SplitBatches:
         return self.annotations.num_videos
 
     def check_features(self) -> None:
-        """Raise InputError naming the packed file if a feature is not finite; reads all of them."""
+        """Read all features, and raise InputError with the packed file of one that is not finite."""
         for feature in (*self._features.audio, *self._features.visual):
             if not all(bool(rows.isfinite().all()) for rows in feature.values.split(1 << 16)):
                 way_out = "Delete it: it is packed again from the feature files."
@@ -147,7 +137,7 @@ class SplitBatches:
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield all videos in an order that depends on seed and epoch alone, so that a resumed run needs no history.
 
-        Videos of similar lengths come together, but for UnAV's, whose batches are those of the released code.
+        Videos of similar lengths share a batch, except for UnAV, whose batches are those of the released code.
         """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(self.num_videos, generator=generator)
@@ -160,7 +150,7 @@ class SplitBatches:
         return self.of_videos(order, batch_size)
 
     def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
-        """Yield these videos in this order: (K,) int64 indices, on the CPU."""
+        """Yield the videos with these indices in this order, (K,) int64 on the CPU."""
         groups = videos.split(batch_size)
         if self.resident:
             for group in groups:
@@ -175,10 +165,10 @@ class SplitBatches:
                 yield self._assemble(group, features)
 
     def _take_features(self, videos: Tensor) -> AudioVisual[Tensor]:
-        """Take these videos' features to the device, the last segment repeated as padding: (B, T, D)."""
+        """Return these videos' features on the device, padded with the last segment: (B, T, D)."""
         steps = self._steps(videos)  # (B, T)
-        taken = []
-        for of_modality in self._features:
+
+        def take(of_modality: list[PackedFeature]) -> Tensor:
             parts = []
             for feature in of_modality:
                 rows = (feature.first_rows[videos].unsqueeze(1) + steps).flatten()
@@ -187,11 +177,12 @@ class SplitBatches:
             features = torch.cat(parts, dim=-1).float() if len(parts) > 1 else parts[0].float()
             if self.device.type == "cuda" and features.device.type == "cpu":
                 features = features.pin_memory()
-            taken.append(features.to(self.device, non_blocking=True))
-        return AudioVisual(*taken)
+            return features.to(self.device, non_blocking=True)
+
+        return self._features.map(take)
 
     def _steps(self, videos: Tensor) -> Tensor:
-        """Return numbers of the segments that make a padded batch, the last one repeated: (B, T)."""
+        """Return the segment indices of a padded batch, the last one repeated: (B, T)."""
         lengths = self.annotations.lengths[videos]
         return torch.minimum(torch.arange(int(lengths.max())), lengths.unsqueeze(1) - 1)
 
@@ -204,18 +195,11 @@ class SplitBatches:
             valid_rows = mask.flatten().nonzero().squeeze(1).to(self.device, non_blocking=True)
             mask = mask.to(self.device, non_blocking=True)
         if self.pseudo is not None:
-            pseudo = SegmentPseudoLabels(_take(self.pseudo.logits, rows), _take(self.pseudo.labels, rows))
+            pairs = (pair.map(lambda x: x[rows]) for pair in (self.pseudo.logits, self.pseudo.labels))
+            pseudo = SegmentPseudoLabels(*pairs)
         videos = videos.to(self.device, non_blocking=True)
-        labels = self._labels and _take(self._labels, rows)
+        labels = self._labels and self._labels.map(lambda x: x[rows])
         return Batch(videos, features, mask, valid_rows, self._video_labels[videos], labels, pseudo)
-
-
-def _to_device(pair: AudioVisual[Tensor], device: torch.device) -> AudioVisual[Tensor]:
-    return AudioVisual(pair.audio.to(device), pair.visual.to(device))
-
-
-def _take(pair: AudioVisual[Tensor], rows: Tensor) -> AudioVisual[Tensor]:
-    return AudioVisual(pair.audio[rows], pair.visual[rows])
 
 
 def open_split(
@@ -226,7 +210,7 @@ def open_split(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Open batches of a split of a data set. Args and errors as of `open_batches` and `load_annotations`."""
+    """Return the batches of a split of a data set, as `load_annotations` and `open_batches`."""
     annotations = load_annotations(dataset, settings.annotations_dir or settings.folder(dataset), split)
     annotations = annotations.refined(settings.segments_per_second or annotations.segments_per_second)
     return open_batches(annotations, settings, device, pseudo_label_dir, subset)
@@ -239,37 +223,29 @@ def open_batches(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Pack what is not packed, and make batches of the annotated videos.
+    """Return the batches of the annotated videos, with pseudo-labels if their folder is given.
 
-    Args:
-        pseudo_label_dir: folder of the split's pseudo-labels; None: without.
-
-    Raises:
-        InputError: as `open_features`, `load_pseudo_labels` and `Subset.annotations`.
+    Features that are not packed are packed first. Raises InputError as `open_features` and `load_pseudo_labels`.
     """
-    names = [*settings.audio_features, *settings.visual_features]
+    names = AudioVisual(settings.audio_features, settings.visual_features)
     options = (settings.folder(annotations.dataset), settings.packed_dir, settings.allow_missing, subset)
-    annotations, opened = open_features(annotations, names, *options)
-    audio, visual = [opened[n] for n in settings.audio_features], [opened[n] for n in settings.visual_features]
+    annotations, opened = open_features(annotations, [*names.audio, *names.visual], *options)
+    features = names.map(lambda of_modality: [opened[name] for name in of_modality])
     pseudo = None if pseudo_label_dir is None else load_pseudo_labels(pseudo_label_dir, annotations)
-    return SplitBatches(annotations, AudioVisual(audio, visual), device, settings.residency, pseudo)
+    return SplitBatches(annotations, features, device, settings.residency, pseudo)
 
 
 def open_texts(
     dataset: str, settings: DataSettings, device: torch.device, prompts: str = "event_names"
 ) -> AudioVisual[Tensor]:
-    """Load the text features of the classes that each modality is scored against: (C, D).
-
-    Raises:
-        InputError: when a modality has not exactly one feature with a text encoder, or its file is unusable.
-    """
+    """Load the classes' text features of each modality, (C, D), or raise InputError as `features_with_text`."""
     classes, data_dir = DATASETS[dataset].classes, settings.folder(dataset)
     texts = [load_text_features(data_dir, name, classes, prompts) for name in features_with_text(settings)]
     return AudioVisual(*(text.to(device) for text in texts))
 
 
 def features_with_text(settings: DataSettings) -> AudioVisual[str]:
-    """Return each modality's one feature that has a text encoder. Raises InputError where there is not exactly one."""
+    """Return each modality's feature with a text encoder. Raises InputError unless there is exactly one."""
     with_text = []
     for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
         found = [name for name in names if PACKED[name].text_folder]
@@ -280,7 +256,7 @@ def features_with_text(settings: DataSettings) -> AudioVisual[str]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return bytes that a split's features could take on the device."""
+    """Return the number of bytes that are available for a split's features on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -1,4 +1,4 @@
-"""LLP annotations: six tab-separated files, 25 classes, audio and visual events labelled apart, 10 seconds a video."""
+"""LLP annotations: six tab-separated files, 25 classes, audio and visual events labelled apart, 10-second videos."""
 
 import re
 from pathlib import Path
@@ -27,21 +27,17 @@ FILES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test
 AUDIO_FILE = "AVVP_eval_audio.csv"
 VISUAL_FILE = "AVVP_eval_visual.csv"
 
-# Until April 2024 `AVVP_eval_audio.csv` had these names in three rows. They match no video, so the rows count for
-# nothing, and older papers were scored like that.
+# Until April 2024 `AVVP_eval_audio.csv` had these names in three rows. They match no video, so the rows are ignored, as
+# in the scores of older papers.
 DAMAGED_NAMES = ("Baby_cry_infant_cry", "KvIjsmANkxI_10_20`")
 
 
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split. Training videos have no segment labels.
 
-    Samples are keyed by the whole `filename`, features by its first 11 characters. Segment labels are what the eval
-    files say, whether or not the video's label has the class; rows of files that are not in the split are skipped.
-
-    Raises:
-        InputError: for an absent file or column, an unknown class, times that are not whole seconds within the video, a
-            malformed or repeated file name, a file without rows, training videos that are in another split, too, and an
-            eval file without a row of the split.
+    Samples are keyed by the whole `filename`, features by its first 11 characters. Segment labels are those of the eval
+    files, whether or not the video label has the class; rows of videos outside the split are skipped. Raises InputError
+    for absent files and columns, malformed rows, training videos of another split, and eval files without any of these.
     """
     path = annotations_dir / FILES[split]
     video_labels = {}  # (C,) bool, by the video's name
@@ -56,23 +52,15 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         _refuse_leakage(annotations_dir, names)
     labels = None
     if split != "train":
-        audio = _segment_labels(annotations_dir / AUDIO_FILE, names, split)
-        visual = _segment_labels(annotations_dir / VISUAL_FILE, names, split)
-        labels = AudioVisual(audio, visual)
-    return SplitAnnotations(
-        dataset="LLP",
-        split=split,
-        classes=LLP_CLASSES,
-        sample_ids=names,
-        feature_ids=tuple(name[:11] for name in names),
-        lengths=torch.full((len(names),), NUM_SEGMENTS),
-        video_labels=torch.stack(list(video_labels.values())),
-        labels=labels,
-    )
+        files = AudioVisual(annotations_dir / AUDIO_FILE, annotations_dir / VISUAL_FILE)
+        labels = files.map(lambda file: _segment_labels(file, names, split))
+    feature_ids, lengths = tuple(name[:11] for name in names), torch.full((len(names),), NUM_SEGMENTS)
+    of_videos = torch.stack(list(video_labels.values()))  # (N, C)
+    return SplitAnnotations("LLP", split, LLP_CLASSES, names, feature_ids, lengths, of_videos, labels)
 
 
 def _refuse_leakage(annotations_dir: Path, names: tuple[str, ...]) -> None:
-    """Raise InputError when training videos are among those of val or test, where these files are there."""
+    """Raise InputError when training videos are among those of val or test, if these files exist."""
     for split in ("val", "test"):
         path = annotations_dir / FILES[split]
         evaluated = {row["filename"] for row in read_table(path, ("filename",)).values()} if path.is_file() else set()
@@ -88,9 +76,8 @@ def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:
     damaged = {line: row["filename"] for line, row in rows.items() if row["filename"] in DAMAGED_NAMES}
     if set(damaged.values()) == set(DAMAGED_NAMES):
         warn_once(
-            f"{path} is the version from before the correction of April 2024: the file names in lines "
-            f"{', '.join(map(str, damaged))} are damaged, so these events count for nothing, as in the scores of older "
-            "papers."
+            f"{path} precedes the correction of April 2024: the file names in lines {', '.join(map(str, damaged))} are "
+            "damaged, so these events are ignored, as in the scores of older papers."
         )
     places = {name: n for n, name in enumerate(names)}
     if not any(row["filename"] in places for row in rows.values()):
@@ -105,7 +92,7 @@ def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:
 
 
 def _row_labels(row: dict[str, str], path: Path, line: int) -> Tensor:
-    """Return which classes a row's comma-separated label has: (C,) bool."""
+    """Return the multi-hot vector of a row's comma-separated classes: (C,) bool."""
     events = {event.strip() for event in row["event_labels"].split(",")}
     if unknown := sorted(events - set(LLP_CLASSES)):
         raise line_error(path, line, f"unknown class {unknown[0]!r}", f"one of {', '.join(LLP_CLASSES)}")

@@ -37,7 +37,7 @@ class Video(activitynet.Video):
 
 
 class Content(BaseModel):
-    """What is used of the annotation file."""
+    """The part of the annotation file that is used."""
 
     database: dict[Annotated[str, Field(pattern=f"^{YOUTUBE_ID}$")], Video]  # by YouTube id
 
@@ -45,9 +45,8 @@ class Content(BaseModel):
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split. A video has ceil(duration) segments; an event [s, e) marks floor(s)..ceil(e) - 1.
 
-    Raises InputError for an absent file or field, an unknown class or a name that is not its `label_id`'s, a time that
-    is not a number or lies outside the video, an id that is none of YouTube, a repeated video, and a split without
-    videos.
+    Raises InputError for absent and malformed files, unknown classes, a class name that does not match its `label_id`,
+    times outside the video, repeated videos and an empty split.
     """
     path = annotations_dir / FILE
     videos = _read_videos(path, [SUBSETS[split]])
@@ -62,9 +61,9 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the K events of some videos as they are annotated, to fractions of a second.
+    """Read the K events of some videos as annotated, to fractions of a second.
 
-    Returns videos (K,) int64, counted as in `sample_ids`; classes (K,) int64; start and end in seconds (K, 2) float64.
+    Returns indices into `sample_ids` (K,) int64, classes (K,) int64, and start and end in seconds (K, 2) float64.
     """
     videos = _read_videos(annotations_dir / FILE, SUBSETS.values())
     events = [(n, event) for n, sample_id in enumerate(sample_ids) for event in videos[sample_id].annotations]
