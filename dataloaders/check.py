@@ -1,6 +1,6 @@
-"""Checks a data set before it is trained on: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
+"""Checks the files of a data set before training: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
 
-Exit status: 0 if all that was checked can be used, 1 if not, 2 for unusable annotations or arguments.
+Exit status: 0 if all checked files can be used, 1 if not, 2 for unusable annotations or arguments.
 """
 
 from utils.entry_point import run_entry_point
@@ -27,7 +27,7 @@ from dataloaders.features import (
     text_features_path,
 )
 
-CLASS_NAMES = "class names"  # stands for the split in the report on text features
+CLASS_NAMES = "class names"  # takes the place of the split in the report on text features
 READER_THREADS = 8
 OFFENDERS_SHOWN = 5
 
@@ -57,25 +57,25 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dataloaders.check",
-        description="Report which feature files are present, missing or unusable. Exit status: 0 all can be used, 1 "
+        description="Report feature files that are present, missing or unusable. Exit status: 0 all can be used, 1 "
         "training would fail, 2 unusable annotations or arguments.",
     )
     parser.add_argument("--dataset", choices=DATASETS, required=True)
     parser.add_argument("--data_dir", type=Path, help="the data set's folder; default: data/<dataset>")
-    parser.add_argument("--annotations_dir", type=Path, help="where the annotation files lie; default: data_dir")
-    parser.add_argument("--features", nargs="+", choices=FEATURES, help="default: what the stages need by default")
-    parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: all that the stages need")
-    parser.add_argument("--list_all", action="store_true", help="list every unusable file, not the first few")
+    parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files; default: data_dir")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, help="default: those that the stages use by default")
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: all that the stages use")
+    parser.add_argument("--list_all", action="store_true", help="list all unusable files, not just the first few")
     return parser.parse_args(argv)
 
 
 def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> pd.DataFrame:
-    """Judge the files of one feature, those of each split and the text features where it has them.
+    """Check the files of one feature: those of each split, and the text features if it has them.
 
-    Returns:
-        a row a file: feature, part (the split, or `CLASS_NAMES`), path, width, problem (one of `PROBLEMS`) and message
+    Returns a row for each file: feature, part (the split or `CLASS_NAMES`), path, width, problem (one of `PROBLEMS`, or
+    empty) and message.
     """
-    reads = []  # part, path, and what reads the file
+    reads = []  # part, path and function that reads the file
     for split in annotations:
         # Several samples of AVE share a video, and with it the file and the length.
         for feature_id, length in dict(zip(split.feature_ids, split.lengths.tolist(), strict=True)).items():
@@ -97,7 +97,7 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
 
 
 def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> tuple[object, ...]:
-    """Return the row of a file in `check_feature`, without the feature."""
+    """Return a file's row of `check_feature`, without the feature."""
     try:
         return part, path, read().shape[1], "", ""
     except FeatureError as error:
@@ -105,21 +105,20 @@ def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> tu
 
 
 def table(files: pd.DataFrame) -> str:
-    """Count files, a line per feature and split."""
+    """Return the numbers of files as text, with a line for each feature and split."""
     rows = [("feature", "part", "files", "present", *PROBLEMS)]
     for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
         counts = [int((problems == problem).sum()) for problem in PROBLEMS]
         rows.append((feature, part, *map(str, (len(problems), len(problems) - counts[0], *counts))))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        padded = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), *padded[2:]]))
-    return "\n".join(lines)
+    columns = []
+    for n, column in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, column))
+        columns.append([text.ljust(width) if n < 2 else text.rjust(width) for text in column])
+    return "\n".join(map("  ".join, zip(*columns, strict=True)))
 
 
 def offender_list(files: pd.DataFrame, limit: int | None) -> str:
-    """Say what is wrong with which file: the first `limit` of each feature, split and problem (None: all)."""
+    """List the unusable files with their errors: the first `limit` of each feature, split and problem (None: all)."""
     lines = []
     for (feature, part), of_part in files.groupby(["feature", "part"], sort=False):
         for problem in PROBLEMS:

@@ -1,4 +1,4 @@
-"""Cross-modality random combination (CMRC; MUG, ICCV 2025): one video's pictures with another's sound.
+"""Cross-modality random combination (CMRC; MUG, ICCV 2025): the visual stream of one video with the audio of another.
 
 N videos, C classes, M combinations.
 """
@@ -20,7 +20,7 @@ from utils.settings import settings_group
 
 @settings_group
 class CMRC:
-    """Training videos that are made of two. MUG does not publish its sampling: these are this repository's choices."""
+    """Combined training videos; MUG does not publish its sampling, so this one is a choice of this repository."""
 
     cmrc: NonNegativeFloat = 0.0  # combined videos for each real one; MUG's best ratio is about 1
     cmrc_fixed: bool = False  # draw them once instead of in each epoch
@@ -30,9 +30,9 @@ class CMRC:
 class CombinedBatches:
     """Batches of a training split and of combinations of its videos.
 
-    Each modality brings its segment labels; the video's label is the union of the hard ones. To keep to the
-    distribution of video labels, the label of a random video is drawn first, then a visual and an audio stream at
-    random from those whose events it holds, or from all where there is none.
+    Each modality keeps its segment labels; the video label is the union of the hard ones. To preserve the distribution
+    of video labels, the label of a random video is drawn first, then a visual and an audio stream at random from those
+    whose events are within it, or from all if there is none.
     """
 
     def __init__(self, split: SplitBatches, settings: CMRC):
@@ -52,7 +52,7 @@ class CombinedBatches:
         self.fitting = occurring.map(lambda x, usable: usable & (absent @ x.float().T == 0), self.usable)  # (K, N)
 
     def pairs(self, seed: int, epoch: int) -> AudioVisual[Tensor]:
-        """Draw which videos are combined in an epoch: (M,) int64 each, never a video with itself."""
+        """Draw the videos that are combined in an epoch: (M,) int64 each, never a video with itself."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + (0 if self.settings.cmrc_fixed else epoch))
         of_video = torch.randint(self.split.num_videos, (self.num_combined,), generator=generator)
         everything = torch.arange(self.split.num_videos)
@@ -75,10 +75,8 @@ class CombinedBatches:
         audio, visual = self.pairs(seed, epoch).map(lambda drawn: torch.cat([real, drawn])[order])
         streams = (self.split.of_videos(videos, batch_size) for videos in (audio, visual))
         for of_audio, of_visual in zip(*streams, strict=True):
-            labels, logits = (
-                AudioVisual(of_audio.pseudo.labels.audio, of_visual.pseudo.labels.visual),
-                AudioVisual(of_audio.pseudo.logits.audio, of_visual.pseudo.logits.visual),
-            )
+            labels = AudioVisual(of_audio.pseudo.labels.audio, of_visual.pseudo.labels.visual)
+            logits = AudioVisual(of_audio.pseudo.logits.audio, of_visual.pseudo.logits.visual)
             union = (labels.audio | labels.visual).any(dim=1).to(of_visual.video_labels)  # (B, C)
             is_real = (of_audio.videos == of_visual.videos).unsqueeze(1)
             yield replace(
@@ -90,5 +88,5 @@ class CombinedBatches:
             )
 
     def check_features(self) -> None:
-        """Raise InputError naming a packed file with features that are not finite."""
+        """Raise InputError with a packed file of features that are not finite."""
         self.split.check_features()

@@ -1,4 +1,4 @@
-"""The data sets: one row each."""
+"""The data sets, a row each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the repository has to know of a data set, besides its annotations."""
+    """Properties of a data set, besides its annotations."""
 
     name: str
     load_split: Callable[[Path, str], SplitAnnotations]
     classes: tuple[str, ...]  # (C,)
-    task: str | None  # of stages 3 and 4, a name in `utils.evaluation.tasks`; None: stage 1 is pre-trained on it
-    features: tuple[str, ...]  # those that the stages read by default, and that are simulated
-    splits: tuple[str, ...] = SPLITS  # those that the stages read
-    pooled: bool = False  # whether feature files may have any number of rows and are pooled to one a segment
-    published_scores: str | None = None  # of methods: a table in data/paper_results.yaml
-    published_quality: str | None = None  # of pseudo-labels
+    task: str | None  # of stages 2 to 4, as in `utils.evaluation.tasks`; None: for pre-training in stage 1
+    features: tuple[str, ...]  # that the stages read by default, and that are simulated
+    splits: tuple[str, ...] = SPLITS  # that the stages read
+    pooled: bool = False  # whether feature files may have any number of rows, which are pooled to one a segment
+    published_scores: str | None = None  # table of methods in data/paper_results.yaml
+    published_quality: str | None = None  # table of pseudo-labels in it
     segments_per_second: int = 1
     is_own: bool = False  # described by a file in configs/datasets/
 
     @property
     def folder(self) -> Path:
-        """Return where its files lie unless a flag says otherwise."""
+        """Return the default folder of its files."""
         return Path("data") / self.name
 
 
@@ -42,15 +42,7 @@ LLP = Dataset(
     published_scores="table1_llp",
     published_quality="table3_pseudo_label_quality_segment",
 )
-UNAV = Dataset(
-    name="UnAV",
-    load_split=unav.load_split,
-    classes=unav.UNAV_CLASSES,
-    task=None,
-    features=("clip", "clap"),
-    splits=("train", "val"),
-    pooled=True,
-)
+UNAV = Dataset("UnAV", unav.load_split, unav.UNAV_CLASSES, None, ("clip", "clap"), ("train", "val"), pooled=True)
 AVE = Dataset(
     name="AVE",
     load_split=ave.load_split,
@@ -63,7 +55,7 @@ OWN_DATASETS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
 
 
 def own_dataset(path: Path) -> Dataset:
-    """Return the data set that a file describes; of a malformed one, a row that says so when it is used."""
+    """Return the data set that a file describes, or for a malformed file a row that raises its error when loaded."""
     name = path.stem
     try:
         of_file = activitynet.read_own_dataset(path)

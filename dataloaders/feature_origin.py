@@ -1,4 +1,4 @@
-"""Where a folder's features come from, so that every table of them can say so."""
+"""Provenance of a folder's features: which are simulated or extracted, and how, for the notes of every table."""
 
 import hashlib
 import json
@@ -13,43 +13,36 @@ from utils.files import exclusive, write_text
 SIMULATION_MARKER = "simulation.yaml"  # of `simulation`: features without videos
 VIDEOS_MARKER = "generated_videos.yaml"  # of `simulation --videos` and `simulation.generated_clips`
 EXTRACTION_MARKER = "extraction.yaml"  # of video.extract_features
-VIDEOS_FILE = "videos.json"  # which file each feature id stands for
+VIDEOS_FILE = "videos.json"  # a fingerprint of the video file of each feature id
 READ_OF_VIDEO = 1 << 16  # bytes
 MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
 def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]:
-    """Return what a table has to say about features that are not real ones; empty for real ones.
+    """Return the notes that every table must show about features that are not the published ones, such as simulated.
 
-    Args:
-        feature: which of them is used; one that the authors did not publish is named.
+    A `feature` that the authors did not publish is named.
     """
     marks = [] if feature is None or PACKED[feature].is_published else [f"{feature} features"]
     marks += ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
     marks += video_marks(data_dir)
-    drawn = [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]
-    if drawn:
-        small = "small" in drawn
-        marks.append("features of small networks with random weights" if small else "features of random weights")
+    if drawn := [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]:
+        marks.append(f"features of {'small networks with random weights' if 'small' in drawn else 'random weights'}")
     return tuple(marks)
 
 
 def feature_note(data_dir: Path) -> str:
-    """Return the marks as tables have them."""
+    """Return the marks of a folder's features as one text, as in tables."""
     return ", ".join(feature_marks(data_dir))
 
 
 def video_marks(data_dir: Path) -> tuple[str, ...]:
-    """Return what a table has to say about videos that are not real ones; empty for real ones."""
+    """Return the notes that every table must show about videos that are not real; empty for real ones."""
     return ("generated videos",) if (data_dir / VIDEOS_MARKER).exists() else ()
 
 
 def read_extraction(data_dir: Path) -> dict[str, dict]:
-    """Read how a folder's features were extracted, by feature name; empty: they were not extracted here.
-
-    Raises:
-        InputError: when the record is damaged.
-    """
+    """Read how a folder's features were extracted, by feature name; empty if not here. InputError if damaged."""
     path = data_dir / EXTRACTION_MARKER
     if not path.exists():
         return {}
@@ -62,12 +55,12 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
 
 
 def text_part(feature: str, prompts: str) -> str:
-    """Return what the record calls a feature's text features, which may be of another origin than its segments'."""
+    """Return the name of a feature's text features in the record; their provenance may differ from its segments'."""
     return f"{feature} {TEXT_FILES[prompts]}"
 
 
 def files_of(data_dir: Path, part: str) -> list[Path]:
-    """Return the files that are there of a part of the record: a feature, or its text features (`text_part`)."""
+    """Return the existing files of a part of the record: a feature, or its text features (`text_part`)."""
     feature, _, text_file = part.partition(" ")
     known = FEATURES[feature]
     folder, pattern = (known.text_folder, text_file) if text_file else (known.folder, "*.npy")
@@ -75,13 +68,10 @@ def files_of(data_dir: Path, part: str) -> list[Path]:
 
 
 def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
-    """Write down how features are extracted, before the first is. Several processes may do so at the same time.
+    """Record how features are extracted, before the first is; several processes may do so at the same time.
 
-    Args:
-        settings: by feature name or `text_part`: `weights`, `drawn_weights` (None, "real" or "small"), `precision`, ...
-
-    Raises:
-        InputError: when the folder holds such features that were made otherwise, or elsewhere: they are never mixed.
+    `settings`, by feature name or `text_part`, are `weights`, `drawn_weights` (None, "real" or "small"), `precision`
+    and so on. Raises InputError if the folder has such features of another provenance: these are never mixed.
     """
     with exclusive(data_dir):
         before = read_extraction(data_dir)
@@ -93,7 +83,7 @@ def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
 
 
 def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, dict]) -> None:
-    """Raise InputError when files of this part, or of the feature that it belongs to, do not go with it."""
+    """Raise InputError when files of this part, or of the feature that it belongs to, are of another provenance."""
     feature = part.split(" ")[0]
     related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
     way_out = "Choose another --output, leave them out, or delete these features."
@@ -109,23 +99,18 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
         differing = [key for key in sorted(compared) if not made or known.get(key, wanted.get(key)) != wanted.get(key)]
         if differing:
             found = f"{other} features of another origin, with another {', '.join(differing)}"
-            raise InputError(
-                files[0], found, f"features of {wanted['weights']} and the settings of this extraction", way_out
-            )
+            expected = f"features of {wanted['weights']} and the settings of this extraction"
+            raise InputError(files[0], found, expected, way_out)
 
 
 def other_videos(data_dir: Path, videos: dict[str, Path]) -> list[str]:
-    """Return the feature ids that stand for another file in this folder; what is not known of any is no other one.
-
-    Args:
-        videos: the file of each feature id. A file is known by its size, its beginning and its end.
-    """
+    """Return the feature ids, of `videos` by id, that this folder records for another file, going by fingerprints."""
     known = _read_videos(data_dir)
     return [name for name, file in videos.items() if name in known and known[name] != _fingerprint(file)]
 
 
 def record_videos(data_dir: Path, videos: dict[str, Path]) -> None:
-    """Write down which file each feature id stands for, before its features are. Processes may do so together."""
+    """Record the video file of each feature id before its features are; processes may do so at the same time."""
     with exclusive(data_dir):
         known = _read_videos(data_dir)
         if new := {name: _fingerprint(file) for name, file in videos.items() if name not in known}:
@@ -142,7 +127,7 @@ def _read_videos(data_dir: Path) -> dict[str, str]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Return a hash of a file's size, its beginning and its end."""
+    """Return a hash of a file's size, beginning and end."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         beginning = file.read(READ_OF_VIDEO)
@@ -151,7 +136,7 @@ def _fingerprint(path: Path) -> str:
 
 
 def refuse_own_features(folder: Path) -> None:
-    """Raise InputError when own features lie where published ones are to go: in `<data>/feats_CLIP` or another."""
+    """Raise InputError for extracted features in a folder for published ones, such as `<data>/feats_CLIP`."""
     for part in read_extraction(folder.parent):
         for file in files_of(folder.parent, part)[:1]:
             if file.is_relative_to(folder):

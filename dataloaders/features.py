@@ -1,4 +1,4 @@
-"""Reads feature files, one `.npy` per video, and judges whether they can be used."""
+"""Reads feature files, one `.npy` per video, and checks that they can be used."""
 
 import io
 import threading
@@ -19,20 +19,20 @@ PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
 
 @dataclass(frozen=True)
 class Feature:
-    """One kind of feature files, made by one backbone."""
+    """One kind of feature files, extracted with one backbone."""
 
     name: str
     modality: str  # "audio" or "visual"
-    width: int  # of the published files; others are read as wide as they are
-    folder: str  # below a data set's folder
+    width: int  # of the published files; others may have any
+    folder: str  # in a data set's folder
     rows_per_second: int = 1
-    text_folder: str | None = None  # text features of the class names; only CLIP and CLAP have a text encoder
-    averaged: bool = True  # False: the rows of a second stay beside each other
-    is_published: bool = True  # by the authors, whose numbers were made with it; every table names others
+    text_folder: str | None = None  # of text features of the class names; only CLIP and CLAP have a text encoder
+    averaged: bool = True  # False: the rows of a second are concatenated
+    is_published: bool = True  # by the authors, for their results; every table names others
 
     @property
     def parts(self) -> int:
-        """Return how many rows of the file stand beside each other in a row of the packed feature."""
+        """Return the number of rows of a file that are concatenated in a row of the packed feature."""
         return 1 if self.averaged else self.rows_per_second
 
 
@@ -55,13 +55,13 @@ PACKED = FEATURES | {
     f"{name}_frames": replace(FEATURES[name], name=f"{name}_frames", averaged=False) for name in ("res152", "pe_audio")
 }
 
-# What stands for the classes: their names in the paper's prompts, or VALOR's sentences.
+# Text features of the classes: of their names in the paper's prompts, or of VALOR's sentences.
 TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
 
 BIAS_FILE = "logit_bias.npy"  # of PE-A-Frame's logits, beside its text features, which hold their scale
 
 # numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random (SystemError: AST constructor recursion
-# depth mismatch) when two threads are in it. Files are read before, so that no thread waits for another one's disk.
+# depth mismatch) in two threads at once. Files are read beforehand, so that no thread waits for another one's disk.
 _PARSER_LOCK = threading.Lock()
 
 
@@ -74,7 +74,7 @@ class FeatureError(InputError):
 
 
 def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
-    """Return the file of one video: `data_dir/feats/vggish/<feature_id>.npy` and so on."""
+    """Return the file of one video, such as `data_dir/feats/vggish/<feature_id>.npy`."""
     return Path(data_dir) / PACKED[feature].folder / f"{feature_id}.npy"
 
 
@@ -92,14 +92,10 @@ def read_segment_features(
 ) -> np.ndarray:
     """Read one video's features, one row per second: (T, D) float32 with T = num_segments.
 
-    Args:
-        pooled: any number of rows is brought to T by adaptive average pooling over time (UnAV). Otherwise the file must
-            hold T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10), or laid
-            beside each other where the feature says so.
-        width: of a row of the file, if it is known.
-
-    Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a 2-D array of floats, of the wrong
-    number of rows or of the wrong width, or holds NaN or infinity.
+    If `pooled`, any number of rows is reduced to T by adaptive average pooling over time (UnAV). Otherwise the file
+    must have T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10), or concatenated if
+    the feature is not `averaged`. Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a
+    2-D array of floats, of another number of rows, of another `width`, if that is known, or not finite.
     """
     rows = load_rows(path, width)  # (L, D)
     if pooled and len(rows) != num_segments:
@@ -118,8 +114,7 @@ def read_segment_features(
 def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], prompts: str = "event_names") -> Tensor:
     """Load text features of the classes, (C, D) float32.
 
-    Raises:
-        FeatureError: as `read_segment_features` does, and when a list beside the file (`.txt`) has other names.
+    Raises FeatureError as `read_segment_features`, and when the list beside the file (`.txt`) has other names.
     """
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
@@ -133,7 +128,7 @@ def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], pro
 
 
 def load_rows(path: Path, width: int | None = None) -> np.ndarray:
-    """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
+    """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features`."""
     try:
         rows = read_npy(path)
     except (OSError, ValueError) as error:
@@ -152,18 +147,13 @@ def load_rows(path: Path, width: int | None = None) -> np.ndarray:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read the array in a `.npy` file; pickles are refused.
-
-    Raises:
-        OSError: when there is no such file, or it cannot be read.
-        ValueError: when it is no whole `.npy` file of numbers.
-    """
+    """Read the array in a `.npy` file. Raises OSError if it cannot be read, ValueError for other content or pickles."""
     require_file(path)
     content = io.BytesIO(path.read_bytes())
     try:
         with _PARSER_LOCK:
             values = np.load(content, allow_pickle=False)
-    except Exception as error:  # numpy hands on whatever Python's tokeniser and parser raise for garbage
+    except Exception as error:  # numpy passes on whatever Python's tokeniser and parser raise for garbage
         raise ValueError(str(error)) from error
     if not isinstance(values, np.ndarray):
         raise ValueError("an archive of arrays")
@@ -171,7 +161,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
-    """Return what keeps a feature file from being read, from what `read_npy` or the system raised."""
+    """Return the error of a feature file for the one that `read_npy` or the system raised."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return FeatureError("missing", path, "no file", "a feature file", "data/README.md says where to get it.")
     found = f"an unreadable file ({error})"

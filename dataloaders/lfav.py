@@ -22,11 +22,10 @@ logger = logging.getLogger(__name__)
 def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
     """Return ActivityNet's `database` of LFAV's tables.
 
-    Both ends of an event belong to it, as in the authors' evaluation: onset 15 and offset 15 are one second. The tables
-    do not give durations: a video has as many seconds as rows of its `feature`; without that file it ends with its last
-    event. Events that end before they begin (the tables have some) or after the video's end count for nothing there.
-
-    Raises InputError for absent files and columns, unknown classes and malformed times.
+    Both ends of an event belong to it, as in the authors' evaluation: onset 15 and offset 15 are one second. Durations
+    are not in the tables: a video has as many seconds as its `feature`, or without that file ends with its last event.
+    Events that end before they begin (the tables have some) and parts after the video's end are left out. Raises
+    InputError for absent files and columns, unknown classes and malformed times.
     """
     database, num_unknown = {}, 0
     for split in SPLITS:
@@ -73,11 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dataloaders.lfav", description=__doc__.split("\n")[0])
     parser.add_argument("--tables", type=Path, required=True, help="the folder LFAV_dataset of the authors' repository")
     parser.add_argument("--data_dir", type=Path, default=DATASETS["LFAV"].folder)
-    parser.add_argument("--feature", choices=FEATURES, default="r2plus1d_18", help="tells how long each video is")
+    parser.add_argument("--feature", choices=FEATURES, default="r2plus1d_18", help="gives the videos' durations")
     args = parser.parse_args(argv)
-    write_text(
-        args.data_dir / "annotations.json", json.dumps({"database": convert(args.tables, args.data_dir, args.feature)})
-    )
+    database = convert(args.tables, args.data_dir, args.feature)
+    write_text(args.data_dir / "annotations.json", json.dumps({"database": database}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The sentences that VALOR scores segments against, one per class and modality.
+"""VALOR's prompts: the sentences that segments are compared with, one per class and modality.
 
-`python -m dataloaders.prompts --dataset LLP --modality visual` prints them in class order, one a line.
+`python -m dataloaders.prompts --dataset LLP --modality visual` prints them in class order, one per line.
 """
 
 from utils.entry_point import run_entry_point
@@ -20,8 +20,7 @@ PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.
 def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
     """Read each modality's sentences in class order, (C,) strings.
 
-    Raises:
-        InputError: when the file is absent or no YAML of that form, or its classes are not just those of the data set.
+    Raises InputError if the file is absent or malformed, or its classes are not exactly those of the data set.
     """
     classes = DATASETS[dataset].classes
     expected = f"a sentence for each of {len(classes)} classes, by data set and modality"

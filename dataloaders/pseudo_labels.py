@@ -1,4 +1,4 @@
-"""Segment-level pseudo-labels of stage 2: packed, one file a split, or the `.npy` files that UWAV or VALOR ships."""
+"""Segment-level pseudo-labels of stage 2: one packed file per split, or the `.npy` files released by UWAV or VALOR."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,9 +21,9 @@ from utils.files import atomic_write
 NPY_THRESHOLDS = AudioVisual("a_classwise_threhsolds.npy", "v_classwise_threhsolds.npy")
 NPY_LABELS = AudioVisual("a_segmentwise_pseudo_labels", "v_segmentwise_pseudo_labels")
 NPY_LOGITS = AudioVisual("a_segmentwise_logits", "v_segmentwise_logits")
-VALOR_LABELS = AudioVisual("CLAP/segment_pseudo_labels", "CLIP/segment_pseudo_labels")  # as VALOR's archives unpack
+VALOR_LABELS = AudioVisual("CLAP/segment_pseudo_labels", "CLIP/segment_pseudo_labels")  # as in VALOR's archives
 NPY_FILES = ("[av]_classwise_*.npy", "[av]_segmentwise_*/*.npy", "CL[AI]P/segment_pseudo_labels/*.npy")  # all of these
-LARGEST_LOGIT = 1000.0  # its sigmoid is 1 exactly, and 0 exactly for the negative one
+LARGEST_LOGIT = 1000.0  # its sigmoid is exactly 1, and exactly 0 for its negative
 WAY_OUT = "Run pseudo_label_generation.py for this data set, or name the folder that holds its output."
 _VALUES = "labels of 0 or 1; logits and thresholds that are finite, or -inf for absent classes"
 
@@ -49,23 +49,17 @@ class PseudoLabels:
 def save_pseudo_labels(pseudo: PseudoLabels, path: Path) -> None:
     """Write one split's pseudo-labels as a safetensors file, atomically."""
     tensors = {"lengths": pseudo.lengths}
-    for n, modality in enumerate(MODALITIES):
-        tensors[f"{modality}_logits"] = pseudo.logits[n]
-        tensors[f"{modality}_labels"] = pseudo.labels[n]
-        tensors[f"{modality}_thresholds"] = pseudo.thresholds[n]
+    for name, pair in (("logits", pseudo.logits), ("labels", pseudo.labels), ("thresholds", pseudo.thresholds)):
+        tensors |= {f"{modality}_{name}": tensor for modality, tensor in pair._asdict().items()}
     save_record(path, tensors, pseudo.dataset, pseudo.classes, pseudo.sample_ids)
 
 
 def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLabels:
     """Read the pseudo-labels of exactly the annotated videos and classes, in their order.
 
-    Args:
-        folder: output of stage 2, `<stage-1 run>/<data set>_Dataset/`, with a packed file for each split, or a folder
-            in the released layout of `.npy` files, or one that holds VALOR's `CLAP/` and `CLIP/`.
-
-    Raises:
-        InputError: when there are none, they do not fit the annotations, or they hold values that are none of labels,
-            logits and thresholds.
+    The folder is the output of stage 2, `<stage-1 run>/<data set>_Dataset/`, with a packed file for each split, one in
+    the released layout of `.npy` files, or one with VALOR's `CLAP/` and `CLIP/`. Raises InputError if there are no
+    pseudo-labels, they do not fit the annotations, or they have impossible values.
     """
     path = folder / f"{annotations.split}.safetensors"
     if path.exists():
@@ -78,7 +72,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
         found = f"neither {path.name} nor a folder {NPY_LABELS.audio}/ or {VALOR_LABELS.audio}/"
         raise InputError(folder, found, f"pseudo-labels of {annotations.dataset} {annotations.split}", WAY_OUT)
     logits, labels, thresholds = (AudioVisual(*pair) for pair in zip(*loaded, strict=True))
-    # Logits of -inf say that a class is absent, so that the video must not be labelled with it.
+    # Logits of -inf mean that a class is absent, so that it must not be in the video label.
     called_absent = (logits.audio == -torch.inf) | (logits.visual == -torch.inf)  # (R, C)
     wrong = (called_absent & annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)).any(dim=1)
     if wrong.any():
@@ -104,25 +98,24 @@ def _load_packed(path: Path, annotations: SplitAnnotations) -> list[tuple[Tensor
         logits = record.get(f"{modality}_logits", torch.float32, num_rows, num_classes)
         labels = record.get(f"{modality}_labels", torch.bool, num_rows, num_classes)
         thresholds = record.get(f"{modality}_thresholds", torch.float64, num_classes)
-        _check_values(logits, f"{modality} logits", path)
-        _check_values(labels.view(torch.uint8), f"{modality} labels", path)
-        _check_values(thresholds, f"{modality} thresholds", path)
+        values = {"logits": logits, "labels": labels.view(torch.uint8), "thresholds": thresholds}
+        for name, tensor in values.items():
+            _check_values(tensor, f"{modality} {name}", path)
         loaded.append((logits[rows, chosen], labels[rows, chosen], thresholds[chosen]))
     return loaded
 
 
 def _check_values(values: Tensor, what: str, path: Path) -> None:
-    """Raise InputError for values that labels, logits or thresholds cannot have."""
+    """Raise InputError for impossible values of labels, logits or thresholds."""
     wrong = (values != 0) & (values != 1) if what.endswith("labels") else values.isnan() | (values == torch.inf)
     if wrong.any():
         raise InputError(path, f"{what} with the value {values[wrong][0].item():g}", _VALUES, WAY_OUT)
 
 
 def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
-    """Name the exported files by sample id: by the feature id where it belongs to one sample of the splits alone.
+    """Return the names of exported files by sample id: the feature id, which the released code opens, if it is unique.
 
-    The released code opens `<feature id>.npy`. Samples that share a feature id, in one split or in two, would overwrite
-    each other's files: theirs are named by sample.
+    Samples that share a feature id, in one split or two, would overwrite each other, so they are named by sample.
     """
     samples = [pair for split in splits for pair in zip(split.sample_ids, split.feature_ids, strict=True)]
     counts = Counter(feature_id for _, feature_id in samples)
@@ -132,9 +125,7 @@ def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
 def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str], valor: bool = False) -> None:
     """Write the released layout: one `.npy` a video for labels and for logits of each modality, and the thresholds.
 
-    Args:
-        stems: names of the videos' files by sample id, from `npy_stems`.
-        valor: also write VALOR's layout, the labels alone as integers.
+    Files are named by `npy_stems`. `valor` also writes VALOR's layout, the labels alone as integers.
     """
     subfolders, values = (*NPY_LABELS, *NPY_LOGITS), (*pseudo.labels.map(Tensor.float), *pseudo.logits)
     if valor:
@@ -165,19 +156,19 @@ def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor,
 
 
 def _load_valor(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Load the labels that VALOR ships. They come without logits: soft labels made of those here equal the labels."""
+    """Load VALOR's labels, which have no logits; the soft labels from those returned here equal the hard labels."""
     thresholds = torch.zeros(len(annotations.classes), dtype=torch.float64)
     of_modalities = (_read_videos(folder / name, "labels", annotations) for name in VALOR_LABELS)
     return [(log_odds(labels), labels == 1, thresholds) for labels in of_modalities]
 
 
 def log_odds(probs: Tensor) -> Tensor:
-    """Return finite log-odds, which stand for a teacher's logits where there are none; of any shape."""
+    """Return finite log-odds of probabilities of any shape, in place of a teacher's logits."""
     return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tensor:
-    """Read the rows of all videos, (R, C) float32. Files are named by sample, or else by feature id."""
+    """Read the rows of all videos, (R, C) float32, from files that are named by sample or by feature id."""
 
     def read(sample_id: str, feature_id: str, length: int) -> Tensor:
         path = folder / f"{sample_id}.npy"
@@ -190,7 +181,7 @@ def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tens
 
 
 def _read_npy(path: Path, what: str, shape: tuple[int, ...], dtype: type) -> Tensor:
-    """Read a file of the released layout. Raises InputError unless it has this shape and fitting values."""
+    """Read a file of the released layout. Raises InputError for another shape and impossible values."""
     try:
         values = read_npy(path)
     except (OSError, ValueError) as error:

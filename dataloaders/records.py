@@ -1,4 +1,4 @@
-"""Records: safetensors files of tensors about a data set's classes and samples, which one stage writes for another."""
+"""Records: safetensors files of tensors of a data set's classes and samples, which one stage writes for another."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,16 @@ from utils.files import atomic_write, require_file
 
 @dataclass(frozen=True)
 class Record:
-    """What a file holds: C classes, N samples, named tensors."""
+    """Content of a file: C classes, N samples, named tensors."""
 
     path: Path
-    way_out: str  # what the user can do where it is not what is needed
+    way_out: str  # of errors
     classes: tuple[str, ...]  # (C,)
-    sample_ids: tuple[str, ...]  # (N,); of no meaning where the tensors are about classes alone
+    sample_ids: tuple[str, ...]  # (N,); meaningless if the tensors are of classes alone
     tensors: dict[str, Tensor]
 
     def get(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
-        """Return a tensor of the record. Raises InputError unless it is there and of this type and shape."""
+        """Return a tensor of the record. Raises InputError unless it exists and is of this type and shape."""
         tensor = self.tensors.get(name)
         if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
             found = "no such tensor" if tensor is None else f"type {tensor.dtype} and shape {tuple(tensor.shape)}"
@@ -32,11 +32,7 @@ class Record:
         return tensor
 
     def find(self, annotations: SplitAnnotations) -> Tensor:
-        """Return where the annotated videos stand among the samples: (N',) int64, for N' annotated videos.
-
-        Raises:
-            InputError: when the record lacks one, or holds a sample twice.
-        """
+        """Return the indices of the annotated videos: (N',) int64. Raises InputError for absent and repeated ones."""
         places = {sample_id: n for n, sample_id in enumerate(self.sample_ids)}
         absent = [sample_id for sample_id in annotations.sample_ids if sample_id not in places]
         repeated = [sample_id for n, sample_id in enumerate(self.sample_ids) if places[sample_id] != n]
@@ -46,7 +42,7 @@ class Record:
         return torch.tensor([places[sample_id] for sample_id in annotations.sample_ids], dtype=torch.int64)
 
     def error(self, found: str, expected: str) -> InputError:
-        """Return the error of a record that is not what is needed."""
+        """Return the error of a record that does not fit."""
         return InputError(self.path, found, expected, self.way_out)
 
 
@@ -55,19 +51,14 @@ def save_record(
 ) -> None:
     """Write a record atomically."""
     metadata = {"dataset": dataset, "classes": "\n".join(classes)}
-    if sample_ids:
-        metadata["sample_ids"] = "\n".join(sample_ids)
+    metadata |= {"sample_ids": "\n".join(sample_ids)} if sample_ids else {}
     copies = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     with atomic_write(path) as file:
         file.write(save(copies, metadata))
 
 
 def load_record(path: Path, dataset: str, classes: tuple[str, ...], way_out: str) -> Record:
-    """Read a record of a data set that begins with these classes.
-
-    Raises:
-        InputError: when it is absent, damaged, or of another data set or other classes.
-    """
+    """Read a record of a data set whose first classes are these. Raises InputError for any other, and if damaged."""
     try:
         require_file(path)
         with safe_open(path, framework="pt") as file:

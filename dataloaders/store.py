@@ -1,9 +1,8 @@
 """The packed feature store: one memory-mapped file per feature and split instead of thousands of `.npy` files.
 
-A packed file holds the features of a split's videos one after the other, one row a second, a hash of them, their marks,
-and a manifest of the source files (name, size, time of change, segments). A source that was changed, replaced, added or
-removed since is noticed, and the file is packed again. Rows are float32; those that hold the frames of a second beside
-each other are float16.
+A packed file holds the features of a split's videos in order, one row a second, a hash of them, their marks, and a
+manifest of the source files (name, size, time of change, segments). If a source was changed, replaced, added or removed
+since, the file is packed again. Rows are float32, or float16 if they concatenate the frames of a second.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ from utils.files import atomic_write, exclusive, require_file
 PACK_FORMAT = "1"
 # Of source files: segments, bytes, and the nanosecond of the last change, also of name or owner (whose name is older).
 MANIFEST = ("lengths", "sizes", "mtimes")
-NO_HASH = 64 * "0"  # stands in a packed file's header until all is written
+NO_HASH = 64 * "0"  # placeholder in a packed file's header until all is written
 Manifest = dict[str, tuple[int, int, int]]  # of each feature id, in the order of the rows
 READER_THREADS = 8
 ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
@@ -39,14 +38,14 @@ VIDEOS_IN_FLIGHT = 256  # bounds the memory of packing: 256 ResNet files are 168
 
 @dataclass(frozen=True)
 class PackedFeature:
-    """One feature of one split, opened. R rows (segments of all packed videos), D wide, N annotated videos."""
+    """One opened feature of one split: R rows (segments of all packed videos), D wide, N annotated videos."""
 
     path: Path
     feature: str
     values: Tensor  # (R, k·D), memory-mapped, of k frames a second; k = 1 but for frames that are not averaged
     first_rows: Tensor  # (N,) int64, the first row of each annotated video
-    sha256: str = ""  # of all values; empty: not known
-    marks: tuple[str, ...] = ()  # what every result of these features has to say
+    sha256: str = ""  # of all values; empty: unknown
+    marks: tuple[str, ...] = ()  # notes that every result of these features must show
 
     @property
     def width(self) -> int:
@@ -55,33 +54,23 @@ class PackedFeature:
 
 def open_features(
     annotations: SplitAnnotations,
-    features: list[str],
-    data_dir: Path,
-    packed_dir: Path | None = None,
-    allow_missing: bool = False,
-    subset: Subset = WHOLE,
+    features: list[str],  # names in `PACKED`
+    data_dir: Path,  # the data set's folder
+    packed_dir: Path | None = None,  # of the packed files; None: `data_dir/packed`
+    allow_missing: bool = False,  # leave out videos without a feature file, with a message, instead of raising
+    subset: Subset = WHOLE,  # the part of the split that is opened; all of it is packed
 ) -> tuple[SplitAnnotations, dict[str, PackedFeature]]:
-    """Open a split's features, packing first whatever is not packed yet or out of date.
+    """Open a split's features, packing first those that are not packed or out of date.
 
-    Args:
-        features: names in `PACKED`.
-        data_dir: the data set's folder.
-        packed_dir: where packed files lie; None: `data_dir/packed`.
-        allow_missing: leave out videos without a feature file, and say how many, instead of raising.
-        subset: the part of the split that is opened; all of it is packed.
-
-    Returns:
-        the annotations of the subset's videos that have every feature, and the features by name
-
-    Raises:
-        InputError: for missing or unusable feature files, and when the disk fills up.
+    Returns the annotations of the subset's videos that have every feature, and the features by name. Raises InputError
+    for missing or unusable feature files, and when the disk fills up.
     """
     packed_dir = packed_dir or data_dir / "packed"
     packs = {feature: packed_dir / f"{feature}_{annotations.split}.safetensors" for feature in features}
     segments = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
     sources = {feature: _find_sources(feature, data_dir, packs[feature], segments) for feature in features}
 
-    partial: tuple[str, ...] = ()  # what every result of a part of the videos, or of finer segments, has to say
+    partial: tuple[str, ...] = ()  # notes on results of a part of the videos or of finer segments
     if (rate := annotations.segments_per_second) != DATASETS[annotations.dataset].segments_per_second:
         partial = (f"{rate} segments a second",)
     absent = {feature: sorted(segments.keys() - sources[feature].keys()) for feature in features}
@@ -111,7 +100,7 @@ def open_features(
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
-    """Find the source files of the wanted videos; those listed in the packed file where the source folder is gone."""
+    """Return the existing source files of the wanted videos, or the packed file's if the source folder is gone."""
     folder = data_dir / PACKED[feature].folder
     if not folder.is_dir():
         found = _read(pack, feature)
@@ -138,7 +127,7 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
 
 
 def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations, data_dir: Path, allowed: bool) -> None:
-    """Say which videos lack a feature; raise unless they may be left out."""
+    """Report videos without feature files: print them if they may be left out, else raise InputError."""
     split, number = f"{annotations.dataset} {annotations.split}", annotations.num_videos
     lacking = "; ".join(
         f"{feature}: {len(ids)} of {number} ({', '.join(ids[:20])}{', ...' * (len(ids) > 20)})"
@@ -156,7 +145,7 @@ def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations,
 
 @dataclass(frozen=True)
 class _Pack:
-    """What one packed file holds, read through one handle: another process may put a new file in its place."""
+    """Content of a packed file, read through one handle, since another process may replace the file."""
 
     manifest: Manifest
     values: Tensor  # memory-mapped
@@ -164,7 +153,7 @@ class _Pack:
 
 
 def _read(path: Path, feature: str) -> _Pack | None:
-    """Read a packed file; None when there is no whole one of this format."""
+    """Read a packed file, or return None if there is no complete one of this format."""
     try:
         require_file(path)
         with safe_open(path, framework="pt") as file:
@@ -187,7 +176,7 @@ def _read(path: Path, feature: str) -> _Pack | None:
 
 
 def _open(path: Path, feature: str, sources: Manifest) -> _Pack | str:
-    """Read a packed file of these sources, or say why there is none."""
+    """Read a packed file of these sources, or return the reason why it has to be packed."""
     pack = _read(path, feature)
     if pack is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"
@@ -196,14 +185,14 @@ def _open(path: Path, feature: str, sources: Manifest) -> _Pack | str:
 
 
 def _dtype(feature: str) -> tuple[str, str]:
-    """Return the type of a packed feature's values, as safetensors and as numpy write it."""
+    """Return the type of a packed feature's values, as named by safetensors and by numpy."""
     return ("F32", "<f4") if PACKED[feature].averaged else ("F16", "<f2")
 
 
 def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: bool) -> None:
-    """Write a packed file: many threads read, one writes, in order."""
+    """Write a packed file: several threads read, and one writes in order."""
     videos = [(feature_id, length) for feature_id, (length, _, _) in sources.items()]
-    width = None  # that of the first video
+    width = None  # of the first video
 
     def read(video: tuple[str, int]) -> np.ndarray:
         feature_id, length = video
