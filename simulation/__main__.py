@@ -1,5 +1,5 @@
-"""Simulates data sets: feature files in the real layout, and annotation files where the real ones are not at hand.
-With `--videos`, MP4 files instead of features; video.extract_features makes features of them.
+"""Simulates data sets: feature files in the real layout, and annotation files if the real ones are not given.
+With `--videos`, MP4 files instead of features, from which video.extract_features extracts features.
 
 python -m simulation --output data --dataset LLP UnAV --num_train 1000
 """
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     for split in SPLITS:
         parser.add_argument(f"--num_{split}", type=whole_number(1), help=f"number of {split} videos, default: all")
     parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those that the method uses")
+    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those of the data set")
     videos = parser.add_argument_group("videos")
     videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
     videos.add_argument("--num_events", type=whole_number(1), help="of the events that both LLP and UnAV have")

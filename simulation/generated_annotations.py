@@ -1,7 +1,7 @@
-"""Annotation files of simulated data, generated with the statistics of real ones or chosen from these; and the truth.
+"""Annotation files of simulated data, generated with the statistics of real ones or copied from them; ground truth.
 
-The statistics are in data/simulated_data.yaml. A whole data set is generated in seconds, so all of it always is, and as
-many videos as are wanted are chosen afterwards.
+The statistics are in data/simulated_data.yaml. Since a whole data set is generated in seconds, the wanted number of
+videos is chosen afterwards.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ LLP_FILES = (*llp.FILES.values(), llp.AUDIO_FILE, llp.VISUAL_FILE, ALL_LLP_FILE)
 
 
 def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
+    """Write LLP's six files."""
     of_classes = np.array([statistics.classes[name] for name in llp.LLP_CLASSES])
     shares, audible, visible, audible_seconds, visible_seconds = of_classes.T
     header = "filename\tevent_labels"
@@ -59,7 +60,7 @@ def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleN
 
 
 def _spans(rng: np.random.Generator, mean_seconds: float, two_events: float) -> list[tuple[int, int]]:
-    """One or two spans of whole seconds in a video of 10, of the given mean length together."""
+    """Draw one or two spans of whole seconds in a 10-second video, of this mean length together."""
     if rng.random() < (mean_seconds - 5) / 5:
         return [(0, 10)]
     length = int(rng.integers(1, min(9, round(2 * mean_seconds) - 1), endpoint=True))
@@ -71,7 +72,7 @@ def _spans(rng: np.random.Generator, mean_seconds: float, two_events: float) -> 
 
 
 def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
-    """Write ActivityNet's JSON: UnAV's, or LFAV's, whose events have modalities and whose training videos no times."""
+    """Write ActivityNet's JSON: UnAV's, or LFAV's with modalities of events and without times of training videos."""
     classes, is_own = DATASETS[dataset].classes, DATASETS[dataset].is_own
     weights = np.arange(1, len(classes) + 1) ** -statistics.class_slope
     counts = np.arange(1, len(statistics.events_per_label) + 1)
@@ -89,10 +90,9 @@ def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, sta
                 spans = np.round(np.stack([starts, np.minimum(starts + lengths, duration)], axis=1), 3).tolist()
                 events += [{"segment": span, "label": classes[c], "label_id": c} for span in spans]
             if is_own:
-                modalities = rng.choice(
-                    list(statistics.modalities), len(events), p=list(statistics.modalities.values())
-                )
-                events = [event | {"modality": m} for event, m in zip(events, modalities.tolist(), strict=True)]
+                names, shares = zip(*statistics.modalities.items(), strict=True)
+                modalities = rng.choice(names, len(events), p=shares).tolist()
+                events = [event | {"modality": m} for event, m in zip(events, modalities, strict=True)]
             if is_own and split == "train":
                 events = [{"label": classes[c]} for c in of_video]
             database[video_id] = {"duration": duration, "annotations": events, "subset": unav.SUBSETS[split]}
@@ -100,6 +100,7 @@ def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, sta
 
 
 def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
+    """Write AVE's four files."""
     size = sum(statistics.sizes.values())
     weights = np.array([0.5 if name in statistics.rare_classes else 1.0 for name in ave.AVE_CLASSES])
     classes = np.sort(rng.choice(len(ave.AVE_CLASSES), size, p=weights / weights.sum()))  # lines are in class order
@@ -121,7 +122,7 @@ def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleN
 
 
 def _draw_labels(rng: np.random.Generator, size: int, shares: Sequence[float], weights: np.ndarray) -> list[list[int]]:
-    """Class indices of each video, none twice; `shares` of the videos have 1, 2, ... labels."""
+    """Draw the distinct class indices of each video; `shares` of the videos have 1, 2, ... of them."""
     counts = 1 + rng.choice(len(shares), size, p=np.array(shares) / sum(shares))
     # The largest perturbed log weights are a weighted sample without replacement.
     order = np.argsort(-(np.log(weights) + rng.gumbel(size=(size, len(weights)))), axis=1)
@@ -129,7 +130,7 @@ def _draw_labels(rng: np.random.Generator, size: int, shares: Sequence[float], w
 
 
 def _ids(rng: np.random.Generator, size: int) -> list[str]:
-    """Video ids of 11 characters."""
+    """Draw video ids of 11 characters."""
     return ["".join(characters) for characters in rng.choice(ID_ALPHABET, (size, 11))]
 
 
@@ -138,10 +139,10 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def choose_videos(annotations: SplitAnnotations, count: int | None, seed: int) -> np.ndarray:
-    """Return which videos of a split to keep: (K,) indices in ascending order, K = min(count, N), all for None.
+    """Return the indices of the videos of a split to keep: (K,) in ascending order, K = min(count, N), all for None.
 
-    Videos that together have every class come first, then the others, in a random order that depends on ids and seed.
-    So a smaller choice is part of a larger one, and a small one lacks as few classes as it can.
+    Videos that together have every class come first, then the others, in a random order that depends on ids and seed,
+    so that a smaller choice is part of a larger one and lacks as few classes as possible.
     """
     if count is None or count >= annotations.num_videos:
         return np.arange(annotations.num_videos)
@@ -154,7 +155,7 @@ def choose_videos(annotations: SplitAnnotations, count: int | None, seed: int) -
 
 
 def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    """Copy the rows of the kept videos, and those of files that belong to no split, which are a quirk of the data."""
+    """Copy all rows but those of videos that are left out; rows of no split, a quirk of the data, are kept."""
     dropped = set()
     for split, annotations in whole.items():
         dropped |= set(annotations.sample_ids) - {annotations.sample_ids[n] for n in kept[split]}
@@ -164,6 +165,7 @@ def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
 
 
 def _copy_json(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
+    """Copy the entries of the kept videos."""
     file = SIMULATED[whole["train"].dataset].files[0]
     content = json.loads((source / file).read_text(encoding="utf-8-sig"))
     keep = {annotations.sample_ids[n] for split, annotations in whole.items() for n in kept[split]}
@@ -172,7 +174,7 @@ def _copy_json(source: Path, target: Path, whole: dict[str, SplitAnnotations], k
 
 
 def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    """Copy the kept lines of each split, and all of `Annotations.txt`, whose line numbers are the samples' keys."""
+    """Copy the kept lines of each split, and the whole `Annotations.txt`, whose line numbers are the samples' keys."""
     shutil.copyfile(source / ave.ANNOTATIONS_FILE, target / ave.ANNOTATIONS_FILE)
     for split, name in ave.FILES.items():
         lines = (source / name).read_text(encoding="utf-8-sig").splitlines()
@@ -185,7 +187,7 @@ class Simulated(NamedTuple):
 
     files: tuple[str, ...]
     generate: Callable[[Path, np.random.Generator, SimpleNamespace], None]  # from statistics in simulated_data.yaml
-    copy: Callable[..., None]  # rows of the videos to keep, as they are in the source, quirks included
+    copy: Callable[..., None]  # copies the rows of the kept videos, quirks included
 
 
 SIMULATED = {
@@ -200,7 +202,7 @@ SIMULATED = {
 def annotation_files(
     dataset: str, annotations: Path | None, seed: int
 ) -> Iterator[tuple[Path, dict[str, SplitAnnotations]]]:
-    """Give the folder of the files to simulate for, `annotations/<dataset>` or a generated one, and all splits."""
+    """Yield the folder of the annotation files, `annotations/<dataset>` or a generated one, and all splits."""
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) if annotations is None else Path(annotations) / dataset
         if annotations is None:
@@ -210,10 +212,10 @@ def annotation_files(
 
 
 def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:
-    """Return what happens in each video, by feature id: the annotated segments, and what annotations do not say.
+    """Return the ground truth of each video by feature id: its annotated events and those that are drawn besides.
 
-    Training videos without segment labels (LLP) are given some. Where annotations are audio-visual only, one-sided
-    events are added. A clip that several samples share (AVE) holds the events of all of them.
+    For training videos without segment labels (LLP), these are drawn. If all annotated events are audio-visual, events
+    of one modality are added. A clip that several samples share (AVE) has the events of all of them.
     """
     val, truth = splits["val"], {}
     for annotations in splits.values():
@@ -233,7 +235,7 @@ def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Tru
 
 
 def _add_one_sided_events(truth: Truth, rng: np.random.Generator) -> Truth:
-    """A video with events that are only audible or only visible, besides the annotated ones that are both."""
+    """Add events that are only audible or only visible to the annotated ones, which are both."""
     model = MODEL["one_sided_events"]
     streams = [truth.audio.copy(), truth.visual.copy()]
     num_segments, num_classes = truth.audio.shape
@@ -251,11 +253,10 @@ def _add_one_sided_events(truth: Truth, rng: np.random.Generator) -> Truth:
 def _draw_segment_labels(
     annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Segment labels for N videos that have none: N (T, C) bool each, audio and visual.
+    """Draw segment labels of N videos that have none: N (T, C) bool each, audio and visual.
 
-    For each class of a video, both modalities are copied from a random video of `examples` with that class, one that
-    has other classes as well if and only if this video has, where there is such a one; its times are scaled to the
-    video's length.
+    For each class of a video, both modalities are copied from a random video of `examples` with that class, if possible
+    one that has further classes if and only if this video has; its times are scaled to the video's length.
     """
     labels, example_labels = annotations.video_labels.numpy(), examples.video_labels.numpy()
     alone = example_labels.sum(axis=1) == 1

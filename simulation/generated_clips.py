@@ -1,10 +1,10 @@
-"""Generated video files with the folders and lists of UCF-101: classes that need sound, the picture, or both.
+"""Generated video files with the folders and lists of UCF-101: classes that need audio, visual, or both modalities.
 
     python -m simulation.generated_clips --output_dir data/generated_clips
 
-Two classes of each kind. A picture class differs from its twin in the shape that is drawn, a sound class in the tone.
-The two that need both show either of two shapes to either of two tones; only which goes with which tells them apart.
-Positions, sizes, colours, loudness, exact pitch and noise are random.
+There are two classes of each kind. Visual classes differ in the shape that is drawn, audio classes in the tone. The two
+that need both modalities combine the same two shapes and tones, and differ only in their pairing. Positions, sizes,
+colours, loudness, exact pitch and noise are random.
 """
 
 from utils.entry_point import run_entry_point
@@ -28,7 +28,7 @@ from video.video_encoding import write_video
 NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
 TEST_GROUPS = 7
 FRAME_RATE, SAMPLE_RATE = 10, 16_000
-# What tells a class from its twin, and the ways in which a clip of it may look (a shape) and sound (hertz of a tone).
+# The modality that distinguishes a class from its twin, and the shapes and tones (hertz) of its clips.
 CLASSES = {
     "HearLow": ("sound", (("disc", 300.0),)),
     "HearHigh": ("sound", (("disc", 1500.0),)),
@@ -36,12 +36,12 @@ CLASSES = {
     "SeeRing": ("picture", (("ring", 700.0),)),
     "MatchSame": ("both", (("square", 450.0), ("cross", 2500.0))),
     "MatchOther": ("both", (("square", 2500.0), ("cross", 450.0))),
-    "Silent": ("picture", (("dots", None),)),  # without an audio track, as half of UCF-101's classes are
+    "Silent": ("picture", (("dots", None),)),  # without an audio track, like half of UCF-101's classes
 }
 
 
 def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """A shape that drifts over a noisy background: (N, size, size, 3) uint8."""
+    """Draw a shape that drifts over a noisy background: (N, size, size, 3) uint8."""
     colour = rng.uniform(130, 255, 3)
     background = rng.uniform(0, 90, 3)
     radius = rng.uniform(0.22, 0.32) * size
@@ -66,7 +66,7 @@ def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np
 
 
 def play(frequency: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """A tone with an overtone in noise: (L,) int16."""
+    """Return a tone with an overtone in noise: (L,) int16."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = frequency * rng.uniform(0.92, 1.08)
     tone = np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6)) + 0.4 * np.sin(4 * np.pi * pitch * time)
@@ -75,13 +75,13 @@ def play(frequency: float, seconds: float, rng: np.random.Generator) -> np.ndarr
 
 
 def save_clip(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: int = FRAME_RATE) -> None:
-    """Write frames (N, H, W, 3) uint8 and, where there is sound, samples (L,) int16 at 16 kHz."""
+    """Write frames (N, H, W, 3) uint8 and, if there is audio, samples (L,) int16 at 16 kHz."""
     write_video(path, frames, rate, None if samples is None else samples[None], SAMPLE_RATE)
 
 
 @settings_group
 class ClipVideos:
-    """Which videos are generated."""
+    """Number, length and size of the generated videos."""
 
     clips_per_group: Annotated[int, Field(ge=1, le=99)] = 4  # two digits of a file's name
     seconds: Annotated[float, Field(ge=1 / FRAME_RATE, le=3600)] = 2.0
@@ -90,7 +90,7 @@ class ClipVideos:
 
 
 def write_data(folder: Path, settings: ClipVideos) -> None:
-    """Write videos, lists and `generated_videos.yaml`, by which reports know that the data are generated."""
+    """Write videos, lists and `generated_videos.yaml`, which marks the data as generated in reports."""
     rng, per_group = np.random.default_rng(settings.seed), settings.clips_per_group
     lists: dict[str, list[str]] = {"testlist01": [], "trainlist01": []}
     clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, per_group + 1)))

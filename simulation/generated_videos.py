@@ -1,9 +1,9 @@
-"""Generated videos: MP4 files whose events are known, with annotations in the layout of a data set (`--videos`).
+"""Generated videos: MP4 files with known events, and annotations in the layout of a data set (`--videos`).
 
-An event that is visible is a moving coloured shape, one that is audible a tone, chirp, noise or pulse. Classes of one
-name have one look and one sound in all data sets (`Cello` and `playing cello`; not `Dog` and `dog barking`), so what
-stage 1 learns on UnAV serves on LLP. Some events are hard: shown faintly or half hidden, or played quietly; grey shapes
-and low hums that are of no class go on besides. `generated_videos.yaml` marks the folder.
+Visible events are moving coloured shapes, audible ones tones, chirps, noise or pulses. Classes of one name have the
+same shape and sound in all data sets (`Cello` and `playing cello`; not `Dog` and `dog barking`), so that stage 1 on
+UnAV transfers to LLP. Some events are hard, being faint, small or quiet; grey shapes and low hums of no class are added
+as distractors. `generated_videos.yaml` marks the folder.
 """
 
 import math
@@ -30,14 +30,14 @@ from utils.files import write_text
 from video.video_encoding import write_video
 
 VIDEOS_FOLDER = "raw_videos"
-VERSION = 1  # of what videos look and sound like; files of different versions are never mixed
+VERSION = 1  # of the videos' appearance and sound; files of different versions are never mixed
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "bars")
 SOUNDS = ("tone", "chirp", "noise", "pulses", "warble", "chord")
 MODEL = SimpleNamespace(**PARAMETERS["videos"])
 
 
 def concept_of(name: str) -> tuple[str, ...]:
-    """Return what a class is, whatever data set names it: the words of its name that are not generic."""
+    """Return the words of a class name that are not generic, which identify the class in all data sets."""
     words = name_words(name)
     return tuple(sorted(word for word, weight in words.items() if weight == max(words.values())))
 
@@ -50,8 +50,8 @@ SHARED_CONCEPTS = tuple(concept for concept in map(concept_of, LLP_CLASSES) if c
 def generate_videos(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,  # as `simulate` takes them
-    sizes: dict[str, int | None] | None = None,  # as `simulate` takes them
+    annotations: Path | None = None,  # as of `simulate`
+    sizes: dict[str, int | None] | None = None,  # as of `simulate`
     seed: int = 0,
     num_events: int | None = None,  # of those that LLP and UnAV share, in LLP's order; other videos are left out
     longest: int | None = None,  # segments of the longest video to take
@@ -89,7 +89,7 @@ def generate_videos(
 def _suitable(
     annotations: SplitAnnotations, truth: dict[str, Truth], num_events: int | None, longest: int | None
 ) -> Tensor:
-    """Videos of a split whose events and length are wanted: indices (K,) int64."""
+    """Return the indices of the videos with allowed events alone and at most `longest` segments: (K,) int64."""
     allowed = set(SHARED_CONCEPTS[:num_events])
     ok = np.array([num_events is None or concept_of(name) in allowed for name in annotations.classes])
     keep = annotations.lengths <= (longest or annotations.lengths.max())
@@ -100,15 +100,15 @@ def _suitable(
 
 
 def render_video(truth: Truth, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the frames (8 T, H, W, 3) uint8 and the sound (L,) int16 of a video in which `truth` happens."""
+    """Render a video with these events: frames (8 T, H, W, 3) uint8 and audio (L,) int16."""
     concepts = [CONCEPTS.index(concept_of(name)) for name in classes]
     return _render_frames(truth.visual, concepts, rng), _render_sound(truth.audio, concepts, rng)
 
 
 def _render_frames(visible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
-    """(8 T, H, W, 3) uint8."""
+    """Return the frames of a video, (8 T, H, W, 3) uint8."""
     height, width, rate, num_segments = MODEL.height, MODEL.width, MODEL.frame_rate, len(visible)
-    ground = 60 + 60 * rng.random((2, 1, 3))  # from the top to the bottom
+    ground = 60 + 60 * rng.random((2, 1, 3))  # at the top and at the bottom
     frames = np.empty((num_segments * rate, height, width, 3), np.float32)
     frames[:] = np.linspace(ground[0], ground[1], height)
     actors = [(c, *look_of(concepts[c])) for c in np.flatnonzero(visible.any(0))]
@@ -137,7 +137,7 @@ def look_of(concept: int) -> tuple[str, np.ndarray]:
 
 
 def _draw(frame: np.ndarray, shape: str, colour: np.ndarray, place: np.ndarray, size: float, opacity: float) -> None:
-    """Put a shape of half-width `size` pixels at a place in [0, 1]^2 into a frame (H, W, 3) float32."""
+    """Draw a shape of half-width `size` pixels at a position in [0, 1]^2 into a frame (H, W, 3) float32."""
     height, width = frame.shape[:2]
     y, x = size + place[0] * (height - 2 * size), size + place[1] * (width - 2 * size)
     top, left = max(0, int(y - size)), max(0, int(x - size))
@@ -157,7 +157,7 @@ def _draw(frame: np.ndarray, shape: str, colour: np.ndarray, place: np.ndarray, 
 
 
 def _render_sound(audible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
-    """(L,) int16."""
+    """Return the audio of a video, (L,) int16."""
     rate, num_segments = MODEL.sample_rate, len(audible)
     sound = MODEL.sound_noise * rng.standard_normal(num_segments * rate)
     for _ in range(rng.poisson(MODEL.distractors)):

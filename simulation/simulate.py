@@ -1,8 +1,8 @@
-"""Simulates a data set's feature files, and its annotation files where the real ones are not at hand.
+"""Simulates a data set's feature files, and its annotation files if the real ones are not given.
 
 The files have the layout, formats and shapes of the real ones; docs/simulation.md describes the generative model.
-`<output>/<dataset>/simulation.yaml` marks a folder as simulated and says how. Every video is drawn from a seed of its
-own, so a video has the same files whatever else is simulated, and a run that was stopped continues where it was.
+`<output>/<dataset>/simulation.yaml` marks a folder as simulated, with all parameters. Every video has a random seed of
+its own, so that its files do not depend on what else is simulated, and an interrupted simulation can be continued.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more
 def simulate(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,  # holds `<dataset>/` with the annotation files to simulate for; None: generate
+    annotations: Path | None = None,  # folder of `<dataset>/` with the annotation files; None: generate them
     sizes: dict[str, int | None] | None = None,  # videos of each split; absent, None and too large numbers: all
     seed: int = 0,
-    features: list[str] | None = None,  # names in `FEATURES`; None: those that the method uses
+    features: list[str] | None = None,  # names in `FEATURES`; None: those of the data set
 ) -> Path:
     """Simulate one data set into `output/<dataset>`, and return that folder."""
     data_dir = Path(output) / dataset
@@ -59,9 +59,7 @@ def simulate(
         write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
         SIMULATED[dataset].copy(source, data_dir, whole, kept)
     train, classes, truth = whole["train"], whole["train"].classes, video_truth(whole, seed)
-    if (
-        train.labels is None
-    ):  # they are written for judging only: filename and length (N,), audio and visual (R, C) bool
+    if train.labels is None:  # for evaluation only: filename and length (N,), audio and visual (R, C) bool
         filenames = np.array([train.sample_ids[n] for n in kept["train"]])
         audio, visual, _ = zip(*(truth[train.feature_ids[n]] for n in kept["train"]), strict=True)
         with atomic_write(data_dir / TRAIN_TRUTH) as file:
@@ -86,7 +84,7 @@ def simulate(
 
 
 def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotations], seed: int) -> None:
-    """LSLD's texts and their features. A text is simulated by the names of its classes, whatever its wording."""
+    """Write LSLD's texts and their features, which are simulated from class names, whatever a text's wording."""
     classes, modality = splits[0].classes, FEATURES[feature].modality
     names = load_names(NAMES_FILE, splits[0].dataset, classes)
     simulated_by = {

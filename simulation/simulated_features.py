@@ -28,14 +28,14 @@ MODEL, WORDS = PARAMETERS["model"], PARAMETERS["words"]
 
 
 def backbone_model(feature: str) -> SimpleNamespace:
-    """Return the parameters of a backbone and its text encoder; one without its own is like R(2+1)D, or like CLIP."""
+    """Return the parameters of a backbone and its text encoder, by default those of R(2+1)D or, with texts, CLIP."""
     backbones, texts = MODEL["backbones"], MODEL["texts"]
     similar = "clip" if FEATURES[feature].text_folder else "r2plus1d_18"
     return SimpleNamespace(**backbones.get(feature, backbones[similar]), **texts.get(feature, texts["clip"]))
 
 
 class Truth(NamedTuple):
-    """What happens in one video: (T, C) bool each; the video's classes are those of either, and `labels` (C,) bool."""
+    """Events of one video: audio and visual (T, C) bool; its classes are those of either and of `labels`, (C,) bool."""
 
     audio: np.ndarray
     visual: np.ndarray
@@ -43,7 +43,7 @@ class Truth(NamedTuple):
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return a random generator that depends on the key alone, the same on every machine and in every process."""
+    """Return a random generator that depends on the key alone, equal on every machine and in every process."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
 
@@ -74,7 +74,7 @@ def _stem(word: str) -> str:
 
 @cache
 def _axes(feature: str, seed: int) -> np.ndarray:
-    """(2 + K + S, D) orthonormal rows: of all texts, of all segments, of concepts and of styles."""
+    """Return orthonormal rows of all texts, of all segments, of concepts and of styles: (2 + K + S, D)."""
     model = backbone_model(feature)
     shape = (FEATURES[feature].width, 2 + model.concepts + model.styles)
     square = generator(seed, "axes", feature).standard_normal(shape)
@@ -86,7 +86,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, seed: int) -> np.ndarray:
-    """The weighted sum of its words' random vectors for each name: C names -> (C, size) float32, unit rows."""
+    """Return the weighted sum of its words' random vectors for each name: C names -> (C, size) float32, unit rows."""
 
     def vector(stem: str) -> np.ndarray:
         return _unit(generator(seed, what, feature, stem).standard_normal(size))
@@ -96,7 +96,7 @@ def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, see
 
 
 def class_concepts(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """Return what a backbone makes of each class, by the words of its name: C names -> (C, K) float32, unit rows."""
+    """Return a backbone's concept vector of each class, from its name: C names -> (C, K) float32, unit rows."""
     return _sums_of_words(feature, "word", names, backbone_model(feature).concepts, seed)
 
 
@@ -119,7 +119,7 @@ def word_vectors_text(names: Iterable[str], seed: int) -> str:
 
 
 class VideoSimulator:
-    """Simulates the features of a data set's videos, each from a seed of its own, of which the global one is a part."""
+    """Simulates the features of a data set's videos, each from a seed of its own that includes the global one."""
 
     def __init__(self, dataset: str, classes: tuple[str, ...], seed: int):
         self.dataset = dataset
@@ -127,14 +127,14 @@ class VideoSimulator:
         self.prototypes = {feature: class_concepts(feature, classes, seed) for feature in FEATURES}
 
     def features(self, video: str, truth: Truth, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Features of one video by name, each (T x rows per second, D) float32. They do not depend on each other."""
+        """Return features of one video by name, each (T x rows per second, D) float32, independent of each other."""
         evidence = {m: self.evidence(video, m, truth) for m in {FEATURES[name].modality for name in names}}
         return {name: self._feature(name, video, *evidence[FEATURES[name].modality]) for name in names}
 
     def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-        """Return the strength of each class's evidence, true or false, that a modality's backbones see: (T, C) float32.
+        """Return the strength of each class's evidence in a modality, true or false, (T, C) float32.
 
-        And which of the video's J events are under way, seen or not: (T, J) bool.
+        Also return the video's J events in it over time, whether or not they leave evidence: (T, J) bool.
         """
         model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)
@@ -159,7 +159,7 @@ class VideoSimulator:
         return evidence, events
 
     def _feature(self, feature: str, video: str, evidence: np.ndarray, events: np.ndarray) -> np.ndarray:
-        """(T x rows per second, D) float32; CLIP and CLAP: unit rows, others: not negative."""
+        """Return one feature, (T x rows per second, D) float32: unit rows of CLIP and CLAP, else nonnegative ones."""
         model = backbone_model(feature)
         rng = generator(self.seed, self.dataset, video, feature)
         per_second = FEATURES[feature].rows_per_second
