@@ -1,6 +1,6 @@
 """Stage 2: write segment-level pseudo-labels with the pre-trained temporal transformer (paper section 4.1).
 
-With `--teacher framewise` without it: each segment by itself from CLIP and CLAP, as the baseline VALOR does.
+`--teacher framewise` replaces it by CLIP and CLAP on single segments, as in the baseline VALOR.
 """
 
 from utils.entry_point import run_entry_point
@@ -28,24 +28,14 @@ from utils.evaluation.trained_han import config_of_run
 from utils.files import hash_of_file
 from utils.provenance import LABELS, STAGE_2, hash_of_tensors, provenance_of, read_provenance
 from utils.reporting.tables import format_text, write_tables
-from utils.run_folders import (
-    DEFAULT_RUNS_DIR,
-    begin_output,
-    create_run_dir,
-    finish_run,
-    newest_finished_run,
-)
+from utils.run_folders import DEFAULT_RUNS_DIR, begin_output, create_run_dir, finish_run, newest_finished_run
 from utils.settings import ARGS_FILE, FromFile, parse_settings, settings_group, with_file, with_settings
 from utils.training.checkpoints import load_network
 from utils.training.device import DeviceSettings, Precision
 from utils.training.loop import BEST_CHECKPOINT
 
 SPLITS_IN_ORDER = ("val", "test", "train")  # thresholds are searched on the first
-FILES = (
-    *(f"{split}.safetensors" for split in SPLITS_IN_ORDER),
-    "pseudo_label_quality.*",
-    *NPY_FILES,
-)
+FILES = (*(f"{split}.safetensors" for split in SPLITS_IN_ORDER), "pseudo_label_quality.*", *NPY_FILES)
 METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR", "pe_frame": "PE-A-Frame and CLIP"}
 
 
@@ -55,17 +45,17 @@ class Settings(FromFile):
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
-    """which network scores the segments; framewise: CLIP and CLAP; pe_frame: PE-A-Frame for audio, and CLIP"""
+    """network that scores the segments; framewise: CLIP and CLAP; pe_frame: PE-A-Frame for audio, and CLIP"""
     transformer_dir: Path | None = None  # stage-1 run (default: the newest finished one in runs_dir)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is searched
     checkpoint: Path | None = None  # its weights (default: checkpoints/checkpoint_best.pt of the run)
     num_heads: PositiveInt | None = None
-    """attention heads (default: as the stage-1 run says; needed for a checkpoint without a run)"""
+    """attention heads (default: the stage-1 run's; needed for a checkpoint without a run)"""
     thresholds: Literal["search", "fixed"] | None = None
     """searched on val, or VALOR's own for LLP (default: fixed for the framewise teacher on LLP, else search)"""
     threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"  # one threshold a class, or one for all
     grid_search: Literal["joint", "apart"] = "joint"
-    """AVE: thresholds of both modalities searched together, or each by itself"""
+    """AVE: search the thresholds of both modalities jointly, or separately"""
     output_dir: Path | None = None  # (default: <dataset>_Dataset in the run folder)
     export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
     """also write UWAV's released layout, one .npy a video, and VALOR's with the framewise teacher"""
@@ -76,7 +66,7 @@ class Settings(FromFile):
 
 
 def find_settings(settings: Settings) -> Settings:
-    """Fill in what the flags leave to the teacher: its run, thresholds, prompts and where the output goes."""
+    """Complete the settings with the teacher's run, thresholds and prompts, and the output folder."""
     if settings.teacher == "framewise":
         settings = framewise_settings(settings)
         run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Framewise_{settings.dataset}")
@@ -90,13 +80,13 @@ def find_settings(settings: Settings) -> Settings:
 
 def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     """Return the settings with weights and heads of the temporal transformer, and its run folder."""
-    # What args.yaml records of the other teacher is no contradiction.
+    # Prompts of the framewise teacher are no contradiction if they are those that args.yaml records.
     allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
     if settings.thresholds == "fixed" or settings.framewise not in allowed:
         raise InputError(
             "--teacher",
             "temporal_transformer with VALOR's thresholds, prompts or scales",
-            "searched thresholds and the event names that it was trained with",
+            "searched thresholds and the event names of its training",
             "Leave out these flags, or choose --teacher framewise.",
         )
     run_dir = settings.transformer_dir
@@ -110,13 +100,11 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     if num_heads is None and (run_dir / ARGS_FILE).exists():
         num_heads = with_file(settings, run_dir / ARGS_FILE, others=True).num_heads
     if num_heads is None:
-        raise InputError(
-            settings.checkpoint or run_dir,
-            f"no number of attention heads (no num_heads in {run_dir / ARGS_FILE})",
-            "the number that it was trained with, which the weights do not tell",
-            "Give --num_heads; the released recipe has 16.",
-        )
-    found = with_settings(
+        found = f"no number of attention heads (no num_heads in {run_dir / ARGS_FILE})"
+        expected = "the number of the training, which the weights do not determine"
+        way_out = "Give --num_heads; the released recipe has 16."
+        raise InputError(settings.checkpoint or run_dir, found, expected, way_out)
+    completed = with_settings(
         settings,
         transformer_dir=run_dir if settings.transformer_dir or not settings.checkpoint else None,
         checkpoint=settings.checkpoint or run_dir / BEST_CHECKPOINT,
@@ -124,26 +112,22 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
         thresholds="search",
         prompts="event_names",
     )
-    return found, run_dir
+    return completed, run_dir
 
 
 def make_teacher(
     settings: Settings, val: SplitBatches, texts: AudioVisual[Tensor], precision: Precision, log: Logger
 ) -> Teacher:
-    """The teacher that the settings name."""
+    """Return the teacher that the settings name."""
     batch_size = settings.device.eval_batch_size
     if settings.teacher == "framewise":
-        log.info(f"each segment by itself, against the text features of {settings.framewise.prompts}")
+        log.info(f"single segments, compared with the text features of {settings.framewise.prompts}")
         return framewise_teacher(settings.framewise, val, texts, batch_size)
     if settings.teacher == "pe_frame":
         data_dir = settings.data.folder(settings.dataset)
         return pe_teacher(settings.pe_frame, settings.framewise, data_dir, texts, batch_size)
-    expected = {
-        "audio_dim": val.widths.audio,
-        "visual_dim": val.widths.visual,
-        "audio_text_dim": texts.audio.shape[1],
-        "visual_text_dim": texts.visual.shape[1],
-    }
+    expected = {f"{modality}_dim": width for modality, width in val.widths._asdict().items()}
+    expected |= {f"{modality}_text_dim": rows.shape[1] for modality, rows in texts._asdict().items()}
     run_dir, num_heads = settings.transformer_dir, settings.num_heads
     config = run_dir and config_of_run(run_dir, TemporalTransformerConfig, num_heads=num_heads)
     model = load_network(TemporalTransformer, settings.checkpoint, expected, config, num_heads=num_heads)
@@ -154,7 +138,7 @@ def make_teacher(
 def find_thresholds(
     settings: Settings, logits: AudioVisual[Tensor], val: SplitBatches, simulated: bool, log: Logger
 ) -> AudioVisual[Tensor]:
-    """Thresholds of each modality, (C,) float64, from the validation split's logits (N, T, C) or from VALOR."""
+    """Return each modality's thresholds, (C,) float64, from the validation split's logits (N, T, C) or from VALOR."""
     if settings.thresholds == "search":
         class_wise, jointly = settings.threshold_type == "class_wise", settings.grid_search == "joint"
         return find_task(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
@@ -172,7 +156,6 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data
     splits = {name: open_split(settings.dataset, name, settings.data, device) for name in SPLITS_IN_ORDER}
     texts = open_texts(settings.dataset, settings.data, device, settings.framewise.prompts)
-
     sources = {"texts": hash_of_tensors(*texts)}
     if settings.teacher == "temporal_transformer":
         sources["weights"] = hash_of_file(settings.checkpoint)

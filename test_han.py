@@ -23,7 +23,7 @@ from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
 from utils.evaluation.predictions import Predictions, Probabilities, load_predictions
 from utils.evaluation.split_report import chosen_videos, draw_timelines, report_split
-from utils.evaluation.tasks import RunScores, find_task, true_events
+from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.evaluation.windows import HAN_WINDOW
 from utils.files import hash_of_file
@@ -39,6 +39,7 @@ from utils.run_folders import (
     is_one_of_several,
     newest_finished_run,
     open_log,
+    read_summary,
     run_name,
     seed_folders,
 )
@@ -53,45 +54,35 @@ from utils.settings import (
     with_groups,
     with_settings,
 )
-from utils.training.device import DeviceSettings, Precision, select_device
+from utils.training.device import DeviceSettings, Precision, machine_name, select_device
 from utils.training.events import write_hparams
 from utils.training.loop import BEST_CHECKPOINT
-from utils.val_score import check_val_score
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
 EVALUATION = "an evaluation by test_han.py"
-# All that an evaluation may write.
-FILES = (
-    "predictions_*.npz",
-    "scores.*",
-    "unimodal_scores.*",
-    "per_class_*.csv",
-    "average_precision_*.csv",
-    "pr_curves_*.png",
-    "activitynet_*.json",
-    "confusion_*",
-    "timelines*.html",
-    "timelines_*/*.png",
-    "events.out.tfevents.*",
-)
+ROUNDING = 1.0  # percent by which a score may differ on another device or in another precision
+# Patterns of all files that an evaluation may write.
+TABLES = ("scores.*", "unimodal_scores.*", "per_class_*.csv", "average_precision_*.csv", "confusion_*")
+FIGURES = ("pr_curves_*.png", "timelines*.html", "timelines_*/*.png")
+FILES = (*TABLES, *FIGURES, "predictions_*.npz", "activitynet_*.json", "events.out.tfevents.*")
 
 
 @settings_group
 class Settings(FromFile):
-    """Settings of stage 4; those that belong to the network are the run's."""
+    """Settings of stage 4; those of the network are by default the run's."""
 
     checkpoint_dir: Path | None = None  # stage-3 run (default: the newest finished one in runs_dir)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
-    logs_dir: Path = Path("test_logs")  # where the evaluation goes
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is searched
+    logs_dir: Path = Path("test_logs")  # folder of the evaluations
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     ensemble: tuple[str, ...] = ()
-    """evaluations (folders in logs_dir) whose kept probabilities are averaged; no network runs"""
-    method: str = "uwav"  # how it was trained; its published scores are printed beside, with UWAV's
+    """folders of evaluations (in logs_dir) whose probabilities are averaged, without running a network"""
+    method: str = "uwav"  # training method; its published scores are printed, too, with UWAV's
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     unimodal_scores: bool = False  # LLP: also score audible-only and visible-only events, as CoLeaF does
     num_runs: PositiveInt = 1  # number of seeds that one command trained
     seed: NonNegativeInt = 20000  # seed of the first of several
-    online: bool = False  # also decode each segment from the ten seconds that end with it, as a stream allows
+    online: bool = False  # also decode each segment from the ten seconds that end with it
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
     num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines; 0: no PR curves either
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
@@ -105,10 +96,9 @@ class Settings(FromFile):
 
 
 def find_settings(argv: Sequence[str] | None) -> Settings:
-    """Return settings from flags over those of the run to evaluate, with the files and folders that follow from it.
+    """Return settings from flags over those of the evaluated run, with the files and folders that follow from it.
 
-    Raises:
-        InputError: when there is no such run, or nothing tells the number of heads, which the weights do not.
+    Raises InputError if there is no such run, or the number of attention heads is unknown.
     """
     given = first_flags(argv, "config", "ensemble", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
@@ -118,7 +108,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     if given["ensemble"] is not None:
         if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
             raise InputError("--ensemble", "a run beside it", "one of the two", "Leave out the other flag.")
-        run_dir = given["ensemble"]  # the first one, whose settings are the default
+        run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
         run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), "HAN_", way_out, dataset=dataset)
@@ -145,65 +135,45 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
 
 
 def settings_of_ensemble(settings: Settings) -> Settings:
-    """Return the settings for the mean of several evaluations, which has no network of its own.
+    """Return the settings of an ensemble of evaluations, which has no network of its own.
 
-    Raises:
-        InputError: for class-wise gates, which are searched with one network, and an output that would replace a run.
+    Raises InputError for class-wise gates, which are searched with a network, and an output that would replace a run.
     """
     output_dir = settings.output_dir or settings.logs_dir / "ensemble"
     if find_method(settings.method).find_gates is not None and settings.decoding.class_gates:
-        found, expected = "class-wise gates, which are searched with one network", "one gate for all classes"
-        raise InputError("--ensemble", found, expected, "Add --no-class_gates.")
-    if output_dir.resolve() in [Path(folder).resolve() for folder in settings.ensemble]:
+        found = "class-wise gates, which are searched with one network"
+        raise InputError("--ensemble", found, "one gate for all classes", "Add --no-class_gates.")
+    if output_dir.resolve() in (Path(folder).resolve() for folder in settings.ensemble):
         raise InputError("--output_dir", output_dir, "none of the averaged runs", "Name another folder.")
     return with_settings(settings, checkpoint_dir=None, checkpoint=None, output_dir=output_dir)
 
 
 def settings_of_seeds(settings: Settings) -> list[Settings]:
-    """The settings for the run of each of several seeds; those given where there is only one run.
-
-    Raises:
-        InputError: when a seed is not finished.
-    """
+    """Return the settings of each of several seeds, or these of a single run. InputError if one is unfinished."""
     run_dir = settings.checkpoint_dir
     if settings.num_runs == 1 or run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT:
         return [settings]
-    for folder in seed_folders(run_dir, settings.seed, settings.num_runs):
+    of_seeds = []
+    for n, folder in enumerate(seed_folders(run_dir, settings.seed, settings.num_runs)):
         if not (folder / SUMMARY_FILE).is_file():
             way_out = f"Wait for it, or go on with train_han.py --resume {run_dir}."
             raise InputError(folder, "a run that is not finished", "finished runs of all seeds", way_out)
-    return [
-        with_settings(
-            settings,
-            num_runs=1,
-            seed=settings.seed + n,
-            checkpoint_dir=folder,
-            checkpoint=folder / BEST_CHECKPOINT,
-            output_dir=settings.output_dir / folder.name,
-        )
-        for n, folder in enumerate(seed_folders(run_dir, settings.seed, settings.num_runs))
-    ]
+        paths = {"checkpoint": folder / BEST_CHECKPOINT, "output_dir": settings.output_dir / folder.name}
+        of_seeds.append(with_settings(settings, num_runs=1, seed=settings.seed + n, checkpoint_dir=folder, **paths))
+    return of_seeds
 
 
 def parse_split(
-    settings: Settings,
-    checkpoint: Path,
-    split: SplitBatches,
-    precision: Precision,
-    windows: OnlineWindows | None = None,
+    settings: Settings, checkpoint: Path, split: SplitBatches | OnlineWindows, precision: Precision
 ) -> SplitOutput:
-    """Return what a checkpoint's network makes of a split, or of windows of it.
-
-    Raises:
-        InputError: when it does not fit the split.
-    """
+    """Return the output of a checkpoint's network for a split or windows of it, or raise InputError for a misfit."""
     method = find_method(settings.method)
     network = settings.trained.load(checkpoint, settings.checkpoint_dir, split, method.network, method.config)
-    return method.predict(network, windows or split, settings.device.eval_batch_size, precision, settings.decoding)
+    return method.predict(network, split, settings.device.eval_batch_size, precision, settings.decoding)
 
 
 def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
-    """Return the visual gate of each class, (C,), searched on val (CMPAE); None where one gate serves all classes."""
+    """Return the visual gate of each class, (C,), searched on val (CMPAE), or None for one gate of all classes."""
     search = find_method(settings.method).find_gates
     if search is None or not settings.decoding.class_gates:
         return None
@@ -216,19 +186,40 @@ def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor 
 
 
 def check_figure_videos(names: Sequence[str], splits: dict[str, SplitBatches]) -> None:
-    """Raises InputError for names that are no video of the evaluated splits."""
+    """Raise InputError for names that are not those of videos of the evaluated splits."""
     known = {sample_id for split in splits.values() for sample_id in split.annotations.sample_ids}
     if unknown := [name for name in names if name not in known]:
-        found, expected = f"{', '.join(unknown)}", f"videos of {', '.join(splits)}"
-        raise InputError("--figure_videos", found, expected, "Name them as the annotation files do.")
+        expected, way_out = f"videos of {', '.join(splits)}", "Name them as the annotation files do."
+        raise InputError("--figure_videos", ", ".join(unknown), expected, way_out)
+
+
+def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
+    """Raise InputError if the best checkpoint's score on val is not the one that training recorded.
+
+    On the same processor or GPU, with the same precision, batch size, number of threads and version of PyTorch they
+    must be equal, otherwise within `ROUNDING`. Other data or decoding than in training are not compared.
+    """
+    run_dir, device, task = settings.checkpoint_dir, settings.device, find_task(settings.dataset)
+    if run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT or not (run_dir / ARGS_FILE).is_file():
+        return
+    args, summary = read_args(run_dir / ARGS_FILE), read_summary(run_dir)
+    select_on = args.get("select_on") or task.best_metric
+    evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
+    compared = evaluated.keys() - {"residency", "data_dir", "packed_dir", "train_fraction"}
+    if select_on not in summary or any(args.get(name) != evaluated[name] for name in compared):
+        return
+    score, trained = task.selection_score(select_on, prediction, truth), summary[select_on]
+    ours = machine_name(device.device), device.precision, device.eval_batch_size
+    theirs = summary.get("machine"), args.get("precision"), args.get("eval_batch_size")
+    if abs(score - trained) > (0 if ours == theirs else ROUNDING):
+        found = f"{select_on} {score:.2f} on val"
+        expected = f"{trained:.2f}, which training recorded for epoch {summary.get('best_epoch')}"
+        way_out = "Weights, data or code differ from those of the training: evaluate where the run was trained."
+        raise InputError(settings.checkpoint, found, expected, way_out)
 
 
 def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance:
-    """Return the record of the evaluation of a run, or of a checkpoint without one.
-
-    Raises:
-        InputError: when the run has learned another data set or other classes.
-    """
+    """Return the provenance of the evaluation of a run or checkpoint. Raises InputError for a run on other classes."""
     record = provenance_of(EVALUATION, splits, {"weights": hash_of_file(settings.checkpoint)})
     if settings.checkpoint_dir is None:
         return record
@@ -239,7 +230,7 @@ def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance
 
 
 def record_of_all(records: Sequence[Provenance]) -> Provenance:
-    """Return the record of the first of several runs, with the marks of all."""
+    """Return the provenance of the first of several runs with the marks of all."""
     marks = dict.fromkeys(mark for of_run in records for mark in of_run.marks)
     return replace(records[0], marks=tuple(marks))
 
@@ -247,32 +238,30 @@ def record_of_all(records: Sequence[Provenance]) -> Provenance:
 def evaluate(
     settings: Settings, splits: dict[str, SplitBatches], precision: Precision, record: Provenance
 ) -> RunScores:
-    """Return the scores of one run on each split; per-class tables, predictions and figures go to `output_dir`."""
+    """Evaluate one run: return its scores on each split, and write tables, predictions and figures to `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
     outputs = {name: parse_split(settings, settings.checkpoint, split, precision) for name, split in splits.items()}
     log = begin_output(folder, settings, FILES, record)
     gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
-        told = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
-        told += f", decoding {settings.decoding.decoding}"
-        log.info(f"{settings.checkpoint}: no run says how it was trained; taking {told}")
+        network = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
+        taken = f"{network}, decoding {settings.decoding.decoding}"
+        log.info(f"{settings.checkpoint}: no run records how it was trained; taking {taken}")
     scores: RunScores = {}
     for name, split in splits.items():
         annotations = split.annotations
         prediction = task.decode(outputs[name], settings.decoding, gates)
         truth = true_events(annotations, split.device)
         if name == "val" and gates is None:
-            evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
-            of_run = settings.checkpoint, settings.checkpoint_dir, settings.device
-            check_val_score(*of_run, task, evaluated, prediction, truth)
+            check_val_score(settings, prediction, truth)
         kept = Predictions.of_split(annotations, outputs[name], prediction, truth)
         rate = annotations.segments_per_second
         scores[name] = report_split(folder, kept, rate, record.note, settings.unimodal_scores, settings.num_figures > 0)
         if settings.online:
             windows = OnlineWindows(split, HAN_WINDOW * rate)
-            output = parse_split(settings, settings.checkpoint, split, precision, windows)
-            of_stream = windows.decode(output, task, settings.decoding, gates)
-            scores[f"{name}, online"] = task.score(of_stream, truth)
+            output = parse_split(settings, settings.checkpoint, windows, precision)
+            online = windows.decode(output, task, settings.decoding, gates)
+            scores[f"{name}, online"] = task.score(online, truth)
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", annotations, kept, videos)
     write_hparams(folder, {n: value for n, value in recorded_settings(folder).items() if not n.endswith("_dir")})
@@ -280,7 +269,7 @@ def evaluate(
 
 
 def evaluate_ensemble(settings: Settings) -> None:
-    """Decode and score the mean of the probabilities that several evaluations have kept, as if they were one run."""
+    """Evaluate the mean of the probabilities that several evaluations have kept, as if they were those of one run."""
     task, output_dir = find_task(settings.dataset), settings.output_dir
     folders = [Path(name) for name in settings.ensemble]
     records = [read_provenance(folder) for folder in folders]
@@ -298,9 +287,8 @@ def evaluate_ensemble(settings: Settings) -> None:
         prediction = task.decode(output, settings.decoding)
         probs = Probabilities.of_output(output, first.probs.lengths)
         kept = replace(first, events=prediction.map(Tensor.numpy), probs=probs)
-        scores[split] = report_split(
-            output_dir, kept, rate, record.note, settings.unimodal_scores, settings.num_figures > 0
-        )
+        options = settings.unimodal_scores, settings.num_figures > 0
+        scores[split] = report_split(output_dir, kept, rate, record.note, *options)
         write_timelines(timelines_path(output_dir, split), {output_dir.name: kept}, None, record.note, rate)
     table = report(settings, [scores], record.note)
     finish_run(output_dir, scores)
@@ -309,7 +297,7 @@ def evaluate_ensemble(settings: Settings) -> None:
 
 
 def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
-    """Write the table of a run, or of the runs of several seeds, to `output_dir`."""
+    """Write the tables of a run, or of the runs of several seeds, to `output_dir`, and return that of the scores."""
     one_of_several = settings.checkpoint_dir is not None and is_one_of_several(settings.checkpoint_dir)
     name = run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
     methods = (find_method(settings.method).published_name, find_method("uwav").published_name)
@@ -324,8 +312,8 @@ def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
 
 
 def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[str, SplitBatches], note: str) -> None:
-    """One page of timelines for each split: truth, pseudo-labels where there are any, and every run's predictions."""
-    labels_dir = settings.pseudo_label_dir  # of the run; it may have been moved, or lack a split
+    """Write a page of timelines for each split: ground truth, pseudo-labels if there are any, and all predictions."""
+    labels_dir = settings.pseudo_label_dir  # of the run; it may have been moved or lack a split
     for name, split in splits.items():
         predictions = {run.output_dir.name: load_predictions(run.output_dir, name) for run in runs}
         has_labels = labels_dir is not None and (labels_dir / f"{name}.safetensors").is_file()

@@ -21,14 +21,7 @@ from utils.method.decoding import DecodingSettings
 from utils.method.uwav_objective import UWAVLosses
 from utils.provenance import HAN_RUN, provenance_of
 from utils.recipes import Method, parse_recipe
-from utils.run_folders import (
-    DEFAULT_RUNS_DIR,
-    SUMMARY_FILE,
-    TrainingRun,
-    begin_run,
-    finish_run,
-    newest_finished_run,
-)
+from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
 from utils.settings import FromFile, settings_group, with_settings
 from utils.several_seeds import SeveralSeeds, train_seeds
 from utils.training.device import (
@@ -46,7 +39,7 @@ from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 class Settings(FromFile):
     """Settings of stage 3; the defaults are UWAV's released recipe on LLP, `configs/uwav_llp.yaml`."""
 
-    method: str = "uwav"  # whose recipe in configs/ to start from
+    method: str = "uwav"  # whose recipe in configs/ gives the defaults
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     select_on: Literal[SELECTABLE] | None = None
     """score on val that selects the best checkpoint (default: segment_Type, or accuracy)"""
@@ -75,7 +68,7 @@ def variant(settings: Settings) -> str:
 
 
 def find_labels(settings: Settings) -> Settings:
-    """Return the settings with the newest folder of the labels that they ask for, where none is named."""
+    """Return the settings with the newest folder of the labels that they need, unless one is named."""
     losses, folder = settings.losses, f"{settings.dataset}_{settings.losses.suffix}"
     if not losses.flag or (losses.wants_labels and getattr(losses, losses.flag) is not None):
         return settings
@@ -88,7 +81,7 @@ def find_labels(settings: Settings) -> Settings:
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise InputError for a score that the task does not have, and for gates whose checkpoint is not kept."""
+    """Raise InputError for a selecting score of another task, and for gates whose checkpoint is not kept."""
     task, decoding = find_task(settings.dataset), settings.decoding
     if settings.select_on not in (None, *task.selectable):
         expected = f"a score of {settings.dataset}, such as {task.best_metric}"
@@ -103,7 +96,7 @@ def check_settings(settings: Settings) -> None:
 def validate(
     network: nn.Module, val: SplitBatches, settings: Settings, method: Method, select_on: str, precision: Precision
 ) -> dict[str, float]:
-    """Return scores on the validation split by name, among them the one that selects the best checkpoint."""
+    """Return scores on the validation split by name, including the one that selects the best checkpoint."""
     task, truth = find_task(settings.dataset), true_events(val.annotations, val.device)
     output = method.predict(network, val, settings.device.eval_batch_size, precision, settings.decoding)
     events = task.decode(output, settings.decoding)
@@ -130,7 +123,7 @@ def main(argv: list[str] | None = None, on_epoch: Callable[[int, float], None] |
     record = provenance_of(HAN_RUN.format(settings.method), {"train": train, "val": val})
     record = settings.losses.add_to(record)
 
-    # 3 Model and what it minimises
+    # 3 Model and objective
     model = method.make_network(settings, train).to(device)
     compiled = compile_network(model, device) if settings.compile.compile else model
 
@@ -144,20 +137,10 @@ def main(argv: list[str] | None = None, on_epoch: Callable[[int, float], None] |
     run_dir, log = begin_run(settings, name, record)
     log.info(f"{run_dir}: {train.num_videos} training videos, {val.num_videos} validation videos, {device}")
     select_on = settings.select_on or find_task(settings.dataset).best_metric
-    progress = fit(
-        model,
-        batches,
-        step,
-        partial(validate, model, val, settings, method, select_on, precision),
-        settings.recipe,
-        select_on,
-        run_dir,
-        log,
-        settings.saving,
-        resume=settings.run.resume is not None,
-        takes_steps=method.takes_steps,
-        on_epoch=on_epoch,
-    )
+    score = partial(validate, model, val, settings, method, select_on, precision)
+    options = {"takes_steps": method.takes_steps, "on_epoch": on_epoch}
+    trained = model, batches, step, score, settings.recipe, select_on
+    progress = fit(*trained, run_dir, log, settings.saving, settings.run.resume is not None, **options)
 
     # 5 Report
     computed = {"device": str(device), "threads": torch.get_num_threads(), "machine": machine_name(str(device))}

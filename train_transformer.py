@@ -28,7 +28,7 @@ class TemporalTransformerLosses:
     """The loss of stage 1."""
 
     occurring_weight: NonNegativeFloat = 5.0
-    """weight of every segment of a class that occurs in the video (the paper does not mention it; 1: off)"""
+    """weight of all segments for a class that occurs in the video (not mentioned in the paper; 1: off)"""
 
 
 @settings_group
@@ -37,7 +37,7 @@ class Settings(FromFile):
 
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     model: TemporalTransformerConfig = TemporalTransformerConfig()
-    # The paper clips at 1.0 and does not give the betas; these are the released code's.
+    # The paper clips at 1.0 and does not give the betas; these values are those of the released code.
     recipe: Recipe = Recipe(lr_min=1e-5, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=2.0, seed=1000)
     losses: TemporalTransformerLosses = TemporalTransformerLosses()
     device: DeviceSettings = DeviceSettings(eval_batch_size=128)  # of videos of up to a minute
@@ -50,10 +50,10 @@ class Settings(FromFile):
 def validate(
     model: TemporalTransformer, split: SplitBatches, texts: AudioVisual[Tensor], batch_size: int, precision: Precision
 ) -> dict[str, float]:
-    """Segment-level F-score of p_av > 0.5 against the audio-visual labels, averaged over videos, in percent."""
+    """Return the segment-level F-score of p_av > 0.5 on the audio-visual labels, averaged over videos, in percent."""
     logits = temporal_transformer_logits(model, split, texts, batch_size, precision)
     prediction = torch.sigmoid(logits.audio) * torch.sigmoid(logits.visual) > 0.5  # (N, T, C)
-    truth = true_events(split.annotations, prediction.device).audio  # of both modalities
+    truth = true_events(split.annotations, prediction.device).audio  # equal for both modalities
     return {BEST_METRIC: 100 * video_f_scores(segment_counts(prediction, truth)).mean().item()}
 
 
@@ -84,18 +84,11 @@ def main(argv: list[str] | None = None) -> None:
         occurring_weight = settings.losses.occurring_weight
         return {"total": audio_visual_loss(output.logits, batch.labels.audio, batch.mask, occurring_weight)}
 
-    progress = fit(
-        model,
-        train,
-        step,
-        lambda: validate(model, val, texts, settings.device.eval_batch_size, precision),
-        settings.recipe,
-        BEST_METRIC,
-        run_dir,
-        log,
-        settings.saving,
-        resume=settings.run.resume is not None,
-    )
+    def score() -> dict[str, float]:
+        return validate(model, val, texts, settings.device.eval_batch_size, precision)
+
+    resume = settings.run.resume is not None
+    progress = fit(model, train, step, score, settings.recipe, BEST_METRIC, run_dir, log, settings.saving, resume)
 
     # 5 Report
     computed = {"device": str(device), "threads": torch.get_num_threads(), "machine": machine_name(str(device))}

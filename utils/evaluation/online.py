@@ -19,7 +19,8 @@ class OnlineWindows:
     def __init__(self, split: SplitBatches, window: int):
         self.split, self.window, self.device = split, window, split.device
         ends = [torch.arange(1, length + 1) for length in split.annotations.lengths.tolist()]
-        self.annotations = SimpleNamespace(lengths=torch.cat(ends).clamp(max=window))  # (R,)
+        lengths, self.widths = torch.cat(ends).clamp(max=window), split.widths  # (R,)
+        self.annotations = SimpleNamespace(lengths=lengths, classes=split.annotations.classes)
         self.num_videos = len(self.annotations.lengths)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
