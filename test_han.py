@@ -18,10 +18,9 @@ from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
 from utils.base_runs import recorded_settings, settings_of
 from utils.errors import InputError
-from utils.evaluation.ensemble import load_ensemble, mean_output
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
-from utils.evaluation.predictions import Predictions, Probabilities, load_predictions
+from utils.evaluation.predictions import Predictions, Probabilities, load_ensemble, load_predictions, mean_output
 from utils.evaluation.split_report import chosen_videos, draw_timelines, report_split
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN

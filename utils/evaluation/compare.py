@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.errors import InputError
-from utils.evaluation.predictions import Predictions, load_runs
+from utils.evaluation.predictions import Predictions, aligned, load_runs
 from utils.evaluation.tasks import find_task
 from utils.provenance import read_provenance
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
@@ -89,24 +88,6 @@ def score_videos(predictions: Predictions) -> np.ndarray:
     """Return each video's scores in percent, (N, M) with a column for each of `score_names`; means are the split's."""
     events = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
     return find_task(predictions.dataset).per_video_scores(*events).numpy()
-
-
-def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
-    """Return the second run with its videos in the order of the first, or raise InputError with its name."""
-    way_out = "Name runs that were evaluated on the same split of the same data set, with the same annotation files."
-    for what in ("dataset", "split", "classes"):
-        ours, theirs = getattr(first, what), getattr(second, what)
-        if ours != theirs:
-            raise InputError(name, f"{what} {theirs}", f"{ours} as in the first", way_out)
-    if sorted(first.sample_ids) != sorted(second.sample_ids) or not first.sample_ids:
-        only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
-        found = f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})"
-        raise InputError(name, found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
-    place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
-    second = second.of_videos([place[sample_id] for sample_id in first.sample_ids])
-    if not all(map(np.array_equal, first.truth, second.truth)):
-        raise InputError(name, "another truth", "that of the first", way_out)
-    return second
 
 
 def note_of(folder: Path, num_runs: int = 1) -> str:

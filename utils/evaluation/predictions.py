@@ -1,4 +1,4 @@
-"""The predictions of one run on one split, kept in its folder so that runs can be compared later."""
+"""Predictions of a run on a split, kept in its folder so that runs can be compared and averaged later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -125,3 +125,41 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
     audio, visual, true_audio, true_visual, *probs = arrays
     kept = Probabilities.of_arrays(probs) if probs else None
     return Predictions(*names, AudioVisual(audio, visual), AudioVisual(true_audio, true_visual), kept)
+
+
+def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
+    """Return the second run with its videos in the order of the first, or raise InputError with its name."""
+    way_out = "Name runs that were evaluated on the same split of the same data set, with the same annotation files."
+    for what in ("dataset", "split", "classes"):
+        ours, theirs = getattr(first, what), getattr(second, what)
+        if ours != theirs:
+            raise InputError(name, f"{what} {theirs}", f"{ours} as in the first", way_out)
+    if sorted(first.sample_ids) != sorted(second.sample_ids) or not first.sample_ids:
+        only_one = sorted(set(first.sample_ids) ^ set(second.sample_ids))
+        found = f"{len(second.sample_ids)} videos, {len(only_one)} in one run only ({', '.join(only_one[:3])})"
+        raise InputError(name, found, f"the {len(first.sample_ids)} videos of the first, at least one", way_out)
+    place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
+    second = second.of_videos([place[sample_id] for sample_id in first.sample_ids])
+    if not all(map(np.array_equal, first.truth, second.truth)):
+        raise InputError(name, "another truth", "that of the first", way_out)
+    return second
+
+
+def load_ensemble(folders: Sequence[Path], split: str) -> list[Predictions]:
+    """Read the predictions of several evaluations, their videos in the order of the first.
+
+    Raises InputError when one is absent, without probabilities (as of earlier versions), or of other videos.
+    """
+    runs = [load_predictions(folder, split) for folder in folders]
+    for folder, run in zip(folders, runs, strict=True):
+        if run.probs is None:
+            found, expected = f"predictions of {split} without probabilities", "those with them"
+            raise InputError(folder, found, expected, "Evaluate the run again with test_han.py.")
+    return [aligned(runs[0], run, str(folder)) for folder, run in zip(folders, runs, strict=True)]
+
+
+def mean_output(runs: Sequence[Predictions]) -> SplitOutput:
+    """Average the probabilities of runs on the same videos, in float64, as if they were one network's output."""
+    arrays = zip(*(run.probs.arrays() for run in runs), strict=True)
+    mean = Probabilities.of_arrays([torch.from_numpy(np.mean(of_runs, axis=0, dtype=np.float64)) for of_runs in arrays])
+    return SplitOutput(mean.segments.map(torch.logit), mean.video, mean.modality)

@@ -4,10 +4,10 @@ A task defines how events are decoded and scored, which score selects the best c
 and the layout of its tables. A data set's row in `dataloaders.datasets` names its task and published tables.
 """
 
-import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from logging import Logger
 from pathlib import Path
 
 import torch
@@ -132,12 +132,7 @@ class Parsing(_Scored):
         return 100 * torch.stack(levels, dim=1)
 
     def search_thresholds(
-        self,
-        logits: AudioVisual[Tensor],
-        annotations: SplitAnnotations,
-        class_wise: bool,
-        jointly: bool,
-        log: logging.Logger,
+        self, logits: AudioVisual[Tensor], annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
     ) -> AudioVisual[Tensor]:
         """Return thresholds of the best F1 on the validation split, (C,) float64, searched for each modality apart."""
 
@@ -207,12 +202,7 @@ class Localisation(_Scored):
         return 100 * right.double().mean(dim=1, keepdim=True)
 
     def search_thresholds(
-        self,
-        logits: AudioVisual[Tensor],
-        annotations: SplitAnnotations,
-        class_wise: bool,
-        jointly: bool,
-        log: logging.Logger,
+        self, logits: AudioVisual[Tensor], annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
     ) -> AudioVisual[Tensor]:
         """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
         truth = both_modalities(true_events(annotations, torch.device("cpu")))
@@ -249,7 +239,7 @@ def find_task(dataset: str) -> Task:
     return Parsing(row) if row.task == "parsing" else Localisation(row)
 
 
-def _warn_of_classes(log: logging.Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
+def _warn_of_classes(log: Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
     """Log the classes whose thresholds could not be searched, lacking (C,) bool."""
 
     if lacking.any():

@@ -9,9 +9,9 @@ from dataloaders.annotations import SplitAnnotations
 from dataloaders.pseudo_labels import load_pseudo_labels
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import aligned, score_videos
+from utils.evaluation.compare import score_videos
 from utils.evaluation.inference import pad_rows
-from utils.evaluation.predictions import Predictions
+from utils.evaluation.predictions import Predictions, aligned
 from utils.evaluation.tasks import find_task
 from video.pages.html import write_page
 

@@ -9,8 +9,7 @@ import torch
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.ensemble import load_ensemble, mean_output
-from utils.evaluation.predictions import Predictions, Probabilities, save_predictions
+from utils.evaluation.predictions import Predictions, Probabilities, load_ensemble, mean_output, save_predictions
 from utils.method.decoding import decode_segments
 
 NOTHING = AudioVisual(*np.zeros((2, 2, 3, 2), dtype=bool))
