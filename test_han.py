@@ -95,10 +95,7 @@ class Settings(FromFile):
 
 
 def find_settings(argv: Sequence[str] | None) -> Settings:
-    """Return settings from flags over those of the evaluated run, with the files and folders that follow from it.
-
-    Raises InputError if there is no such run, or the number of attention heads is unknown.
-    """
+    """Return settings from flags over those of the evaluated run, with its files and folders, or raise InputError."""
     given = first_flags(argv, "config", "ensemble", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
     chosen |= {name: text for name, text in given.items() if text is not None}
@@ -134,10 +131,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
 
 
 def settings_of_ensemble(settings: Settings) -> Settings:
-    """Return the settings of an ensemble of evaluations, which has no network of its own.
-
-    Raises InputError for class-wise gates, which are searched with a network, and an output that would replace a run.
-    """
+    """Return the settings of an ensemble. Raises InputError for class-wise gates and an output that replaces a run."""
     output_dir = settings.output_dir or settings.logs_dir / "ensemble"
     if find_method(settings.method).find_gates is not None and settings.decoding.class_gates:
         found = "class-wise gates, which are searched with one network"

@@ -223,10 +223,7 @@ def open_batches(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Return the batches of the annotated videos, with pseudo-labels if their folder is given.
-
-    Features that are not packed are packed first. Raises InputError as `open_features` and `load_pseudo_labels`.
-    """
+    """Return the batches of annotated videos, with pseudo-labels if their folder is given, or raise InputError."""
     names = AudioVisual(settings.audio_features, settings.visual_features)
     options = (settings.folder(annotations.dataset), settings.packed_dir, settings.allow_missing, subset)
     annotations, opened = open_features(annotations, [*names.audio, *names.visual], *options)

@@ -70,11 +70,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> pd.DataFrame:
-    """Check the files of one feature: those of each split, and the text features if it has them.
-
-    Returns a row for each file: feature, part (the split or `CLASS_NAMES`), path, width, problem (one of `PROBLEMS`, or
-    empty) and message.
-    """
+    """Check the files of a feature, and return their part (split or `CLASS_NAMES`), path, width, problem, message."""
     reads = []  # part, path and function that reads the file
     for split in annotations:
         # Several samples of AVE share a video, and with it the file and the length.

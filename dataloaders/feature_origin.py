@@ -19,10 +19,7 @@ MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
 def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]:
-    """Return the notes that every table must show about features that are not the published ones, such as simulated.
-
-    A `feature` that the authors did not publish is named.
-    """
+    """Return the notes that tables must show about features: `feature` if unpublished, simulated, of random weights."""
     marks = [] if feature is None or PACKED[feature].is_published else [f"{feature} features"]
     marks += ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
     marks += video_marks(data_dir)

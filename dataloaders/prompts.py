@@ -18,10 +18,7 @@ PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.
 
 
 def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
-    """Read each modality's sentences in class order, (C,) strings.
-
-    Raises InputError if the file is absent or malformed, or its classes are not exactly those of the data set.
-    """
+    """Read each modality's sentences in class order, (C,). Raises InputError for a malformed file or other classes."""
     classes = DATASETS[dataset].classes
     expected = f"a sentence for each of {len(classes)} classes, by data set and modality"
     way_out = "Write one `class: sentence` line for every class."

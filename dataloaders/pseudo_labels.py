@@ -123,10 +123,7 @@ def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
 
 
 def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str], valor: bool = False) -> None:
-    """Write the released layout: one `.npy` a video for labels and for logits of each modality, and the thresholds.
-
-    Files are named by `npy_stems`. `valor` also writes VALOR's layout, the labels alone as integers.
-    """
+    """Write labels, logits and thresholds in the released layout, named by `npy_stems`; `valor`: in VALOR's, too."""
     subfolders, values = (*NPY_LABELS, *NPY_LOGITS), (*pseudo.labels.map(Tensor.float), *pseudo.logits)
     if valor:
         subfolders, values = (*subfolders, *VALOR_LABELS), (*values, *pseudo.labels.map(Tensor.long))

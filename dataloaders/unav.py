@@ -61,10 +61,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the K events of some videos as annotated, to fractions of a second.
-
-    Returns indices into `sample_ids` (K,) int64, classes (K,) int64, and start and end in seconds (K, 2) float64.
-    """
+    """Read the K events of some videos: their indices (K,), classes (K,) int64, and start and end in seconds (K, 2)."""
     videos = _read_videos(annotations_dir / FILE, SUBSETS.values())
     events = [(n, event) for n, sample_id in enumerate(sample_ids) for event in videos[sample_id].annotations]
     numbers = torch.tensor([(n, event.label_id) for n, event in events]).view(-1, 2)

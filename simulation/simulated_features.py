@@ -132,10 +132,7 @@ class VideoSimulator:
         return {name: self._feature(name, video, *evidence[FEATURES[name].modality]) for name in names}
 
     def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-        """Return the strength of each class's evidence in a modality, true or false, (T, C) float32.
-
-        Also return the video's J events in it over time, whether or not they leave evidence: (T, J) bool.
-        """
+        """Return the strength of each class's evidence in a modality, (T, C) float32, and its J events, (T, J) bool."""
         model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)
         active = truth.audio if modality == "audio" else truth.visual  # (T, C)

@@ -91,10 +91,7 @@ def run_han(
 def over_split(
     model: nn.Module, parse: Callable[..., HANOutput], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> SplitOutput:
-    """Parse every batch of a split with a model, which is set to evaluation mode; logits at padding are -inf.
-
-    `parse` takes (audio, visual), with a `mask` where there is padding, to the network's output.
-    """
+    """Parse every batch of a split by (audio, visual, mask=) -> output, in evaluation mode; logits of padding: -inf."""
     model.eval()
     outputs = []
     for batch in _in_order(split, batch_size, progress):

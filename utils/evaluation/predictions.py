@@ -146,10 +146,7 @@ def aligned(first: Predictions, second: Predictions, name: str = "second run") -
 
 
 def load_ensemble(folders: Sequence[Path], split: str) -> list[Predictions]:
-    """Read the predictions of several evaluations, their videos in the order of the first.
-
-    Raises InputError when one is absent, without probabilities (as of earlier versions), or of other videos.
-    """
+    """Read predictions of several evaluations in the first one's order of videos. Raises InputError for unlike ones."""
     runs = [load_predictions(folder, split) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
         if run.probs is None:

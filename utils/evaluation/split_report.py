@@ -20,10 +20,7 @@ from utils.training.events import write_scalars
 def report_split(
     folder: Path, kept: Predictions, segments_per_second: int, note: str, unimodal: bool, curves: bool
 ) -> Scores:
-    """Return the scores of a split, and write its per-class tables and predictions to a folder.
-
-    `unimodal` also scores audible-only and visible-only events; `curves` also draws precision-recall curves.
-    """
+    """Write the tables, predictions and `curves` of a split, and return its scores, with those of `unimodal` events."""
     task, split, classes = find_task(kept.dataset), kept.split, kept.classes
     prediction, truth = (pair.map(torch.from_numpy) for pair in (kept.events, kept.truth))
     scores = task.score(prediction, truth)

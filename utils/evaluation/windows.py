@@ -82,10 +82,7 @@ def transformer_probs(
     window: int = TRANSFORMER_WINDOW,
     stride: int = TRANSFORMER_WINDOW // 2,
 ) -> SegmentProbs:
-    """Compute the temporal transformer's sigmoid(logit - threshold), averaged over windows.
-
-    This is the soft label of paper Eq. 12 at temperature 1, so that 0.5 corresponds to the threshold.
-    """
+    """Compute soft labels (paper Eq. 12 at temperature 1, 0.5 being the threshold), averaged over windows."""
     model.eval()
     offsets = texts.map(lambda x, threshold: threshold.to(x), thresholds) if thresholds else AudioVisual(0.0, 0.0)
 
