@@ -17,8 +17,9 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from dataloaders.annotations import SplitAnnotations, read_text
+from dataloaders.annotations import SplitAnnotations
 from dataloaders.features import FEATURES, PUBLISHED
+from dataloaders.tables import read_text
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 

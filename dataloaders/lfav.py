@@ -10,9 +10,9 @@ import json
 import logging
 from pathlib import Path
 
-from dataloaders.annotations import line_error, read_table
 from dataloaders.datasets import DATASETS, SPLITS
 from dataloaders.features import FEATURES, feature_path, read_npy
+from dataloaders.tables import line_error, read_table
 from utils.audio_visual import MODALITIES
 from utils.files import write_text
 

@@ -6,17 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataloaders.annotations import (
-    GET_FILES,
-    ID_FORMAT,
-    YOUTUBE_ID,
-    SplitAnnotations,
-    class_names,
-    line_error,
-    read_table,
-    warn_once,
-    whole_seconds,
-)
+from dataloaders.annotations import SplitAnnotations, class_names
+from dataloaders.tables import GET_FILES, ID_FORMAT, YOUTUBE_ID, line_error, read_table, warn_once, whole_seconds
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 

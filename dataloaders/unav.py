@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dataloaders import activitynet
 from dataloaders.activitynet import Segment, read_videos, split_of
-from dataloaders.annotations import GET_FILES, YOUTUBE_ID, SplitAnnotations, class_names
+from dataloaders.annotations import SplitAnnotations, class_names
+from dataloaders.tables import GET_FILES, YOUTUBE_ID
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from dataloaders import ave
-from dataloaders.annotations import line_error, read_text
+from dataloaders.tables import line_error, read_text
 from utils.errors import InputError
 from utils.files import write_text
 from video.video_decoding import open_media

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataloaders import annotations as annotation_files
-from dataloaders import ave, llp, unav
+from dataloaders import ave, llp, tables, unav
 from dataloaders.datasets import DATASETS, load_annotations
 from utils.errors import InputError
 
@@ -24,7 +23,7 @@ TRAINING_CLIP = "DDDDDDDDDDD_0_10"
 
 @pytest.fixture(autouse=True)
 def every_warning_anew():
-    annotation_files.warn_once.cache_clear()
+    tables.warn_once.cache_clear()
 
 
 # ---------------------------------------------------------------- LLP
