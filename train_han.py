@@ -24,14 +24,7 @@ from utils.recipes import Method, parse_recipe
 from utils.run_folders import DEFAULT_RUNS_DIR, SUMMARY_FILE, TrainingRun, begin_run, finish_run, newest_finished_run
 from utils.settings import FromFile, settings_group, with_settings
 from utils.several_seeds import SeveralSeeds, train_seeds
-from utils.training.device import (
-    CompileSettings,
-    DeviceSettings,
-    Precision,
-    compile_network,
-    machine_name,
-    select_device,
-)
+from utils.training.device import CompileSettings, DeviceSettings, Precision, compile_network, machine_name
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
 
@@ -110,10 +103,10 @@ def main(argv: list[str] | None = None, on_epoch: Callable[[int, float], None] |
     check_settings(settings)
     settings = find_labels(settings)
     name = f"HAN_{settings.run.name or variant(settings)}_{settings.dataset}"
-    if settings.seeds.num_runs > 1:
-        train_seeds(Path(__file__), settings, name, on_gpu=select_device(settings.device.device).type != "cpu")
-        return
     device, precision = settings.device.select()
+    if settings.seeds.num_runs > 1:
+        train_seeds(Path(__file__), settings, name, on_gpu=device.type != "cpu")
+        return
     torch.manual_seed(settings.recipe.seed)
 
     # 2 Data
