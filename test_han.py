@@ -16,6 +16,7 @@ from torch import Tensor
 from dataloaders.annotations import Subset
 from dataloaders.batches import DataSettings, SplitBatches, open_split
 from dataloaders.datasets import DATASETS, PARSED_DATASETS
+from utils import run_folders
 from utils.base_runs import recorded_settings, settings_of
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
@@ -30,18 +31,6 @@ from utils.method.decoding import DecodingSettings
 from utils.provenance import Provenance, provenance_of, read_provenance
 from utils.recipes import CONFIGS, find_method
 from utils.reporting.tables import Table, format_text, write_tables
-from utils.run_folders import (
-    DEFAULT_RUNS_DIR,
-    SUMMARY_FILE,
-    begin_output,
-    finish_run,
-    is_one_of_several,
-    newest_finished_run,
-    open_log,
-    read_summary,
-    run_name,
-    seed_folders,
-)
 from utils.settings import (
     ARGS_FILE,
     FromFile,
@@ -71,7 +60,7 @@ class Settings(FromFile):
     """Settings of stage 4; those of the network are by default the run's."""
 
     checkpoint_dir: Path | None = None  # stage-3 run (default: the newest finished one in runs_dir)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is searched
+    runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder in which the newest run is searched
     logs_dir: Path = Path("test_logs")  # folder of the evaluations
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     ensemble: tuple[str, ...] = ()
@@ -107,7 +96,8 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
-        run_dir = newest_finished_run(Path(chosen.get("runs_dir", DEFAULT_RUNS_DIR)), "HAN_", way_out, dataset=dataset)
+        runs_dir = Path(chosen.get("runs_dir", run_folders.DEFAULT_RUNS_DIR))
+        run_dir = run_folders.newest_finished_run(runs_dir, "HAN_", way_out, dataset=dataset)
     if run_dir is not None and not Path(run_dir).is_dir():
         raise InputError(run_dir, "no such folder", "the folder of a run", "Correct the path.")
     of_run = read_args(Path(run_dir) / ARGS_FILE) if run_dir and (Path(run_dir) / ARGS_FILE).exists() else {}
@@ -123,11 +113,9 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
         return settings_of_ensemble(settings)
     run_dir, checkpoint = settings.checkpoint_dir, settings.checkpoint
     settings.trained.check(checkpoint or run_dir)
-    return with_settings(
-        settings,
-        checkpoint=checkpoint or run_dir / BEST_CHECKPOINT,
-        output_dir=settings.output_dir or settings.logs_dir / (run_name(run_dir) if run_dir else checkpoint.stem),
-    )
+    name = run_folders.run_name(run_dir) if run_dir else checkpoint.stem
+    output_dir = settings.output_dir or settings.logs_dir / name
+    return with_settings(settings, checkpoint=checkpoint or run_dir / BEST_CHECKPOINT, output_dir=output_dir)
 
 
 def settings_of_ensemble(settings: Settings) -> Settings:
@@ -147,8 +135,8 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
     if settings.num_runs == 1 or run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT:
         return [settings]
     of_seeds = []
-    for n, folder in enumerate(seed_folders(run_dir, settings.seed, settings.num_runs)):
-        if not (folder / SUMMARY_FILE).is_file():
+    for n, folder in enumerate(run_folders.seed_folders(run_dir, settings.seed, settings.num_runs)):
+        if not (folder / run_folders.SUMMARY_FILE).is_file():
             way_out = f"Wait for it, or go on with train_han.py --resume {run_dir}."
             raise InputError(folder, "a run that is not finished", "finished runs of all seeds", way_out)
         paths = {"checkpoint": folder / BEST_CHECKPOINT, "output_dir": settings.output_dir / folder.name}
@@ -195,7 +183,7 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
     run_dir, device, task = settings.checkpoint_dir, settings.device, find_task(settings.dataset)
     if run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT or not (run_dir / ARGS_FILE).is_file():
         return
-    args, summary = read_args(run_dir / ARGS_FILE), read_summary(run_dir)
+    args, summary = read_args(run_dir / ARGS_FILE), run_folders.read_summary(run_dir)
     select_on = args.get("select_on") or task.best_metric
     evaluated = flat(settings.decoding) | flat(settings.data) | flat(settings.subset)
     compared = evaluated.keys() - {"residency", "data_dir", "packed_dir", "train_fraction"}
@@ -234,7 +222,7 @@ def evaluate(
     """Evaluate one run: return its scores on each split, and write tables, predictions and figures to `output_dir`."""
     task, folder = find_task(settings.dataset), settings.output_dir
     outputs = {name: parse_split(settings, settings.checkpoint, split, precision) for name, split in splits.items()}
-    log = begin_output(folder, settings, FILES, record)
+    log = run_folders.begin_output(folder, settings, FILES, record)
     gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
         network = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
@@ -273,7 +261,7 @@ def evaluate_ensemble(settings: Settings) -> None:
     files = [folder / f"predictions_{split}.npz" for folder in folders for split in runs]
     hashes = {str(file): hash_of_file(file) for file in files}
     record = replace(record_of_all(records), sources=hashes, command="", versions={})
-    log = begin_output(output_dir, settings, FILES, record)
+    log = run_folders.begin_output(output_dir, settings, FILES, record)
     scores: RunScores = {}
     for split, of_split in runs.items():
         output, first = mean_output(of_split), of_split[0]
@@ -284,15 +272,15 @@ def evaluate_ensemble(settings: Settings) -> None:
         scores[split] = report_split(output_dir, kept, rate, record.note, *options)
         write_timelines(timelines_path(output_dir, split), {output_dir.name: kept}, None, record.note, rate)
     table = report(settings, [scores], record.note)
-    finish_run(output_dir, scores)
+    run_folders.finish_run(output_dir, scores)
     log.info("\n" + format_text(table))
     log.info(f"tables, curves and timelines.html of {len(folders)} runs as one: {output_dir}")
 
 
 def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
     """Write the tables of a run, or of the runs of several seeds, to `output_dir`, and return that of the scores."""
-    one_of_several = settings.checkpoint_dir is not None and is_one_of_several(settings.checkpoint_dir)
-    name = run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
+    one_of_several = settings.checkpoint_dir is not None and run_folders.is_one_of_several(settings.checkpoint_dir)
+    name = run_folders.run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
     methods = (find_method(settings.method).published_name, find_method("uwav").published_name)
     if settings.data.segments_per_second not in (None, 1):  # published scores are of seconds
         methods = ()
@@ -334,7 +322,7 @@ def main(argv: list[str] | None = None) -> None:
     records = [record_of(of_run, splits) for of_run in runs]
     record = record_of_all(records)
     if len(runs) > 1:
-        begin_output(settings.output_dir, settings, FILES, record)
+        run_folders.begin_output(settings.output_dir, settings, FILES, record)
     scores: dict[str, RunScores] = {}
     for of_run, its_record in zip(runs, records, strict=True):
         name = of_run.output_dir.name
@@ -342,13 +330,13 @@ def main(argv: list[str] | None = None) -> None:
         table = report(of_run, [scores[name]], its_record.note)
 
     # 4 Report
-    log = open_log(settings.output_dir)
+    log = run_folders.open_log(settings.output_dir)
     write_pages(settings, runs, splits, record.note)
     for of_run in runs:
-        finish_run(of_run.output_dir, scores[of_run.output_dir.name])
+        run_folders.finish_run(of_run.output_dir, scores[of_run.output_dir.name])
     if len(runs) > 1:
         table = report(settings, list(scores.values()), record.note)
-        finish_run(settings.output_dir, scores)
+        run_folders.finish_run(settings.output_dir, scores)
     log.info("\n" + format_text(table))
     log.info(f"tables, per-class scores, timelines.html and figures: {settings.output_dir}")
 

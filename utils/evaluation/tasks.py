@@ -18,34 +18,12 @@ from dataloaders.datasets import DATASETS, Dataset
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput, pad_rows
+from utils.method import metrics
 from utils.method.decoding import DecodingSettings, decode_segments, decode_segments_by_modality, decode_single_event
-from utils.method.metrics import (
-    F_SCORE_NAMES,
-    LEVEL_NAMES,
-    SCORE_NAMES,
-    both_modalities,
-    confusion_matrix,
-    named_scores,
-    parsing_scores,
-    per_video_f_scores,
-    segment_accuracy,
-    type_at_av,
-)
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
 from utils.method.unimodal_scores import unimodal_scores
+from utils.reporting import tables
 from utils.reporting.published import published_methods, published_scores, table_number
-from utils.reporting.tables import (
-    LEVELS,
-    MODALITY_NAMES,
-    ScoreRow,
-    Table,
-    accuracy_table,
-    confusion_table,
-    parsing_table,
-    per_class_accuracy,
-    per_class_scores,
-    write_table,
-)
 
 MEAN, UNIMODAL = "mean", "unimodal_"
 
@@ -65,21 +43,22 @@ class _Scored:
 
     dataset: Dataset
 
-    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> Table:
+    def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> tables.Table:
         """Return the table of the scores of runs, marked with `note`, and of the published ones of `methods`."""
         published = self.dataset.published_scores
-        rows = [ScoreRow(name, split, [run[split] for run in runs], note) for split in runs[0]]
+        rows = [tables.ScoreRow(name, split, [run[split] for run in runs], note) for split in runs[0]]
         for method in [name for name in published_methods(published) if name in methods]:
-            rows.append(ScoreRow(method, "test", [published_scores(published, method)], "published"))
+            rows.append(tables.ScoreRow(method, "test", [published_scores(published, method)], "published"))
         return self.layout(self.titled(self.title, published), rows)
 
-    def quality_table(self, method: str, scores: RunScores, note: str, segments_per_second: int = 1) -> Table:
+    def quality_table(self, method: str, scores: RunScores, note: str, segments_per_second: int = 1) -> tables.Table:
         """Return the scores of the pseudo-labels of each split, with the paper's where it reports them."""
         published = self.dataset.published_quality if segments_per_second == 1 else None
-        rows = [ScoreRow(f"{method} pseudo-labels", split, [of_split], note) for split, of_split in scores.items()]
-        for name in published_methods(published) if published else ():
-            if name == method or method not in published_methods(published):
-                rows.append(ScoreRow(name, "test", [published_scores(published, name)], "published"))
+        name = f"{method} pseudo-labels"
+        rows = [tables.ScoreRow(name, split, [of_split], note) for split, of_split in scores.items()]
+        printed = published_methods(published) if published else ()
+        for other in [other for other in printed if other == method or method not in printed]:
+            rows.append(tables.ScoreRow(other, "test", [published_scores(published, other)], "published"))
         return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
 
     def titled(self, text: str, published: str | None) -> str:
@@ -91,12 +70,13 @@ class _Scored:
 class Parsing(_Scored):
     """Any number of events, audible and visible apart; F-scores at segment and event level."""
 
-    title, layout, quality_notes = "Audio-visual video parsing", staticmethod(parsing_table), ()
-    curves = MODALITY_NAMES  # of precision over recall
+    title, layout, quality_notes = "Audio-visual video parsing", staticmethod(tables.parsing_table), ()
+    curves = tables.MODALITY_NAMES  # of precision over recall
     best_metric = "segment_Type"  # selects checkpoint_best.pt
     # Scores that can select it: F-scores, those of audible-only and visible-only events, and the means of both.
-    selectable = (*F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in F_SCORE_NAMES), UNIMODAL + MEAN)
-    score_names = tuple((level, name) for level in LEVELS for name in SCORE_NAMES)  # columns of `per_video_scores`
+    selectable = (*metrics.F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in metrics.F_SCORE_NAMES), UNIMODAL + MEAN)
+    # Columns of `per_video_scores`.
+    score_names = tuple((level, name) for level in tables.LEVELS for name in metrics.SCORE_NAMES)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
         """Return predicted events of a split; `visual_gates`, (C,), replace the visual gate of all classes."""
@@ -110,25 +90,28 @@ class Parsing(_Scored):
 
     def score(self, prediction: Events, truth: Events) -> Scores:
         """Return ten F-scores named segment_A to event_Event."""
-        return named_scores(parsing_scores(prediction, truth))
+        return metrics.named_scores(metrics.parsing_scores(prediction, truth))
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Return the ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
-        named = named_scores(unimodal_scores(prediction, truth))
+        named = metrics.named_scores(unimodal_scores(prediction, truth))
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
         """Return one of the scores that can select the best checkpoint; means are over the ten F-scores."""
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
-        return statistics.fmean(named[prefix + n] for n in F_SCORE_NAMES) if name == prefix + MEAN else named[name]
+        if name == prefix + MEAN:
+            return statistics.fmean(named[prefix + n] for n in metrics.F_SCORE_NAMES)
+        return named[name]
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
         """Return each video's scores in percent, whose means are the data set's: (N, 10)."""
         levels = []
-        for level in LEVEL_NAMES:
-            audio, visual, audio_visual, event = per_video_f_scores(prediction, truth, level).unbind(dim=1)  # (N,) each
-            levels += [audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event]
+        for level in metrics.LEVEL_NAMES:
+            scores = metrics.per_video_f_scores(prediction, truth, level)  # (N, 4)
+            audio, visual, audio_visual, event = scores.unbind(dim=1)
+            levels += [audio, visual, audio_visual, metrics.type_at_av(audio, visual, audio_visual), event]
         return 100 * torch.stack(levels, dim=1)
 
     def search_thresholds(
@@ -148,33 +131,34 @@ class Parsing(_Scored):
 
         return logits.map(search, true_events(annotations, torch.device("cpu")))
 
-    def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> Table:
+    def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> tables.Table:
         """Return the F-scores of audible-only and visible-only events, with arguments as of `score_table`."""
         rows = []
-        for split in [split for split, scores in runs[0].items() if UNIMODAL + F_SCORE_NAMES[0] in scores]:
-            scores = [{n: run[split][UNIMODAL + n] for n in F_SCORE_NAMES} for run in runs]
-            rows.append(ScoreRow(name, split, scores, note))
+        for split in [split for split, scores in runs[0].items() if UNIMODAL + metrics.F_SCORE_NAMES[0] in scores]:
+            scores = [{n: run[split][UNIMODAL + n] for n in metrics.F_SCORE_NAMES} for run in runs]
+            rows.append(tables.ScoreRow(name, split, scores, note))
         notes = ["A: audible and not visible; V: visible and not audible; AV: both; Event pools A and V."]
-        return parsing_table(self.titled("Events in one modality alone", None), rows, notes)
+        return tables.parsing_table(self.titled("Events in one modality alone", None), rows, notes)
 
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
         """Write the F-scores and support of each class to a run's folder."""
         heading = f"{folder.name}, {split}: F-scores and support per class"
-        write_table(folder / f"per_class_{split}.csv", per_class_scores(prediction, truth, classes, heading, note))
+        table = tables.per_class_scores(prediction, truth, classes, heading, note)
+        tables.write_table(folder / f"per_class_{split}.csv", table)
 
 
 @dataclass(frozen=True)
 class Localisation(_Scored):
     """One event in each video, audible and visible at once; accuracy of segments."""
 
-    title, layout = "Audio-visual event localisation", staticmethod(accuracy_table)
+    title, layout = "Audio-visual event localisation", staticmethod(tables.accuracy_table)
     quality_notes = ("The video's class is given, unlike where methods are scored.",)
     curves = ("AV",)
     best_metric = "accuracy"
     selectable = (best_metric,)
-    score_names = ((LEVELS[0], "Accuracy"),)
+    score_names = ((tables.LEVELS[0], "Accuracy"),)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
         """Return predicted events of a split; class-wise gates do not exist here."""
@@ -185,7 +169,8 @@ class Localisation(_Scored):
 
     def score(self, prediction: Events, truth: Events) -> Scores:
         """Return the accuracy by name."""
-        return {"accuracy": segment_accuracy(both_modalities(prediction), both_modalities(truth))}
+        prediction, truth = metrics.both_modalities(prediction), metrics.both_modalities(truth)
+        return {"accuracy": metrics.segment_accuracy(prediction, truth)}
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Raise InputError, since every event here is audible and visible."""
@@ -198,14 +183,14 @@ class Localisation(_Scored):
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
         """Return each video's accuracy in percent: (N, 1)."""
-        right = (both_modalities(prediction) == both_modalities(truth)).all(dim=-1)  # (N, T)
+        right = (metrics.both_modalities(prediction) == metrics.both_modalities(truth)).all(dim=-1)  # (N, T)
         return 100 * right.double().mean(dim=1, keepdim=True)
 
     def search_thresholds(
         self, logits: AudioVisual[Tensor], annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
     ) -> AudioVisual[Tensor]:
         """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
-        truth = both_modalities(true_events(annotations, torch.device("cpu")))
+        truth = metrics.both_modalities(true_events(annotations, torch.device("cpu")))
         searched = (logits, truth, annotations.video_labels)
         of_all = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # (1,) each
         if not class_wise:
@@ -221,10 +206,10 @@ class Localisation(_Scored):
         """Write the accuracy of each class and the confusion matrix to a run's folder."""
         from utils.reporting.figures import confusion_matrix_figure  # matplotlib takes a second to import
 
-        matrix = confusion_matrix(both_modalities(prediction), both_modalities(truth)).cpu()
+        matrix = metrics.confusion_matrix(metrics.both_modalities(prediction), metrics.both_modalities(truth)).cpu()
         heading = f"{folder.name}, {split}"
-        write_table(folder / f"per_class_{split}.csv", per_class_accuracy(matrix, classes, heading, note))
-        write_table(folder / f"confusion_{split}.csv", confusion_table(matrix, classes, heading, note))
+        tables.write_table(folder / f"per_class_{split}.csv", tables.per_class_accuracy(matrix, classes, heading, note))
+        tables.write_table(folder / f"confusion_{split}.csv", tables.confusion_table(matrix, classes, heading, note))
         marked = f"{heading} ({note})" if note else heading
         confusion_matrix_figure(folder / f"confusion_{split}.png", matrix.numpy(), classes, marked)
 
