@@ -83,12 +83,9 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     # Prompts of the framewise teacher are no contradiction if they are those that args.yaml records.
     allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
     if settings.thresholds == "fixed" or settings.framewise not in allowed:
-        raise InputError(
-            "--teacher",
-            "temporal_transformer with VALOR's thresholds, prompts or scales",
-            "searched thresholds and the event names of its training",
-            "Leave out these flags, or choose --teacher framewise.",
-        )
+        found = "temporal_transformer with VALOR's thresholds, prompts or scales"
+        expected = "searched thresholds and the event names of its training"
+        raise InputError("--teacher", found, expected, "Leave out these flags, or choose --teacher framewise.")
     run_dir = settings.transformer_dir
     if run_dir is not None and not run_dir.is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_transformer.py", "Correct --transformer_dir.")

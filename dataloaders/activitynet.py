@@ -7,7 +7,7 @@ ActionFormer, OpenTAD, UnAV-100 and FiftyOne use this format. Besides its label 
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -75,42 +75,34 @@ def read_own_dataset(path: Path) -> OwnDataset:
     return described
 
 
-def load_split(
-    path: Path, dataset: str, classes: Sequence[str], segments_per_second: int, split: str
-) -> SplitAnnotations:
-    """Read one split of an own data set, or raise InputError; its training videos have video labels alone."""
+def load_split(path: Path, dataset: str, classes: Sequence[str], rate: int, split: str) -> SplitAnnotations:
+    """Read one split of an own data set, with video labels alone of train. Raises InputError for unusable files."""
     videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's form", WAY_OUT)
     for name, video in videos.items():
         for event in video.annotations:
             if event.segment is None and split != "train":
                 found = f"label {event.label!r} without a segment"
                 raise InputError(f"{path}, video {name}", found, "a segment, since the video is evaluated", WAY_OUT)
-    annotations = split_of(videos, path, dataset, classes, split, segments_per_second, NEGLIGIBLE_SECONDS)
+    annotations = split_of(videos, path, dataset, classes, split, rate, NEGLIGIBLE_SECONDS)
     return replace(annotations, labels=None) if split == "train" else annotations
 
 
 def split_of(
-    videos: Mapping[str, Video],
-    path: Path,
-    dataset: str,
-    classes: Sequence[str],
-    split: str,
-    segments_per_second: int = 1,
-    negligible: float = 0.0,
+    videos: dict[str, Video], path: Path, dataset: str, classes: Sequence[str], split: str, rate: int, rest: float = 0.0
 ) -> SplitAnnotations:
     """Return the annotations of some videos. An event [s, e) marks every segment that it overlaps; without times, all.
 
-    The number of segments is that of the duration less `negligible` seconds, rounded up. Raises InputError for an
-    unknown class and an event outside its video.
+    A video has `rate` segments a second; a `rest` at its end of at most that many seconds is no segment. Raises
+    InputError for an unknown class and an event outside its video.
     """
-    place, rate = {name: n for n, name in enumerate(classes)}, segments_per_second
+    place = {name: n for n, name in enumerate(classes)}
     lengths, rows = [], []
     for name, video in videos.items():
-        length = max(1, math.ceil((video.duration - negligible) * rate))
+        length = max(1, math.ceil((video.duration - rest) * rate))
         of_video = np.zeros((2, length, len(classes)), bool)  # audible, visible
         for event in video.annotations:
             start, end = event.segment or (0.0, video.duration)
-            if event.label not in place or not 0 <= start < end <= length / rate + negligible:
+            if event.label not in place or not 0 <= start < end <= length / rate + rest:
                 found = f"label {event.label!r}, segment {event.segment}"
                 expected = f"one of {', '.join(classes)}, and 0 <= start < end <= {length / rate:g} seconds"
                 raise InputError(f"{path}, video {name}", found, expected, WAY_OUT)

@@ -59,14 +59,9 @@ class SplitAnnotations:
         """Return the annotations of the videos `keep`, (K,) int64 indices, in this order."""
         rows = segment_rows(self.offsets, keep)
         sample_ids, feature_ids = (tuple(ids[n] for n in keep.tolist()) for ids in (self.sample_ids, self.feature_ids))
-        return replace(
-            self,
-            sample_ids=sample_ids,
-            feature_ids=feature_ids,
-            lengths=self.lengths[keep],
-            video_labels=self.video_labels[keep],
-            labels=self.labels and self.labels.map(lambda of_modality: of_modality[rows]),
-        )
+        labels = self.labels and self.labels.map(lambda of_modality: of_modality[rows])
+        kept = {"lengths": self.lengths[keep], "video_labels": self.video_labels[keep], "labels": labels}
+        return replace(self, sample_ids=sample_ids, feature_ids=feature_ids, **kept)
 
 
 def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:

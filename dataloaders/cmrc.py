@@ -79,13 +79,10 @@ class CombinedBatches:
             logits = AudioVisual(of_audio.pseudo.logits.audio, of_visual.pseudo.logits.visual)
             union = (labels.audio | labels.visual).any(dim=1).to(of_visual.video_labels)  # (B, C)
             is_real = (of_audio.videos == of_visual.videos).unsqueeze(1)
-            yield replace(
-                of_visual,
-                features=AudioVisual(of_audio.features.audio, of_visual.features.visual),
-                video_labels=torch.where(is_real, of_visual.video_labels, union),
-                labels=None,
-                pseudo=SegmentPseudoLabels(logits, labels),
-            )
+            features = AudioVisual(of_audio.features.audio, of_visual.features.visual)
+            video_labels = torch.where(is_real, of_visual.video_labels, union)
+            pseudo = SegmentPseudoLabels(logits, labels)
+            yield replace(of_visual, features=features, video_labels=video_labels, labels=None, pseudo=pseudo)
 
     def check_features(self) -> None:
         """Raise InputError with a packed file of features that are not finite."""

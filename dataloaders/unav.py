@@ -57,7 +57,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
                 found = f"label {event.label!r} with label_id {event.label_id}"
                 expected = "a class and its place in data/classes.yaml"
                 raise InputError(f"{path}, video {video_id}", found, expected, "Correct the event.")
-    annotations = split_of(videos, path, "UnAV", UNAV_CLASSES, split)
+    annotations = split_of(videos, path, "UnAV", UNAV_CLASSES, split, rate=1)
     return replace(annotations, labels=AudioVisual(annotations.labels.audio, annotations.labels.audio))
 
 

@@ -50,12 +50,9 @@ def simulate(
         parameters["annotations"] = {"origin": origin, "sha256": hashlib.sha256(content).hexdigest()}
         parameters["model"] = MODEL
         before = check_folder(data_dir, SIMULATION_MARKER, parameters)
-        marker = {
-            **parameters,
-            "videos": {split: len(videos) for split, videos in kept.items()},
-            "features": [name for name in FEATURES if name in {*names, *before.get("features", [])}],
-            "complete": False,
-        }
+        marker = parameters | {"videos": {split: len(videos) for split, videos in kept.items()}}
+        marker["features"] = [name for name in FEATURES if name in {*names, *before.get("features", [])}]
+        marker["complete"] = False
         write_text(data_dir / SIMULATION_MARKER, yaml.safe_dump(marker, sort_keys=False))
         SIMULATED[dataset].copy(source, data_dir, whole, kept)
     train, classes, truth = whole["train"], whole["train"].classes, video_truth(whole, seed)

@@ -113,14 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = {name: load_runs(folder, args.split) for name, folder in folders.items()}
     comparisons = compare_runs(*runs.values(), args.resamples, args.seed)
     first = runs["A"][0]
-    table = comparison_table(
-        comparisons,
-        f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos",
-        (
-            *(f"{name}: {folder}{note_of(folder, len(runs[name]))}" for name, folder in folders.items()),
-            f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.",
-        ),
-    )
+    title = f"{first.dataset} {args.split}: paired bootstrap over {len(first.sample_ids)} videos"
+    notes = [f"{name}: {folder}{note_of(folder, len(runs[name]))}" for name, folder in folders.items()]
+    notes.append(f"{args.resamples} resamples, seed {args.seed}; 95 % percentile interval, two-sided p.")
+    table = comparison_table(comparisons, title, notes)
     print(format_text(table))
     if args.output:
         print("written:", *write_tables(args.output, table))
