@@ -67,8 +67,8 @@ def read_own_dataset(path: Path) -> OwnDataset:
     try:
         described = OwnDataset.model_validate(yaml.safe_load(read_text(path)))
     except (yaml.YAMLError, ValidationError) as error:
-        said = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
-        found = " ".join([*map(str, said["loc"]), said["msg"]])
+        wrong = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+        found = " ".join([*map(str, wrong["loc"]), wrong["msg"]])
         raise InputError(path, found, "classes, annotations, features, segments_per_second", WAY_OUT) from None
     if len(set(described.classes)) < len(described.classes):
         raise InputError(path, "a class twice", "different classes", WAY_OUT)

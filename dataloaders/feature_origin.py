@@ -91,7 +91,7 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
         if not files or unrelated:
             continue
         compared = {**made, **wanted}.keys() - {"versions"} if other == part else {"weights", "drawn_weights", "sha256"}
-        # Records of earlier versions say less, and of weights that are not at hand there is no hash.
+        # Records of earlier versions lack some settings, and weights that are absent have no hash.
         known = {key: value for key, value in made.items() if not (key == "sha256" and None in (value, wanted[key]))}
         differing = [key for key in sorted(compared) if not made or known.get(key, wanted.get(key)) != wanted.get(key)]
         if differing:

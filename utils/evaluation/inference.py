@@ -41,7 +41,7 @@ def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[
 
 
 def _mask_padding(logits: AudioVisual[Tensor], batch: Batch, split: SplitBatches) -> AudioVisual[Tensor]:
-    """Set the logits of a batch to -inf at padding, as long as the split's longest video: (B, T', C) -> (B, T, C)."""
+    """Set logits at padding to -inf, and extend a batch to the split's longest video: (B, T', C) -> (B, T, C)."""
     if batch.mask is None:
         return logits
     beyond = (0, 0, 0, int(split.annotations.lengths.max()) - batch.mask.shape[1])
