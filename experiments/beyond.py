@@ -7,8 +7,8 @@ import numpy as np
 
 from experiments.jobs import Job, Runner, Study
 from experiments.paper_tables import Experiment
-from utils.evaluation.compare import aligned, score_videos
-from utils.evaluation.predictions import load_predictions
+from utils.evaluation.compare import score_videos
+from utils.evaluation.predictions import aligned, load_predictions
 from utils.evaluation.tasks import Parsing
 from utils.recipes import CONFIGS, find_method, method_names
 from utils.reporting.figures import intervals_figure

@@ -79,6 +79,6 @@ def pe_teacher(
         return AudioVisual(audio, scale * (F.normalize(batch.features.visual, dim=-1) @ visual_texts.T))
 
     def teacher(split: SplitBatches) -> AudioVisual[Tensor]:
-        return segment_logits(score, split, texts.audio.shape[0], batch_size)
+        return segment_logits(score, split, batch_size)
 
     return teacher
