@@ -39,7 +39,7 @@ class Description:
     classes: tuple[Name, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
     audio_features: tuple[str, ...] = ()
     visual_features: tuple[str, ...] = ()  # concatenated in this order
-    decoding: Literal["video", "modality"] = "video"  # whose probability an event also needs
+    decoding: Literal["video", "modality", "audio_by_video"] = "video"  # whose probability an event also needs
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
     note: str = ""  # to be shown with every result, such as "simulated features"

@@ -20,11 +20,14 @@ from dataloaders.datasets import load_annotations
 from dataloaders.features import feature_path, text_features_path
 from dataloaders.pseudo_labels import load_pseudo_labels
 from models import HAN
-from tests.tiny_data import write_llp
+from tests.tiny_data import WIDTHS, write_llp
 from tests.tiny_runs import assert_same_weights, newest
+from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.predictions import load_predictions
+from utils.evaluation.windows import han_probs
 from utils.settings import read_args
+from utils.trained import export, open_run, open_trained
 from utils.training.checkpoints import load_network
 
 TINY = ["--dim", "16", "--ffn_dim", "24", "--batch_size", "4", "--checkpoint_every", "1"]
@@ -97,6 +100,20 @@ def test_a_method_that_is_resumed_ends_as_an_uninterrupted_one(tiny: Tiny, metho
     assert part != whole
     train_han.main(["--resume", str(part), "--num_epochs", "2"])
     assert_same_weights(whole, part)
+
+
+def test_mm_cse_is_exported_and_parses_features_of_any_length(tiny: Tiny, tmp_path: Path):
+    run = tiny.train("mmcse")
+    export(open_run(run), tmp_path / "exported")
+    networks = [open_run(run), open_trained(str(tmp_path / "exported"))]
+    assert all(network.description.decoding == "audio_by_video" for network in networks)
+    features = AudioVisual(torch.randn(13, WIDTHS["clap"]), torch.randn(13, WIDTHS["clip"] + WIDTHS["r2plus1d_18"]))
+    one, other = (han_probs(network, features, decoding="audio_by_video") for network in networks)
+    assert torch.equal(one.probs.audio, other.probs.audio) and one.probs.visual.shape == (13, 25)
+    output = networks[0](*features.map(lambda x: x[None, :10]))
+    alone = han_probs(networks[0], features.map(lambda x: x[:10]), decoding="audio_by_video")
+    torch.testing.assert_close(alone.around.audio[0], output.video_probs[0].clamp(max=1))
+    torch.testing.assert_close(alone.around.visual[0], output.modality_probs.visual[0].clamp(max=1))
 
 
 def test_noise_ratios_and_labels_are_found_in_the_newest_runs(tiny: Tiny):

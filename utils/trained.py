@@ -12,7 +12,7 @@ import errno
 import math
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dataloaders.datasets import DATASETS
-from models import HAN, TemporalTransformer, TemporalTransformerConfig
-from models.pretrained import CONFIG_FILE, Description, description_in, read_config
+from models import TemporalTransformer, TemporalTransformerConfig
+from models.pretrained import CONFIG_FILE, Description, Pretrained, description_in, read_config
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.trained_han import config_of_run
@@ -34,7 +34,7 @@ from utils.training.checkpoints import load_checkpoint, load_network
 from utils.training.loop import BEST_CHECKPOINT
 
 
-def open_trained(source: str) -> HAN | TemporalTransformer:
+def open_trained(source: str) -> Pretrained:
     """Open the network of a run, an exported folder or a hub id, with its description, or raise InputError."""
     folder = Path(source)
     if (folder / ARGS_FILE).is_file():
@@ -67,25 +67,26 @@ def newest_han(runs_dir: Path) -> Path:
 
 
 def trains_han(run_dir: Path) -> bool:
-    """Return whether a run of stage 3 trained HAN or a network that extends it; True for stage 1, too."""
-    return issubclass(find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network, HAN)
+    """Return whether a run trained a network that can be exported: HAN, those that extend it, MM-CSE; stage 1, too."""
+    return issubclass(find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network, Pretrained)
 
 
-def open_run(run_dir: Path) -> HAN | TemporalTransformer:
+def open_run(run_dir: Path) -> Pretrained:
     """Open the best checkpoint of a run with its description; InputError for methods with other networks."""
     settings = read_args(run_dir / ARGS_FILE)
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has its own network"
         raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
     checkpoint, method = run_dir / BEST_CHECKPOINT, find_method(settings.get("method", "uwav"))
-    is_han = "fc_prob.weight" in load_checkpoint(checkpoint)
+    is_han = any(name.startswith("fc_prob.") for name in load_checkpoint(checkpoint))
     try:
-        kind, config, dataset, chosen = TemporalTransformer, TemporalTransformerConfig, "UnAV", {}
+        kind, config, dataset = TemporalTransformer, TemporalTransformerConfig, "UnAV"
         if is_han:
             kind, config, dataset = method.network, method.config, settings["dataset"]
-            chosen = {name: settings[name] for name in ("pre_norm", "encoder_order")}
+        names = [field.name for field in fields(config)]
+        chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order") if name in names}
+        if "cross_attention" in names:
             chosen["cross_attention"] = settings.get("cross_attention", True)  # not in earlier runs
-        chosen["num_heads"] = settings["num_heads"]
         network = load_network(kind, checkpoint, {}, config_of_run(run_dir, config), **chosen)
         network.description = Description(
             network="HAN" if is_han else "TemporalTransformer",
@@ -134,7 +135,7 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
     return thresholds.map(lambda values: torch.tensor([-math.inf if x is None else x for x in values]))
 
 
-def export(network: HAN | TemporalTransformer, folder: Path) -> None:
+def export(network: Pretrained, folder: Path) -> None:
     """Write a network with its description to a new folder, which appears once complete, or raise InputError."""
     if folder.exists():
         raise InputError(folder, "a folder or file that exists already", "a new folder", "Choose another name.")

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines.pe_frame import FIXED_PROBABILITY
 from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings
 from dataloaders.features import PACKED
 from dataloaders.llp import LLP_CLASSES
-from models import HAN, TemporalTransformer
+from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.windows import HAN_WINDOW, TRANSFORMER_WINDOW, SegmentProbs, han_probs, transformer_probs
@@ -91,11 +91,9 @@ def windows_of(
     return window, stride
 
 
-def trained_probs(
-    model: HAN | TemporalTransformer, own: OwnFeatures, any_events: bool, window: int, stride: int
-) -> SegmentProbs:
+def trained_probs(model: nn.Module, own: OwnFeatures, any_events: bool, window: int, stride: int) -> SegmentProbs:
     """Return the model's probabilities, for any events without the thresholds, which belong to its own classes."""
-    if isinstance(model, HAN):
+    if not isinstance(model, TemporalTransformer):
         return han_probs(model, own.segments, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
     return transformer_probs(model, own.segments, own.texts, thresholds, window, stride)

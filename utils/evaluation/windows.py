@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models import HAN, TemporalTransformer
+from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 
 # Of the networks' training videos: LLP's and AVE's have ten segments, UnAV's up to sixty and a few more.
@@ -48,7 +48,7 @@ def average_over_windows(
 
 @torch.inference_mode()
 def han_probs(
-    model: HAN, features: AudioVisual[Tensor], window: int = HAN_WINDOW, stride: int = 1, decoding: str = "video"
+    model: nn.Module, features: AudioVisual[Tensor], window: int = HAN_WINDOW, stride: int = 1, decoding: str = "video"
 ) -> SegmentProbs:
     """Compute HAN's probabilities of a video's features, (T, D), averaged over windows.
 
