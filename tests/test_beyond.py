@@ -95,7 +95,7 @@ def test_effects_of_a_factorial_are_those_that_scores_were_made_of(tmp_path: Pat
     assert path.stat().st_size > 5000
 
 
-optuna = pytest.importorskip("optuna", reason="optuna is not installed")
+with_optuna = pytest.mark.skipif(tune.optuna is None, reason="optuna is not installed")
 
 
 def search(llp_dir: Path, output_dir: Path, space: Path, trials: int) -> list[str]:
@@ -105,9 +105,10 @@ def search(llp_dir: Path, output_dir: Path, space: Path, trials: int) -> list[st
 
 def trials_of(output_dir: Path) -> list:
     storage = tune.JournalStorage(tune.JournalFileBackend(str(output_dir / "optuna.log")))
-    return optuna.load_study(study_name="tune", storage=storage).trials
+    return tune.optuna.load_study(study_name="tune", storage=storage).trials
 
 
+@with_optuna
 def test_a_search_begins_with_the_recipe_and_a_killed_one_goes_on(llp_dir: Path, tmp_path: Path):
     space = tmp_path / "space.yaml"
     space.write_text("video_weight: {low: 0.1, high: 10, log: true}\nseed: [3, 1000]\n")
@@ -131,6 +132,7 @@ def test_a_search_begins_with_the_recipe_and_a_killed_one_goes_on(llp_dir: Path,
     assert "valor, recipe" in str(table) and "best of 8 trials" in str(table)
 
 
+@with_optuna
 def test_a_search_space_is_checked(llp_dir: Path, tmp_path: Path):
     for text, words in (("lr: 3", "no search space"), ("speed: [1, 2]", "no setting speed")):
         (tmp_path / "space.yaml").write_text(text)
