@@ -33,7 +33,7 @@ class PEFrameSettings:
 def pool_frames(logits: Tensor, how: Pooling) -> Tensor:
     """Return one logit for each segment from those of its frames: (..., F, C) -> (..., C)."""
     if how == "mean_probability":
-        return torch.logit(torch.sigmoid(logits.double()).mean(dim=-2)).to(logits)
+        return torch.logit(torch.sigmoid(logits.double()).mean(dim=-2), eps=1e-12).to(logits)
     if how == "mean_logit":
         return logits.mean(dim=-2)
     return logits.amax(dim=-2) if how == "max" else logits.topk(min(5, logits.shape[-2]), dim=-2).values.mean(dim=-2)
@@ -45,8 +45,11 @@ def pe_settings(settings: Any) -> Any:
         if (given := getattr(settings, name)) is not None:
             expected = "none with --teacher pe_frame, which has no network of ours"
             raise InputError(f"--{name}", str(given), expected, "Leave out the flag, or the teacher.")
+    if settings.framewise.prompts == "valor":
+        found, expected = "valor with --teacher pe_frame", "the event names, with the phrases of data/pe_prompts.yaml"
+        raise InputError("--prompts", found, expected, "Leave out the flag, or the teacher.")
     if settings.thresholds == "fixed" and settings.dataset not in FIXED_THRESHOLDS:
-        valor_thresholds(settings.dataset)  # says for which data sets there are some
+        valor_thresholds(settings.dataset)  # names the data sets that have some
     thresholds = settings.thresholds or "search"
     return with_settings(settings, audio_features=(AUDIO,), prompts="event_names", thresholds=thresholds)
 

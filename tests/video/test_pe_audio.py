@@ -135,6 +135,10 @@ def test_frames_of_a_segment_are_pooled_as_the_setting_says():
         assert pool_frames(logits, how).item() == pytest.approx(value, abs=1e-6)
 
 
+def test_a_segment_of_certain_frames_has_a_finite_logit():
+    assert pool_frames(torch.full((1, 25, 2), 90.0), "mean_probability").isfinite().all()
+
+
 def test_the_teacher_writes_labels_that_han_learns_from(tmp_path: Path):
     sizes = {"train": 8, "val": 6, "test": 4}
     folder = simulate("LLP", tmp_path / "data", None, sizes, features=["pe_audio", "clip"])
@@ -163,6 +167,8 @@ def test_the_teacher_writes_labels_that_han_learns_from(tmp_path: Path):
     features = ("--audio_features", "pe_audio", "--visual_features", "clip")
     run = train(folder, tmp_path / "runs", "--pseudo_label_dir", labels_dir, *features)
     assert (run / "summary.json").is_file()
+    with pytest.raises(InputError, match="--prompts: found valor with --teacher pe_frame"):
+        pseudo_label_generation.main([*where, "--prompts", "valor"])
     (folder / "feats_PE/event_feats/logit_bias.npy").unlink()
     with pytest.raises(InputError, match=r"logit_bias\.npy: found no readable file"):
         pseudo_label_generation.main(where)
