@@ -21,7 +21,7 @@ from utils.training.device import PRECISIONS
 
 FUNCTIONS = (tables.table1, tables.significance, tables.table2, tables.table3, tables.table4, tables.table_a5)
 FUNCTIONS += (tables.table_a6, tables.table_a7, tables.table_a9, tables.figure_a4, tables.figure_a5, tables.qualitative)
-FUNCTIONS += (beyond.selection, beyond.factorial)
+FUNCTIONS += (beyond.additions, beyond.selection, beyond.factorial)
 EXPERIMENTS = {function.__name__.replace("_a", "A"): function for function in FUNCTIONS}  # `table_a5` is "tableA5"
 
 

@@ -1,12 +1,14 @@
-"""Tables that are not in the paper: what choosing the epoch on test adds, and which ingredient of UWAV matters."""
+"""Tables that are not in the paper: later methods and settings, what choosing the epoch on test adds, and which
+ingredient of UWAV matters."""
 
 from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
 
+from dataloaders.features import text_features_path
 from experiments.jobs import Job, Runner, Study
-from experiments.paper_tables import Experiment
+from experiments.paper_tables import Experiment, ParsingExperiment
 from utils.evaluation.compare import score_videos
 from utils.evaluation.predictions import aligned, load_predictions
 from utils.evaluation.tasks import Parsing
@@ -25,6 +27,26 @@ FACTORS = {  # of UWAV's Table 4, with their settings off and on
 }
 TYPE = Parsing.score_names.index(("Segment-level", "Type"))
 RESAMPLES, CHUNK = 10_000, 500
+
+
+def additions(study: Study) -> Experiment:
+    """Compare UWAV and VALOR with CMRC, UWAV on PE-A-Frame's labels, and the three possible recipes of MM-CSE."""
+    sizes = {"num_epochs": 60, "lr": 1e-4} | study.preset["mmcse"]
+    warmup, cosine = sizes["num_epochs"] // 6, {"schedule": "cosine"}
+    ours = {
+        "VALOR": study.over_seeds("valor"),
+        "VALOR with CMRC": study.over_seeds("valor", cmrc=1.0),
+        "UWAV": study.over_seeds("uwav"),
+        "UWAV with CMRC": study.over_seeds("uwav", cmrc=1.0),
+        "MM-CSE, steps": study.over_seeds("mmcse"),
+        "MM-CSE, cosine": study.over_seeds("mmcse", **cosine, warmup_epochs=warmup // 2),
+        "MM-CSE, VALOR++'s cosine": study.over_seeds(
+            "mmcse", **cosine, warmup_epochs=warmup, lr=3 * sizes["lr"], lr_min=3e-6
+        ),
+    }
+    if text_features_path(study.data_root / "LLP", "pe_audio").is_file():
+        ours["UWAV, labels of PE-A-Frame and CLIP"] = study.over_seeds("uwav", teacher="pe_frame")
+    return ParsingExperiment(study, "additions", "Beyond the paper, on LLP", ours)
 
 
 class Selection(Experiment):

@@ -108,8 +108,8 @@ class ParsingExperiment(Experiment):
     """All F-scores on LLP's test split; of segments only where the published ones are."""
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float]:
-        printed = set().union(*self.published.values())
-        return {name: score for name, score in runner.test_scores(job).items() if name in printed}
+        printed, scores = set().union(*self.published.values()), runner.test_scores(job)
+        return {name: score for name, score in scores.items() if name in printed or not printed}
 
     def tables(self, runner: Runner) -> dict[str, Table]:
         rows = [ScoreRow(name, "test", scores, note) for name, scores, note in self.rows(runner)]

@@ -19,7 +19,7 @@ import yaml
 
 import test_han
 import train_han
-from experiments.jobs import to_flags
+from experiments.jobs import PRESETS, load_preset, to_flags
 from utils.errors import InputError
 from utils.evaluation.tasks import find_task
 from utils.provenance import read_provenance
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(own)
     space, output_dir = read_space(args.space), args.output_dir or Path("temp_train_logs") / f"tune_{args.method}"
     common = {"method": args.method, "dataset": args.dataset, "device": args.device}
-    flags = to_flags(common) + train_flags
+    flags = to_flags(common | load_preset(args.preset)[args.method.removesuffix("_base")]) + train_flags
     _, settings = parse_recipe(train_han.Settings, "", flags, ())
     recipe, metric = flat(settings), settings.select_on or find_task(args.dataset).best_metric
     if unknown := sorted(space.keys() - recipe.keys()):
@@ -104,6 +104,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--method", choices=method_names(), default="uwav")
     parser.add_argument("--dataset", default="LLP")
     parser.add_argument("--space", type=Path, default=Path("configs/search/uwav.yaml"), help="what is searched")
+    parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
     parser.add_argument("--trials", type=whole_number(1), default=40)
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of the search")
     parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[1, 2, 3], help="of the final trainings")

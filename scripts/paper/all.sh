@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 failed=()
-for name in table1 significance table2 table3 table4 tableA5 tableA6 tableA7 tableA9 figureA4 figureA5 qualitative selection factorial; do
+for name in table1 significance table2 table3 table4 tableA5 tableA6 tableA7 tableA9 figureA4 figureA5 qualitative additions selection factorial; do
     status=0
     bash "$name.sh" "$@" || status=$?
     if ((status >= 128)); then exit "$status"; fi # stopped by hand
