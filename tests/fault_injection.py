@@ -21,6 +21,7 @@ from types import ModuleType
 import torch
 from safetensors import safe_open
 
+import pseudo_label_generation
 from baselines.jomold import find_noise_ratios
 from baselines.lsld import refine_labels
 from baselines.ma import find_exchange
@@ -40,6 +41,10 @@ EPOCHS = ("--num_epochs", "2", "--checkpoint_every", "1")
 # What the stages and PyTorch import late, seconds of it: once here, not again in each fork.
 LATE = ("pandas", "tyro", "tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer")
 LATE += ("torch._dynamo", "matplotlib.backends.backend_agg", "utils.reporting.figures")
+STAGE_3 = {
+    "train_han": (),
+    "train_mmcse_on_combinations": ("--method", "mmcse", "--num_layers", "1", "--event_dim", "8", "--cmrc", "1"),
+}
 TRAINED = ("checkpoints/last.pt", "checkpoints/checkpoint_best.pt", "checkpoints/checkpoint_epoch_001.pt")
 
 
@@ -147,9 +152,9 @@ class Stage:
             pretrain(unav, folder, *EPOCHS, *packed, *resumed)
         elif self.name == "pseudo_label_generation":
             label(llp, newest(runs, "TemporalTransformer_"), *packed, "--output_dir", folder / "labels")
-        elif self.name == "train_han":
-            labels = ("--pseudo_label_dir", newest(runs, "TemporalTransformer_") / "LLP_Dataset")
-            train(llp, folder, *EPOCHS, *labels, *packed, *resumed)
+        elif self.name in STAGE_3:
+            (labels,) = runs.glob("*/LLP_Dataset")
+            train(llp, folder, *STAGE_3[self.name], *EPOCHS, "--pseudo_label_dir", labels, *packed, *resumed)
         elif self.name == "test_han":
             evaluate(newest(runs, "HAN_"), folder / "logs", *packed, "--splits", "test")
         else:
@@ -232,6 +237,12 @@ def base_run(method: str, shared: Path) -> None:
     train(shared / "LLP", shared / "runs", "--method", method, "--num_epochs", "1")
 
 
+def label_framewise(shared: Path) -> None:
+    flags = ("--teacher", "framewise", "--thresholds", "search", "--device", "cpu")
+    where = ("--data_dir", str(shared / "LLP"), "--runs_dir", str(shared / "runs"))
+    pseudo_label_generation.main([*where, *flags])
+
+
 def main(name: str, folder: Path) -> None:
     for module in LATE:
         importlib.import_module(module)
@@ -250,6 +261,7 @@ def main(name: str, folder: Path) -> None:
         "train_transformer": (),
         "pseudo_label_generation": (pretrain,),
         "train_han": (pretrain, label),
+        "train_mmcse_on_combinations": (label_framewise,),
         "test_han": (train,),
         "export": (train,),
         "find_noise_ratios": (partial(base_run, "jomold_base"),),

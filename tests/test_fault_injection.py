@@ -15,6 +15,7 @@ MOMENTS = {  # at least so many of each command
     "train_transformer": 20,
     "pseudo_label_generation": 20,
     "train_han": 20,
+    "train_mmcse_on_combinations": 20,
     "test_han": 20,
     "extract_features": 6,
     "prepare_clips": 6,

@@ -243,6 +243,10 @@ def tables() -> Iterator[Step]:
     """What compares, checks and collects runs."""
     sizes = "--num_train 3 --num_val 2 --num_test 2"
     yield "simulation", command(simulation.main, f"--output simulated --dataset LLP UnAV AVE {sizes}")
+    pe_audio = f"--output simulated --dataset LLP --features pe_audio {sizes}"
+    yield "simulation of PE-A-Frame's features", command(simulation.main, pe_audio)
+    pe_frame = f"--teacher pe_frame --data_dir simulated/LLP --output_dir labels_pe_frame {CPU}"
+    yield "labels_pe_frame", command(pseudo_label_generation.main, pe_frame)
     for dataset in ("LLP", "UnAV", "AVE"):
         flags = f"--dataset {dataset} --data_dir {dataset}"
         yield f"check of {dataset}", command(check.main, flags, f"printed/check_{dataset}.txt")
