@@ -25,7 +25,7 @@ LAYERS = (
     ("entry points",),
     ("experiments",),
     ("tests/naive",),
-    ("benchmarks",),
+    ("benchmarks", "docs"),
 )
 PLACE = {name: place for place, names in enumerate(LAYERS) for name in names}
 SOURCES = sorted(
