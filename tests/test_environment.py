@@ -20,8 +20,11 @@ DISTRIBUTIONS = {
     "pympi": "pympi-ling",
     "parso": "cosmic-ray",
 }
-# Training; features from videos; what is optional, imported where it is asked for.
-REQUIREMENTS = ("requirements.txt", "requirements-video.txt", "requirements-extras.txt")
+# Training; features from videos; optional parts, imported when they are used.
+TESTED = ("requirements.txt", "requirements-video.txt", "requirements-extras.txt")
+# Tests and linters; the documentation site. scripts/test.sh adds them.
+DEVELOPMENT = ("requirements-dev.txt", "requirements-docs.txt")
+REQUIREMENTS = (*TESTED, *DEVELOPMENT)
 
 
 def requirements_of(file: str) -> list[str]:
@@ -92,8 +95,16 @@ def test_the_environment_of_all_backends_keeps_the_numpy_that_laion_clap_asks_fo
 
 
 def test_ci_runs_what_the_readme_says_with_all_requirements():
-    command = f'REQUIREMENTS="{" ".join(REQUIREMENTS)}" bash scripts/test.sh'
+    command = f'REQUIREMENTS="{" ".join(TESTED)}" bash scripts/test.sh'
     assert all(command in (ROOT / file).read_text() for file in ("README.md", ".ci/run"))
+
+
+def test_the_test_command_adds_what_tests_linters_and_the_site_need():
+    assert f'}} {" ".join(DEVELOPMENT)}"\n' in (ROOT / "scripts/test.sh").read_text()
+
+
+def test_training_installs_no_tool_of_development():
+    assert not {package_of(line) for line in requirements_of("requirements.txt")} & {"pytest", "ruff", "hypothesis"}
 
 
 @pytest.mark.parametrize(("module", "path"), sorted(third_party_modules().items()))
