@@ -25,6 +25,7 @@ REFERENCE = {
     "simulation": "simulation/*.py",
 }
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)([^)\s]*)\)")
+IMAGE = re.compile(r'\[!\[.*?\]\((.+?)\)|src(?:set)?="(.+?)"')  # a badge or an HTML image
 
 
 def docstrings(pattern: str) -> str:
@@ -42,7 +43,9 @@ def is_shown(path: Path) -> bool:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Replace the files of docs/ by the repository's Markdown files, the files that they link to, and the reference."""
     pages = {page for pattern in PAGES for page in ROOT.glob(pattern)}
-    linked = {(page.parent / link[1]).resolve() for page in pages for link in LINK.findall(page.read_text())}
+    texts = {page: page.read_text() for page in pages}
+    linked = {(page.parent / link[1]).resolve() for page, text in texts.items() for link in LINK.findall(text)}
+    linked |= {page.parent / (badge or image) for page, text in texts.items() for badge, image in IMAGE.findall(text)}
     paths = sorted(filter(is_shown, pages | linked))
     site = [File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in paths]
     for name, pattern in REFERENCE.items():
