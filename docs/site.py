@@ -24,6 +24,7 @@ REFERENCE = {
     "lavish": "lavish/*.py",
     "simulation": "simulation/*.py",
 }
+BEFORE_LIST = re.compile(r"^(?![-|>#\s]|\d+\.)(.+\n)(?=- )", re.MULTILINE)
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)([^)\s]*)\)")
 IMAGE = re.compile(r'\[!\[.*?\]\((.+?)\)|src(?:set)?="(.+?)"')  # a badge or an HTML image
 
@@ -54,11 +55,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
-    """Return a page without its links to folders and Python files, which only GitHub shows."""
+    """Return a page without its links to folders and Python files, and with a blank line before each list."""
     folder = (ROOT / page.file.src_uri).parent
 
     def kept(link: re.Match[str]) -> str:
         target = (folder / link[2]).resolve()
         return link[1] if target.exists() and not is_shown(target) else link[0]
 
-    return LINK.sub(kept, markdown)
+    return BEFORE_LIST.sub(r"\1\n", LINK.sub(kept, markdown))

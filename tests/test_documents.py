@@ -85,6 +85,11 @@ def test_the_site_builds_without_a_warning_and_requests_nothing_from_other_hosts
     assert not build.returncode, build.stderr
     pages = {str(page.relative_to(tmp_path)): page.read_text() for page in tmp_path.rglob("*.html")}
     assert {"index.html", "docs/stages.html", "baselines/han/index.html", "reference/models.html"} <= pages.keys()
+    # No list, table or code is left as plain text.
+    paragraphs = [text for page in pages.values() for text in re.findall(r"<p>(.*?)</p>", page, re.DOTALL)]
+    assert not [
+        text for text in paragraphs if re.search(r"^\s*(?:- |\d+\. |\||```)", text, re.MULTILINE)
+    ]  # all are rendered
     tags = [tag for page in pages.values() for tag in re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", page)]
     assert tags and not [tag for tag in tags if re.search(r"""(?:src|href)=["']?(?:https?:)?//""", tag)]
 
