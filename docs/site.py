@@ -18,7 +18,7 @@ REFERENCE = {
     "training": "utils/training/*.py",
     "evaluation": "utils/evaluation/*.py",
     "reporting": "utils/reporting/*.py",
-    "runs": "utils/[!a]*.py",
+    "runs": "utils/[!a]*.py",  # all others of utils/
     "baselines": "baselines/**/*.py",
     "video": "video/**/*.py",
     "lavish": "lavish/*.py",
@@ -47,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     texts = {page: page.read_text() for page in pages}
     linked = {(page.parent / link[1]).resolve() for page, text in texts.items() for link in LINK.findall(text)}
     linked |= {page.parent / (badge or image) for page, text in texts.items() for badge, image in IMAGE.findall(text)}
-    paths = sorted(filter(is_shown, pages | linked))
+    paths = sorted(filter(is_shown, {*pages, *linked, ROOT / "docs/site.css"}))
     site = [File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)) for path in paths]
     for name, pattern in REFERENCE.items():
         site.append(File.generated(config, f"reference/{name}.md", content=docstrings(pattern)))
