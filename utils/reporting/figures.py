@@ -20,12 +20,9 @@ from dataloaders.ave import BACKGROUND
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.files import atomic_write
 from utils.method.spans import maximal_spans
+from utils.reporting.colours import COLOURS, EMPTY_GREY, GRID_GREY, RULE_GREY, TEXT_GREY, TRACK_COLOUR, TRUTH_COLOUR
 from utils.reporting.precision_recall import Curves
 
-# Okabe and Ito's palette: distinct under the common forms of colour blindness.
-TRUTH_COLOUR = "#333333"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-TRACK_COLOUR = "#F1F1F1"
 STYLE = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same
@@ -47,6 +44,13 @@ class Timeline:
 
     name: str
     events: AudioVisual[np.ndarray]  # (T, C) bool, audible and visible
+
+    @property
+    def label(self) -> str:
+        """Return the name, and which modality has no event."""
+        empty = [kind for kind, events in zip(("audible", "visible"), self.events, strict=True) if not events.any()]
+        kind = f"{empty[0]} " if len(empty) == 1 else ""
+        return f"{self.name}: no {kind}event" if empty else self.name
 
 
 @matplotlib.rc_context(STYLE)
@@ -86,13 +90,13 @@ def timeline_figure(
                 onsets, ends = maximal_spans(timeline.events[m][:, c])
                 axes.broken_barh(torch.stack([onsets, ends - onsets], dim=1).tolist(), bar, facecolor=colour)
         if c != shown[-1]:
-            axes.axhline(top + class_height + CLASS_GAP / 2, color="#BBBBBB", linewidth=0.5, zorder=3)
+            axes.axhline(top + class_height + CLASS_GAP / 2, color=RULE_GREY, linewidth=0.5, zorder=3)
     for boundary in range(1, num_segments):  # over the bars, so that segments can be counted
         axes.axvline(boundary, color="white", linewidth=0.6 if boundary % tick_step == 0 else 0.25)
     if not len(shown):
-        axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color="#666666")
+        axes.text(num_segments / 2, height / 2, "no event", ha="center", va="center", color=TEXT_GREY)
 
-    handles = [Patch(color=colour, label=t.name) for colour, t in zip(colours, timelines, strict=True)]
+    handles = [Patch(color=colour, label=t.label) for colour, t in zip(colours, timelines, strict=True)]
     if outside:
         handles.append(Line2D([], [], linestyle="none", label="* not in the video label"))
     axes.legend(
@@ -111,9 +115,9 @@ def confusion_matrix_figure(
     names = [name.replace("_", " ") for name in (*classes, BACKGROUND)][: len(matrix)]
     support = matrix.sum(axis=1, keepdims=True)  # (C + 1, 1)
     shares = np.ma.masked_where(np.broadcast_to(support == 0, matrix.shape), 100 * matrix / np.maximum(support, 1))
-    side = 1.2 + 0.24 * len(names)
+    side = max(1.2 + 0.24 * len(names), 2.6)  # the bar's label needs 2.2
     figure, axes = _figure(side, side)
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#DDDDDD")
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad=EMPTY_GREY)
     image = axes.imshow(shares, cmap=colours, vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=90)
     counted = [f"{name} ({count})" for name, count in zip(names, support[:, 0].tolist(), strict=True)]
@@ -121,7 +125,7 @@ def confusion_matrix_figure(
     axes.tick_params(which="both", length=0)
     axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#E4E4E4", linewidth=0.4)
+    axes.grid(which="minor", color=GRID_GREY, linewidth=0.4)
     axes.set(xlabel="Prediction", ylabel=f"Truth ({unit})", title=title)
     for i, j in np.argwhere(shares.filled(0) >= 0.5):  # percent
         colour = "white" if shares[i, j] > 55 else "black"
@@ -162,9 +166,12 @@ def curve_figure(
 ) -> None:
     """Draw curves with bands of one standard deviation beside the paper's values, for Figures A4 (alpha) and A5 (W)."""
     figure, axes = _figure(4.2, 2.8)
-    for curve, colour, marker in zip(series, cycle(COLOURS), cycle("os^Dv"), strict=False):
+    styles = cycle([style for style in ("-", "--", ":") for _ in range(5)])  # five colours and markers each
+    for curve, colour, marker, style in zip(series, cycle(COLOURS[:5]), cycle("os^Dv"), styles, strict=False):
         mean = np.asarray(curve.mean, dtype=float)
-        axes.plot(curve.x, mean, color=colour, marker=marker, markersize=3.5, linewidth=1.3, label=curve.name)
+        every = max(1, len(mean) // 10)  # points between markers
+        line = {"color": colour, "linestyle": style, "linewidth": 1.3, "label": curve.name}
+        axes.plot(curve.x, mean, marker=marker, markevery=every, markersize=3.5, **line)
         if curve.std is not None:
             std = np.array([value or 0.0 for value in curve.std])
             axes.fill_between(curve.x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
@@ -176,7 +183,7 @@ def curve_figure(
             axes.plot([point.x], [point.y], "*", color=TRUTH_COLOUR, markersize=9, linestyle="none", label=label)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=(1, 2, 2.5, 5, 10)))
     axes.margins(y=0.1)
-    axes.grid(color="#E4E4E4", linewidth=0.5)
+    axes.grid(color=GRID_GREY, linewidth=0.5)
     axes.set_axisbelow(True)
     axes.spines[["right", "top"]].set_visible(False)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
@@ -199,6 +206,26 @@ def intervals_figure(path: Path, intervals: Mapping[str, tuple[float, float, flo
 
 
 @matplotlib.rc_context(STYLE)
+def class_bars_figure(path: Path, scores: Mapping[str, np.ndarray], classes: Sequence[str], label: str, title: str):
+    """Draw the scores of each class in percent, (C,), of two runs, sorted by their difference; NaN: no bar."""
+    first, second = scores.values()
+    order = np.argsort(second - first, kind="stable")  # NaN last
+    height = 0.4 + 0.27 * len(order)
+    figure, axes = _figure(4.2, height)
+    for shift, (name, values), colour in zip((-0.19, 0.19), scores.items(), COLOURS, strict=False):
+        axes.barh(np.arange(len(order)) + shift, values[order], 0.36, color=colour, label=name)
+    for y, c in enumerate(order):
+        text = "no score" if np.isnan(first[c] - second[c]) else f"{first[c] - second[c]:+.1f}"
+        axes.text(np.nan_to_num([first[c], second[c]]).max() + 1.5, y, text, va="center", fontsize=7)
+    axes.set_yticks(range(len(order)), [classes[c].replace("_", " ") for c in order])
+    axes.set(xlim=(0, 100), ylim=(len(order) - 0.4, -0.6), xlabel=label)
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.set_title(textwrap.fill(title, width=70), fontsize=9)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.45 / height), frameon=False, borderaxespad=0)
+    save_figure(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
 def precision_recall_figure(path: Path, curves: Curves, classes: Sequence[str], title: str = "") -> None:
     """Draw a panel for each class with a curve for each modality, or a remark that no segment is true."""
     num_columns = min(PANELS, len(classes))
@@ -207,20 +234,22 @@ def precision_recall_figure(path: Path, curves: Curves, classes: Sequence[str], 
     FigureCanvasAgg(figure)
     inner = {"left": 0, "right": 1, "bottom": 0, "top": 1, "hspace": 0.4}  # all around lies outside, as in `_figure`
     panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False, gridspec_kw=inner)
+    styles = zip(COLOURS, ("-", "--", ":"), (0.9, 1.1, 1.3), strict=False)  # A, V and AV also differ in greyscale
+    lines = [{"color": c, "linestyle": style, "linewidth": w} for (c, style, w), _ in zip(styles, curves, strict=False)]
     for axes, name, *of_class in zip(panels.flat, classes, *curves.values(), strict=False):
         axes.set(xlim=(0, 1), ylim=(0, 1.03))
         axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.set_yticks((0, 0.5, 1), ("0", "0.5", "1"))
         axes.set_title(textwrap.shorten(name.replace("_", " "), 24, placeholder="…"), fontsize=7)
         axes.spines[["right", "top"]].set_visible(False)
-        for curve, colour in zip(of_class, COLOURS, strict=False):
+        for curve, line in zip(of_class, lines, strict=True):
             if curve is not None:
-                axes.step(curve.recall, curve.precision, where="post", color=colour, linewidth=0.9, clip_on=False)
+                axes.step(curve.recall, curve.precision, where="post", clip_on=False, **line)
         if not any(of_class):
-            axes.text(0.5, 0.5, "no true segment", ha="center", va="center", color="#666666", fontsize=7)
+            axes.text(0.5, 0.5, "no true segment", ha="center", va="center", color=TEXT_GREY, fontsize=7)
     for axes in panels.flat[len(classes) :]:
         axes.remove()
-    handles = [Line2D([], [], color=colour, label=name) for name, colour in zip(curves, COLOURS, strict=False)]
+    handles = [Line2D([], [], label=name, **line) for name, line in zip(curves, lines, strict=True)]
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     inch = 1 / figure.get_figheight()
     figure.supxlabel("Recall", y=-0.4 * inch, va="top", fontsize=8)

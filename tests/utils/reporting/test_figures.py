@@ -19,6 +19,7 @@ from utils.reporting.figures import (
     PublishedPoint,
     Series,
     Timeline,
+    class_bars_figure,
     confusion_matrix_figure,
     curve_figure,
     timeline_figure,
@@ -102,6 +103,14 @@ def test_a_video_without_any_event_says_so(tmp_path: Path, written_figures: list
     timeline_figure(tmp_path / "t.png", "t", CLASSES, timeline("truth", 10, {}), [timeline("UWAV", 10, {})])
     (figure,) = written_figures
     assert [text.get_text() for text in figure.axes[0].texts] == ["no event"]
+
+
+def test_the_legend_names_the_empty_modalities(tmp_path: Path, written_figures: list[Figure]):
+    truth, predicted = timeline("Truth", 10, {0: slice(0, 2)}), timeline("Prediction", 10, {})
+    whole = timeline("UWAV", 10, {1: slice(0, 2)})
+    timeline_figure(tmp_path / "t.png", "t", CLASSES, truth, [predicted, whole])
+    legend = [text.get_text() for text in written_figures[0].axes[0].get_legend().get_texts()]
+    assert legend == ["Truth: no visible event", "Prediction: no event", "UWAV"]
 
 
 @pytest.mark.parametrize("num_segments", [1, 10, 60])
@@ -192,3 +201,38 @@ def test_curves_show_runs_and_published_values(tmp_path: Path):
     with_published, without = (pixels(tmp_path / f"{name}.png", TRUTH_COLOUR).sum() for name in ("with", "none"))
     assert with_published > without
     assert pixels(tmp_path / "none.png", COLOURS[0]).any()
+
+
+def test_curves_of_eighty_points_have_ten_markers_and_the_sixth_line_is_dashed(
+    tmp_path: Path, written_figures: list[Figure]
+):
+    series = [Series(f"score {n}", range(80), [n] * 80) for n in range(6)]
+    curve_figure(tmp_path / "c.png", series, [], "Epoch", "Score")
+    (axes,) = written_figures[0].axes
+    assert [line.get_markevery() for line in axes.lines] == [8] * 6
+    looks = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.lines]
+    assert looks[0] == (COLOURS[0], "o", "-") and looks[5] == (COLOURS[0], "o", "--") and len(set(looks)) == 6
+
+
+def test_bars_of_classes_are_sorted_by_the_difference_of_two_runs(tmp_path: Path, written_figures: list[Figure]):
+    scores = {"A: one": np.array([10, np.nan, 80, 30.0]), "B: two": np.array([40, 20, 75, 30.0])}
+    class_bars_figure(tmp_path / "b.png", scores, ["loss", "no_score", "gain", "equal"], "F (%)", "title")
+    (axes,) = written_figures[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["gain", "equal", "loss", "no score"]
+    assert [text.get_text() for text in axes.texts] == ["+5.0", "+0.0", "-30.0", "no score"]
+    first, second = ([bar.get_width() for bar in bars] for bars in axes.containers)
+    np.testing.assert_array_equal([first, second], [[80, 30, 10, np.nan], [75, 30, 40, 20]])
+    assert axes.containers[0][0].get_y() < axes.containers[1][0].get_y() < axes.containers[0][1].get_y()
+    assert axes.yaxis_inverted() and axes.get_xlim() == (0, 100)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [*scores]
+
+
+def lightness(colour: str) -> float:
+    """CIE L* of a colour, by the definition of sRGB."""
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in to_rgb(colour)]
+    return 116 * np.dot((0.2126, 0.7152, 0.0722), linear) ** (1 / 3) - 16
+
+
+def test_the_colours_of_truth_audio_visual_and_both_differ_in_greyscale():
+    levels = sorted(map(lightness, (TRUTH_COLOUR, *COLOURS[:3])))
+    assert np.diff(levels).min() > 11
