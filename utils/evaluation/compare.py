@@ -19,7 +19,7 @@ import torch
 from utils.evaluation.predictions import Predictions, aligned, load_runs
 from utils.evaluation.tasks import find_task
 from utils.provenance import read_provenance
-from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
+from utils.reporting.tables import Cell, Column, Row, Table, format_text, per_class_scores, write_tables
 from utils.settings import whole_number
 
 CHUNK = 500  # resamples drawn at a time: bounds the memory at CHUNK x N weights
@@ -90,6 +90,13 @@ def score_videos(predictions: Predictions) -> np.ndarray:
     return find_task(predictions.dataset).per_video_scores(*events).numpy()
 
 
+def class_scores(run: Predictions) -> np.ndarray:
+    """Return each class's segment-level Type F-score in percent, (C,): the mean of those of A, V and AV that exist."""
+    events = (pair.map(torch.from_numpy) for pair in (run.events, run.truth))
+    rows = per_class_scores(*events, run.classes).rows
+    return np.array([np.mean([cell.mean for cell in row.cells[:3] if cell] or [np.nan]) for row in rows])
+
+
 def note_of(folder: Path, num_runs: int = 1) -> str:
     """Return the marks of a folder and its number of runs in brackets after a space, or an empty string for neither."""
     notes = [*read_provenance(folder).marks, *([f"{num_runs} runs"] if num_runs > 1 else [])]
@@ -104,6 +111,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resamples", type=whole_number(1), default=10_000)
     parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
+    parser.add_argument("--figure", type=Path, metavar="PNG", help="also draw the scores of each class as bars")
     return parser.parse_args(arguments)
 
 
@@ -120,6 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(format_text(table))
     if args.output:
         print("written:", *write_tables(args.output, table))
+    if args.figure:
+        from utils.reporting.figures import class_bars_figure  # matplotlib is slow to import
+
+        of_classes = [np.mean([class_scores(run) for run in seeds], axis=0) for seeds in runs.values()]
+        label, heading = "Segment-level Type F-score (%)", f"{first.dataset} {args.split}: A - B by class"
+        class_bars_figure(args.figure, dict(zip(notes, of_classes, strict=False)), first.classes, label, heading)
 
 
 if __name__ == "__main__":

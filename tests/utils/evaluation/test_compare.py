@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
-from utils.evaluation.compare import Comparison, compare_runs, main
+from utils.evaluation.compare import Comparison, class_scores, compare_runs, main
 from utils.evaluation.predictions import Predictions, save_predictions
 from utils.method.metrics import parsing_scores, segment_accuracy
 
@@ -188,6 +189,26 @@ def test_the_command_prints_and_writes_the_table(tmp_path: Path, capsys: pytest.
     printed = capsys.readouterr().out
     assert "paired bootstrap over 120 videos" in printed and "Event-level    Type" in printed
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 11
+
+
+def test_a_class_scores_the_mean_of_its_f_scores_of_a_v_and_av_that_exist():
+    truth, events = np.zeros((2, 2, 1, 4, 3), bool)
+    truth[0, 0, :2, 0] = events[0, 0, :1, 0] = True  # audible alone: F of A is 2/3
+    truth[:, 0, :2, 1] = events[0, 0, :2, 1] = True  # F of A is 1, of V and AV 0
+    found = class_scores(Predictions("LLP", "test", ("a", "b", "c"), ("x",), AudioVisual(*events), AudioVisual(*truth)))
+    np.testing.assert_allclose(found, [200 / 3, 100 / 3, np.nan])
+
+
+def test_the_command_draws_the_scores_of_each_class(tmp_path: Path, written_figures: list[Figure]):
+    seeds, other = [run(1, 0.05), run(2, 0.1)], run(4, 0.2)
+    save_seeds(tmp_path / "a", seeds)
+    save_predictions(tmp_path / "b", other)
+    main([str(tmp_path / "a"), str(tmp_path / "b"), "--resamples", "20", "--figure", str(tmp_path / "bars.png")])
+    (axes,) = written_figures[0].axes
+    expected = np.mean([class_scores(each) for each in seeds], axis=0)
+    assert sorted(bar.get_width() for bar in axes.containers[0]) == pytest.approx(sorted(expected))
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == [f"A: {tmp_path / 'a'} (2 runs)", f"B: {tmp_path / 'b'}"] and (tmp_path / "bars.png").is_file()
 
 
 def save_seeds(folder: Path, runs: list[Predictions]) -> Path:
