@@ -22,7 +22,7 @@ from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.online import OnlineWindows
 from utils.evaluation.predictions import Predictions, Probabilities, load_ensemble, load_predictions, mean_output
-from utils.evaluation.split_report import chosen_videos, draw_timelines, report_split
+from utils.evaluation.split_report import chosen_videos, draw_timelines, draw_training, report_split
 from utils.evaluation.tasks import Events, RunScores, find_task, true_events
 from utils.evaluation.trained_han import TrainedHAN
 from utils.evaluation.windows import HAN_WINDOW
@@ -51,7 +51,7 @@ EVALUATION = "an evaluation by test_han.py"
 ROUNDING = 1.0  # percent by which a score may differ on another device or in another precision
 # Patterns of all files that an evaluation may write.
 TABLES = ("scores.*", "unimodal_scores.*", "per_class_*.csv", "average_precision_*.csv", "confusion_*")
-FIGURES = ("pr_curves_*.png", "timelines*.html", "timelines_*/*.png")
+FIGURES = ("pr_curves_*.png", "training_*.png", "timelines*.html", "timelines_*/*.png")
 FILES = (*TABLES, *FIGURES, "predictions_*.npz", "activitynet_*.json", "events.out.tfevents.*")
 
 
@@ -72,7 +72,7 @@ class Settings(FromFile):
     seed: NonNegativeInt = 20000  # seed of the first of several
     online: bool = False  # also decode each segment from the ten seconds that end with it
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
-    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines; 0: no PR curves either
+    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines; 0: no other figure either
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
     pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: the run's)
     output_dir: Path | None = None  # (default: <logs_dir>/<run>, <logs_dir>/ensemble)
@@ -245,6 +245,8 @@ def evaluate(
             scores[f"{name}, online"] = task.score(online, truth)
         videos = chosen_videos(annotations.sample_ids, settings.figure_videos or (), settings.num_figures)
         draw_timelines(folder / f"timelines_{name}", annotations, kept, videos)
+    if settings.checkpoint_dir is not None and settings.num_figures > 0:
+        draw_training(folder, settings.checkpoint_dir, record.note)
     write_hparams(folder, {n: value for n, value in recorded_settings(folder).items() if not n.endswith("_dir")})
     return scores
 

@@ -26,7 +26,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.evaluation.inference import SplitOutput
 from utils.evaluation.predictions import Predictions, load_predictions
-from utils.evaluation.split_report import chosen_videos, draw_timelines
+from utils.evaluation.split_report import chosen_videos, draw_timelines, draw_training, modality_confusion
 from utils.reporting.figures import COLOURS, TRUTH_COLOUR
 from utils.settings import read_args
 from utils.training.checkpoints import load_network, save_checkpoint
@@ -166,8 +166,47 @@ def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_last
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
     (axes,) = written_figures[0].axes
     assert axes.get_xlim() == (0, 2) and "Car" in [text.get_text() for text in axes.texts]  # no "Car*"
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Truth", "Prediction"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "Truth: no audible event",
+        "Prediction: no visible event",
+    ]
     assert drawn_seconds(axes, TRUTH_COLOUR) == 2 and drawn_seconds(axes, COLOURS[0]) == 1
+
+
+def test_the_curves_of_a_training_are_those_of_its_history(run, tmp_path, written_figures):
+    draw_training(tmp_path / "logs", run, "simulated features")
+    history = torch.load(run / "checkpoints/last.pt", weights_only=True)["progress"]["history"]
+    losses, scores = (figure.axes[0] for figure in written_figures)
+    lines = {line.get_label(): line.get_xydata().tolist() for axes in (losses, scores) for line in axes.lines}
+    assert lines["total"] == [[n, epoch["total"]] for n, epoch in enumerate(history, start=1)]
+    assert lines["segment Type"] == [[n, epoch["segment_Type"]] for n, epoch in enumerate(history, start=1)]
+    assert [line.get_label() for line in losses.lines] == ["video", "total"] and len(scores.lines) == 10
+    best = json.loads((run / "summary.json").read_text())["best_epoch"]
+    assert losses.get_title() == f"logs, kept epoch {best} (simulated features)"
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["training_losses.png", "training_scores.png"]
+
+
+def test_a_run_without_its_last_state_has_no_curves_of_training(run, tmp_path):
+    (run / "checkpoints/last.pt").unlink()
+    logs = evaluate(run, tmp_path / "logs", "--num_figures", "1")
+    assert not list(logs.glob("training_*")) and (logs / "confusion_modalities_test.png").is_file()
+
+
+def test_modalities_are_confused_as_counted_by_hand(run, tmp_path):
+    def events(*states: int) -> AudioVisual:  # one video and class; 0 none, 1 audible, 2 visible, 3 both
+        return AudioVisual(*(torch.tensor([[[bool(state & bit)] for state in states]]) for bit in (1, 2)))
+
+    truth, prediction = events(1, 1, 1, 2, 3, 0, 0, 0), events(1, 3, 0, 1, 2, 0, 2, 0)
+    counts = [[1, 0, 1, 1], [1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 1]]  # audible only, visible only, both, neither
+    assert modality_confusion(prediction, truth, torch.tensor([7])).tolist() == counts
+    logs = evaluate(run, tmp_path / "logs")
+    kept, table = load_predictions(logs, "test"), pd.read_csv(logs / "confusion_modalities_test.csv", index_col="Truth")
+    audible_only = kept.truth.audio & ~kept.truth.visual
+    neither = ~kept.events.audio & ~kept.events.visual
+    assert table.loc["audible only", "Predicted neither"] == (audible_only & neither).sum()
+    share = 100 * (audible_only & neither).sum() / audible_only.sum()
+    assert table.loc["audible only", "Share (%) neither"] == pytest.approx(share)
+    assert table.filter(like="Predicted").to_numpy().sum() == kept.truth.audio.size
 
 
 def test_videos_to_draw_are_spread_over_the_split_or_named():

@@ -1,6 +1,7 @@
-"""The report of one split of one run: scores, per-class tables, precision-recall curves, predictions, timelines."""
+"""The report of one split of one run (scores, tables, curves, predictions, timelines), and of its training."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,18 @@ import torch
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.evaluation.predictions import Predictions, save_predictions
-from utils.evaluation.tasks import Scores, find_task
+from utils.evaluation.tasks import SELECTABLE, Events, Parsing, Scores, find_task
 from utils.files import write_text
 from utils.method.average_precision import scored_spans
+from utils.method.metrics import label_confusion
 from utils.reporting.precision_recall import average_precision_table, precision_recall_curves
-from utils.reporting.tables import write_table
+from utils.reporting.tables import confusion_table, write_table
+from utils.training.checkpoints import load_checkpoint
 from utils.training.events import write_scalars
+from utils.training.loop import LAST_STATE
+
+STATES = ("audible only", "visible only", "both", "neither")  # of a class in a segment
+NO_LOSSES = ("gradient_norm", "learning_rate", "train_seconds", "validation_seconds")  # in the history of a training
 
 
 def report_split(
@@ -32,14 +39,47 @@ def report_split(
     heading = f"{folder.name}, {split}"
     table = average_precision_table(of_classes, classes, f"{heading}: average precision per class", note)
     write_table(folder / f"average_precision_{split}.csv", table)
+    is_parsing, of_states = isinstance(task, Parsing), folder / f"confusion_modalities_{split}.csv"
+    confusion = modality_confusion(prediction, truth, torch.from_numpy(kept.probs.lengths))
+    if is_parsing:
+        title = f"{heading}: segments of all classes by modality"
+        write_table(of_states, confusion_table(confusion, STATES, title, note, shares=True))
     if curves:
-        from utils.reporting.figures import precision_recall_figure  # matplotlib is slow to import
+        from utils.reporting.figures import confusion_matrix_figure, precision_recall_figure  # slow: matplotlib
 
         marked = f"{heading} ({note})" if note else heading
         precision_recall_figure(folder / f"pr_curves_{split}.png", of_classes, classes, marked)
+        if is_parsing:
+            title = f"{marked}\nsegments, summed over classes"
+            confusion_matrix_figure(of_states.with_suffix(".png"), confusion.numpy(), STATES, title)
     save_predictions(folder, kept)
     write_activitynet(folder / f"activitynet_{split}.json", kept, segments_per_second, note)
     return scores
+
+
+def modality_confusion(prediction: Events, truth: Events, lengths: torch.Tensor) -> torch.Tensor:
+    """Count the segments of all classes by true (row) and predicted `STATES`, (4, 4) int64, without padding."""
+    valid = torch.arange(truth.audio.shape[1]) < lengths[:, None]  # (N, T)
+    states = [(events.audio + 2 * events.visual.long() - 1)[valid] % 4 for events in (prediction, truth)]
+    return label_confusion(*states, len(STATES))
+
+
+def draw_training(folder: Path, run_dir: Path, note: str) -> None:
+    """Draw losses and validation scores over epochs from the last state of a training, where the run has kept it."""
+    if not (run_dir / LAST_STATE).is_file():
+        return
+    from utils.reporting.figures import Series, curve_figure  # matplotlib is slow to import
+
+    progress = load_checkpoint(run_dir / LAST_STATE)["progress"]
+    history, title = progress["history"], f"{folder.name}, kept epoch {progress['best_epoch']}"
+    names = [name for name in dict.fromkeys(n for epoch in history for n in epoch) if name not in NO_LOSSES]
+    scores = [name for name in SELECTABLE if name in names]
+    losses = [name for name in names if name not in SELECTABLE]
+    for kind, shown, label in (("losses", losses, "Loss"), ("scores", scores, "Score on val (%)")):
+        values = {name.replace("_", " "): [epoch.get(name, math.nan) for epoch in history] for name in shown}
+        series = [Series(name, range(1, len(history) + 1), of_epochs) for name, of_epochs in values.items()]
+        marked = f"{title} ({note})" if note else title
+        curve_figure(folder / f"training_{kind}.png", series, [], "Epoch", label, marked)
 
 
 def write_activitynet(path: Path, kept: Predictions, segments_per_second: int, note: str) -> None:

@@ -307,10 +307,18 @@ def per_class_accuracy(
     return class_table(title, (*_labels(matrix, classes), "all"), columns, notes, note)
 
 
-def confusion_table(matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "") -> Table:
-    """Return the confusion matrix of `per_class_accuracy` as counts, rows the truth, columns the prediction."""
+def confusion_table(
+    matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "", shares: bool = False
+) -> Table:
+    """Return the confusion matrix of `per_class_accuracy` as counts, rows the truth, columns the prediction.
+
+    With `shares`, columns of percent of each true label follow.
+    """
     names = _labels(matrix, classes)
     columns = {Column(name, "Predicted", 0): column for name, column in zip(names, matrix.T, strict=True)}
+    if shares:
+        of_truth = 100 * matrix.double() / matrix.sum(dim=1, keepdim=True)  # 0 / 0 is NaN
+        columns |= {Column(name, "Share (%)"): column for name, column in zip(names, of_truth.T, strict=True)}
     return class_table(title, names, columns, note=note, label="Truth")
 
 
