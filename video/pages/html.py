@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.files import write_text
+from utils.reporting.colours import DARK_EVENT_COLOURS, EVENT_COLOURS
 
 FOLDER = Path(__file__).parent
 
@@ -17,11 +18,13 @@ FOLDER = Path(__file__).parent
 def write_page(path: Path, template: str, title: str, data: dict) -> None:
     """Write one HTML file with its style, script and data, atomically.
 
-    The files are `<template>.html`, `.css` and `.js`, after the common `base.css` and `base.js`; the script displays
-    `data`. The content security policy permits no network access and no script but the template's, identified by its
-    hash, so that no name in an annotation file can become code.
+    The files are `<template>.html`, `.css` and `.js`, after the common `base.css` and `base.js`; events have the
+    colours of figures, and the script displays `data`. The content security policy permits no network access and no
+    script but the template's, identified by its hash, so that no name in an annotation file can become code.
     """
-    style = _read("base.css") + _read(f"{template}.css")
+    light, dark = map(_properties, (EVENT_COLOURS, DARK_EVENT_COLOURS))
+    of_events = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
+    style = of_events + _read("base.css") + _read(f"{template}.css")
     script = _read("base.js") + _read(f"{template}.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
@@ -46,6 +49,10 @@ def packed(values: np.ndarray) -> str:
     """Return an array's bytes in base64 for typed arrays of the page's script: little-endian, row by row."""
     little_endian = values.astype(values.dtype.newbyteorder("<"))
     return base64.b64encode(little_endian.tobytes()).decode()
+
+
+def _properties(colours: dict[str, str]) -> str:
+    return f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in colours.items())} }}"
 
 
 def _read(name: str) -> str:
