@@ -1,7 +1,8 @@
 """A Chromium without a window, and a small video for it to play."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,12 @@ class Browser:
             lambda driver: driver.execute_script(script)
         )
 
+    def wait_until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        """Wait until a condition outside the page is true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: condition())
+
     def press(self, *keys: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
 
@@ -88,6 +95,15 @@ class Browser:
         offset = round((share - 0.5) * found.size["width"])
         ActionChains(self.driver).move_to_element_with_offset(found, offset, 0).click().perform()
         self.frame()
+
+    def violations(self) -> list[str]:
+        """What axe-core objects to, rule and element; skips the test where it is not installed."""
+        package = find_spec("axe_playwright_python")  # not imported: Playwright is not needed
+        if package is None:
+            pytest.skip("axe-core is not installed: pip install --no-deps axe-playwright-python")
+        self.run(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
+        found = self.driver.execute_async_script("axe.run().then(({ violations }) => arguments[0](violations))")
+        return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
 
     def errors(self) -> list[str]:
         """What the page has complained of."""

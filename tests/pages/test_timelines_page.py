@@ -159,6 +159,57 @@ def test_a_card_tells_every_source_in_words_and_draws_it(browser: Browser, tmp_p
         assert found == expected
 
 
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_no_barrier(browser: Browser, tmp_path: Path, colours: str):
+    runs = {"one": random_predictions(12), "other": random_predictions(12)}
+    write_timelines(tmp_path / "page.html", runs, warning="simulated features")
+    browser.open(tmp_path / "page.html", colours=colours)
+    browser.wait_for("return document.querySelector('.lane canvas')")
+    assert browser.violations() == []
+
+
+def test_links_list_the_worst_and_the_best_videos_first(browser: Browser, tmp_path: Path):
+    run = random_predictions(30)
+    write_timelines(tmp_path / "page.html", {"run": run})
+    browser.open(tmp_path / "page.html")
+    scores = dict(zip(run.sample_ids, score_videos(run)[:, 3], strict=True))  # segment-level Type
+    address = browser.driver.current_url
+    browser.driver.get("about:blank")
+    browser.driver.get(f"{address}#best")
+    order = [scores[name] for name in shown(browser)]
+    assert order == sorted(order, reverse=True) and order[0] > order[-1]
+    choose(browser, "order", "name")
+    choose(browser, "metric", 0)
+    assert shown(browser) == sorted(run.sample_ids)
+    for selector, rising in (("worst", True), ("best", False)):
+        browser.driver.find_element("css selector", f"a[href='#{selector}']").click()
+        browser.frame()
+        order = [scores[name] for name in shown(browser)]
+        assert order == sorted(order, reverse=not rising)
+
+
+def test_videos_and_their_rows_are_filtered_by_modality(browser: Browser, tmp_path: Path):
+    names = ("Speech", "Dog", "Cat", "Car")
+    audible, visible = np.zeros((2, 3, 10, 4), bool)
+    audible[0, :4, 0] = visible[0, 6:, 1] = True  # speech is audible, the dog visible
+    audible[1, :4, 1] = visible[1, 2:8, 1] = True  # the dog is both in 2-4
+    events = AudioVisual(audible, visible)
+    run = Predictions("LLP", "test", names, ("apart", "both", "none"), events, events)
+    write_timelines(tmp_path / "page.html", {"run": run})
+    browser.open(tmp_path / "page.html")
+    choose(browser, "order", "name")
+    expected = {1: {"apart": ["Speech"], "both": ["Dog"]}, 2: {"apart": ["Dog"], "both": ["Dog"]}, 3: {"both": ["Dog"]}}
+    for value, videos in (expected | {0: {"apart": ["Dog", "Speech"], "both": ["Dog"], "none": []}}).items():
+        choose(browser, "modality", value)
+        browser.wait_for(f"return document.querySelectorAll('.lane').length === {sum(map(len, videos.values()))}")
+        cards = "[...document.querySelectorAll('.card')].map(c => [c.querySelector('h2').textContent,"
+        found = browser.run(f"return {cards} [...c.querySelectorAll('.label')].map(l => l.textContent).sort()])")
+        assert dict(found) == videos
+    choose(browser, "modality", 2)
+    choose(browser, "class", 0)
+    assert shown(browser) == []
+
+
 def test_class_names_cannot_become_markup(browser: Browser, tmp_path: Path):
     run = random_predictions(20)
     write_timelines(tmp_path / "page.html", {"<i>run</i>": run})

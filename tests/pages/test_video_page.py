@@ -13,7 +13,7 @@ from tests.pages.conftest import SAMPLE, Browser
 from tests.pages.tiny_parse import HOSTILE, tiny_parse
 from tests.tiny_parsers import han_run
 from utils.audio_visual import AudioVisual
-from video.pages.parsed_video import ParsedVideo, Track, spans
+from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, read_exports, spans, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 FRAMES = [np.full((60, 80, 3), 40 * n, np.uint8) for n in range(6)]
@@ -268,8 +268,8 @@ def test_the_tooltip_tells_the_probabilities_within_the_window(browser: Browser,
     assert text.split("\n") == [
         "Dog",
         "0:05 to 0:05.5",
-        "audible 0.800, in the video around 1.000",
-        "visible 0.200, in the video around 0.900",
+        "audible 0.800 (video level 1.000)",
+        "visible 0.200 (video level 0.900)",
     ]
     assert box["left"] >= 0 and box["right"] <= 390
 
@@ -284,6 +284,86 @@ def test_several_sources_stand_below_each_other(browser: Browser, tmp_path: Path
     assert words[1] == words[0].replace("HAN", "Truth")
     set_threshold(browser, 0.93)
     assert labels(browser)[1] == words[1]  # the truth knows no threshold
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_no_barrier(browser: Browser, page: Path, colours: str):
+    browser.open(page, colours=colours)
+    browser.wait_for("return video.readyState >= 1")
+    browser.run("byId('table-box').open = true")
+    browser.frame()
+    assert browser.run("return document.querySelectorAll('.meter.off').length") > 0
+    assert browser.violations() == []
+
+
+def test_an_address_opens_the_page_at_its_moment_and_follows_the_position(browser: Browser, page: Path):
+    browser.open(page)
+    address = browser.driver.current_url
+    browser.driver.get("about:blank")
+    browser.driver.get(f"{address}#t=3.2")
+    browser.wait_for("return video.readyState >= 1 && !video.seeking")
+    assert browser.run("return [now(), ruler.ariaValueText]") == [pytest.approx(3.2), "0:03.2 of 0:05.5"]
+    browser.run("location.hash = '#t=1'")
+    browser.wait_for("return now() === 1")
+    browser.run("location.hash = '#t=1e99999'")
+    browser.click_at("#ruler", 0.5)
+    rested = browser.wait_for("return location.hash === `#t=${now().toFixed(1)}` && location.hash")
+    assert float(rested.removeprefix("#t=")) == pytest.approx(2.75, abs=0.06)
+    browser.run("video.muted = true; video.play()")
+    browser.wait_for("return now() > 3.2")
+    assert browser.run("return location.hash") == rested
+    browser.run("video.pause()")
+    browser.wait_for("return location.hash === `#t=${now().toFixed(1)}` && now() > 3.2")
+
+
+def test_only_events_of_a_modality_are_shown(browser: Browser, tmp_path: Path):
+    write_video_page(tmp_path / "page.html", tiny_parse(("dog", "guitar", "rain")))
+    browser.open(tmp_path / "page.html")
+    browser.run("byId('table-box').open = true; byId('all-events').click()")
+    seek = "seek(5.2)"  # the dog is audible, rain is visible
+    expected = {  # rows, kinds in the table, at that second
+        1: (["dog", "guitar"], {"audible"}, ["dog"]),
+        2: (["dog", "rain"], {"visible"}, ["rain"]),
+        3: (["dog"], {"audio-visual"}, []),
+        0: (["dog", "guitar", "rain"], {"audible", "visible", "audio-visual"}, ["dog", "rain"]),
+    }
+    for value, (names, kinds, present) in expected.items():
+        browser.run(f"{seek}; modality.value = {value}; modality.dispatchEvent(new Event('input'))")
+        browser.wait_for("return byId('table').rows.length")
+        assert [label.split(":")[0] for label in labels(browser)] == names
+        found = browser.run("return [...byId('table').rows].map(row => row.cells[3].innerText)")
+        assert set(found) == kinds
+        events = browser.run("return [...document.querySelectorAll('.now .event')].map(e => e.innerText)")
+        assert events == present
+    browser.run("modality.value = 3; modality.dispatchEvent(new Event('input'))")
+    set_threshold(browser, 0.85)
+    assert "No event of this modality exceeds" in browser.run("return byId('stage').innerText")
+
+
+@pytest.mark.parametrize("warning", ["", "Simulated features."])
+def test_downloads_equal_the_files_beside_the_page(browser: Browser, tmp_path: Path, warning: str):
+    parsed = replace(tiny_parse(("Dog", HOSTILE, "Grüße\r\n")), warning=warning)
+    parsed.tracks[0].probs.visual[:, 1] = np.nan
+    write_exports(tmp_path / "out", parsed, tmp_path / "clip.mp4")
+    write_video_page(tmp_path / "page.html", parsed, exports=read_exports(tmp_path / "out", parsed))
+    (tmp_path / "got").mkdir()
+    where = {"behavior": "allow", "downloadPath": str(tmp_path / "got")}
+    browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    browser.open(tmp_path / "page.html")
+    browser.run("document.querySelectorAll('#downloads button').forEach((button) => button.click())")
+    for name in EXPORTS:
+        got = tmp_path / "got" / name
+        browser.wait_until(got.exists)
+        one, other = got.read_bytes(), (tmp_path / "out" / name).read_bytes()
+        if name == "events.json":
+            one, other = (json.loads(text) for text in (one, other))  # 1 is 1.0
+        assert one == other, name
+    assert browser.run("return byId('downloads').innerText.split(/\\s+/)[1]") == "CSV"
+
+
+def test_a_page_without_exports_offers_none(browser: Browser, page: Path):
+    browser.open(page)
+    assert browser.run("return byId('downloads').checkVisibility()") is False
 
 
 def test_every_control_has_a_name_and_can_be_reached_by_keyboard(browser: Browser, page: Path):

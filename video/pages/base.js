@@ -51,6 +51,13 @@ function runsOf(count, state) {
   return runs;
 }
 
+const modality = byId("modality");
+const MODALITIES = ["All modalities", "Audible", "Visible", "Audible and visible"];
+modality.append(...MODALITIES.map((textContent, value) => element("option", { value, textContent })));
+
+/** Whether a state is of the modality that is chosen. */
+const isChosen = (state) => Boolean(state) && (state & modality.value) === Number(modality.value);
+
 /** Draw one second of an event: audible in the upper lane, visible in the lower one, both as one block. */
 function drawSecond(context, palette, state, x, width, top, height, audioAlpha, visualAlpha) {
   const half = height / 2;

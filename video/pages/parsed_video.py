@@ -93,11 +93,8 @@ def write_csv(path: Path, parsed: ParsedVideo) -> None:
 
 def write_json(path: Path, parsed: ParsedVideo) -> None:
     """Write the spans, and the probabilities of every segment, by source, (T, C) each; null: no score."""
-    names = ("duration", "notes", "warning", "threshold", "segments_per_second", "events")
     content = {
-        "video": parsed.name,
-        **{name: vars(parsed)[name] for name in names},
-        "spans": [vars(span) for span in spans(parsed)],
+        **_without_probabilities(parsed),
         "probabilities": {
             track.name: {
                 "audible": _values(track.probs.audio),
@@ -109,6 +106,12 @@ def write_json(path: Path, parsed: ParsedVideo) -> None:
         },
     }
     write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def _without_probabilities(parsed: ParsedVideo) -> dict[str, object]:
+    names = ("duration", "notes", "warning", "threshold", "segments_per_second", "events")
+    described = {"video": parsed.name, **{name: vars(parsed)[name] for name in names}}
+    return described | {"spans": [vars(span) for span in spans(parsed)]}
 
 
 def _values(probs: np.ndarray) -> list[list[float | None]]:
@@ -213,6 +216,14 @@ def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
     """Write each of `EXPORTS`; ELAN opens `video` with its file."""
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
+
+
+def read_exports(folder: Path, parsed: ParsedVideo) -> dict[str, object]:
+    """Return what `write_exports` wrote, for the page: texts, and events.json without probabilities, which it holds."""
+    return {
+        name: _without_probabilities(parsed) if write is write_json else (folder / name).read_bytes().decode()
+        for name, write in EXPORTS.items()
+    }
 
 
 def _vtt_time(seconds: float) -> str:

@@ -20,13 +20,15 @@ function eventsOf(n) {
       events.get(c)[source].fill(state, first, end);
     }
   });
+  const kept = classesOf(n);
+  for (const c of events.keys()) if (!kept.has(c)) events.delete(c);
   return events;
 }
 
-/** The classes that any source has in a video. */
+/** The classes of which any source has an event of the chosen modality in a video. */
 function classesOf(n) {
   const seen = new Set();
-  for (const { spans } of data.tracks) for (let i = 0; i < spans[n].length; i += 4) seen.add(spans[n][i]);
+  for (const { spans } of data.tracks) for (let i = 0; i < spans[n].length; i += 4) if (isChosen(spans[n][i + 1])) seen.add(spans[n][i]);
   return seen;
 }
 
@@ -68,7 +70,7 @@ function fill(card) {
   }
   const last = lanes.length
     ? element("div", { className: "seconds", ariaHidden: "true" }, ...[0, 0.5, 1].map((part) => element("span", {}, clock((part * count) / data.rate))))
-    : element("p", { className: "none" }, "No source has an event in this video.");
+    : element("p", { className: "none" }, "No source has an event here.");
   card.lastElementChild.replaceChildren(...rows, last);
   card.style.minHeight = "";
   drawn.set(card, lanes);
@@ -126,7 +128,7 @@ function redraw() {
 
 const cards = []; // by video, made when they are first listed
 const list = byId("list");
-const chosen = { search: byId("search"), class: byId("class"), metric: byId("metric"), run: byId("run"), order: byId("order") };
+const chosen = { search: byId("search"), class: byId("class"), modality, metric: byId("metric"), run: byId("run"), order: byId("order") };
 
 const score = (run, n) => run.scores[Number(chosen.metric.value)][n];
 
@@ -155,7 +157,9 @@ function arrange() {
   const wanted = chosen.search.value.trim().toLowerCase();
   const ofClass = chosen.class.value === "" ? null : Number(chosen.class.value);
   const run = runs[Number(chosen.run.value)];
-  const shown = videos.filter(({ n, lower }) => lower.includes(wanted) && (ofClass === null || classesOf(n).has(ofClass)));
+  const every = ofClass === null && modality.value === "0"; // videos without events as well
+  const hasEvent = (classes) => (ofClass === null ? classes.size > 0 : classes.has(ofClass));
+  const shown = videos.filter(({ n, lower }) => lower.includes(wanted) && (every || hasEvent(classesOf(n))));
   shown.sort(ORDERS[chosen.order.value][1](run));
   list.replaceChildren();
   waiting = [...shown];
@@ -168,6 +172,17 @@ function arrange() {
   byId("summary").textContent =
     `${shown.length.toLocaleString("en")} of ${numVideos.toLocaleString("en")} videos` +
     (shown.length ? `; mean ${metric} (%): ${means.join(", ")}` : "");
+}
+
+const LINKS = { "#worst": "lowest", "#best": "highest" };
+const usualMetric = Math.max(0, data.metrics.indexOf("Segment-level Type"));
+
+/** Sort as the address says: the worst or the best videos first. */
+function followAddress() {
+  if (!(location.hash in LINKS)) return;
+  chosen.order.value = LINKS[location.hash];
+  chosen.metric.value = usualMetric;
+  arrange();
 }
 
 function option(value, text) {
@@ -183,12 +198,16 @@ for (const { n } of videos) for (const c of classesOf(n)) counts[c] += 1;
 const byName = data.classes.map((name, c) => [name, c]).sort();
 chosen.class.append(option("", "All events"), ...byName.map(([name, c]) => option(c, `${name} (${counts[c]})`)));
 chosen.metric.append(...data.metrics.map((name, i) => option(i, name)));
-chosen.metric.value = Math.max(0, data.metrics.indexOf("Segment-level Type"));
+chosen.metric.value = usualMetric;
 chosen.run.append(...runs.map((run, i) => option(i, `of ${run.letter}`)));
 chosen.run.value = runs.length - 1;
 chosen.run.hidden = runs.length < 2;
 for (const [value, [text]] of Object.entries(ORDERS)) {
   if (runs.length > 1 || !["gain", "loss"].includes(value)) chosen.order.append(option(value, text));
+}
+modality.addEventListener("input", () => [...drawn.keys()].forEach((card) => (empty(card), fill(card))));
+for (const control of [chosen.metric, chosen.order]) {
+  control.addEventListener("input", () => history.replaceState(null, "", "#")); // a link works again
 }
 for (const control of Object.values(chosen)) control.addEventListener("input", arrange);
 list.addEventListener("pointermove", (event) => {
@@ -204,4 +223,6 @@ list.addEventListener("pointermove", (event) => {
 list.addEventListener("pointerleave", hideTooltip);
 window.addEventListener("scroll", hideTooltip, { passive: true });
 arrange();
+followAddress();
+window.addEventListener("hashchange", followAddress);
 onAppearance(list, redraw);

@@ -50,8 +50,23 @@ const now = () => (plays ? video.currentTime : position);
 function seek(seconds) {
   position = Math.min(Math.max(seconds, 0), data.duration);
   if (plays) video.currentTime = position;
+  keepInAddress();
   follow();
   update();
+}
+
+let keeping; // the timer of the address
+
+/** Make the address a link to the current moment, as soon as the position rests: browsers limit such changes. */
+function keepInAddress() {
+  clearTimeout(keeping);
+  keeping = setTimeout(() => history.replaceState(null, "", `#t=${now().toFixed(1)}`), 300);
+}
+
+/** Go to the moment that the address names, such as #t=12.4 (seconds). */
+function followAddress() {
+  const [, seconds] = /^#t=(\d+(?:\.\d*)?)$/.exec(location.hash) ?? [];
+  if (seconds) seek(Number(seconds));
 }
 
 function togglePlay() {
@@ -80,6 +95,7 @@ if (plays) {
   for (const type of ["play", "pause", "ended"]) {
     video.addEventListener(type, () => (byId("play").textContent = video.paused ? "Play" : "Pause"));
   }
+  video.addEventListener("pause", keepInAddress);
   for (const type of ["seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(type, update);
   video.src = data.video;
 } else {
@@ -249,14 +265,14 @@ let readout = ""; // what the panel shows, so that it changes only when it must
 function showEventsAt(seconds) {
   const t = Math.min(Math.floor(seconds * data.rate), data.segments - 1);
   byId("now-time").textContent = clock(Math.floor(seconds * 10) / 10);
-  const key = `${t} ${threshold}`;
+  const key = `${t} ${threshold} ${modality.value}`;
   if (key === readout) return;
   readout = key;
   const items = [];
   for (const track of tracks) {
     for (let c = 0; c < numEvents; c++) {
       const state = stateOf(track, t, c);
-      if (!state) continue;
+      if (!isChosen(state)) continue;
       const source = tracks.length > 1 ? [element("span", { className: "source" }, ` ${track.name}`)] : [];
       const i = t * numEvents + c;
       items.push(
@@ -268,8 +284,12 @@ function showEventsAt(seconds) {
   }
   const more = items.splice(MOST_LISTED).length;
   if (more) items.push(element("li", { className: "nothing" }, `and ${more} more`));
-  if (!items.length) items.push(element("li", { className: "nothing" }, "No event exceeds the threshold."));
+  if (!items.length) items.push(element("li", { className: "nothing" }, noEvents()));
   byId("now-events").replaceChildren(...items);
+}
+
+function noEvents() {
+  return `No event ${modality.value === "0" ? "" : "of this modality "}exceeds the threshold.`;
 }
 
 function meter(kind, probability, on) {
@@ -286,7 +306,7 @@ function shown(probability, digits) {
 
 // ---- rows of events and their table, which depend on the threshold ----
 
-/** The spans of an event of a track: {kind, from, to, probability}. */
+/** The spans of an event of a track: {kind, bits, from, to, probability}. */
 function spansOf(track, c) {
   const kinds = [
     ["audible", 1, (i) => track.audio[i]],
@@ -297,7 +317,7 @@ function spansOf(track, c) {
     runsOf(data.segments, (t) => ((stateOf(track, t, c) & bits) === bits ? 1 : 0)).map(([from, end]) => {
       let sum = 0;
       for (let t = from; t < end; t++) sum += probability(t * numEvents + c);
-      return { kind, from: from / data.rate, to: timesOf(end - 1)[1], probability: sum / (end - from) };
+      return { kind, bits, from: from / data.rate, to: timesOf(end - 1)[1], probability: sum / (end - from) };
     }));
 }
 
@@ -311,14 +331,16 @@ function inWords(heading, spans) {
 }
 
 function buildRows() {
-  const all = byId("all-events").checked;
+  const wanted = Number(modality.value);
+  const isWanted = ({ bits }) => !wanted || bits === wanted;
+  const all = byId("all-events").checked && !wanted;
   const isTruth = (track) => track.audio.every((p) => p === 0 || p === 1);
   rows = [];
   const lines = [];
   const elements = [];
   for (let c = 0; c < numEvents; c++) {
     const ofTracks = tracks.map((track) => spansOf(track, c));
-    if (!all && ofTracks.every((spans) => !spans.length)) continue;
+    if (!all && !ofTracks.some((spans) => spans.some(isWanted))) continue;
     tracks.forEach((track, n) => {
       const heading = tracks.length > 1 ? `${data.events[c]}, ${track.name}` : data.events[c];
       const canvas = element("canvas");
@@ -329,7 +351,7 @@ function buildRows() {
       const label = element("div", { className: "label", title: heading }, ...name);
       elements.push(element("div", { className: n ? "row event-row same-event" : "row event-row" }, label, canvas));
       rows.push({ event: c, track, canvas });
-      for (const span of ofTracks[n]) lines.push({ heading: [data.events[c], track.name], certain: isTruth(track), ...span });
+      for (const span of ofTracks[n].filter(isWanted)) lines.push({ heading: [data.events[c], track.name], certain: isTruth(track), ...span });
     });
   }
   observer.disconnect();
@@ -337,6 +359,7 @@ function buildRows() {
   byId("rows").replaceChildren(...elements);
   for (const { canvas } of rows) observer.observe(canvas);
   byId("no-events").hidden = rows.length > 0;
+  byId("no-events").textContent = noEvents();
   tableLines = lines;
   fillTable();
   draw();
@@ -390,6 +413,7 @@ byId("threshold").addEventListener("input", (event) => {
   rebuild();
 });
 byId("all-events").addEventListener("change", buildRows);
+modality.addEventListener("input", buildRows);
 byId("table-box").addEventListener("toggle", fillTable);
 byId("zoom-in").addEventListener("click", () => setZoom(zoom * 2));
 byId("zoom-out").addEventListener("click", () => setZoom(zoom / 2));
@@ -414,7 +438,7 @@ stage.addEventListener("pointermove", (event) => {
   if (!row) return showTooltip(event, clock(Math.max(0, timeAt(event))), []);
   const { track, event: c } = row;
   const i = t * numEvents + c;
-  const probability = (of, around) => shown(of[i], 3) + (around ? `, in the video around ${shown(around[i], 3)}` : "");
+  const probability = (of, around) => shown(of[i], 3) + (around ? ` (video level ${shown(around[i], 3)})` : "");
   const lines = [
     stretch,
     `audible ${probability(track.audio, track.audioAround)}`,
@@ -440,11 +464,39 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// ---- exports ----
+
+const FORMATS = {
+  "events.csv": "CSV", "events.json": "JSON", "events.vtt": "WebVTT", "events.txt": "Audacity labels",
+  "events.eaf": "ELAN", "activitynet.json": "ActivityNet",
+};
+
+/** The text of an export. That of events.json gets the probabilities from the page's own. */
+function exported(name) {
+  const content = data.exports[name];
+  if (typeof content === "string") return content;
+  const rowOf = (of, t) => [...of.subarray(t * numEvents, (t + 1) * numEvents)];
+  const rows = (of) => (of ? Array.from({ length: data.segments }, (_, t) => rowOf(of, t)) : null);
+  const ofTrack = ({ name, audio, visual, audioAround, visualAround }) =>
+    [name, { audible: rows(audio), visible: rows(visual), audible_around: rows(audioAround), visible_around: rows(visualAround) }];
+  return JSON.stringify({ ...content, probabilities: Object.fromEntries(tracks.map(ofTrack)) }, null, 1) + "\n";
+}
+
+function download(name) {
+  const href = URL.createObjectURL(new Blob([exported(name)]));
+  element("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
+byId("downloads").hidden = !data.exports;
+byId("downloads").append(...Object.keys(data.exports ?? {}).map((name) =>
+  element("button", { type: "button", title: name, onclick: () => download(name) }, FORMATS[name])));
+
 // ---- start ----
 
 fillHeader();
 byId("num-events").textContent = numEvents;
-const columns = ["From", "To", "Event", ...(tracks.length > 1 ? ["Source"] : []), "", "Probability"];
+const columns = ["From", "To", "Event", ...(tracks.length > 1 ? ["Source"] : []), "Kind", "Probability"];
 byId("table-head").append(...columns.map((name) => element("th", { scope: "col" }, name)));
 ruler.setAttribute("aria-valuemax", data.duration);
 setThreshold(threshold);
@@ -457,6 +509,8 @@ byId("wave-row").hidden = !peaks;
 byId("zoom-out").disabled = true;
 layOut();
 buildRows();
+followAddress();
+window.addEventListener("hashchange", followAddress);
 onAppearance(stage, () => {
   layOut();
   draw();

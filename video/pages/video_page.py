@@ -4,7 +4,7 @@ import base64
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -33,8 +33,10 @@ class Media:
     peaks: np.ndarray | None = None  # (P,) uint8, of the waveform
 
 
-def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) -> None:
-    """Write the page of a parsed video: one HTML file that works from disk."""
+def write_video_page(
+    path: Path, parsed: ParsedVideo, media: Media = Media(), exports: Mapping[str, object] | None = None
+) -> None:
+    """Write the page of a parsed video, with `read_exports` to download: one HTML file that works from disk."""
     tracks = []
     for track in parsed.tracks:
         arrays = {"audio": track.probs.audio, "visual": track.probs.visual}
@@ -55,6 +57,7 @@ def write_video_page(path: Path, parsed: ParsedVideo, media: Media = Media()) ->
         "video_name": media.file_name,
         "peaks": None if media.peaks is None else packed(media.peaks),
         "strip": media.strip,
+        "exports": exports,
     }
     write_page(path, "video", parsed.name, data)
 
