@@ -186,8 +186,11 @@ def test_the_curves_of_a_training_are_those_of_its_history(run, tmp_path, writte
     assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["training_losses.png", "training_scores.png"]
 
 
-def test_a_run_without_its_last_state_has_no_curves_of_training(run, tmp_path):
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_run_without_its_last_state_has_no_curves_of_training(run, tmp_path, content):
     (run / "checkpoints/last.pt").unlink()
+    if content:
+        (run / "checkpoints/last.pt").write_bytes(content)
     logs = evaluate(run, tmp_path / "logs", "--num_figures", "1")
     assert not list(logs.glob("training_*")) and (logs / "confusion_modalities_test.png").is_file()
 

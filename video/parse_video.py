@@ -29,7 +29,7 @@ from video.event_models import EventModel, clip_clap_model, light_model, pe_fram
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.feature_networks import add_network_flags, fetch_light_weights, source_of
 from video.own_video import PEAKS_RATE, Extraction, overview, own_features
-from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, read_exports, write_exports
+from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 PAGE = "page.html"
@@ -95,8 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         strip=strip_of(shown.frames) if shown.frames else None,
         peaks=None if shown.peaks is None else peaks_of(shown.peaks, PEAKS_RATE, shown.duration),
     )
-    write_exports(folder, parsed, args.video)
-    write_video_page(page, parsed, media, read_exports(folder, parsed))
+    write_video_page(page, parsed, media, write_exports(folder, parsed, args.video))
     print(page)
 
 

@@ -76,7 +76,7 @@ def test_the_page_holds_every_videos_scores_in_percent_and_their_names(tmp_path:
     of_level = {"A": 100, "V": 0, "AV": 0, "Type": 33.33, "Event": 66.67}
     assert found == {f"{level} {name}": of_level[name] for level in levels for name in names}
     assert (data["title"], data["segments"], data["classes"]) == ("LLP val", 10, ["Speech", "Fire alarm"])
-    assert (data["warning"], data["notes"], data["videos"]) == ("simulated features", ["1 videos"], ["a_0_10"])
+    assert (data["warning"], data["notes"], data["videos"]) == ("simulated features", ["1 video"], ["a_0_10"])
     assert [(track["name"], track["letter"]) for track in data["tracks"]] == [("Truth", "T"), ("one", "A")]
     assert data["tracks"][0]["spans"] == [[1, 3, 0, 4]] and data["tracks"][1]["spans"] == [[1, 1, 0, 4]]
 

@@ -13,7 +13,7 @@ from tests.pages.conftest import SAMPLE, Browser
 from tests.pages.tiny_parse import HOSTILE, tiny_parse
 from tests.tiny_parsers import han_run
 from utils.audio_visual import AudioVisual
-from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, read_exports, spans, write_exports
+from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, spans, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 FRAMES = [np.full((60, 80, 3), 40 * n, np.uint8) for n in range(6)]
@@ -344,8 +344,8 @@ def test_only_events_of_a_modality_are_shown(browser: Browser, tmp_path: Path):
 def test_downloads_equal_the_files_beside_the_page(browser: Browser, tmp_path: Path, warning: str):
     parsed = replace(tiny_parse(("Dog", HOSTILE, "Grüße\r\n")), warning=warning)
     parsed.tracks[0].probs.visual[:, 1] = np.nan
-    write_exports(tmp_path / "out", parsed, tmp_path / "clip.mp4")
-    write_video_page(tmp_path / "page.html", parsed, exports=read_exports(tmp_path / "out", parsed))
+    exports = write_exports(tmp_path / "out", parsed, tmp_path / "clip.mp4")
+    write_video_page(tmp_path / "page.html", parsed, exports=exports)
     (tmp_path / "got").mkdir()
     where = {"behavior": "allow", "downloadPath": str(tmp_path / "got")}
     browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)

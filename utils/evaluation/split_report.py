@@ -9,6 +9,7 @@ import torch
 
 from dataloaders.annotations import SplitAnnotations
 from utils.audio_visual import MODALITIES, AudioVisual
+from utils.errors import InputError
 from utils.evaluation.predictions import Predictions, save_predictions
 from utils.evaluation.tasks import SELECTABLE, Events, Parsing, Scores, find_task
 from utils.files import write_text
@@ -39,11 +40,10 @@ def report_split(
     heading = f"{folder.name}, {split}"
     table = average_precision_table(of_classes, classes, f"{heading}: average precision per class", note)
     write_table(folder / f"average_precision_{split}.csv", table)
-    is_parsing, of_states = isinstance(task, Parsing), folder / f"confusion_modalities_{split}.csv"
-    confusion = modality_confusion(prediction, truth, torch.from_numpy(kept.probs.lengths))
-    if is_parsing:
-        title = f"{heading}: segments of all classes by modality"
-        write_table(of_states, confusion_table(confusion, STATES, title, note, shares=True))
+    if is_parsing := isinstance(task, Parsing):
+        confusion = modality_confusion(prediction, truth, torch.from_numpy(kept.probs.lengths))
+        path = folder / f"confusion_modalities_{split}.csv"
+        write_table(path, confusion_table(confusion, STATES, heading, note, shares=True))
     if curves:
         from utils.reporting.figures import confusion_matrix_figure, precision_recall_figure  # slow: matplotlib
 
@@ -51,7 +51,7 @@ def report_split(
         precision_recall_figure(folder / f"pr_curves_{split}.png", of_classes, classes, marked)
         if is_parsing:
             title = f"{marked}\nsegments, summed over classes"
-            confusion_matrix_figure(of_states.with_suffix(".png"), confusion.numpy(), STATES, title)
+            confusion_matrix_figure(path.with_suffix(".png"), confusion.numpy(), STATES, title)
     save_predictions(folder, kept)
     write_activitynet(folder / f"activitynet_{split}.json", kept, segments_per_second, note)
     return scores
@@ -66,20 +66,20 @@ def modality_confusion(prediction: Events, truth: Events, lengths: torch.Tensor)
 
 def draw_training(folder: Path, run_dir: Path, note: str) -> None:
     """Draw losses and validation scores over epochs from the last state of a training, where the run has kept it."""
-    if not (run_dir / LAST_STATE).is_file():
-        return
     from utils.reporting.figures import Series, curve_figure  # matplotlib is slow to import
 
-    progress = load_checkpoint(run_dir / LAST_STATE)["progress"]
-    history, title = progress["history"], f"{folder.name}, kept epoch {progress['best_epoch']}"
-    names = [name for name in dict.fromkeys(n for epoch in history for n in epoch) if name not in NO_LOSSES]
-    scores = [name for name in SELECTABLE if name in names]
-    losses = [name for name in names if name not in SELECTABLE]
+    try:
+        progress = load_checkpoint(run_dir / LAST_STATE)["progress"]
+    except (InputError, KeyError):  # without it, or with a damaged one, a run can still be evaluated
+        return
+    title = f"{folder.name}, kept epoch {progress['best_epoch']}" + (f" ({note})" if note else "")
+    curves = {name: [epoch.get(name, math.nan) for epoch in progress["history"]] for name in progress["history"][-1]}
+    scores = [name for name in SELECTABLE if name in curves]
+    losses = [name for name in curves if name not in (*scores, *NO_LOSSES)]
     for kind, shown, label in (("losses", losses, "Loss"), ("scores", scores, "Score on val (%)")):
-        values = {name.replace("_", " "): [epoch.get(name, math.nan) for epoch in history] for name in shown}
-        series = [Series(name, range(1, len(history) + 1), of_epochs) for name, of_epochs in values.items()]
-        marked = f"{title} ({note})" if note else title
-        curve_figure(folder / f"training_{kind}.png", series, [], "Epoch", label, marked)
+        epochs = range(1, len(progress["history"]) + 1)
+        series = [Series(name.replace("_", " "), epochs, curves[name]) for name in shown]
+        curve_figure(folder / f"training_{kind}.png", series, [], "Epoch", label, title)
 
 
 def write_activitynet(path: Path, kept: Predictions, segments_per_second: int, note: str) -> None:

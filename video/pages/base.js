@@ -1,5 +1,5 @@
 "use strict";
-// What both pages share. Names from files reach the page as text nodes only, never as markup.
+// Functions that both pages share. Names from files reach the page as text nodes only, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);

@@ -22,8 +22,9 @@ def write_page(path: Path, template: str, title: str, data: dict) -> None:
     colours of figures, and the script displays `data`. The content security policy permits no network access and no
     script but the template's, identified by its hash, so that no name in an annotation file can become code.
     """
-    light, dark = map(_properties, (EVENT_COLOURS, DARK_EVENT_COLOURS))
-    of_events = f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
+    both = EVENT_COLOURS, DARK_EVENT_COLOURS
+    light, dark = (" ".join(f"--{name}: {colour};" for name, colour in of.items()) for of in both)
+    of_events = f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     style = of_events + _read("base.css") + _read(f"{template}.css")
     script = _read("base.js") + _read(f"{template}.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -49,10 +50,6 @@ def packed(values: np.ndarray) -> str:
     """Return an array's bytes in base64 for typed arrays of the page's script: little-endian, row by row."""
     little_endian = values.astype(values.dtype.newbyteorder("<"))
     return base64.b64encode(little_endian.tobytes()).decode()
-
-
-def _properties(colours: dict[str, str]) -> str:
-    return f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in colours.items())} }}"
 
 
 def _read(name: str) -> str:

@@ -212,18 +212,15 @@ EXPORTS = {
 }
 
 
-def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> None:
-    """Write each of `EXPORTS`; ELAN opens `video` with its file."""
+def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> dict[str, object]:
+    """Write each of `EXPORTS`; ELAN opens `video` with its file.
+
+    Return them for the page: texts, and the content of events.json without probabilities, which the page itself holds.
+    """
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
-
-
-def read_exports(folder: Path, parsed: ParsedVideo) -> dict[str, object]:
-    """Return what `write_exports` wrote, for the page: texts, and events.json without probabilities, which it holds."""
-    return {
-        name: _without_probabilities(parsed) if write is write_json else (folder / name).read_bytes().decode()
-        for name, write in EXPORTS.items()
-    }
+    texts = {name: (folder / name).read_bytes().decode(errors="surrogateescape") for name in EXPORTS}
+    return texts | {"events.json": _without_probabilities(parsed)}
 
 
 def _vtt_time(seconds: float) -> str:

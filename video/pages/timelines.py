@@ -48,7 +48,7 @@ def write_timelines(
         tracks.append(_track(name, letter, same.events) | {"scores": scores})
     data = {
         "title": f"{first.dataset} {first.split}",
-        "notes": [f"{len(first.sample_ids):,} videos"],
+        "notes": [f"{len(first.sample_ids):,} video{'s' * (len(first.sample_ids) != 1)}"],
         "warning": warning,
         "segments": first.events.audio.shape[1],
         "lengths": first.probs and first.probs.lengths.tolist(),  # earlier versions kept none

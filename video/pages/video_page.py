@@ -36,7 +36,7 @@ class Media:
 def write_video_page(
     path: Path, parsed: ParsedVideo, media: Media = Media(), exports: Mapping[str, object] | None = None
 ) -> None:
-    """Write the page of a parsed video, with `read_exports` to download: one HTML file that works from disk."""
+    """Write the page of a parsed video, and exports to download: one HTML file that works from disk."""
     tracks = []
     for track in parsed.tracks:
         arrays = {"audio": track.probs.audio, "visual": track.probs.visual}
