@@ -1,6 +1,6 @@
 """Stage 2: write segment-level pseudo-labels with the pre-trained temporal transformer (paper section 4.1).
 
-`--teacher framewise` replaces it by CLIP and CLAP on single segments, as in the baseline VALOR.
+`--teacher framewise` uses CLIP and CLAP on single segments instead, as in the baseline VALOR.
 """
 
 from utils.entry_point import run_entry_point
@@ -37,6 +37,7 @@ from utils.training.loop import BEST_CHECKPOINT
 SPLITS_IN_ORDER = ("val", "test", "train")  # thresholds are searched on the first
 FILES = (*(f"{split}.safetensors" for split in SPLITS_IN_ORDER), "pseudo_label_quality.*", *NPY_FILES)
 METHOD_OF_TEACHER = {"temporal_transformer": "UWAV", "framewise": "VALOR", "pe_frame": "PE-A-Frame and CLIP"}
+FRAMEWISE = {"framewise": ("Framewise", framewise_settings), "pe_frame": ("PEFrame", pe_settings)}
 
 
 @settings_group
@@ -45,20 +46,20 @@ class Settings(FromFile):
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
-    """network that scores the segments; framewise: CLIP and CLAP; pe_frame: PE-A-Frame for audio, and CLIP"""
+    """network that scores the segments; framewise: CLIP and CLAP; pe_frame: CLIP and PE-A-Frame"""
     transformer_dir: Path | None = None  # stage-1 run (default: the newest finished one in runs_dir)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is searched
-    checkpoint: Path | None = None  # its weights (default: checkpoints/checkpoint_best.pt of the run)
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
+    checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     num_heads: PositiveInt | None = None
     """attention heads (default: the stage-1 run's; needed for a checkpoint without a run)"""
     thresholds: Literal["search", "fixed"] | None = None
-    """searched on val, or VALOR's own for LLP (default: fixed for the framewise teacher on LLP, else search)"""
-    threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"  # one threshold a class, or one for all
+    """search: on val; fixed: VALOR's for LLP (default: fixed for the framewise teacher on LLP, else search)"""
+    threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"  # one threshold per class, or one for all
     grid_search: Literal["joint", "apart"] = "joint"
     """AVE: search the thresholds of both modalities jointly, or separately"""
-    output_dir: Path | None = None  # (default: <dataset>_Dataset in the run folder)
+    output_dir: Path | None = None  # folder of the pseudo-labels (default: <dataset>_Dataset in the run folder)
     export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
-    """also write UWAV's released layout, one .npy a video, and VALOR's with the framewise teacher"""
+    """also write UWAV's released layout, one .npy per video, and VALOR's with the framewise teacher"""
     framewise: FramewiseSettings = FramewiseSettings()
     pe_frame: PEFrameSettings = PEFrameSettings()
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
@@ -67,24 +68,22 @@ class Settings(FromFile):
 
 def find_settings(settings: Settings) -> Settings:
     """Complete the settings with the teacher's run, thresholds and prompts, and the output folder."""
-    if settings.teacher == "framewise":
-        settings = framewise_settings(settings)
-        run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"Framewise_{settings.dataset}")
-    elif settings.teacher == "pe_frame":
-        settings = pe_settings(settings)
-        run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"PEFrame_{settings.dataset}")
-    else:
+    if settings.teacher == "temporal_transformer":
         settings, run_dir = settings_of_transformer(settings)
+    else:
+        prefix, complete = FRAMEWISE[settings.teacher]
+        settings = complete(settings)
+        run_dir = settings.output_dir or create_run_dir(settings.runs_dir, f"{prefix}_{settings.dataset}")
     return with_settings(settings, output_dir=settings.output_dir or run_dir / f"{settings.dataset}_Dataset")
 
 
 def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
-    """Return the settings with weights and heads of the temporal transformer, and its run folder."""
-    # Prompts of the framewise teacher are no contradiction if they are those that args.yaml records.
+    """Return the settings with the temporal transformer's weights and number of heads, and its run folder."""
+    # args.yaml of an earlier run records these prompts, so that they are no contradiction.
     allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
     if settings.thresholds == "fixed" or settings.framewise not in allowed:
         found = "temporal_transformer with VALOR's thresholds, prompts or scales"
-        expected = "searched thresholds and the event names of its training"
+        expected = "searched thresholds, and the event names as prompts"
         raise InputError("--teacher", found, expected, "Leave out these flags, or choose --teacher framewise.")
     run_dir = settings.transformer_dir
     if run_dir is not None and not run_dir.is_dir():
@@ -98,7 +97,7 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
         num_heads = with_file(settings, run_dir / ARGS_FILE, others=True).num_heads
     if num_heads is None:
         found = f"no number of attention heads (no num_heads in {run_dir / ARGS_FILE})"
-        expected = "the number of the training, which the weights do not determine"
+        expected = "the number used in training, which the weights do not determine"
         way_out = "Give --num_heads; the released recipe has 16."
         raise InputError(settings.checkpoint or run_dir, found, expected, way_out)
     completed = with_settings(
@@ -115,10 +114,10 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
 def make_teacher(
     settings: Settings, val: SplitBatches, texts: AudioVisual[Tensor], precision: Precision, log: Logger
 ) -> Teacher:
-    """Return the teacher that the settings name."""
+    """Return the teacher that the settings choose."""
     batch_size = settings.device.eval_batch_size
     if settings.teacher == "framewise":
-        log.info(f"single segments, compared with the text features of {settings.framewise.prompts}")
+        log.info(f"teacher: CLIP and CLAP on single segments; prompts: {settings.framewise.prompts}")
         return framewise_teacher(settings.framewise, val, texts, batch_size)
     if settings.teacher == "pe_frame":
         data_dir = settings.data.folder(settings.dataset)
@@ -140,7 +139,7 @@ def find_thresholds(
         class_wise, jointly = settings.threshold_type == "class_wise", settings.grid_search == "joint"
         return find_task(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
     if simulated:
-        log.warning("VALOR's thresholds belong to the real CLIP and CLAP; --thresholds search fits simulated features")
+        log.warning("VALOR's thresholds are for real CLIP and CLAP features; simulated ones need --thresholds search")
     return (fixed_thresholds if settings.teacher == "pe_frame" else valor_thresholds)(settings.dataset)
 
 

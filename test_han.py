@@ -48,7 +48,7 @@ from utils.training.loop import BEST_CHECKPOINT
 from video.pages.timelines import pseudo_labels_of, timelines_path, write_timelines
 
 EVALUATION = "an evaluation by test_han.py"
-ROUNDING = 1.0  # percent by which a score may differ on another device or in another precision
+ROUNDING = 1.0  # largest difference of a score, in percent, between devices or precisions
 # Patterns of all files that an evaluation may write.
 TABLES = ("scores.*", "unimodal_scores.*", "per_class_*.csv", "average_precision_*.csv", "confusion_*")
 FIGURES = ("pr_curves_*.png", "training_*.png", "timelines*.html", "timelines_*/*.png")
@@ -57,25 +57,25 @@ FILES = (*TABLES, *FIGURES, "predictions_*.npz", "activitynet_*.json", "events.o
 
 @settings_group
 class Settings(FromFile):
-    """Settings of stage 4; those of the network are by default the run's."""
+    """Settings of stage 4; the network's settings default to those of the run."""
 
     checkpoint_dir: Path | None = None  # stage-3 run (default: the newest finished one in runs_dir)
-    runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder in which the newest run is searched
+    runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder that is searched for the newest run
     logs_dir: Path = Path("test_logs")  # folder of the evaluations
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     ensemble: tuple[str, ...] = ()
     """folders of evaluations (in logs_dir) whose probabilities are averaged, without running a network"""
-    method: str = "uwav"  # training method; its published scores are printed, too, with UWAV's
+    method: str = "uwav"  # training method, whose published scores are printed beside UWAV's
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     unimodal_scores: bool = False  # LLP: also score audible-only and visible-only events, as CoLeaF does
     num_runs: PositiveInt = 1  # number of seeds that one command trained
-    seed: NonNegativeInt = 20000  # seed of the first of several
+    seed: NonNegativeInt = 20000  # the first of several seeds
     online: bool = False  # also decode each segment from the ten seconds that end with it
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
-    num_figures: NonNegativeInt = 10  # videos of each split drawn as timelines; 0: no other figure either
+    num_figures: NonNegativeInt = 10  # videos per split drawn as timelines; 0: no other figure either
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
-    pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: the run's)
-    output_dir: Path | None = None  # (default: <logs_dir>/<run>, <logs_dir>/ensemble)
+    pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: those of the run)
+    output_dir: Path | None = None  # folder of the evaluation (default: <logs_dir>/<run>, or <logs_dir>/ensemble)
     trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()
@@ -84,7 +84,7 @@ class Settings(FromFile):
 
 
 def find_settings(argv: Sequence[str] | None) -> Settings:
-    """Return settings from flags over those of the evaluated run, with its files and folders, or raise InputError."""
+    """Return the settings of the evaluated run, with flags over them and paths filled in, or raise InputError."""
     given = first_flags(argv, "config", "ensemble", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
     chosen |= {name: text for name, text in given.items() if text is not None}
@@ -92,7 +92,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     named = any(chosen.get(name) not in (None, []) for name in ("ensemble", "checkpoint_dir", "checkpoint"))
     if given["ensemble"] is not None:
         if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
-            raise InputError("--ensemble", "a run beside it", "one of the two", "Leave out the other flag.")
+            raise InputError("--ensemble", "a run beside it", "only one of the two", "Leave out the other flag.")
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
@@ -119,10 +119,10 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
 
 
 def settings_of_ensemble(settings: Settings) -> Settings:
-    """Return the settings of an ensemble. Raises InputError for class-wise gates and an output that replaces a run."""
+    """Return the settings of an ensemble. Raises InputError for class-wise gates, or if it would overwrite a run."""
     output_dir = settings.output_dir or settings.logs_dir / "ensemble"
     if find_method(settings.method).find_gates is not None and settings.decoding.class_gates:
-        found = "class-wise gates, which are searched with one network"
+        found = "class-wise gates, which are searched for one network"
         raise InputError("--ensemble", found, "one gate for all classes", "Add --no-class_gates.")
     if output_dir.resolve() in (Path(folder).resolve() for folder in settings.ensemble):
         raise InputError("--output_dir", output_dir, "none of the averaged runs", "Name another folder.")
@@ -130,14 +130,14 @@ def settings_of_ensemble(settings: Settings) -> Settings:
 
 
 def settings_of_seeds(settings: Settings) -> list[Settings]:
-    """Return the settings of each of several seeds, or these of a single run. InputError if one is unfinished."""
+    """Return the settings of each seed's run, or these for a single run. Raises InputError if a run is unfinished."""
     run_dir = settings.checkpoint_dir
     if settings.num_runs == 1 or run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT:
         return [settings]
     of_seeds = []
     for n, folder in enumerate(run_folders.seed_folders(run_dir, settings.seed, settings.num_runs)):
         if not (folder / run_folders.SUMMARY_FILE).is_file():
-            way_out = f"Wait for it, or go on with train_han.py --resume {run_dir}."
+            way_out = f"Wait for it, or continue with train_han.py --resume {run_dir}."
             raise InputError(folder, "a run that is not finished", "finished runs of all seeds", way_out)
         paths = {"checkpoint": folder / BEST_CHECKPOINT, "output_dir": settings.output_dir / folder.name}
         of_seeds.append(with_settings(settings, num_runs=1, seed=settings.seed + n, checkpoint_dir=folder, **paths))
@@ -147,14 +147,14 @@ def settings_of_seeds(settings: Settings) -> list[Settings]:
 def parse_split(
     settings: Settings, checkpoint: Path, split: SplitBatches | OnlineWindows, precision: Precision
 ) -> SplitOutput:
-    """Return the output of a checkpoint's network for a split or windows of it, or raise InputError for a misfit."""
+    """Return the output of a checkpoint's network for a split or its windows. Raises InputError if it does not fit."""
     method = find_method(settings.method)
     network = settings.trained.load(checkpoint, settings.checkpoint_dir, split, method.network, method.config)
     return method.predict(network, split, settings.device.eval_batch_size, precision, settings.decoding)
 
 
 def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor | None:
-    """Return the visual gate of each class, (C,), searched on val (CMPAE), or None for one gate of all classes."""
+    """Return the visual gate of each class, (C,), searched on val (CMPAE); None: all classes share one gate."""
     search = find_method(settings.method).find_gates
     if search is None or not settings.decoding.class_gates:
         return None
@@ -167,18 +167,18 @@ def find_gates(settings: Settings, precision: Precision, log: Logger) -> Tensor 
 
 
 def check_figure_videos(names: Sequence[str], splits: dict[str, SplitBatches]) -> None:
-    """Raise InputError for names that are not those of videos of the evaluated splits."""
+    """Raise InputError for names of videos that are not in the evaluated splits."""
     known = {sample_id for split in splits.values() for sample_id in split.annotations.sample_ids}
     if unknown := [name for name in names if name not in known]:
-        expected, way_out = f"videos of {', '.join(splits)}", "Name them as the annotation files do."
+        expected, way_out = f"videos of {', '.join(splits)}", "Use the names in the annotation files."
         raise InputError("--figure_videos", ", ".join(unknown), expected, way_out)
 
 
 def check_val_score(settings: Settings, prediction: Events, truth: Events) -> None:
-    """Raise InputError if the best checkpoint's score on val is not the one that training recorded.
+    """Raise InputError if the best checkpoint's score on val differs from the one that training recorded.
 
-    On the same processor or GPU, with the same precision, batch size, number of threads and version of PyTorch they
-    must be equal, otherwise within `ROUNDING`. Other data or decoding than in training are not compared.
+    Both must be equal on the same machine with the same precision, batch size, number of threads and PyTorch version,
+    and otherwise within `ROUNDING`. Nothing is compared if data or decoding differ from those of the training.
     """
     run_dir, device, task = settings.checkpoint_dir, settings.device, find_task(settings.dataset)
     if run_dir is None or settings.checkpoint != run_dir / BEST_CHECKPOINT or not (run_dir / ARGS_FILE).is_file():
@@ -195,23 +195,23 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
     if abs(score - trained) > (0 if ours == theirs else ROUNDING):
         found = f"{select_on} {score:.2f} on val"
         expected = f"{trained:.2f}, which training recorded for epoch {summary.get('best_epoch')}"
-        way_out = "Weights, data or code differ from those of the training: evaluate where the run was trained."
+        way_out = "Weights, data or code differ from those of the training; evaluate where the run was trained."
         raise InputError(settings.checkpoint, found, expected, way_out)
 
 
 def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance:
-    """Return the provenance of the evaluation of a run or checkpoint. Raises InputError for a run on other classes."""
+    """Return the provenance of an evaluation. Raises InputError for a run on another data set or other classes."""
     record = provenance_of(EVALUATION, splits, {"weights": hash_of_file(settings.checkpoint)})
     if settings.checkpoint_dir is None:
         return record
     of_run = read_provenance(settings.checkpoint_dir)
-    way_out = "Evaluate it on its own data set and classes."
+    way_out = "Evaluate it on the data set and classes of its training."
     of_run.check(settings.checkpoint_dir, way_out, dataset=record.dataset, classes=record.classes)
     return record.inherit(of_run, "training")
 
 
 def record_of_all(records: Sequence[Provenance]) -> Provenance:
-    """Return the provenance of the first of several runs with the marks of all."""
+    """Return the provenance of the first run, with the marks of all runs."""
     marks = dict.fromkeys(mark for of_run in records for mark in of_run.marks)
     return replace(records[0], marks=tuple(marks))
 
@@ -219,15 +219,15 @@ def record_of_all(records: Sequence[Provenance]) -> Provenance:
 def evaluate(
     settings: Settings, splits: dict[str, SplitBatches], precision: Precision, record: Provenance
 ) -> RunScores:
-    """Evaluate one run: return its scores on each split, and write tables, predictions and figures to `output_dir`."""
+    """Evaluate one run: write tables, predictions and figures to `output_dir`, and return its scores on each split."""
     task, folder = find_task(settings.dataset), settings.output_dir
     outputs = {name: parse_split(settings, settings.checkpoint, split, precision) for name, split in splits.items()}
     log = run_folders.begin_output(folder, settings, FILES, record)
     gates = find_gates(settings, precision, log)
     if settings.checkpoint_dir is None or not (settings.checkpoint_dir / ARGS_FILE).exists():
         network = f"encoder_order {settings.trained.encoder_order}, pre_norm {settings.trained.pre_norm}"
-        taken = f"{network}, decoding {settings.decoding.decoding}"
-        log.info(f"{settings.checkpoint}: no run records how it was trained; taking {taken}")
+        assumed = f"{network}, decoding {settings.decoding.decoding}"
+        log.info(f"{settings.checkpoint}: no run records how it was trained; assuming {assumed}")
     scores: RunScores = {}
     for name, split in splits.items():
         annotations = split.annotations
@@ -252,12 +252,12 @@ def evaluate(
 
 
 def evaluate_ensemble(settings: Settings) -> None:
-    """Evaluate the mean of the probabilities that several evaluations have kept, as if they were those of one run."""
+    """Evaluate the mean of the probabilities that several evaluations saved, as if they were those of one run."""
     task, output_dir = find_task(settings.dataset), settings.output_dir
     folders = [Path(name) for name in settings.ensemble]
     records = [read_provenance(folder) for folder in folders]
     for folder, of_run in zip(folders, records, strict=True):
-        of_run.check(folder, "Name evaluations of this data set.", kind=EVALUATION, dataset=settings.dataset)
+        of_run.check(folder, "Name evaluations on this data set.", kind=EVALUATION, dataset=settings.dataset)
     runs = {split: load_ensemble(folders, split) for split in settings.splits}
     rate = settings.data.segments_per_second or DATASETS[settings.dataset].segments_per_second
     files = [folder / f"predictions_{split}.npz" for folder in folders for split in runs]
@@ -276,15 +276,15 @@ def evaluate_ensemble(settings: Settings) -> None:
     table = report(settings, [scores], record.note)
     run_folders.finish_run(output_dir, scores)
     log.info("\n" + format_text(table))
-    log.info(f"tables, curves and timelines.html of {len(folders)} runs as one: {output_dir}")
+    log.info(f"tables, curves and timelines.html of the ensemble of {len(folders)} runs: {output_dir}")
 
 
 def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
-    """Write the tables of a run, or of the runs of several seeds, to `output_dir`, and return that of the scores."""
+    """Write the tables of a run, or of several seeds, to `output_dir`, and return the table of scores."""
     one_of_several = settings.checkpoint_dir is not None and run_folders.is_one_of_several(settings.checkpoint_dir)
     name = run_folders.run_name(settings.checkpoint_dir) if one_of_several else settings.output_dir.name
     methods = (find_method(settings.method).published_name, find_method("uwav").published_name)
-    if settings.data.segments_per_second not in (None, 1):  # published scores are of seconds
+    if settings.data.segments_per_second not in (None, 1):  # published scores are for one-second segments
         methods = ()
     table = find_task(settings.dataset).score_table(name, runs, note, methods)
     write_tables(settings.output_dir / "scores", table)
@@ -296,7 +296,7 @@ def report(settings: Settings, runs: Sequence[RunScores], note: str) -> Table:
 
 def write_pages(settings: Settings, runs: Sequence[Settings], splits: Mapping[str, SplitBatches], note: str) -> None:
     """Write a page of timelines for each split: ground truth, pseudo-labels if there are any, and all predictions."""
-    labels_dir = settings.pseudo_label_dir  # of the run; it may have been moved or lack a split
+    labels_dir = settings.pseudo_label_dir  # which may have been moved since training, or may lack a split
     for name, split in splits.items():
         predictions = {run.output_dir.name: load_predictions(run.output_dir, name) for run in runs}
         has_labels = labels_dir is not None and (labels_dir / f"{name}.safetensors").is_file()
@@ -340,7 +340,7 @@ def main(argv: list[str] | None = None) -> None:
         table = report(settings, list(scores.values()), record.note)
         run_folders.finish_run(settings.output_dir, scores)
     log.info("\n" + format_text(table))
-    log.info(f"tables, per-class scores, timelines.html and figures: {settings.output_dir}")
+    log.info(f"tables, class-wise scores, timelines.html and figures: {settings.output_dir}")
 
 
 if __name__ == "__main__":

@@ -32,10 +32,10 @@ from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 class Settings(FromFile):
     """Settings of stage 3; the defaults are UWAV's released recipe on LLP, `configs/uwav_llp.yaml`."""
 
-    method: str = "uwav"  # whose recipe in configs/ gives the defaults
+    method: str = "uwav"  # method, whose recipe in configs/ gives the defaults
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     select_on: Literal[SELECTABLE] | None = None
-    """score on val that selects the best checkpoint (default: segment_Type, or accuracy)"""
+    """score on val that selects the best checkpoint (default: segment_Type; for AVE, accuracy)"""
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
     cmrc: CMRC = CMRC()
@@ -51,7 +51,7 @@ class Settings(FromFile):
 
 
 def variant(settings: Settings) -> str:
-    """Return the name of the method, or of UWAV's ablation, for the run folder."""
+    """Return the name of the method or of the ablation of UWAV, for the run folder."""
     losses = settings.losses
     if settings.method != "uwav":
         return settings.method
@@ -61,20 +61,24 @@ def variant(settings: Settings) -> str:
 
 
 def find_labels(settings: Settings) -> Settings:
-    """Return the settings with the newest folder of the labels that they need, unless one is named."""
-    losses, folder = settings.losses, f"{settings.dataset}_{settings.losses.suffix}"
+    """Return the settings with the newest folder of the labels that training needs, unless one is given."""
+    losses, dataset = settings.losses, settings.dataset
     if not losses.flag or (losses.wants_labels and getattr(losses, losses.flag) is not None):
         return settings
     if not losses.wants_labels:
         return with_settings(settings, **{losses.flag: None})
-    way_out = f"Run {losses.command} first, or give --{losses.flag}."
+    steps = losses.command if dataset == "LLP" else f"{losses.command} --dataset {dataset}"
+    if losses.base_command:
+        base = losses.base_command.format(dataset=dataset)
+        steps = f"stage 1 ({base}) unless it is finished, then stage 2 ({steps})"
+    way_out, folder = f"Run {steps}, or give --{losses.flag}.", f"{dataset}_{losses.suffix}"
     marker = f"{folder}/{SUMMARY_FILE}"
     run_dir = newest_finished_run(settings.run.output_dir, losses.run_prefix, way_out, marker, DEFAULT_RUNS_DIR)
     return with_settings(settings, **{losses.flag: run_dir / folder})
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise InputError for a selecting score of another task, and for gates whose checkpoint is not kept."""
+    """Raise InputError for a `select_on` of another task, and for gates that need a checkpoint that is not kept."""
     task, decoding = find_task(settings.dataset), settings.decoding
     if settings.select_on not in (None, *task.selectable):
         expected = f"a score of {settings.dataset}, such as {task.best_metric}"
@@ -82,14 +86,15 @@ def check_settings(settings: Settings) -> None:
     epoch = getattr(decoding, "gates_epoch", 0) if getattr(decoding, "class_gates", False) else 0
     if epoch > settings.recipe.num_epochs or epoch % settings.saving.checkpoint_every:
         found = f"{epoch} of {settings.recipe.num_epochs} epochs, checkpoints every {settings.saving.checkpoint_every}"
-        expected = "an epoch whose checkpoint is kept (--checkpoint_every), or 0 for the evaluated one"
-        raise InputError("--gates_epoch", found, expected, "Change either; see baselines/cmpae/README.md.")
+        expected = "an epoch whose checkpoint is kept, or 0 for the evaluated checkpoint"
+        way_out = "Change it or --checkpoint_every; see baselines/cmpae/README.md."
+        raise InputError("--gates_epoch", found, expected, way_out)
 
 
 def validate(
     network: nn.Module, val: SplitBatches, settings: Settings, method: Method, select_on: str, precision: Precision
 ) -> dict[str, float]:
-    """Return scores on the validation split by name, including the one that selects the best checkpoint."""
+    """Return the scores on val by name, including the one that selects the best checkpoint."""
     task, truth = find_task(settings.dataset), true_events(val.annotations, val.device)
     output = method.predict(network, val, settings.device.eval_batch_size, precision, settings.decoding)
     events = task.decode(output, settings.decoding)
@@ -97,7 +102,7 @@ def validate(
 
 
 def main(argv: list[str] | None = None, on_epoch: Callable[[int, float], None] | None = None) -> None:
-    """Train; `on_epoch` is called with every epoch and its score on val."""
+    """Train HAN or a baseline; `on_epoch` is called after every epoch with its number and its score on val."""
     # 1 Settings
     method, settings = parse_recipe(Settings, __doc__, argv, RESUMABLE)
     check_settings(settings)

@@ -25,10 +25,10 @@ BEST_METRIC = "segment_AV"
 
 @settings_group
 class TemporalTransformerLosses:
-    """The loss of stage 1."""
+    """Settings of the loss of stage 1."""
 
     occurring_weight: NonNegativeFloat = 5.0
-    """weight of all segments for a class that occurs in the video (not mentioned in the paper; 1: off)"""
+    """loss weight of all segments of a video for the classes that occur in it (not mentioned in the paper; 1: off)"""
 
 
 @settings_group
@@ -37,10 +37,10 @@ class Settings(FromFile):
 
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     model: TemporalTransformerConfig = TemporalTransformerConfig()
-    # The paper clips at 1.0 and does not give the betas; these values are those of the released code.
+    # The paper clips gradients at 1.0 and does not give the betas; these are the values of the released code.
     recipe: Recipe = Recipe(lr_min=1e-5, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=2.0, seed=1000)
     losses: TemporalTransformerLosses = TemporalTransformerLosses()
-    device: DeviceSettings = DeviceSettings(eval_batch_size=128)  # of videos of up to a minute
+    device: DeviceSettings = DeviceSettings(eval_batch_size=128)  # videos last up to a minute
     compile: CompileSettings = CompileSettings()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()

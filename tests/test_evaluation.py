@@ -350,7 +350,7 @@ def test_demo_runs_from_nothing_to_the_table_and_figures(tmp_path, dataset):
     ("script", "message"),
     [
         ("pseudo_label_generation.sh", "Run train_transformer.py first"),
-        ("train_han.sh", "Run pseudo_label_generation.py first"),
+        ("train_han.sh", "Run stage 1 (train_transformer.py) unless it is finished, then stage 2 (pseudo_label_gen"),
         ("test_han.sh", "Run train_han.py first"),
     ],
 )

@@ -223,7 +223,9 @@ def test_a_run_says_where_and_how_long_it_was_trained_in_all_its_parts(stage, ll
 
 def test_training_without_pseudo_labels_says_what_to_run_first(llp_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"Run pseudo_label_generation\.py first"):
+    with pytest.raises(
+        InputError, match=r"stage 1 \(train_transformer\.py\).* stage 2 \(pseudo_label_generation\.py\)"
+    ):
         train(llp_dir, tmp_path / "nothing")
 
 

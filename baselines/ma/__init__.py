@@ -37,6 +37,7 @@ class MALosses(MABaseLosses):
     run_prefix: ClassVar = "HAN_"
     suffix: ClassVar = "Exchange"
     command: ClassVar = "python -m baselines.ma.find_exchange"
+    base_command: ClassVar = "train_han.py --method ma_base --dataset {dataset}"
     cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
     fused_labels: Literal["audio", "video"] = "audio"
     """targets of the fused probability: the labels left to the audio (released), or the video's"""

@@ -15,6 +15,7 @@ class VALORLosses(UWAVLosses):
     """UWAV's losses on VALOR's labels."""
 
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
+    base_command: ClassVar = ""  # VALOR's teacher is not trained
     run_prefix: ClassVar = "Framewise_"
 
 

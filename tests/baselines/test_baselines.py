@@ -598,5 +598,5 @@ def test_retraining_without_an_exchange_says_what_to_run(llp_dir: Path, tmp_path
     monkeypatch.chdir(tmp_path)  # not among the runs of whoever runs the tests
     run = train(llp_dir, tmp_path, "ma_base")
     shutil.rmtree(run / "LLP_Exchange", ignore_errors=True)
-    with pytest.raises(InputError, match=r"Run .*find_exchange.* first"):
+    with pytest.raises(InputError, match=r"train_han\.py --method ma_base.*find_exchange"):
         train(llp_dir, tmp_path, "ma")

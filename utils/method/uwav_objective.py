@@ -29,7 +29,8 @@ from utils.settings import settings_group
 class UWAVLosses(PseudoLabels):
     """The pseudo-labels and losses of UWAV; the defaults are the released recipe on LLP."""
 
-    run_prefix: ClassVar = "TemporalTransformer_"  # run folders with labels
+    run_prefix: ClassVar = "TemporalTransformer_"
+    base_command: ClassVar = "train_transformer.py"
     segment_labels: Literal["soft", "hard", "none"] = "soft"  # none: video labels only
     temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released) or 1 (paper)
     reweight: bool = True  # class-balance weights
