@@ -1,4 +1,4 @@
-"""The pair that audio and visual travel in, from annotations to scores."""
+"""A pair of one value for audio and one for visual, which all data use from annotations to scores."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -8,13 +8,13 @@ R = TypeVar("R")
 
 
 class AudioVisual(NamedTuple, Generic[T]):
-    """One thing for each modality. Unpacks as `audio, visual = pair`."""
+    """One value per modality. Unpacks as `audio, visual = pair`."""
 
     audio: T
     visual: T
 
     def map(self, function: Callable[..., R], *others: "AudioVisual") -> "AudioVisual[R]":
-        """`function` of each modality, with the same modality of the other pairs as further arguments."""
+        """Apply `function` to each modality, with the same modality of the other pairs as further arguments."""
         return AudioVisual(
             function(self.audio, *(other.audio for other in others)),
             function(self.visual, *(other.visual for other in others)),

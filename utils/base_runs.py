@@ -1,4 +1,4 @@
-"""Commands that build on a base run: its settings, network and provenance, and the labels that they write."""
+"""Commands that make labels with the network of a base run: settings, provenance and output."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,20 +29,19 @@ from utils.training.device import DeviceSettings
 from utils.training.loop import BEST_CHECKPOINT
 
 Settings = TypeVar("Settings")
-NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "deterministic")  # of the stage itself
+NOT_FROM_RUN = ("output_dir", "device", "precision", "eval_batch_size", "deterministic")  # every stage has its own
 
 
 def settings_of(start: Settings, path: Path, *own: str) -> Settings:
-    """Replace settings by those of a run or recipe, except for `NOT_FROM_RUN` and the names in `own`."""
+    """Replace settings by those of a run or recipe, except for those in `NOT_FROM_RUN` and `own`."""
     kept = {name: value for name, value in flat(start).items() if name in (*NOT_FROM_RUN, *own)}
     return with_settings(with_file(start, path, others=True), **kept)
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings of an evaluation's folder over those of the training that it evaluates.
+    """Return the settings of an evaluation over those of the evaluated run, whose `NOT_FROM_RUN` are kept.
 
-    Those in `NOT_FROM_RUN` are the training's. `checkpoint` is kept only if it is not the training's best one, or if
-    the training's settings are gone, so that nothing else identifies it. Raises InputError for unreadable settings.
+    `checkpoint` is left out if it is the run's best one. Raises InputError for unreadable settings.
     """
     own = read_args(folder / ARGS_FILE)
     run_dir = own.get("checkpoint_dir") and Path(own["checkpoint_dir"])
@@ -57,14 +56,14 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
 
 @settings_group
 class OnBaseRun(FromFile):
-    """Settings of a command that makes labels with a base run's network; network and data are by default the run's."""
+    """Settings of a command that makes labels with a base run's network; network and data default to the run's."""
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     checkpoint_dir: Path | None = None  # run of train_han.py (default: the newest of the base method in runs_dir)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # where runs are looked for
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
-    output_dir: Path | None = None  # folder of the labels (default: one in the run that is named after the data set)
-    export: bool = False  # also write the labels in the form of the authors' code, which knows LLP alone
+    output_dir: Path | None = None  # folder of the labels (default: in the run folder, named after the data set)
+    export: bool = False  # LLP: also write the labels in the format of the authors' code
     trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
@@ -74,11 +73,11 @@ class OnBaseRun(FromFile):
 def parse_settings_on_run(
     start: Settings, description: str, argv: Sequence[str] | None, method: str, output: str
 ) -> Settings:
-    """Parse `OnBaseRun` settings over those of the base run, with the paths that follow from it.
+    """Parse `OnBaseRun` settings over those of the base run, and fill in its paths.
 
-    The base run is the newest finished one of `method` unless `checkpoint_dir` names another; labels go to its folder
-    `<dataset>_<output>`. Raises InputError as `parse_settings`, without such a run of one seed, and for an export of
-    anything but the whole of LLP.
+    The base run is `checkpoint_dir`, or the newest finished run of `method`; labels go to its folder
+    `<dataset>_<output>`. Raises InputError as `parse_settings`, if there is no such run of a single seed, and for an
+    export of anything but the whole of LLP.
     """
     named = parse_settings(start, description, argv)
     run_dir = named.checkpoint_dir
@@ -103,13 +102,13 @@ def parse_settings_on_run(
 
 
 def record_on_run(settings: OnBaseRun, command: str, splits: Mapping[str, SplitBatches]) -> Provenance:
-    """Return the provenance of the labels that a command makes of these splits with the base run's network."""
+    """Return the provenance of the labels that a command makes for these splits with the base run's network."""
     record = provenance_of(LABELS.format(command), splits, {"weights": hash_of_file(settings.checkpoint)})
     return record.inherit(read_provenance(settings.checkpoint_dir), "base run")
 
 
 def finish_labels(output_dir: Path, name: str, table: Table, summary: dict, log: Logger, note: str) -> None:
-    """Write and print the table of a command that has made labels, with a note, and mark its output as finished."""
+    """Write and print the table on new labels, with a note, and mark their folder as finished."""
     table = replace(table, notes=(*table.notes, f"Made from {note}.")) if note else table
     write_tables(output_dir / name, table)
     log.info("\n" + format_text(table))

@@ -1,7 +1,6 @@
-"""How a command ends: bad input, Ctrl-C and TERM with one line each, also while it still imports.
+"""Running of commands: bad input, Ctrl-C and TERM end them with one line each, even during imports.
 
-Entry points import this module before anything else (pyproject.toml sees to it). A run that is ended loses what it has
-not saved, and resumes.
+Entry points import this module before anything else (enforced by pyproject.toml).
 """
 
 import os
@@ -18,9 +17,9 @@ WRONG_INPUT, INTERRUPTED, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGT
 
 
 def run_entry_point(main: Callable[[], int | None]) -> None:
-    """Run a script's `main` and exit with the status that it returns, or with that of what has ended it."""
+    """Run a script's `main` and exit with the status that it returns, or that of the error or signal that ended it."""
     _handle(signal.default_int_handler, _end_in_order)
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
     try:
         sys.exit(main())
     except InputError as error:
@@ -37,19 +36,19 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
 
 
 def _end_in_order(number: int, frame: FrameType | None) -> None:
-    """Let what is open be closed, and processes of several seeds be ended."""
+    """Exit by an exception, so that files are closed and the processes of several seeds are ended."""
     print("\nterminated", file=sys.stderr)
     sys.exit(TERMINATED)
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    """While modules are imported nothing has been written, and an exception would end in a traceback of theirs."""
+    """Exit immediately: an exception during imports would print a traceback, and nothing has been written yet."""
     os.write(2, b"\ninterrupted\n" if number == signal.SIGINT else b"\nterminated\n")
     os._exit(128 + number)
 
 
 def _handle(interrupt: object, terminate: object) -> None:
-    """Set both handlers, but for signals that the caller has asked to ignore (nohup, jobs in the background)."""
+    """Set both handlers, except for signals that the caller ignores (nohup, background jobs)."""
     for number, handler in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)

@@ -1,11 +1,11 @@
-"""The one error that bad input raises."""
+"""The error that is raised for bad input."""
 
 
 class InputError(Exception):
     """A file or flag that cannot be used. Entry points print it without a traceback and exit with status 2.
 
     Args:
-        where: the file (or flag) that is wrong, with the line where there is one.
+        where: the file (and line) or flag that is wrong.
         found: what is there.
         expected: what should be there.
         way_out: what the user can do.

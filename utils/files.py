@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files and folders: atomic writing, hashes, and locks between processes."""
 
 import errno
 import fcntl
@@ -17,10 +17,10 @@ ELSEWHERE = "Free some space, get permission to write there, or write elsewhere.
 
 
 def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputError:
-    """Return the error of a file or folder that cannot be made or written, for the system's."""
+    """Return the InputError for a file or folder that the system could not create or write."""
     if error.errno in NO_ROOM:
         found, expected = f"no room left while writing ({error.strerror})", "a disk with room for the whole file"
-        return InputError(path, found, expected, f"{way_out} Nothing half-written was left behind.")
+        return InputError(path, found, expected, f"{way_out} No incomplete file was left behind.")
     return InputError(error.filename or path, f"{error.strerror}", "a writable place", way_out)
 
 
@@ -28,16 +28,14 @@ def write_error(path: Path, error: OSError, way_out: str = ELSEWHERE) -> InputEr
 def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
     """Open a file that appears under `path` only once it is complete and on the disk.
 
-    It is written as a hidden neighbour and renamed at the end, so that a reader sees the old file or the new one,
-    whatever happens in between. One writer at a time per path. Raises InputError when the disk is full or not writable;
-    nothing is left behind then.
+    It is written beside `path` under a hidden name and renamed at the end, so that readers see either the old or the
+    new file. One writer at a time per path. If writing fails, nothing is left behind, and InputError is raised.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(temporary):  # of a killed process
-            temporary.unlink()
-        file = open(temporary, "xb")  # noqa: SIM115 (closed below); a link that lies there is not followed
+        temporary.unlink(missing_ok=True)  # left by a killed process
+        file = open(temporary, "xb")  # noqa: SIM115 (closed below); "x" never follows a link
     except OSError as error:
         raise write_error(path, error, way_out) from error
     try:
@@ -48,7 +46,7 @@ def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        of_system = error  # PyTorch's writer raises another error while it handles a full disk
+        of_system = error  # PyTorch's writer raises another error while it handles that of a full disk
         while of_system is not None and not isinstance(of_system, OSError):
             of_system = of_system.__cause__ or of_system.__context__
         if of_system is not None and (of_system.errno in NO_ROOM or of_system is error):
@@ -57,7 +55,7 @@ def atomic_write(path: Path, way_out: str = ELSEWHERE) -> Iterator[BinaryIO]:
 
 
 def require_file(path: Path) -> None:
-    """Raise OSError unless a path is a regular file: opening a named pipe would wait for a writer."""
+    """Raise OSError unless `path` is a regular file; opening a named pipe would wait for a writer."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "a folder, a named pipe or a device", str(path))
 
@@ -81,7 +79,7 @@ def hash_of(texts: Iterable[str]) -> str:
 
 @contextmanager
 def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
-    """Let one process at a time work in a folder, made if absent; others wait. InputError if it cannot be written."""
+    """Let one process at a time work in a folder, created if absent; others wait. InputError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
@@ -92,11 +90,11 @@ def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
         yield
 
 
-_claimed: dict[Path, BinaryIO] = {}  # folders of this process, until it ends
+_claimed: dict[Path, BinaryIO] = {}  # by folder, the open file that reserves it
 
 
 def claim(folder: Path, way_out: str) -> None:
-    """Reserve a folder for this process until it ends. Raises InputError if another has, or if it cannot be written."""
+    """Reserve a folder until this process ends. Raises InputError if another has it, or if it is not writable."""
     if folder.resolve() in _claimed:
         return
     try:
@@ -109,6 +107,5 @@ def claim(folder: Path, way_out: str) -> None:
         file.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        expected = "a folder that no other process writes"
-        raise InputError(folder, "another process at work", expected, way_out) from None
+        raise InputError(folder, "another process at work", "no other process in this folder", way_out) from None
     _claimed[folder.resolve()] = file

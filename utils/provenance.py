@@ -1,6 +1,6 @@
-"""Provenance: what a folder of a run, of labels or of an evaluation was made from, in `provenance.json`.
+"""Provenance: what a run, labels or an evaluation were made from, in their folder's `provenance.json`.
 
-The command that makes a folder writes it, and all that read the folder compare it. Hashes are SHA-256.
+The command that makes a folder writes the record, and commands that read the folder check it. Hashes are SHA-256.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from utils.settings import ARGS_FILE, read_args
 
 PROVENANCE_FILE = "provenance.json"
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("torch", "numpy", "transformers", "timm", "av")  # whose versions are kept, where they are installed
+PACKAGES = ("torch", "numpy", "transformers", "timm", "av")  # whose versions are recorded, if installed
 HAN_RUN = "a run of train_han.py --method {}"
 LABELS = "labels of {}"
 STAGE_2 = "pseudo_label_generation.py --teacher {}"
@@ -38,39 +38,39 @@ MADE_WITH = {"transformer_dir": "stage 1", "pseudo_label_dir": "labels"}  # sett
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="ignore"))
 class Provenance:
-    """What a folder's content is and was made from; empty fields are unknown."""
+    """Provenance of a folder's content; empty fields are unknown."""
 
     kind: str = ""  # such as "a run of train_han.py --method uwav"
     dataset: str = ""
     classes: tuple[str, ...] = ()  # in order
-    videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the videos' ids in order and labels
+    videos: Mapping[str, str] = field(default_factory=dict)  # by split, a hash of the ids (in order) and labels
     sources: Mapping[str, str] = field(default_factory=dict)  # by name, a hash of features, labels or weights
-    marks: tuple[str, ...] = ()  # to be shown with every result, such as "simulated features"
+    marks: tuple[str, ...] = ()  # shown with every result, such as "simulated features"
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str | None = None  # of the code
-    clean: bool | None = None  # whether the files that git tracks were those of the commit
-    seconds: float | None = None  # of training and validation, in all parts of a run that was resumed
+    clean: bool | None = None  # whether the files tracked by git were those of the commit
+    seconds: float | None = None  # of training and validation, summed over all parts of a resumed run
 
     @property
     def note(self) -> str:
-        """Return the marks as tables show them."""
+        """Return the marks as one text for tables."""
         return ", ".join(self.marks)
 
     def inherit(self, source: "Provenance", of: str) -> "Provenance":
-        """Add the marks of something that it was made from to a record, as `of: mark`."""
+        """Return the record with the marks of one of its sources added, as `of: mark`."""
         new = [mark if ": " in mark else f"{of}: {mark}" for mark in source.marks if mark not in self.marks]
         return replace(self, marks=tuple(dict.fromkeys((*self.marks, *new))))
 
     def check(self, where: Path, way_out: str, **wanted: Any) -> None:
-        """Raise InputError for the first known field that is not as wanted; the first words of a kind are enough."""
+        """Raise InputError for the first known field that is not as wanted; of a kind, the first words suffice."""
         for name, value in wanted.items():
             known = getattr(self, name)
             if isinstance(value, Mapping):
                 both = {key: (known[key], value[key]) for key in known.keys() & value.keys()}
                 differing = [key for key, hashes in both.items() if all(hashes) and hashes[0] != hashes[1]]
                 if differing:
-                    found, expected = f"other {name} ({', '.join(sorted(differing))})", "those that it was made from"
+                    found, expected = f"other {name} ({', '.join(sorted(differing))})", "the recorded ones"
                     raise InputError(where, found, expected, way_out)
             elif known and known != value and not (name == "kind" and known.startswith(f"{value} ")):
                 shown = [text if isinstance(text, str) else ", ".join(text) for text in (known, value)]
@@ -78,7 +78,7 @@ class Provenance:
 
 
 def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Provenance:
-    """Return the record of what is made from splits and other sources; InputError for features that differ in width."""
+    """Return the provenance of what is made from splits and other sources. InputError for features of unequal width."""
     first = next(iter(splits.values()))
     widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
     if len({*widths.values()}) > 1:
@@ -95,7 +95,7 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
 
 
 def write_provenance(folder: Path, record: Provenance) -> None:
-    """Write `provenance.json`, with this command, its code and its packages' versions unless the record has them."""
+    """Write `provenance.json`; command, commit and package versions are this process's unless the record has them."""
     command, of_packages = record.command or shlex.join(sys.argv), record.versions or versions(*PACKAGES)
     code = {} if record.commit else state_of_code(ROOT)
     record = replace(record, command=command, versions=of_packages, **code)
@@ -110,7 +110,7 @@ def read_provenance(folder: Path) -> Provenance:
             return Provenance(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             found = f"no record ({' '.join(str(error).split())[:200]})"
-            raise InputError(path, found, "what was written there", "Make the folder's content again.") from error
+            raise InputError(path, found, "the record as written", "Make the folder's content again.") from error
     if not (folder / ARGS_FILE).is_file():
         return Provenance()
     args = read_args(folder / ARGS_FILE)
@@ -126,9 +126,9 @@ def read_provenance(folder: Path) -> Provenance:
     return record
 
 
-@cache  # when the process begins to write: a commit that is made later is not what runs
+@cache  # a commit made while the process runs is not its code
 def state_of_code(folder: Path) -> dict[str, str | bool]:
-    """Return a folder's commit, and whether its tracked files are `clean`; nothing without git or repository."""
+    """Return a folder's `commit`, and whether its tracked files are `clean`; empty without git or a repository."""
     status = ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     command = ["git", "--no-optional-locks", "-C", str(folder), *status]
     try:
@@ -147,12 +147,12 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hash_of_tensors(*tensors: Tensor) -> str:
-    """Return the hash of the values of tensors in order."""
+    """Return the hash of the values of tensors, in order."""
     return hashlib.sha256(b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
 def hash_of_labels(folder: Path) -> str:
-    """Return the hash of the content of all label files in a folder, in any layout; of the bytes of damaged ones."""
+    """Return the hash of the content of all label files in a folder, in any layout (of damaged files, the bytes)."""
     others = (*NPY_FILES, "*.npz", "*.pkl")
     paths = sorted(folder.glob("*.safetensors")) or sorted(p for pattern in others for p in folder.glob(pattern))
     return hash_of(f"{path.relative_to(folder)} {_hash_of_content(path)}" for path in paths)
@@ -162,7 +162,7 @@ def _hash_of_content(path: Path) -> str:
     if path.suffix != ".safetensors":
         return hash_of_file(path)
     try:
-        with safe_open(path, framework="pt") as file:  # which writes its metadata in any order
+        with safe_open(path, framework="pt") as file:  # the order of metadata is arbitrary
             names, metadata_of_file = sorted(file.keys()), str(sorted((file.metadata() or {}).items()))
             return hash_of([metadata_of_file, *names, hash_of_tensors(*map(file.get_tensor, names))])
     except (OSError, SafetensorError):

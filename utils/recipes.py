@@ -1,4 +1,4 @@
-"""Recipes of stage 3: a file in configs/ names a method, whose code lies in a room of baselines/ unless it is UWAV."""
+"""Recipes of stage 3: files in configs/, each for a method, whose code is in baselines/<method> unless it is UWAV."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -25,76 +25,76 @@ Settings = TypeVar("Settings")
 
 
 def make_network(settings: Any, train: SplitBatches) -> nn.Module:
-    """Return the network of a method for a split's features and classes, randomly initialised."""
+    """Return a randomly initialised network of the method for a split's features and classes."""
     network = find_method(settings.method).network
     widths = train.widths.audio, train.feature_widths.visual
     return network(len(train.annotations.classes), *widths, settings.model)
 
 
 def predict(network: nn.Module, split: SplitBatches, batch_size: int, precision: Any, settings: Any) -> SplitOutput:
-    """Parse a split."""
+    """Return the network's output for a split."""
     return run_han(network, split, batch_size, precision)
 
 
 @dataclass(frozen=True)
 class Method:
-    """What defines a method of stage 3; all but its name is UWAV's by default."""
+    """Definition of a method of stage 3; everything but its name defaults to UWAV's."""
 
-    published_name: str  # what the paper's tables call it
-    losses: type = uwav_objective.UWAVLosses  # settings of what it learns from
+    published_name: str  # in the paper's tables
+    losses: type = uwav_objective.UWAVLosses  # settings of labels and losses
     make_step: Callable[..., Callable[..., Losses]] = uwav_objective.make_step  # (losses, train, run)
     network: type[nn.Module] = HAN
     config: type = HANConfig  # settings of the network
     decoding: type = DecodingSettings
-    data: type = DataSettings  # which features it can have
+    data: type = DataSettings  # with the features that it can use
     make_network: Callable[[Any, SplitBatches], nn.Module] = make_network
     predict: Callable[..., SplitOutput] = predict
-    find_gates: Callable[..., Any] | None = None  # searched on val in stage 4 (CMPAE)
-    takes_steps: bool = False  # whether its step takes the optimiser's steps itself, several on one batch (CoLeaF)
+    find_gates: Callable[..., Any] | None = None  # searches gates on val in stage 4 (CMPAE)
+    takes_steps: bool = False  # whether the training step calls the optimiser itself, several times a batch (CoLeaF)
 
 
 def find_method(name: str) -> Method:
-    """Return UWAV, or a method of the room `baselines/<first word of its name>`, or raise InputError."""
+    """Return UWAV, or a method in `baselines/<first word of its name>`, or raise InputError."""
     if name == "uwav":
         return Method("UWAV")
     if name not in method_names():
-        way_out = "Choose one of these, or add a room and a recipe (README)."
+        way_out = "Choose one of these, or add a method (README)."
         raise InputError("--method", repr(name), f"one of {', '.join(method_names())}", way_out)
     return importlib.import_module(f"baselines.{name.partition('_')[0]}").METHODS[name]
 
 
 def method_names() -> tuple[str, ...]:
-    """Return the names of all methods that have a recipe and a room, UWAV's first."""
+    """Return the names of all methods that have a recipe and code, UWAV's first."""
     names = {path.stem.rpartition("_")[0] for path in CONFIGS.glob("*.yaml")}
-    rooms = CONFIGS.parent / "baselines"
-    return ("uwav", *sorted(name for name in names if (rooms / name.partition("_")[0]).is_dir()))
+    folder = CONFIGS.parent / "baselines"
+    return ("uwav", *sorted(name for name in names if (folder / name.partition("_")[0]).is_dir()))
 
 
 def recipe_file(method: str, dataset: str) -> Path:
-    """Return the file of a method's recipe on a data set, LLP's for one's own. Raises InputError when there is none."""
+    """Return the file of a method's recipe on a data set (that on LLP for own data sets), or raise InputError."""
     path = CONFIGS / f"{method}_{dataset.lower()}.yaml"
     if not path.is_file():
         if dataset in DATASETS and DATASETS[dataset].is_own:
             return recipe_file(method, "LLP")
         recipes = ", ".join(sorted(path.name for path in CONFIGS.glob("*.yaml")))
-        raise InputError(path, "no such file", f"a recipe ({recipes})", "Choose one of these, or copy and change one.")
+        raise InputError(path, "no such file", f"a recipe ({recipes})", "Choose one of these, or copy and edit one.")
     return path
 
 
 def parse_recipe(
     kind: type[Settings], description: str, argv: Sequence[str] | None, resumable: Sequence[str]
 ) -> tuple[Method, Settings]:
-    """Return a method, and settings from flags over its recipe or over the run that is continued.
+    """Return a method and its settings: flags override the recipe, or the settings of the run to resume.
 
-    `--config` names the recipe, `--method` and `--dataset` are a short form of it, `--resume` names a run. Raises
-    InputError for unusable files and settings, and flags that contradict the file.
+    The recipe is `--config`, or follows from `--method` and `--dataset`; `--resume` names a run. Raises InputError for
+    unusable files and settings, and for flags that contradict the file.
     """
     given = first_flags(argv, "config", "resume", "method", "dataset")
     path = given["config"] if given["resume"] is None else Path(given["resume"]) / ARGS_FILE
     chosen = read_args(Path(path)) if path else {}
     for name in ("method", "dataset"):
         if name in chosen and given[name] not in (None, chosen[name]):
-            expected = f"{chosen[name]} as in {path}, which depends on it"
+            expected = f"{chosen[name]}, as in {path}"
             raise InputError(f"--{name}", given[name], expected, "Leave out the flag, or the file.")
     name, dataset = (
         chosen.get(key) or given[key] or default for key, default in (("method", "uwav"), ("dataset", "LLP"))
@@ -106,7 +106,7 @@ def parse_recipe(
         _check_former(chosen, method, Path(path))
     elif path is None or (CONFIGS / f"{name}_{str(dataset).lower()}.yaml").is_file():
         start = with_settings(with_file(start, recipe_file(name, dataset)), dataset=dataset)
-        if dataset in DATASETS and DATASETS[dataset].is_own:  # names its features
+        if dataset in DATASETS and DATASETS[dataset].is_own:  # its description names the features
             features = DATASETS[dataset].features
             of_modality = {m: [name for name in features if FEATURES[name].modality == m] for m in MODALITIES}
             start = with_settings(start, **{f"{m}_features": names for m, names in of_modality.items()})
@@ -114,10 +114,10 @@ def parse_recipe(
 
 
 def _check_former(values: dict[str, Any], method: Method, path: Path) -> None:
-    """Raise InputError for a run of an earlier version that mixed the losses of methods: it cannot be continued."""
+    """Raise InputError for a run of an earlier version that mixed the losses of methods, which cannot be continued."""
     ours = method.losses()
     mixed = [name for name in ("contrastive_weight", "mutual_weight", "similarity_weight") if values.get(name)]
     mixed += ["audio_guided_weight"] if values.get("guided_labels", "none") != "none" else []
     if foreign := [name for name in mixed if not hasattr(ours, name)]:
-        found, way_out = f"{', '.join(foreign)} of another method", "Continue it with the version that began it."
+        found, way_out = f"{', '.join(foreign)} of another method", "Continue it with the version that started it."
         raise InputError(path, found, "the losses of one method", way_out)

@@ -1,4 +1,4 @@
-"""Run folders: where runs lie, how they begin and end, their log, and which finished one is the newest."""
+"""Run folders: creation, log, end of a run, and the search for the newest finished run."""
 
 import itertools
 import json
@@ -15,16 +15,16 @@ from utils.files import claim, write_error, write_text
 from utils.provenance import Provenance, read_provenance, write_provenance
 from utils.settings import ARGS_FILE, read_args, settings_group, write_args
 
-SUMMARY_FILE = "summary.json"  # written last: a run folder that has it is finished
+SUMMARY_FILE = "summary.json"  # written last, which marks a run as finished
 DEFAULT_RUNS_DIR = Path("temp_train_logs")
 
 
 @settings_group
 class TrainingRun:
-    """The folder of a training run."""
+    """Settings of the folder of a training run."""
 
     output_dir: Path = DEFAULT_RUNS_DIR  # folder of the run folders
-    name: str | None = None  # name of the run, for its folder and for tables (default: what it trains)
+    name: str | None = None  # name of the run in its folder and in tables (default: what it trains)
     resume: Path | None = None  # run folder to continue, with its own settings
 
     def __post_init__(self):
@@ -34,18 +34,18 @@ class TrainingRun:
 
 
 def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, logging.Logger]:
-    """Make the folder of a new run `name`, or take the one that is continued, and return it with its log.
+    """Create the folder of a new run `name`, or open that of the run to resume, and return it with its log.
 
     `settings` have a group `run` (`TrainingRun`); `record` is the provenance of the training data. Raises InputError
-    when the run that is continued was begun with other data.
+    if the run to resume was started with other data.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     claim(run_dir, "Wait for it, or end it, before you resume this run.")
     same = {"kind": record.kind, "dataset": record.dataset, "classes": record.classes}
-    way_out = "Restore the data that it was begun with, or start a new run."
+    way_out = "Restore the data that it was started with, or start a new run."
     former = read_provenance(run_dir)
     former.check(run_dir, way_out, **same, videos=record.videos, sources=record.sources)
-    (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # finished is what has trained as long as it should now
+    (run_dir / SUMMARY_FILE).unlink(missing_ok=True)  # a finished run that is extended is unfinished again
     write_args(run_dir, settings)
     write_provenance(run_dir, replace(record, marks=tuple(dict.fromkeys((*former.marks, *record.marks)))))
     return run_dir, open_log(run_dir)
@@ -54,16 +54,16 @@ def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, lo
 def begin_output(folder: Path, settings: object, files: Sequence[str], record: Provenance) -> logging.Logger:
     """Prepare a command's output folder, write its settings and provenance into it, and return its log.
 
-    The summary of an earlier command is removed first, then its files, so that after a kill at any moment the folder
-    counts as unfinished. `files` are patterns of all that the command may write; other files stay, and so do all where
-    no earlier command has left its settings. Raises InputError if the folder cannot be written, or is of another kind.
+    An earlier command's summary is removed first, then its files, so that the folder counts as unfinished if this
+    process is killed. `files` are patterns of all files that the command may write; without settings of an earlier
+    command, nothing is removed. Raises InputError if the folder is not writable, or of another kind.
     """
     way_out = "Name another folder with --output_dir."
     read_provenance(folder).check(folder, way_out, kind=record.kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY_FILE).unlink(missing_ok=True)
-        if (folder / ARGS_FILE).exists():  # without, the files are not of a command of ours
+        if (folder / ARGS_FILE).exists():  # otherwise the files are not ours
             for path in [path for pattern in files for path in folder.glob(pattern) if path.is_file()]:
                 path.unlink()
         write_args(folder, settings)
@@ -74,7 +74,7 @@ def begin_output(folder: Path, settings: object, files: Sequence[str], record: P
 
 
 def create_run_dir(root: Path, name: str) -> Path:
-    """Make the new folder `root/<name>_<time>`, never one that exists."""
+    """Create the new folder `root/<name>_<time>`; existing folders are never used."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for number in itertools.count(1):
         run_dir = root / (f"{name}_{stamp}" if number == 1 else f"{name}_{stamp}_{number}")
@@ -87,46 +87,46 @@ def create_run_dir(root: Path, name: str) -> Path:
 
 
 def seed_folders(run_dir: Path, first_seed: int, num_runs: int) -> list[Path]:
-    """Return the run folders of several seeds, within the folder of all of them."""
+    """Return the run folders of several seeds, which are in the folder of all of them."""
     return [run_dir / f"run_{seed}" for seed in range(first_seed, first_seed + num_runs)]
 
 
 def is_one_of_several(run_dir: Path) -> bool:
-    """Return whether this is the run of one of several seeds, within the folder of all of them."""
+    """Return whether this is the run of one of several seeds, in the folder of all of them."""
     run_dir = run_dir.resolve()
     args_file = run_dir.parent / ARGS_FILE
     return run_dir.name.startswith("run_") and args_file.exists() and read_args(args_file).get("num_runs", 1) > 1
 
 
 def run_name(run_dir: Path) -> str:
-    """Return a run's name in tables and result folders: that of several seeds stands before that of one of them."""
+    """Return a run's name in tables and result folders, such as `<name>/run_<seed>` for one of several seeds."""
     run_dir = run_dir.resolve()
     return f"{run_dir.parent.name}/{run_dir.name}" if is_one_of_several(run_dir) else run_dir.name
 
 
 def finish_run(run_dir: Path, summary: dict, seconds: float | None = None) -> None:
-    """Mark a run as finished and keep its key figures; the seconds of a training go to `provenance.json`."""
+    """Mark a run as finished by writing its key figures; a training's seconds go to `provenance.json`."""
     if seconds is not None:
         write_provenance(run_dir, replace(read_provenance(run_dir), seconds=round(seconds, 2)))
     write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
 
 
 def read_summary(run_dir: Path) -> dict:
-    """Read the key figures of a finished run; empty if it is not finished. Raises InputError when they are damaged."""
+    """Read the key figures of a run, empty if it is not finished. Raises InputError if they are damaged."""
     path = run_dir / SUMMARY_FILE
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
-        raise InputError(path, f"no summary ({error})", "what was written there", "Train the run again.") from error
+        raise InputError(path, f"no summary ({error})", "the summary as written", "Train the run again.") from error
 
 
 def newest_finished_run(
     root: Path, prefix: str, way_out: str, marker: str = SUMMARY_FILE, fallback: Path | None = None, **settings: str
 ) -> Path:
-    """Return the newest finished run `root/<prefix>*`, or in `fallback`, with these settings, or raise InputError."""
+    """Return the newest run `<prefix>*` with `marker` and these settings in `root`, else `fallback`, or InputError."""
     roots = list(dict.fromkeys(filter(None, (root, fallback))))
     patterns = [f"{prefix}*/{marker}"]
-    if marker != SUMMARY_FILE:  # what was made from the run of one of several seeds lies in that run's folder
+    if marker != SUMMARY_FILE:  # labels made with one of several seeds are in the folder of its run
         patterns.append(f"{prefix}*/run_*/{marker}")
     for folder in roots:
         finished = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
@@ -135,11 +135,12 @@ def newest_finished_run(
             if not settings or settings.items() <= read_args(run_dir / ARGS_FILE).items():
                 return run_dir
     wanted = "".join(f" with {name} {value}" for name, value in settings.items())
+    wanted += f" with {Path(marker).parent}" if marker != SUMMARY_FILE else ""
     raise InputError(", ".join(map(str, roots)), f"no finished run {prefix}*{wanted}", "at least one", way_out)
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that ends the run when the disk is full, as a checkpoint does."""
+    """A log file that raises InputError when the disk is full, as a checkpoint does."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (its name in `logging`)
         error = sys.exc_info()[1]
@@ -149,7 +150,7 @@ class _LogFile(logging.FileHandler):
 
 
 def open_log(run_dir: Path) -> logging.Logger:
-    """Return the run's logger: to the terminal, and appended to `log.txt` with the time."""
+    """Return the run's logger, which prints to the terminal and appends to `log.txt` with the time."""
     logger = logging.getLogger(str(run_dir))
     logger.setLevel(logging.INFO)
     logger.propagate = False

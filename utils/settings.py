@@ -1,8 +1,8 @@
-"""Settings: groups of typed fields, which YAML files and flags fill in.
+"""Settings: groups of typed fields, filled in from YAML files and flags.
 
-A group, such as the sizes of a network, is a class beside what it describes; a command's settings nest such groups.
-Each field has its type, range and, beside it or in the line under it, its meaning. pydantic checks values, tyro makes
-flags and help. Names are flat: a field of a group is a flag, and a line of YAML, of its own name.
+A group, such as the sizes of a network, is a class beside the code that it configures; a command's settings nest such
+groups. Each field has a type, a range and, beside or below it, a comment, which is its help text. pydantic checks
+values, tyro makes flags and help. Names are flat: a group's field is a flag, and a line of YAML, of its own name.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from utils.errors import InputError
 from utils.files import write_text
 
 ARGS_FILE = "args.yaml"  # the settings of a run, in its folder
-NOT_WRITTEN = ("config", "resume")  # where settings came from is not one of them
+NOT_WRITTEN = ("config", "resume")  # sources of settings, which are not settings themselves
 Settings = TypeVar("Settings")
 Share = Annotated[float, pydantic.Field(ge=0, lt=1)]
 
 
 @dataclass_transform(frozen_default=True)
 def settings_group(cls: type) -> type:
-    """Make a class a frozen dataclass whose values are checked: types strictly, numbers finite. Raises InputError."""
+    """Make a class a frozen dataclass that raises InputError for values of wrong type or range, and infinite ones."""
     config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     cls = pydantic.dataclasses.dataclass(cls, frozen=True, config=config)
     check = cls.__init__
@@ -49,7 +49,7 @@ def settings_group(cls: type) -> type:
 
 
 def with_groups(kind: type[Settings], **groups: type) -> type[Settings]:
-    """Return a group of settings with some of the groups in it replaced by others, such as those of a method."""
+    """Return a group of settings in which some nested groups are replaced, such as by those of a method."""
     replaced = {name: group() for name, group in groups.items()}
     body = {"__annotations__": groups, "__module__": kind.__module__, "__doc__": kind.__doc__, **replaced}
     return settings_group(type(kind.__name__, (kind,), body))
@@ -57,7 +57,7 @@ def with_groups(kind: type[Settings], **groups: type) -> type[Settings]:
 
 @settings_group
 class FromFile:
-    """Settings that may start from a file."""
+    """Settings that can be read from a file."""
 
     config: Path | None = None  # YAML file of settings, such as another run's args.yaml
 
@@ -66,10 +66,10 @@ def parse_settings(
     start: Settings,
     description: str,
     argv: Sequence[str] | None = None,
-    resumable: Sequence[str] = (),  # settings that flags may change when a run is continued; `num_epochs` may grow
-    others: bool = False,  # as of `with_file`
+    resumable: Sequence[str] = (),  # settings that flags may change when a run is resumed; `num_epochs` may only grow
+    others: bool = False,  # as in `with_file`
 ) -> Settings:
-    """Return settings from flags, over `--config FILE` or the run of `--resume`, over `start`, or raise InputError."""
+    """Return `start`, overridden by the settings of `--config` or `--resume`, and by flags, or raise InputError."""
     import tyro
 
     given = first_flags(argv, "config", "resume")
@@ -92,7 +92,7 @@ def parse_settings(
 
 
 def first_flags(argv: Sequence[str] | None, *names: str) -> dict[str, str | None]:
-    """Return the texts of flags on which the others depend, before all are parsed; None for those not given."""
+    """Return the texts of some flags before all are parsed, since other flags depend on them; None if not given."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in names:
         parser.add_argument(f"--{name}", nargs="?")
@@ -100,7 +100,7 @@ def first_flags(argv: Sequence[str] | None, *names: str) -> dict[str, str | None
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """Return the `type` of an argparse flag: a whole number of at least `least` that fits into 64 bits."""
+    """Return the `type` of an argparse flag for whole numbers from `least` that fit into 64 bits."""
 
     def convert(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text) or int(text) < least:
@@ -111,7 +111,7 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def flat(settings: object) -> dict[str, Any]:
-    """Return settings by their flat names, as in YAML: paths as text, tuples as lists."""
+    """Return settings by their flat names as in YAML, paths as text and tuples as lists."""
     values: dict[str, Any] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)
@@ -124,7 +124,7 @@ def flat(settings: object) -> dict[str, Any]:
 
 
 def with_settings(settings: Settings, **changes: object) -> Settings:
-    """Replace settings by their flat names; lists may stand for tuples, texts for paths."""
+    """Replace settings by their flat names; tuples may be given as lists, paths as text."""
     if unknown := changes.keys() - flat(settings).keys():
         raise TypeError(f"{type(settings).__name__} has no {', '.join(unknown)}")
     own: dict[str, object] = {}
@@ -141,7 +141,7 @@ def with_settings(settings: Settings, **changes: object) -> Settings:
 
 
 def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
-    """Replace the settings that a YAML file names, or raise InputError; `others` skips those unknown here."""
+    """Replace the settings named in a YAML file, or raise InputError; `others` ignores unknown ones."""
     values, known = read_args(path), flat(settings).keys() - set(NOT_WRITTEN)
     others = others or "network" in values  # earlier versions wrote the settings of all methods
     if (unknown := values.keys() - known) and not others:
@@ -155,7 +155,7 @@ def with_file(settings: Settings, path: Path, others: bool = False) -> Settings:
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader of YAML that refuses repeated keys and reads 1e-3 as a number."""
+    """YAML loader that rejects repeated keys and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         values = super().construct_mapping(node, deep)
@@ -170,7 +170,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+01234567
 
 
 def read_args(path: Path) -> dict[str, Any]:
-    """Read a YAML file of settings. Raises InputError when it is absent, no mapping, or names a setting twice."""
+    """Read a YAML file of settings. Raises InputError if it is absent, not a mapping, or names a setting twice."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
@@ -183,6 +183,6 @@ def read_args(path: Path) -> dict[str, Any]:
 
 
 def write_args(run_dir: Path, settings: object) -> None:
-    """Write `args.yaml`, from which `--config` repeats the run."""
+    """Write `args.yaml`, with which `--config` repeats the run."""
     values = {name: value for name, value in flat(settings).items() if name not in NOT_WRITTEN}
     write_text(run_dir / ARGS_FILE, yaml.safe_dump(values, sort_keys=False))

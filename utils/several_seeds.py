@@ -1,4 +1,4 @@
-"""Several seeds of one training: ordinary runs side by side, each in a process and a folder of its own."""
+"""Training with several seeds: ordinary runs in parallel, each with its own process and folder."""
 
 import ctypes
 import json
@@ -20,24 +20,24 @@ from utils.settings import ARGS_FILE, read_args, settings_group, with_settings, 
 
 Settings = TypeVar("Settings")
 POLL_SECONDS = 0.2
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-OUTPUT_FILE = "output.txt"  # of the process of a seed
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
+OUTPUT_FILE = "output.txt"  # what a seed's process prints
 
 
 @settings_group
 class SeveralSeeds:
-    """Training several seeds with one command."""
+    """Settings of training with several seeds."""
 
-    num_runs: PositiveInt = 1  # number of consecutive seeds, the first one --seed, each trained in a folder run_<seed>
+    num_runs: PositiveInt = 1  # number of consecutive seeds from --seed on, each trained in a folder run_<seed>
     jobs: PositiveInt | None = None  # seeds trained at the same time (default: all on a GPU, one on the CPU)
 
 
 def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:
-    """Train every unfinished seed with an entry point, several at a time, and return the folder `name` of all seeds.
+    """Train every unfinished seed with an entry point, several in parallel, and return the folder `name` of all seeds.
 
-    Each seed is an ordinary run, continued by `script --resume run_<seed>`: one that fails stops no other, and each can
-    be resumed, repeated and evaluated alone. `settings` have groups `run` (`TrainingRun`), `recipe` (`Recipe`) and
-    `seeds` (`SeveralSeeds`). On a CPU, seeds share the cores. Raises InputError at the end if a seed has failed.
+    Each seed is an ordinary run, started by `script --resume run_<seed>`: a failed one does not stop the others, and
+    each can be resumed, repeated and evaluated alone. `settings` have groups `run` (`TrainingRun`), `recipe` (`Recipe`)
+    and `seeds` (`SeveralSeeds`). On a CPU, runs share the cores. Raises InputError at the end if a run has failed.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
 
 
 def _end_with_parent() -> None:
-    """Ask the system to end this process when its parent is killed; otherwise it would block a resumption."""
+    """Ask the system to end this process when its parent is killed, since it would prevent resuming the run."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -96,7 +96,7 @@ def _run_all(script: Path, folders: list[Path], jobs: int, environment: dict[str
                 say(f"{folder.name} {'failed' if process.returncode else 'is finished'}")
     finally:
         bar.close()
-        for process in running.values():  # this process is being ended, and so are they; they can be resumed
+        for process in running.values():  # only if this process is being ended; the runs can be resumed
             process.terminate()
         for process in running.values():
             process.wait()

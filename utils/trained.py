@@ -1,8 +1,8 @@
-"""Trained networks in a run's folder, an exported folder or on the Hugging Face hub.
+"""Trained networks from a run folder, an exported folder or the Hugging Face hub.
 
     python -m utils.trained RUN FOLDER [--pseudo_label_dir DIR]
 
-exports a run's best checkpoint to a folder that `HAN.from_pretrained` or `TemporalTransformer.from_pretrained` reads.
+exports a run's best checkpoint to a folder for `HAN.from_pretrained` or `TemporalTransformer.from_pretrained`.
 """
 
 from utils.entry_point import run_entry_point
@@ -35,48 +35,48 @@ from utils.training.loop import BEST_CHECKPOINT
 
 
 def open_trained(source: str) -> Pretrained:
-    """Open the network of a run, an exported folder or a hub id, with its description, or raise InputError."""
+    """Open the network of a run, an exported folder or a hub id with its description, or raise InputError."""
     folder = Path(source)
     if (folder / ARGS_FILE).is_file():
         return open_run(folder)
     if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         expected = f"a run folder with {ARGS_FILE}, or an exported one with {CONFIG_FILE}"
-        raise InputError(folder, "neither", expected, "Of several seeds, name one run_<seed>.")
+        raise InputError(folder, "neither", expected, "With several seeds, name the folder run_<seed> of one.")
     try:
-        description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without description"
+        description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without a description"
     except ValueError as error:
         reason = " ".join(str(error).split())[:300]
         description, found = None, f"a {CONFIG_FILE} with an unusable description ({reason})"
     if description is None:
         way_out = "Export it with `python -m utils.trained`."
-        raise InputError(source, found, "one of HAN or of the temporal transformer", way_out)
+        raise InputError(source, found, "one that describes HAN or the temporal transformer", way_out)
     is_han = description.network == "HAN"
     network = find_method(description.method).network if is_han else TemporalTransformer
     return network.from_pretrained(source)
 
 
 def newest_han(runs_dir: Path) -> Path:
-    """Return the newest finished run of stage 3 that `open_run` opens, or one of several seeds; else InputError."""
+    """Return the newest finished run of stage 3 (or of a seed) that `open_run` can open, or raise InputError."""
     finished = [*runs_dir.glob(f"HAN_*/{SUMMARY_FILE}"), *runs_dir.glob(f"HAN_*/run_*/{SUMMARY_FILE}")]
     for path in sorted(finished, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         run = path.parent
         if all((run / name).is_file() for name in (BEST_CHECKPOINT, ARGS_FILE)) and trains_han(run):
             return run
-    found = f"no finished run HAN_* of HAN itself among {len(finished)}"
+    found = f"no finished run HAN_* of an exportable network among {len(finished)}"
     raise InputError(runs_dir, found, "at least one with its checkpoint", "Run train_han.py first, or name a --model.")
 
 
 def trains_han(run_dir: Path) -> bool:
-    """Return whether a run trained a network that can be exported: HAN, those that extend it, MM-CSE; stage 1, too."""
+    """Return whether a run trained a network that can be exported: HAN or MM-CSE, or stage 1's transformer."""
     return issubclass(find_method(read_args(run_dir / ARGS_FILE).get("method", "uwav")).network, Pretrained)
 
 
 def open_run(run_dir: Path) -> Pretrained:
-    """Open the best checkpoint of a run with its description; InputError for methods with other networks."""
+    """Open the best checkpoint of a run with its description. Raises InputError for methods with other networks."""
     settings = read_args(run_dir / ARGS_FILE)
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has its own network"
-        raise InputError(run_dir, found, "one of HAN or of the temporal transformer", "Name another run.")
+        raise InputError(run_dir, found, "a run of HAN or of the temporal transformer", "Name another run.")
     checkpoint, method = run_dir / BEST_CHECKPOINT, find_method(settings.get("method", "uwav"))
     is_han = any(name.startswith("fc_prob.") for name in load_checkpoint(checkpoint))
     try:
@@ -86,7 +86,7 @@ def open_run(run_dir: Path) -> Pretrained:
         names = [field.name for field in fields(config)]
         chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order") if name in names}
         if "cross_attention" in names:
-            chosen["cross_attention"] = settings.get("cross_attention", True)  # not in earlier runs
+            chosen["cross_attention"] = settings.get("cross_attention", True)  # earlier versions did not record it
         network = load_network(kind, checkpoint, {}, config_of_run(run_dir, config), **chosen)
         network.description = Description(
             network="HAN" if is_han else "TemporalTransformer",
@@ -106,7 +106,7 @@ def open_run(run_dir: Path) -> Pretrained:
 
 
 def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
-    """Add the classes and thresholds of stage 2's output to a description; InputError for those of other weights."""
+    """Add the classes and thresholds of stage 2's output to a description. InputError if made with other weights."""
     kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Name the output of stage 2 for this run."
     weights = {"weights": hash_of_file(checkpoint)}
     read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)
@@ -128,7 +128,7 @@ def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint
 
 
 def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
-    """Return thresholds on the logits of a description's classes, (C,) float32, if it has them."""
+    """Return a description's thresholds on the logits, (C,) float32, or None if it has none."""
     thresholds = AudioVisual(description.audio_thresholds, description.visual_thresholds)
     if None in thresholds:
         return None
@@ -136,9 +136,9 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
 
 
 def export(network: Pretrained, folder: Path) -> None:
-    """Write a network with its description to a new folder, which appears once complete, or raise InputError."""
+    """Write a network with its description to a new folder, which appears once it is complete, or raise InputError."""
     if folder.exists():
-        raise InputError(folder, "a folder or file that exists already", "a new folder", "Choose another name.")
+        raise InputError(folder, "an existing folder or file", "a new folder", "Choose another name.")
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.trained", description=__doc__, formatter_class=form)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train_han.py or train_transformer.py")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
-    of_stage_2 = "output of stage 2, whose thresholds go with a temporal transformer"
+    of_stage_2 = "output of stage 2, whose thresholds are exported with a temporal transformer"
     parser.add_argument("--pseudo_label_dir", type=Path, help=of_stage_2)
     args = parser.parse_args(argv)
     network = open_run(args.run)

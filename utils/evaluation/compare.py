@@ -1,9 +1,9 @@
-"""Paired bootstrap over videos for the difference of two runs.
+"""Paired bootstrap over videos for the difference between two runs.
 
     python -m utils.evaluation.compare test_logs/RUN_A test_logs/RUN_B [--split test] [--output results/a_against_b]
 
-Both runs are scored on the same resampled videos, so that the difficulty of a video cancels out. A run may have several
-seeds: a video's score is then its mean over them.
+Both runs are scored on the same resampled videos, so that the difficulty of a video cancels out. With several seeds, a
+video's score is its mean over them.
 """
 
 from utils.entry_point import run_entry_point
@@ -45,12 +45,12 @@ class Comparison:
 def compare_runs(
     first: Sequence[Predictions], second: Sequence[Predictions], resamples: int = 10_000, seed: int = 0
 ) -> list[Comparison]:
-    """Compare two methods, each by one or more runs, on the ten F-scores of Table 1, or on accuracy for AVE.
+    """Compare two methods, with one or more runs each, on the ten F-scores of Table 1, or on accuracy for AVE.
 
-    A video's score is its mean over the runs of a method. Videos are drawn with replacement, the same for both. The
-    interval holds the middle 95 % of the resampled differences; p is twice the share of resamples whose difference does
-    not have the observed sign (inverting the percentile interval), and at least 2 / (resamples + 1). Raises InputError
-    for runs of different data sets, splits, classes, videos or ground truth.
+    Videos are drawn with replacement, the same for both methods. The interval covers the middle 95 % of the resampled
+    differences; p is twice the share of resamples whose difference does not have the observed sign (inverting the
+    percentile interval), and at least 2 / (resamples + 1). Raises InputError for runs on different data sets, splits,
+    classes, videos or ground truth.
     """
     scores, other_scores = (
         np.mean([score_videos(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)
@@ -62,7 +62,7 @@ def compare_runs(
     sums = [generator.multinomial(num_videos, uniform, size) @ differences for size in sizes]
     resampled = np.concatenate(sums) / num_videos  # means over drawn videos, (resamples, M)
     low, high = np.percentile(resampled, [2.5, 97.5], axis=0)
-    # Rounding must not decide on which side of zero a resample without any difference lies.
+    # Rounding errors must not decide the sign of a resample without any difference.
     resampled[np.abs(resampled) < 1e-9] = 0
     beyond = np.minimum((resampled <= 0).sum(axis=0), (resampled >= 0).sum(axis=0))
     p_values = np.minimum(1, 2 * (beyond + 1) / (resamples + 1))
@@ -74,7 +74,7 @@ def compare_runs(
 
 
 def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Sequence[str] = ()) -> Table:
-    """Return a table with a row for each metric: both runs, their difference, its 95 % interval and p."""
+    """Return a table with one row per metric: both runs, their difference, its 95 % interval and p."""
     columns = (Column("A", "Score (%)", 2), Column("B", "Score (%)", 2))
     columns += tuple(Column(name, "A - B", 2) for name in ("mean", "2.5 %", "97.5 %"))
     rows = tuple(
@@ -85,7 +85,7 @@ def comparison_table(comparisons: Sequence[Comparison], title: str, notes: Seque
 
 
 def score_videos(predictions: Predictions) -> np.ndarray:
-    """Return each video's scores in percent, (N, M) with a column for each of `score_names`; means are the split's."""
+    """Return each video's scores in percent, (N, M) with one column per entry of the task's `score_names`."""
     events = (pair.map(torch.from_numpy) for pair in (predictions.events, predictions.truth))
     return find_task(predictions.dataset).per_video_scores(*events).numpy()
 
@@ -98,7 +98,7 @@ def class_scores(run: Predictions) -> np.ndarray:
 
 
 def note_of(folder: Path, num_runs: int = 1) -> str:
-    """Return the marks of a folder and its number of runs in brackets after a space, or an empty string for neither."""
+    """Return a folder's marks and number of runs in brackets, after a space; empty if there is nothing to note."""
     notes = [*read_provenance(folder).marks, *([f"{num_runs} runs"] if num_runs > 1 else [])]
     return f" ({', '.join(notes)})" if notes else ""
 

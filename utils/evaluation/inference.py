@@ -1,4 +1,4 @@
-"""Networks over a whole split, batch by batch, without gradients; pseudo-labels from a teacher's logits."""
+"""Inference over whole splits, batch by batch, and pseudo-labels from a teacher's logits."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +17,7 @@ from models import HANOutput, TemporalTransformer
 from utils.audio_visual import AudioVisual
 from utils.training.device import Precision
 
-Teacher = Callable[[SplitBatches], AudioVisual[Tensor]]  # of stage 2: returns the logits (N, T, C) of a split
+Teacher = Callable[[SplitBatches], AudioVisual[Tensor]]  # teacher of stage 2: computes the logits (N, T, C) of a split
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class SplitOutput:
 
 
 def pad_rows(rows: Tensor, lengths: Tensor) -> Tensor:
-    """Lay out rows of consecutive videos as one tensor padded with zeros: (R, C), (N,) -> (N, T, C)."""
+    """Arrange rows of consecutive videos in one tensor, padded with zeros: (R, C), (N,) -> (N, T, C)."""
     return pad_sequence(rows.split(lengths.tolist()), batch_first=True)
 
 
 def _in_order(split: SplitBatches, batch_size: int, progress: bool) -> Iterator[Batch]:
-    """Yield all batches of a split, with a progress bar on a terminal if `progress`."""
+    """Yield all batches of a split; `progress` shows a progress bar on terminals."""
     total = math.ceil(split.num_videos / batch_size)
     return tqdm(split.in_order(batch_size), disable=None if progress else True, total=total)
 
 
 def _mask_padding(logits: AudioVisual[Tensor], batch: Batch, split: SplitBatches) -> AudioVisual[Tensor]:
-    """Set logits at padding to -inf, and extend a batch to the split's longest video: (B, T', C) -> (B, T, C)."""
+    """Set logits of padding to -inf, and pad a batch to the split's longest video: (B, T', C) -> (B, T, C)."""
     if batch.mask is None:
         return logits
     beyond = (0, 0, 0, int(split.annotations.lengths.max()) - batch.mask.shape[1])
@@ -62,7 +62,7 @@ def temporal_transformer_logits(
     precision: Precision,
     progress: bool = False,
 ) -> AudioVisual[Tensor]:
-    """Return the logits of every segment of a split, as `segment_logits`, by the class names' text features (C, D)."""
+    """Compute the logits of a split as `segment_logits` does, for the classes' text features (C, D)."""
     model.eval()
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
@@ -75,7 +75,7 @@ def temporal_transformer_logits(
 def segment_logits(
     score: Callable[[Batch], AudioVisual[Tensor]], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> AudioVisual[Tensor]:
-    """Return the logits of a split, (N, T, C) with -inf at padding, from a function of a batch to its (B, T, C)."""
+    """Compute the logits of a split, (N, T, C) with -inf for padding; `score` computes those of a batch, (B, T, C)."""
     batches = _in_order(split, batch_size, progress)
     return _concatenated(_mask_padding(score(batch), batch, split) for batch in batches)
 
@@ -83,7 +83,7 @@ def segment_logits(
 def run_han(
     model: nn.Module, split: SplitBatches, batch_size: int, precision: Precision, progress: bool = False
 ) -> SplitOutput:
-    """Run HAN, or another network of stage 3, over a split."""
+    """Run HAN or another network of stage 3 over a split."""
     return over_split(model, partial(precision.run, model), split, batch_size, progress)
 
 
@@ -91,7 +91,7 @@ def run_han(
 def over_split(
     model: nn.Module, parse: Callable[..., HANOutput], split: SplitBatches, batch_size: int, progress: bool = False
 ) -> SplitOutput:
-    """Parse every batch of a split by (audio, visual, mask=) -> output, in evaluation mode; logits of padding: -inf."""
+    """Run `parse`, (audio, visual, mask=) -> output, on every batch in evaluation mode; logits of padding are -inf."""
     model.eval()
     outputs = []
     for batch in _in_order(split, batch_size, progress):
@@ -114,7 +114,7 @@ def hard_events(
 def make_pseudo_labels(
     split: SplitBatches, logits: AudioVisual[Tensor], events: AudioVisual[Tensor], thresholds: AudioVisual[Tensor]
 ) -> PseudoLabels:
-    """Return pseudo-labels of a split from its teacher's logits and the hard ones: (N, T, C) each, thresholds (C,)."""
+    """Return a split's pseudo-labels from the teacher's logits and hard events, (N, T, C) each, and thresholds (C,)."""
     annotations = split.annotations
     valid = torch.arange(logits.audio.shape[1]) < annotations.lengths.unsqueeze(1)  # (N, T)
     of_split = annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths

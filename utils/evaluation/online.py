@@ -14,7 +14,7 @@ from utils.method.decoding import DecodingSettings
 
 
 class OnlineWindows:
-    """The windows of a split, parsed as if they were its videos: R segments, up to W segments a window."""
+    """One window of up to W segments for each of a split's R segments; windows take the place of videos."""
 
     def __init__(self, split: SplitBatches, window: int):
         self.split, self.window, self.device = split, window, split.device
@@ -24,7 +24,7 @@ class OnlineWindows:
         self.num_videos = len(self.annotations.lengths)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all windows in order, video by video, in batches of about `batch_size`."""
+        """Yield all windows, video by video, in batches of about `batch_size`."""
         for batch in self.split.in_order(max(1, batch_size // self.window)):
             lengths = self.split.annotations.lengths[batch.videos.cpu()]
             video = torch.repeat_interleave(torch.arange(len(lengths)), lengths).unsqueeze(1)  # (r, 1)

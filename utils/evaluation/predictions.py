@@ -1,4 +1,4 @@
-"""Predictions of a run on a split, kept in its folder so that runs can be compared and averaged later."""
+"""Predictions of a run on a split, saved in its folder so that runs can be compared and averaged later."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from utils.evaluation.inference import SplitOutput
 from utils.files import atomic_write
 from utils.settings import ARGS_FILE, read_args
 
-# Names of arrays in the file, in the order of `Predictions` and `Probabilities`.
+# Names of the arrays in a file, in the order of `Predictions` and `Probabilities`.
 EVENTS = ("audio", "visual", "audio_truth", "visual_truth")
 PROBS = ("audio_probs", "visual_probs", "video_probs", "audio_video_probs", "visual_video_probs", "lengths")
 
 
 @dataclass(frozen=True)
 class Probabilities:
-    """Probabilities from which events are decoded, in float16, so that they are rounded by up to 1 / 4,096."""
+    """Probabilities from which events are decoded, in float16 (rounded by up to 1 / 4,096)."""
 
-    segments: AudioVisual[np.ndarray]  # (N, T, C), 0 behind the end of a video
+    segments: AudioVisual[np.ndarray]  # (N, T, C), 0 after the end of a video
     video: np.ndarray  # (N, C)
     modality: AudioVisual[np.ndarray]  # (N, C), pooled over time
     lengths: np.ndarray  # (N,) int64, segments of each video
@@ -41,7 +41,7 @@ class Probabilities:
 
     @staticmethod
     def of_arrays(arrays: Sequence[np.ndarray]) -> "Probabilities":
-        """Return the probabilities that `arrays` lists."""
+        """Return the probabilities from their arrays in the order of `PROBS`."""
         audio, visual, video, of_audio, of_visual, lengths = arrays
         return Probabilities(AudioVisual(audio, visual), video, AudioVisual(of_audio, of_visual), lengths)
 
@@ -52,7 +52,7 @@ class Probabilities:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Decoded events of N videos and their ground truth; AVE's events are both audible and visible: one array twice."""
+    """Decoded events of N videos and their ground truth. On AVE both modalities are one array."""
 
     dataset: str  # "LLP", "UnAV" or "AVE"
     split: str  # "val" or "test"
@@ -66,7 +66,7 @@ class Predictions:
     def of_split(
         annotations: SplitAnnotations, output: SplitOutput, events: AudioVisual[Tensor], truth: AudioVisual[Tensor]
     ) -> "Predictions":
-        """Return the predictions that a run's folder keeps, from events and ground truth (N, T, C) bool."""
+        """Return the predictions to save in a run's folder, from events and ground truth (N, T, C) bool."""
         arrays = [pair.map(lambda of_modality: of_modality.cpu().numpy()) for pair in (events, truth)]
         names = annotations.dataset, annotations.split, annotations.classes, annotations.sample_ids
         return Predictions(*names, *arrays, Probabilities.of_output(output, annotations.lengths))
@@ -91,7 +91,7 @@ def save_predictions(run_dir: Path, predictions: Predictions) -> Path:
 
 
 def load_runs(folder: Path, split: str) -> list[Predictions]:
-    """Read the predictions of a run, or of all its seeds from their folders `run_<seed>`, or raise InputError."""
+    """Read the predictions of a run, or of all seeds from their folders `run_<seed>`, or raise InputError."""
     seeds = sorted(path for path in folder.glob("run_*") if path.is_dir())
     if not seeds:
         return [load_predictions(folder, split)]
@@ -101,7 +101,7 @@ def load_runs(folder: Path, split: str) -> list[Predictions]:
 
 
 def load_predictions(run_dir: Path, split: str) -> Predictions:
-    """Read what `save_predictions` wrote. Raises InputError for absent and damaged files and arrays of other shapes."""
+    """Read a file of `save_predictions`. Raises InputError if it is absent, damaged or has arrays of other shapes."""
     path = run_dir / f"predictions_{split}.npz"
     way_out = "Evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
@@ -111,7 +111,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
             arrays = [archive[name] for name in (*EVENTS, *(PROBS if "lengths" in archive else ()))]
             classes, sample_ids = (tuple(archive[name].tolist()) for name in ("classes", "sample_ids"))
             names = str(archive["dataset"]), str(archive["split"]), classes, sample_ids
-    except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
+    except Exception as error:  # zipfile and numpy may raise anything for a damaged archive
         raise InputError(path, f"no readable predictions ({error})", f"those of split {split}", way_out) from error
     of_videos = (len(sample_ids), len(classes))  # (N, C)
     shape = (of_videos[0], *arrays[0].shape[1:2], of_videos[1])  # (N, T, C)
@@ -128,7 +128,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
 
 
 def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
-    """Return the second run with its videos in the order of the first, or raise InputError with its name."""
+    """Return the second run with its videos in the order of the first. Raises InputError, with its name, if unlike."""
     way_out = "Name runs that were evaluated on the same split of the same data set, with the same annotation files."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)
@@ -141,22 +141,22 @@ def aligned(first: Predictions, second: Predictions, name: str = "second run") -
     place = {sample_id: n for n, sample_id in enumerate(second.sample_ids)}
     second = second.of_videos([place[sample_id] for sample_id in first.sample_ids])
     if not all(map(np.array_equal, first.truth, second.truth)):
-        raise InputError(name, "another truth", "that of the first", way_out)
+        raise InputError(name, "another ground truth", "that of the first", way_out)
     return second
 
 
 def load_ensemble(folders: Sequence[Path], split: str) -> list[Predictions]:
-    """Read predictions of several evaluations in the first one's order of videos. Raises InputError for unlike ones."""
+    """Read the predictions of several evaluations, all in the first one's order of videos, or raise InputError."""
     runs = [load_predictions(folder, split) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
         if run.probs is None:
-            found, expected = f"predictions of {split} without probabilities", "those with them"
+            found, expected = f"predictions of {split} without probabilities", "predictions with probabilities"
             raise InputError(folder, found, expected, "Evaluate the run again with test_han.py.")
     return [aligned(runs[0], run, str(folder)) for folder, run in zip(folders, runs, strict=True)]
 
 
 def mean_output(runs: Sequence[Predictions]) -> SplitOutput:
-    """Average the probabilities of runs on the same videos, in float64, as if they were one network's output."""
+    """Average the probabilities of runs on the same videos in float64, and return them as one network's output."""
     arrays = zip(*(run.probs.arrays() for run in runs), strict=True)
     mean = Probabilities.of_arrays([torch.from_numpy(np.mean(of_runs, axis=0, dtype=np.float64)) for of_runs in arrays])
     return SplitOutput(mean.segments.map(torch.logit), mean.video, mean.modality)

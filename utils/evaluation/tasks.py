@@ -1,7 +1,7 @@
 """The tasks of stages 2 to 4: audio-visual video parsing (LLP) and audio-visual event localisation (AVE).
 
 A task defines how events are decoded and scored, which score selects the best checkpoint, how thresholds are searched,
-and the layout of its tables. A data set's row in `dataloaders.datasets` names its task and published tables.
+and how tables are laid out. A data set's row in `dataloaders.datasets` names its task and published tables.
 """
 
 import statistics
@@ -33,7 +33,7 @@ RunScores = dict[str, Scores]  # of one run, by split
 
 
 def true_events(annotations: SplitAnnotations, device: torch.device) -> Events:
-    """Return the segment-level ground truth of a split that has one; padding holds no event."""
+    """Return the segment-level ground truth of a split that has one, without events in padding."""
     return annotations.labels.map(lambda rows: pad_rows(rows, annotations.lengths).to(device))
 
 
@@ -44,7 +44,7 @@ class _Scored:
     dataset: Dataset
 
     def score_table(self, name: str, runs: Sequence[RunScores], note: str, methods: Sequence[str]) -> tables.Table:
-        """Return the table of the scores of runs, marked with `note`, and of the published ones of `methods`."""
+        """Return the table of the runs' scores, marked with `note`, and the published scores of `methods`."""
         published = self.dataset.published_scores
         rows = [tables.ScoreRow(name, split, [run[split] for run in runs], note) for split in runs[0]]
         for method in [name for name in published_methods(published) if name in methods]:
@@ -52,7 +52,7 @@ class _Scored:
         return self.layout(self.titled(self.title, published), rows)
 
     def quality_table(self, method: str, scores: RunScores, note: str, segments_per_second: int = 1) -> tables.Table:
-        """Return the scores of the pseudo-labels of each split, with the paper's where it reports them."""
+        """Return the table of the pseudo-labels' scores on each split, with those in the paper if it has any."""
         published = self.dataset.published_quality if segments_per_second == 1 else None
         name = f"{method} pseudo-labels"
         rows = [tables.ScoreRow(name, split, [of_split], note) for split, of_split in scores.items()]
@@ -62,24 +62,24 @@ class _Scored:
         return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
 
     def titled(self, text: str, published: str | None) -> str:
-        """Return the title of a table on the data set, with the paper's table of the same scores."""
+        """Return the title of a table on the data set, with the number of the paper's table of the same scores."""
         return f"{text} on {self.dataset.name}" + (f" (paper {table_number(published)})" if published else "")
 
 
 @dataclass(frozen=True)
 class Parsing(_Scored):
-    """Any number of events, audible and visible apart; F-scores at segment and event level."""
+    """Parsing into any number of events, audible and visible separately; segment- and event-level F-scores."""
 
     title, layout, quality_notes = "Audio-visual video parsing", staticmethod(tables.parsing_table), ()
     curves = tables.MODALITY_NAMES  # of precision over recall
     best_metric = "segment_Type"  # selects checkpoint_best.pt
-    # Scores that can select it: F-scores, those of audible-only and visible-only events, and the means of both.
+    # Scores that can select it: F-scores, those on audible-only and visible-only events, and the mean of either ten.
     selectable = (*metrics.F_SCORE_NAMES, MEAN, *(UNIMODAL + name for name in metrics.F_SCORE_NAMES), UNIMODAL + MEAN)
     # Columns of `per_video_scores`.
     score_names = tuple((level, name) for level in tables.LEVELS for name in metrics.SCORE_NAMES)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Return predicted events of a split; `visual_gates`, (C,), replace the visual gate of all classes."""
+        """Return predicted events of a split; `visual_gates`, (C,), replace the visual gate shared by all classes."""
         threshold, gate = settings.segment_threshold, settings.gate_threshold
         if settings.decoding == "video":
             return decode_segments(output.logits, output.video_probs, threshold, gate, settings.inclusive)
@@ -93,12 +93,12 @@ class Parsing(_Scored):
         return metrics.named_scores(metrics.parsing_scores(prediction, truth))
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
-        """Return the ten F-scores of audible-only and visible-only events, named unimodal_segment_A and so on."""
+        """Return the ten F-scores on audible-only and visible-only events, named unimodal_segment_A and so on."""
         named = metrics.named_scores(unimodal_scores(prediction, truth))
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """Return one of the scores that can select the best checkpoint; means are over the ten F-scores."""
+        """Return a score of `selectable`; means are over the ten F-scores."""
         prefix = UNIMODAL if name.startswith(UNIMODAL) else ""
         named = self.unimodal_scores(prediction, truth) if prefix else self.score(prediction, truth)
         if name == prefix + MEAN:
@@ -106,7 +106,7 @@ class Parsing(_Scored):
         return named[name]
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
-        """Return each video's scores in percent, whose means are the data set's: (N, 10)."""
+        """Return each video's scores in percent, which average to those of the split: (N, 10)."""
         levels = []
         for level in metrics.LEVEL_NAMES:
             scores = metrics.per_video_f_scores(prediction, truth, level)  # (N, 4)
@@ -117,7 +117,7 @@ class Parsing(_Scored):
     def search_thresholds(
         self, logits: AudioVisual[Tensor], annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
     ) -> AudioVisual[Tensor]:
-        """Return thresholds of the best F1 on the validation split, (C,) float64, searched for each modality apart."""
+        """Return the thresholds of the best F1 on val, (C,) float64, searched for each modality separately."""
 
         def search(of_modality: Tensor, true: Tensor) -> Tensor:
             scored = (of_modality, true, annotations.video_labels)
@@ -132,7 +132,7 @@ class Parsing(_Scored):
         return logits.map(search, true_events(annotations, torch.device("cpu")))
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> tables.Table:
-        """Return the F-scores of audible-only and visible-only events, with arguments as of `score_table`."""
+        """Return the table of F-scores on audible-only and visible-only events, with arguments as of `score_table`."""
         rows = []
         for split in [split for split, scores in runs[0].items() if UNIMODAL + metrics.F_SCORE_NAMES[0] in scores]:
             scores = [{n: run[split][UNIMODAL + n] for n in metrics.F_SCORE_NAMES} for run in runs]
@@ -143,7 +143,7 @@ class Parsing(_Scored):
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
-        """Write the F-scores and support of each class to a run's folder."""
+        """Write class-wise F-scores and support to a run's folder."""
         heading = f"{folder.name}, {split}: F-scores and support per class"
         table = tables.per_class_scores(prediction, truth, classes, heading, note)
         tables.write_table(folder / f"per_class_{split}.csv", table)
@@ -151,7 +151,7 @@ class Parsing(_Scored):
 
 @dataclass(frozen=True)
 class Localisation(_Scored):
-    """One event in each video, audible and visible at once; accuracy of segments."""
+    """Localisation of the one event of each video, which is both audible and visible; segment accuracy."""
 
     title, layout = "Audio-visual event localisation", staticmethod(tables.accuracy_table)
     quality_notes = ("The video's class is given, unlike where methods are scored.",)
@@ -161,7 +161,7 @@ class Localisation(_Scored):
     score_names = ((tables.LEVELS[0], "Accuracy"),)
 
     def decode(self, output: SplitOutput, settings: DecodingSettings, visual_gates: Tensor | None = None) -> Events:
-        """Return predicted events of a split; class-wise gates do not exist here."""
+        """Return predicted events of a split; there are no gates in this task."""
         events = decode_single_event(
             output.logits, output.video_probs, event_from=settings.event_from, active_in=settings.active_in
         )
@@ -173,12 +173,12 @@ class Localisation(_Scored):
         return {"accuracy": metrics.segment_accuracy(prediction, truth)}
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
-        """Raise InputError, since every event here is audible and visible."""
-        found, expected = f"{self.dataset.name}, whose events are audible and visible", "a data set of other events"
+        """Raise InputError, since every event is both audible and visible."""
+        found, expected = f"{self.dataset.name}, whose events are all audible and visible", "a data set of other events"
         raise InputError("--unimodal_scores", found, expected, "Leave out the flag.")
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:
-        """Return the accuracy, the only score that can select the best checkpoint here."""
+        """Return the accuracy, the only score that can select the best checkpoint."""
         return self.score(prediction, truth)[name]
 
     def per_video_scores(self, prediction: Events, truth: Events) -> Tensor:
@@ -189,7 +189,7 @@ class Localisation(_Scored):
     def search_thresholds(
         self, logits: AudioVisual[Tensor], annotations: SplitAnnotations, class_wise: bool, jointly: bool, log: Logger
     ) -> AudioVisual[Tensor]:
-        """Return thresholds of the best accuracy on the validation split, (C,) float64, searched jointly or apart."""
+        """Return the thresholds of the best accuracy on val, (C,) float64, searched jointly or separately."""
         truth = metrics.both_modalities(true_events(annotations, torch.device("cpu")))
         searched = (logits, truth, annotations.video_labels)
         of_all = accuracy_thresholds(*searched, class_wise=False, jointly=jointly).thresholds  # (1,) each
@@ -203,7 +203,7 @@ class Localisation(_Scored):
     def write_class_reports(
         self, folder: Path, split: str, prediction: Events, truth: Events, classes: tuple[str, ...], note: str
     ) -> None:
-        """Write the accuracy of each class and the confusion matrix to a run's folder."""
+        """Write class-wise accuracy and the confusion matrix to a run's folder."""
         from utils.reporting.figures import confusion_matrix_figure  # matplotlib takes a second to import
 
         matrix = metrics.confusion_matrix(metrics.both_modalities(prediction), metrics.both_modalities(truth)).cpu()
@@ -225,8 +225,7 @@ def find_task(dataset: str) -> Task:
 
 
 def _warn_of_classes(log: Logger, lacking: Tensor, classes: tuple[str, ...], what: str) -> None:
-    """Log the classes whose thresholds could not be searched, lacking (C,) bool."""
-
+    """Log the classes whose thresholds could not be searched: lacking (C,) bool."""
     if lacking.any():
         names = ", ".join(classes[c] for c in lacking.nonzero().squeeze(1).tolist())
-        log.warning(f"{what} of {names}: taking the class-agnostic threshold")
+        log.warning(f"{what} of {names}: using the class-agnostic threshold")

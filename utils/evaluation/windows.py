@@ -1,4 +1,4 @@
-"""Networks trained on short videos, applied to videos of any length: averages over overlapping windows."""
+"""Inference on videos of any length: probabilities averaged over overlapping windows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,27 +9,27 @@ from torch import Tensor, nn
 from models import TemporalTransformer
 from utils.audio_visual import AudioVisual
 
-# Of the networks' training videos: LLP's and AVE's have ten segments, UnAV's up to sixty and a few more.
+# Lengths of training videos: ten segments in LLP and AVE, about sixty at most in UnAV.
 HAN_WINDOW, TRANSFORMER_WINDOW = 10, 60
 
 
 @dataclass(frozen=True)
 class SegmentProbs:
-    """Probabilities of one video's segments: T segments, C events."""
+    """Segment probabilities of one video: T segments, C events."""
 
     probs: AudioVisual[Tensor]  # (T, C)
-    around: AudioVisual[Tensor] | None = None  # (T, C) of the surrounding windows, as video-level ones for decoding
+    around: AudioVisual[Tensor] | None = None  # (T, C) video-level probabilities of the surrounding windows
 
 
 def window_starts(num_segments: int, window: int, stride: int) -> list[int]:
-    """Return the first segment of each window: every `stride`-th, plus the one of a window that ends with the video."""
+    """Return the first segment of each window: every `stride`-th one, and that of a window at the video's end."""
     last = max(0, num_segments - window)
     starts = list(range(0, last + 1, stride))
     return starts if starts[-1] == last else [*starts, last]
 
 
 def average_over_windows(
-    score: Callable[[Tensor, Tensor], Tensor],  # of B windows of W segments, (B, W, D_a), (B, W, D_v) -> (B, W, K)
+    score: Callable[[Tensor, Tensor], Tensor],  # (B, W, D_a), (B, W, D_v) -> (B, W, K) for B windows of W segments
     features: AudioVisual[Tensor],  # (T, D)
     window: int,  # W; a shorter video is one window of its own length
     stride: int,  # segments between the starts of neighbouring windows, from 1 to `window`
@@ -50,10 +50,10 @@ def average_over_windows(
 def han_probs(
     model: nn.Module, features: AudioVisual[Tensor], window: int = HAN_WINDOW, stride: int = 1, decoding: str = "video"
 ) -> SegmentProbs:
-    """Compute HAN's probabilities of a video's features, (T, D), averaged over windows.
+    """Compute HAN's probabilities from a video's features, (T, D), averaged over windows.
 
-    `decoding` chooses the video-level probability of a window: MMIL-pooled over both modalities ("video"), over each
-    "modality" by itself (MA), or "audio_by_video", which gates audio by the former and visual by the latter (MM-CSE).
+    `decoding` chooses a window's video-level probability: pooled over both modalities ("video"), over each "modality"
+    by itself (MA), or "audio_by_video", the former for audio and the latter for visual (MM-CSE).
     """
     model.eval()
 
@@ -82,7 +82,7 @@ def transformer_probs(
     window: int = TRANSFORMER_WINDOW,
     stride: int = TRANSFORMER_WINDOW // 2,
 ) -> SegmentProbs:
-    """Compute soft labels (paper Eq. 12 at temperature 1, 0.5 being the threshold), averaged over windows."""
+    """Compute soft labels (paper Eq. 12 with temperature 1: 0.5 is at the threshold), averaged over windows."""
     model.eval()
     offsets = texts.map(lambda x, threshold: threshold.to(x), thresholds) if thresholds else AudioVisual(0.0, 0.0)
 

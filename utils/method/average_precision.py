@@ -1,4 +1,4 @@
-"""Average precision of scored spans, as ActivityNet defines it for detection and UnAV-100 is published with."""
+"""Average precision of scored spans, as in ActivityNet's detection task and in the published results on UnAV-100."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from utils.method.spans import joined_rows, maximal_spans
 
-THRESHOLDS = tuple(n / 10 for n in range(1, 10))  # of tIoU; of probabilities, too
+THRESHOLDS = tuple(n / 10 for n in range(1, 10))  # on tIoU, and on probabilities
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,16 @@ class Spans:
 
 
 def predicted_spans(probs: Tensor) -> Spans:
-    """Find the maximal runs of segments above each of `THRESHOLDS`: probabilities (N, T, C), 0 in padding -> spans.
+    """Find the maximal spans above each of `THRESHOLDS` in probabilities (N, T, C), which are 0 in padding.
 
-    A span's score is the mean probability of its segments. A span found at several thresholds is kept once; spans
-    within others stay, since none is known to fit better. The rule is this repository's: the transformer learns
-    segments, and its authors extract no spans.
+    A span's score is the mean probability of its segments. A span found at several thresholds is kept once; nested
+    spans are all kept. This rule is ours: the transformer is trained on segments, and its authors extract no spans.
     """
     return scored_spans([probs.double() > threshold for threshold in THRESHOLDS], probs)
 
 
 def scored_spans(events: Sequence[Tensor], probs: Tensor) -> Spans:
-    """Return the different spans in one or several (N, T, C) bool, scored by the mean probability of their segments."""
+    """Return the distinct spans in events (N, T, C) bool, scored by the mean probability of their segments."""
     num_segments, num_classes = probs.shape[1:]
     runs = [torch.stack(maximal_spans(joined_rows(x.transpose(1, 2).flatten(0, 1))), dim=1) for x in events]
     first, end = torch.cat(runs).unique(dim=0).unbind(dim=1)  # (K,)
@@ -50,9 +49,9 @@ def average_precision(
 ) -> Tensor:
     """Compute the interpolated average precision of C classes at H tIoUs, as ActivityNet's `eval_detection.py`: (H, C).
 
-    From the highest score down, a predicted span is matched to the unmatched true span of its video and class with the
-    highest tIoU, if that reaches the threshold. The precision at a recall is the highest one at that recall or beyond;
-    it is averaged over all true spans. NaN for a class without a true span.
+    In descending order of scores, a predicted span is matched to the unmatched true span of its video and class with
+    the highest tIoU, if that reaches the threshold. The precision at a recall is the highest at that recall or above,
+    averaged over all true spans. NaN for a class without a true span.
     """
     needed = torch.tensor(thresholds, dtype=torch.float64).unsqueeze(1)  # (H, 1)
     found = torch.full((len(thresholds), num_classes), torch.nan, dtype=torch.float64)

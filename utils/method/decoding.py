@@ -1,4 +1,4 @@
-"""From probabilities to predicted events."""
+"""Decoding of probabilities into events."""
 
 from typing import Annotated, Literal
 
@@ -13,15 +13,15 @@ from utils.settings import settings_group
 
 @settings_group
 class DecodingSettings:
-    """How probabilities become events."""
+    """Settings of decoding."""
 
     decoding: Literal["video", "modality", "audio_by_video"] = "video"
-    """LLP: gate by the probability of the video (UWAV), of the modality (MA), or of the video for audio (MM-CSE)"""
-    segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that a segment needs
-    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: probability that the video, or its modality, needs
-    inclusive: bool = False  # LLP, --decoding video: reaching the thresholds is enough (HAN, VALOR, LEAP)
-    event_from: Literal["video", "segments"] = "video"  # AVE: highest video probability, or mean over segments
-    active_in: Literal["both", "either"] = "both"  # AVE: modalities that must show the event
+    """LLP: gate by the video's probability (UWAV), the modality's own (MA), or the video's for audio only (MM-CSE)"""
+    segment_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: threshold on segment probabilities
+    gate_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5  # LLP: threshold on the video's or modality's probability
+    inclusive: bool = False  # LLP, --decoding video: a probability equal to the threshold suffices (HAN, VALOR, LEAP)
+    event_from: Literal["video", "segments"] = "video"  # AVE: class of the highest video or mean segment probability
+    active_in: Literal["both", "either"] = "both"  # AVE: modalities in which the event must be active
 
 
 def decode_segments(
@@ -29,9 +29,9 @@ def decode_segments(
     video_probs: Tensor,  # (B, C)
     threshold: float = 0.5,
     gate: float = 0.5,
-    inclusive: bool = False,  # reaching threshold and gate is enough
+    inclusive: bool = False,  # probabilities equal to threshold and gate suffice
 ) -> AudioVisual[Tensor]:
-    """Return segments' audible and visible events for LLP: they exceed the threshold, and their video the gate."""
+    """Return audible and visible events for LLP, where the segment exceeds the threshold and the video the gate."""
     above = torch.ge if inclusive else torch.gt
     in_video = above(video_probs, gate).unsqueeze(1)  # (B, 1, C)
     return logits.map(lambda z: above(torch.sigmoid(z), threshold) & in_video)
@@ -43,7 +43,7 @@ def decode_segments_by_modality(
     threshold: float = 0.5,
     gates: AudioVisual[Tensor | float] | None = None,  # (C,), or one for all classes; None: the threshold
 ) -> AudioVisual[Tensor]:
-    """Return each segment's audible and visible events as in MA: segment and modality reach threshold and gate."""
+    """Return audible and visible events as in MA, where segment and modality reach threshold and gate."""
     gates = AudioVisual(threshold, threshold) if gates is None else gates
     return logits.map(lambda z, *own: gated_events(torch.sigmoid(z), own[0], threshold, own[1]), modality_probs, gates)
 
@@ -62,11 +62,11 @@ def decode_single_event(
     event_from: str = "video",
     active_in: str = "both",
 ) -> Tensor:
-    """Return the one event of each video where it is active, for AVE: (B, T, C) bool; no class means background.
+    """Return the segments in which each video's one event is active, for AVE: (B, T, C) bool; no class: background.
 
-    The event is the class with the highest "video" probability, or with the highest mean probability over both
-    modalities' "segments". It is active where the segment's probability exceeds the threshold in "both" or "either" of
-    the modalities. The paper leaves this open; docs/ave.md compares the alternatives.
+    The event is the class with the highest "video" probability, or the highest mean probability over both modalities'
+    "segments". It is active where its probability exceeds the threshold in "both" or "either" of the modalities. The
+    paper leaves this open; docs/ave.md compares the alternatives.
     """
     audio, visual = logits.map(torch.sigmoid)
     event_scores = {"video": video_probs, "segments": ((audio + visual) / 2).mean(dim=1)}[event_from]  # (B, C)

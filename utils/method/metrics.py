@@ -1,7 +1,7 @@
 """F-scores of audio-visual video parsing and accuracy of AVE, vectorised over videos, segments and classes.
 
 Predicted and true events are boolean tensors (N videos, T segments, C classes) on any device, or pairs of them, audible
-and visible; zeros and ones of any type, NumPy's arrays included, will do. Sums run in float64.
+and visible. Zeros and ones of any type, NumPy arrays included, are accepted. Sums are computed in float64.
 """
 
 from dataclasses import astuple, dataclass
@@ -35,7 +35,7 @@ def as_events(values: Tensor | np.ndarray) -> Tensor:
     if events.dtype == torch.bool:
         return events
     if ((events != 0) & (events != 1)).any():
-        raise ValueError(f"events of type {events.dtype} with other values than 0 and 1; decide by a threshold first")
+        raise ValueError(f"events of type {events.dtype} with values other than 0 and 1; decide by a threshold first")
     return events != 0
 
 
@@ -47,12 +47,11 @@ def segment_counts(prediction: Tensor, truth: Tensor) -> Counts:
 
 
 def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
-    """Count events, that is maximal spans of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
+    """Count events, that is, maximal spans of positive segments: (N, T, C) bool, (N, T, C) bool -> counts (N, C).
 
-    A predicted event is a true positive if its IoU with a true event of the class is at least 0.5. No search over pairs
-    of events is needed: an overlap of a predicted with a true event is a maximal span of (prediction and truth), which
-    belongs to just one pair; and an event has IoU >= 0.5 with at most one other, since two would each cover half of it
-    and yet leave a gap between them.
+    A predicted event is a true positive if its IoU with a true event of its class is at least 0.5. No search over pairs
+    is needed: each overlap of a predicted and a true event is one maximal span of (prediction and truth), and an event
+    has IoU >= 0.5 with at most one other, since two would each cover half of it without a gap between them.
     """
     prediction, truth = as_events(prediction), as_events(truth)
     num_videos, num_segments, num_classes = prediction.shape
@@ -77,24 +76,24 @@ def event_counts(prediction: Tensor, truth: Tensor) -> Counts:
 
 
 def class_f_scores(counts: Counts) -> tuple[Tensor, Tensor]:
-    """Compute the F-score of each class in float64, and whether it occurs at all: both in the shape of the counts."""
+    """Compute the F-scores of counts in float64, and whether the class occurs at all, in the shape of the counts."""
     denominator = 2 * counts.tp + counts.fp + counts.fn
     return 2 * counts.tp.double() / denominator.clamp(min=1), denominator > 0
 
 
 def video_f_scores(counts: Counts) -> Tensor:
-    """Average the F-scores of the classes in prediction or truth, 1.0 when there is none: counts (N, C) -> (N,)."""
+    """Average F-scores over the classes in prediction or truth, 1.0 if there are none: counts (N, C) -> (N,)."""
     f_scores, occurs = class_f_scores(counts)  # (N, C)
     return _mean_of_occurring(f_scores.sum(dim=1), occurs.sum(dim=1))
 
 
 def _mean_of_occurring(sums: Tensor, num_occurring: Tensor) -> Tensor:
-    """Return each video's mean over the classes that occur, 1.0 when none does: (N,), (N,) -> (N,)."""
+    """Return each video's mean over the classes that occur, 1.0 if none does: (N,), (N,) -> (N,)."""
     return torch.where(num_occurring > 0, sums / num_occurring, 1.0)
 
 
 LEVEL_NAMES = ("segment", "event")  # the fields of ParsingScores
-SCORE_NAMES = ("A", "V", "AV", "Type", "Event")  # of the fields of LevelScores, as the paper's tables head them
+SCORE_NAMES = ("A", "V", "AV", "Type", "Event")  # the paper's headings for the fields of LevelScores
 F_SCORE_NAMES = tuple(f"{level}_{name}" for level in LEVEL_NAMES for name in SCORE_NAMES)  # segment_A to event_Event
 
 
@@ -111,14 +110,14 @@ class LevelScores:
 
 @dataclass
 class ParsingScores:
-    """F-scores of one method, as in the paper's Table 1."""
+    """F-scores of a method, as in the paper's Table 1."""
 
     segment: LevelScores
     event: LevelScores
 
 
 def both_modalities(events: AudioVisual[Tensor]) -> Tensor:
-    """Return audio-visual events: audible and visible at once."""
+    """Return audio-visual events, which are both audible and visible."""
     return events.audio & events.visual
 
 
@@ -126,7 +125,7 @@ def per_video_f_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tenso
     """Compute A, V, AV and Event@AV of each video at the "segment" or "event" level: (N, T, C) -> (N, 4) in [0, 1]."""
     prediction, truth = AudioVisual(*map(as_events, prediction)), AudioVisual(*map(as_events, truth))
     marked = prediction.audio | prediction.visual | truth.audio | truth.visual
-    # K pairs of a video and a class that occurs in it, since a video has few of all classes; `any` is ten times slower
+    # K pairs of a video and a class that occurs in it, which are few; `any` would be ten times slower
     video, label = marked.view(torch.uint8).amax(dim=1).nonzero(as_tuple=True)
 
     def pick(events: Tensor) -> Tensor:
@@ -165,12 +164,12 @@ def named_scores(scores: ParsingScores) -> dict[str, float]:
 
 
 def segment_accuracy(prediction: Tensor, truth: Tensor) -> float:
-    """Return the percent of segments whose label is right, none meaning background: (N, T, C), at most one class."""
+    """Return the percentage of segments with the right label (none: background): (N, T, C) with at most one class."""
     return 100 * (as_events(prediction) == as_events(truth)).all(dim=-1).double().mean().item()
 
 
 def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
-    """Count segments by true label (row) and predicted label: (N, T, C) bool -> (C + 1, C + 1), background last."""
+    """Count segments by true (row) and predicted label: (N, T, C) bool -> (C + 1, C + 1), background last."""
     labels = []
     for name, events in (("prediction", as_events(prediction)), ("truth", as_events(truth))):
         if (events.sum(dim=-1) > 1).any():
@@ -181,6 +180,6 @@ def confusion_matrix(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def label_confusion(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count how many labels of each class were predicted as each: (C, C) int64, rows are the truth."""
+    """Count labels by true (row) and predicted class: (C, C) int64."""
     cells = torch.bincount((labels * num_classes + predicted).flatten(), minlength=num_classes**2)
     return cells.view(num_classes, num_classes)

@@ -1,4 +1,4 @@
-"""Stage 2's thresholds on logits: best F1 of each modality for LLP, best accuracy of audio-visual labels for AVE."""
+"""Stage 2's thresholds on logits, of the best F1 per modality (LLP) or the best audio-visual accuracy (AVE)."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from utils.method.metrics import Counts, class_f_scores
 
 @dataclass
 class ThresholdSearch:
-    """Result of one search; all (K,) float64, one entry per searched row."""
+    """Result of a search; all (K,) float64, one entry per row."""
 
     thresholds: Tensor
-    f1: Tensor  # NaN where the row holds no positive, so that no threshold is better than another
+    f1: Tensor  # NaN for a row without positives, for which all thresholds are equally good
 
 
 def search_thresholds(scores: Tensor, labels: Tensor) -> ThresholdSearch:
     """Find the threshold of each row that maximises the F1 of `score > threshold`: (K, M), (K, M) bool.
 
-    Candidates are -inf (every score above -inf is positive) and the midpoints between neighbouring sorted scores; the
-    first maximum is taken. Scores are -inf where the video label rules out a class.
+    Candidates are -inf (every score above -inf is positive) and the midpoints between neighbouring sorted scores, of
+    which the first best one is returned. Scores are -inf where the video label rules out a class.
     """
     ordered, order = scores.double().sort(dim=1)
     positives = labels.gather(1, order).double()
-    # A midpoint with -inf on one side is -inf, the same candidate as the first.
+    # A midpoint beside a score of -inf is -inf, like the first candidate.
     candidates = torch.cat([torch.full_like(ordered[:, :1], -torch.inf), (ordered[:, 1:] + ordered[:, :-1]) / 2], dim=1)
     below = torch.searchsorted(ordered, candidates, right=True)  # scores <= candidate, (K, M)
     num_positive = positives.sum(dim=1, keepdim=True)
@@ -60,7 +60,7 @@ class AccuracySearch:
     """Result of a grid search; all (K,) float64, one entry per class or one for all."""
 
     thresholds: AudioVisual[Tensor]
-    accuracy: Tensor  # of the searched segments, in [0, 1]; NaN where there are none
+    accuracy: Tensor  # in [0, 1]; NaN without segments
 
 
 def accuracy_thresholds(
@@ -74,13 +74,13 @@ def accuracy_thresholds(
     """Find thresholds that maximise the accuracy of audio-visual pseudo-labels, for AVE: K = C `class_wise`, else 1.
 
     Logits and labels (audible and visible) are (N, T, C), video labels (N, C). A segment has its video's class where
-    both logits exceed their thresholds, else it is background. A class's thresholds affect the videos of that class
-    alone, so searching each class by itself finds the best of all together.
+    both logits exceed their thresholds, else it is background. As a class's thresholds affect only videos of that
+    class, each class can be searched separately.
 
-    The two or more candidates of a modality are evenly spaced from one step below the smallest logit (every segment is
-    positive) to the largest (none is), over the segments of videos with the class. `jointly` tries every pair; else a
-    modality is searched as if the other were always active. The first maximum is taken: the lowest audio threshold,
-    and of these the lowest visual one.
+    The candidates of a modality (at least two) are evenly spaced from one step below the smallest logit (every segment
+    is positive) to the largest (none is), over the segments of videos with the class. `jointly` tries every pair;
+    otherwise a modality is searched as if the other were always active. Of equal pairs the one with the lowest audio
+    threshold is returned, then the one with the lowest visual threshold.
     """
     index = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # three of (M,)
     truth = labels[index]
@@ -89,11 +89,11 @@ def accuracy_thresholds(
     candidates = searched.map(lambda grid: grid[0])  # (K, G)
     passed = searched.map(lambda grid: grid[1])  # (M,)
 
-    # The number of true minus false segments that pass just the first i audio and j visual candidates, for all (i, j);
+    # For all (i, j), the number of true minus false segments that exceed exactly the first i audio and j visual
+    # candidates; and from it the segments gained over "all background" by each pair of candidates.
     side = num_candidates + 1
     place = (group * side + passed.audio) * side + passed.visual
     margin = torch.bincount(place, 2.0 * truth - 1, minlength=num_groups * side**2).view(num_groups, side, side)
-    # so the gain in right segments over "all background" of each pair of candidates.
     gain = margin.flip(1, 2).cumsum(1).cumsum(2).flip(1, 2)[:, 1:, 1:]  # (K, G, G)
     if jointly:
         best = gain.flatten(1).argmax(dim=1)
@@ -110,7 +110,7 @@ def accuracy_thresholds(
 
 
 def _grid(scores: Tensor, group: Tensor, num_groups: int, num_candidates: int) -> tuple[Tensor, Tensor]:
-    """Return candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
+    """Return the candidates of each group, and how many of them each score exceeds: (M,), (M,) -> (K, G), (M,)."""
     lowest, highest = (
         torch.zeros(num_groups, dtype=scores.dtype).scatter_reduce(0, group, scores, reduce, include_self=False)
         for reduce in ("amin", "amax")

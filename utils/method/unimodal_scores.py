@@ -1,4 +1,4 @@
-"""F-scores of events in one modality alone, which CoLeaF reports and selects by (Sardari et al., ECCV 2024)."""
+"""F-scores on events in one modality only, which CoLeaF reports and selects checkpoints by (Sardari et al., 2024)."""
 
 from dataclasses import replace
 
@@ -9,9 +9,9 @@ from utils.method.metrics import LevelScores, ParsingScores, parsing_scores, typ
 
 
 def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
-    """Compute scores of events that are audible and not visible, or the reverse: (N, T, C) bool each -> percent.
+    """Compute scores on audible-only (A) and visible-only (V) events in percent: (N, T, C) bool each.
 
-    A and V are the F-scores of these, Event pools both, AV is that of `parsing_scores`, and Type the mean of the three.
+    Event pools both, AV is that of `parsing_scores`, and Type is the mean of A, V and AV.
     """
 
     def in_one_modality(events: AudioVisual[Tensor]) -> AudioVisual[Tensor]:

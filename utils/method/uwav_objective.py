@@ -27,17 +27,17 @@ from utils.settings import settings_group
 
 @settings_group
 class UWAVLosses(PseudoLabels):
-    """The pseudo-labels and losses of UWAV; the defaults are the released recipe on LLP."""
+    """Settings of UWAV's pseudo-labels and losses; the defaults are the released recipe on LLP."""
 
     run_prefix: ClassVar = "TemporalTransformer_"
     base_command: ClassVar = "train_transformer.py"
     segment_labels: Literal["soft", "hard", "none"] = "soft"  # none: video labels only
-    temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released) or 1 (paper)
-    reweight: bool = True  # class-balance weights
+    temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released code) or 1 (paper)
+    reweight: bool = True  # weight segment losses to balance classes
     positive_weight: NonNegativeFloat = 0.5  # W of the class-balance weights
-    weight_normalization: Literal["sum", "mean"] = "sum"  # of frequencies over classes: sum (released), mean (paper)
-    mixup: bool = True  # feature mixup
-    mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution that draws lambda
+    weight_normalization: Literal["sum", "mean"] = "sum"  # of class frequencies: sum (released code) or mean (paper)
+    mixup: bool = True  # mix features of segments
+    mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution of lambda
     mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"  # ceiling: soft labels rounded up (the paper on AVE)
     video_weight: NonNegativeFloat = 1.0  # weight of the video loss
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
@@ -45,13 +45,13 @@ class UWAVLosses(PseudoLabels):
 
     @property
     def wants_labels(self) -> bool:
-        """Return whether pseudo-labels are learned at all."""
+        """Return whether the losses use pseudo-labels."""
         return self.segment_labels != "none"
 
 
 @dataclass(frozen=True)
 class UWAVStep:
-    """One training step of UWAV."""
+    """The training step of UWAV."""
 
     settings: UWAVLosses
     thresholds: AudioVisual[Tensor] | None  # (C,), for soft labels
@@ -99,7 +99,7 @@ class UWAVStep:
         lam = torch.distributions.Beta(alpha, alpha).sample()
         permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
         lam = lam.to(features.device, non_blocking=True)
-        # fc_prob is called outside `run`: in float32, not compiled.
+        # fc_prob is called without `run`, that is, in float32 and not compiled.
         return mixup_loss(network.fc_prob(mixup_features(features, lam, permutation)), targets, lam, permutation)
 
 

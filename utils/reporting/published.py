@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, from data/paper_results.yaml."""
+"""The numbers published in the paper, from data/paper_results.yaml."""
 
 from functools import cache
 from pathlib import Path
@@ -20,18 +20,16 @@ def published_value(table: str, *keys: str | int) -> float:
     value = _paper_results()[table]
     for key in keys:
         value = value[key]
-    if not isinstance(value, int | float):
-        raise KeyError(f"{table} {' '.join(map(str, keys))} is not one number")
     return float(value)
 
 
 def table_number(table: str) -> str:
-    """Return the paper's name of a table: `table_number("table1_llp")` -> "Table 1"."""
+    """Return a table's name in the paper: `table_number("table1_llp")` -> "Table 1"."""
     return table.partition("_")[0].replace("table", "Table ")
 
 
 def published_methods(table: str | None) -> tuple[str | int, ...]:
-    """Return the methods of a table, in the paper's order; none for no table."""
+    """Return the methods of a table in the paper's order; empty without a table."""
     return tuple(_paper_results()[table]) if table else ()
 
 

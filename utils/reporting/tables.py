@@ -13,22 +13,15 @@ from torch import Tensor
 from dataloaders.ave import BACKGROUND
 from utils.audio_visual import AudioVisual
 from utils.files import write_text
-from utils.method.metrics import (
-    LEVEL_NAMES,
-    SCORE_NAMES,
-    Counts,
-    both_modalities,
-    class_f_scores,
-    event_counts,
-    segment_counts,
-)
+from utils.method import metrics
+from utils.method.metrics import LEVEL_NAMES, SCORE_NAMES, both_modalities
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins one
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a spreadsheet formula
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number: of one run, or the mean over several with their sample standard deviation."""
+    """The number of one run, or the mean over several with their sample standard deviation."""
 
     mean: float
     std: float | None = None
@@ -36,7 +29,7 @@ class Cell:
 
     @staticmethod
     def over_runs(values: Sequence[float]) -> "Cell":
-        """Return mean and sample standard deviation (n - 1) of one value a run; a single run has no deviation."""
+        """Return the mean and sample standard deviation (n - 1) of one value per run; one run has no deviation."""
         mean = math.fsum(values) / len(values)
         if len(values) == 1:
             return Cell(mean)
@@ -46,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of numbers; neighbours with the same group stand under one heading."""
+    """A column of numbers; neighbouring columns with the same group share a heading."""
 
     name: str
     group: str = ""
@@ -59,11 +52,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One line: as many labels as the table has label columns, as many cells as it has columns."""
+    """A row: one label per label column, one cell per column."""
 
     labels: tuple[str, ...]
-    cells: tuple[Cell | str | None, ...]  # None prints as an empty cell
-    note: str = ""  # "published", "simulated features": printed in brackets after the first label
+    cells: tuple[Cell | str | None, ...]  # None: an empty cell
+    note: str = ""  # such as "published" or "simulated features": printed in brackets after the first label
 
     @property
     def runs(self) -> int:
@@ -71,7 +64,7 @@ class Row:
 
     @property
     def marked_labels(self) -> tuple[str, ...]:
-        """Return the labels, with the note and the number of runs after the first."""
+        """Return the labels, the first followed by the note and the number of runs."""
         marks = ", ".join(filter(None, (self.note, f"{self.runs} runs" if self.runs > 1 else "")))
         first, *others = self.labels
         return (f"{first} ({marks})" if marks else first, *others)
@@ -79,7 +72,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of any results."""
+    """A table of results."""
 
     title: str
     label_columns: tuple[str, ...]
@@ -95,7 +88,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
-        """Return headings over neighbouring columns, with the names of the columns under each."""
+        """Return the headings over neighbouring columns, each with the names of its columns."""
         by_group = groupby(self.columns, key=lambda column: column.group)
         return [(group, [column.name for column in columns]) for group, columns in by_group]
 
@@ -110,7 +103,7 @@ class Table:
 
 
 def _texts(table: Table) -> list[list[str]]:
-    """Return what is printed, column by column, the labels first; the numbers of a column are padded to line up."""
+    """Return the printed texts column by column, labels first; the numbers of a column are padded to align."""
     columns = [[row.marked_labels[i] for row in table.rows] for i in range(len(table.label_columns))]
     for i, column in enumerate(table.columns):
         means, deviations = [], []
@@ -126,13 +119,13 @@ def _texts(table: Table) -> list[list[str]]:
 
 
 def _padded(texts: Sequence[str], justify: Callable[[str, int], str]) -> list[str]:
-    """Pad texts to one width by `str.ljust` or `str.rjust`."""
+    """Pad texts to equal width by `str.ljust` or `str.rjust`."""
     width = max(map(len, texts), default=0)
     return [justify(text, width) for text in texts]
 
 
 def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], justify: Callable) -> list[str]:
-    """Return lines of neighbouring columns: heading, names and cells; a wide heading widens the last column."""
+    """Return the lines of neighbouring columns: heading, names and cells; a wide heading widens the last column."""
     padded = [_padded([name, *texts], justify) for name, texts in zip(names, columns, strict=True)]
     width = len("  ".join(column[0] for column in padded))
     padded[-1] = [text.rjust(len(text) + len(heading) - width) for text in padded[-1]]
@@ -140,7 +133,7 @@ def _block(heading: str, names: Sequence[str], columns: Sequence[list[str]], jus
 
 
 def format_text(table: Table) -> str:
-    """Format as aligned plain text, as it is printed on the terminal."""
+    """Format as aligned plain text for terminals."""
     texts, start = _texts(table), len(table.label_columns)
     blocks = [_block("", table.label_columns, texts[:start], str.ljust)]
     for group, names in table.groups:
@@ -154,7 +147,7 @@ def format_text(table: Table) -> str:
 
 
 def format_markdown(table: Table) -> str:
-    """Format as GitHub's Markdown, which has one header line: below groups, the names are a bold first row."""
+    """Format as GitHub's Markdown. It has one header line, so that under headings the names are a bold first row."""
     names = [column.name for column in table.columns]
     lines = [[*table.label_columns, *names]]
     if any(group for group, _ in table.groups):
@@ -169,7 +162,7 @@ def format_markdown(table: Table) -> str:
 
 
 def format_csv(table: Table) -> str:
-    """Format as CSV for other programs: all digits, empty cells empty, deviations in columns of their own."""
+    """Format as CSV for other programs: unrounded numbers, deviations in separate columns."""
     import pandas as pd
 
     columns = {name: [csv_cell(row.labels[i]) for row in table.rows] for i, name in enumerate(table.label_columns)}
@@ -184,12 +177,12 @@ def format_csv(table: Table) -> str:
 
 
 def csv_cell(text: str) -> str:
-    """Return a text of CSV that no spreadsheet takes for a formula: one that begins like one gets a quote."""
+    """Return a text for CSV, quoted if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def format_json(table: Table) -> str:
-    """Format as JSON all that the table holds; a cell is null, a text, or an object of mean, std and runs."""
+    """Format the whole table as JSON; a cell is null, a text, or an object of mean, std and runs."""
     names, rows = [column.full_name for column in table.columns], []
     for row in table.rows:
         labels = dict(zip(table.label_columns, row.labels, strict=True))
@@ -199,7 +192,7 @@ def format_json(table: Table) -> str:
 
 
 def _plain(value: float | None) -> int | float | None:
-    """Return a count without a decimal point, another number without the noise of its last bits."""
+    """Return whole numbers as int, and others without the rounding noise of their last bits."""
     if value is None:
         return None
     return int(value) if value == int(value) else round(value, 6)
@@ -209,7 +202,7 @@ FORMATS = {".txt": format_text, ".md": format_markdown, ".csv": format_csv, ".js
 
 
 def write_table(path: Path, table: Table) -> Path:
-    """Write one file atomically, in the format of its suffix."""
+    """Write a table atomically, in the format of the file's suffix."""
     write_text(path, FORMATS[path.suffix](table))
     return path
 
@@ -219,7 +212,7 @@ def write_tables(path_stem: Path, table: Table) -> list[Path]:
     return [write_table(path_stem.with_name(path_stem.name + suffix), table) for suffix in FORMATS]
 
 
-# ---- methods beside each other, as in the paper's Tables 1 and 2
+# ---- comparisons of methods, as in the paper's Tables 1 and 2
 
 LEVELS = ("Segment-level", "Event-level")
 MODALITY_NAMES = ("A", "V", "AV")
@@ -232,7 +225,7 @@ F_SCORES = {
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One method on one split: scores in percent by name, of one run or of several."""
+    """A method on a split: scores in percent by name, of one or several runs."""
 
     name: str
     split: str
@@ -241,7 +234,7 @@ class ScoreRow:
 
 
 def score_table(title: str, columns: Mapping[str, Column], rows: Sequence[ScoreRow], notes: Sequence[str]) -> Table:
-    """Lay out scores, a line for each method and split, under the columns of those names for which any row has one."""
+    """Lay out scores, one row per method and split; columns for which no row has a score are left out."""
     shown = {name: column for name, column in columns.items() if any(name in row.runs[0] for row in rows)}
     lines = []
     for row in rows:
@@ -271,18 +264,19 @@ def per_class_scores(
     title: str = "F-scores and support per class",
     note: str = "",
 ) -> Table:
-    """Return the F-score (percent) and support of each class: (N, T, C) bool each -> one row a class.
+    """Return the F-score (percent) and support of each class, one row per class: (N, T, C) bool each.
 
     F = 2TP / (2TP + FP + FN) with the counts summed over all videos: 0 for a class that is predicted but never true,
-    empty for one that is neither. Support is the number of true segments, true events, and videos with a true segment.
+    empty for a class that is neither. Support is the number of true segments, events, and videos with the event.
     """
     predicted = (*prediction, both_modalities(prediction))  # A, V and AV
     true = (*truth, both_modalities(truth))
     columns = {}  # (C,) numbers each
-    for level, support, count in ((LEVELS[0], "segments", segment_counts), (LEVELS[1], "events", event_counts)):
+    count_by_support = {"segments": metrics.segment_counts, "events": metrics.event_counts}
+    for level, (support, count) in zip(LEVELS, count_by_support.items(), strict=True):
         counts = [count(*pair) for pair in zip(predicted, true, strict=True)]  # of each video, (N, C)
-        totals = [Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for c in counts]
-        for name, (f, occurs) in zip(MODALITY_NAMES, map(class_f_scores, totals), strict=True):
+        totals = [metrics.Counts(c.tp.sum(dim=0), c.fp.sum(dim=0), c.fn.sum(dim=0)) for c in counts]
+        for name, (f, occurs) in zip(MODALITY_NAMES, map(metrics.class_f_scores, totals), strict=True):
             columns[Column(name, f"{level} F")] = torch.where(occurs, 100 * f, torch.nan)
         for name, total in zip(MODALITY_NAMES, totals, strict=True):
             columns[Column(name, f"True {support}", 0)] = total.tp + total.fn
@@ -291,15 +285,15 @@ def per_class_scores(
 
 
 def per_class_accuracy(
-    matrix: Tensor,  # counts, rows the truth: (C + 1, C + 1) with background last, or (C, C) without it
+    matrix: Tensor,  # counts, rows are the truth: (C + 1, C + 1) with background last, or (C, C) without it
     classes: Sequence[str],
     title: str = "Accuracy per class",
     note: str = "",
-    unit: str = "segments",  # that are counted
+    unit: str = "segments",  # what is counted
 ) -> Table:
-    """Return the percentage of each label that was predicted as such (recall), and its counts: one row a label."""
+    """Return the recall of each label in percent, and its counts: one row per label, and one over all."""
     counts = (matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0))
-    right, true, predicted = (torch.cat([n, n.sum(dim=0, keepdim=True)]) for n in counts)  # the last of all labels
+    right, true, predicted = (torch.cat([n, n.sum(dim=0, keepdim=True)]) for n in counts)  # last: over all labels
     columns = {Column("Accuracy"): 100 * right.double() / true}  # 0 / 0 is NaN
     for name, numbers in {"right": right, "true": true, "predicted": predicted}.items():
         columns[Column(name, unit.capitalize(), 0)] = numbers
@@ -310,7 +304,7 @@ def per_class_accuracy(
 def confusion_table(
     matrix: Tensor, classes: Sequence[str], title: str = "Confusion matrix", note: str = "", shares: bool = False
 ) -> Table:
-    """Return the confusion matrix of `per_class_accuracy` as counts, rows the truth, columns the prediction.
+    """Return the counts of a confusion matrix as in `per_class_accuracy`: rows are the truth, columns predictions.
 
     With `shares`, columns of percent of each true label follow.
     """
@@ -323,7 +317,7 @@ def confusion_table(
 
 
 def _labels(matrix: Tensor, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes, and background if the matrix has it and they do not."""
+    """Return the names of a matrix's rows: the classes, and background if it has one more row."""
     return (*classes, BACKGROUND)[: len(matrix)]
 
 
@@ -335,7 +329,7 @@ def class_table(
     note: str = "",
     label: str = "Class",
 ) -> Table:
-    """Return a table of one row a class from columns of numbers, (C,) each; NaN is an empty cell."""
+    """Return a table with one row per class from columns of numbers, (C,) each; NaN becomes an empty cell."""
     values = zip(classes, *(column.tolist() for column in columns.values()), strict=True)
     rows = [Row((name,), tuple(None if math.isnan(n) else Cell(n) for n in cells), note) for name, *cells in values]
     return Table(title, (label,), tuple(columns), tuple(rows), tuple(notes))

@@ -21,16 +21,16 @@ PRECISIONS = ("float32", "tf32", "bf16")
 
 @settings_group
 class DeviceSettings:
-    """Settings of the device and its precision."""
+    """Settings of device and precision."""
 
-    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
-    deterministic: bool = False  # the same result from the same seed on CUDA, too, but slower
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest available
+    deterministic: bool = False  # make results on CUDA reproducible, too; slower
     precision: Literal[tuple(PRECISIONS)] = "float32"  # precision of the networks
     # Ten-second videos are evaluated fastest in batches of 256 or more.
-    eval_batch_size: PositiveInt = 256  # videos of a batch in evaluation
+    eval_batch_size: PositiveInt = 256  # videos per batch in evaluation
 
     def select(self) -> tuple[torch.device, "Precision"]:
-        """Return the device and its precision. Raises InputError when the device is not available."""
+        """Return the device and the precision. Raises InputError if the device is not available."""
         device = select_device(self.device, self.deterministic)
         return device, Precision(self.precision, device)
 
@@ -39,13 +39,13 @@ class DeviceSettings:
 class CompileSettings:
     """Settings of compilation."""
 
-    compile: bool = False  # compile the network, with CUDA graphs on a GPU; takes a minute, needs a C++ compiler
+    compile: bool = False  # compile the network, with CUDA graphs on GPUs; takes a minute and needs a C++ compiler
 
 
 def select_device(name: str = "auto", deterministic: bool = False) -> torch.device:
-    """Return the named device, or for "auto" CUDA, Apple's or the CPU. Raises InputError when it is absent."""
+    """Return the named device, or CUDA, Apple's GPU or the CPU for "auto". Raises InputError if it is not available."""
     if deterministic:  # slower on CUDA; on the CPU, all kernels are deterministic
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # has to be there before CUDA starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # must be set before CUDA starts
         torch.use_deterministic_algorithms(True, warn_only=True)
     if name == "auto":
         if torch.cuda.is_available():
@@ -61,11 +61,11 @@ def select_device(name: str = "auto", deterministic: bool = False) -> torch.devi
 
 
 def machine_name(device: str) -> str:
-    """Return the processor, threads and PyTorch version, as tables name them."""
+    """Return processor, threads and PyTorch version in words, for tables."""
     chosen = select_device(device)
     if chosen.type == "cuda":
         return f"{torch.cuda.get_device_name(chosen)}, PyTorch {torch.__version__}"
-    info = Path("/proc/cpuinfo")  # absent but on Linux
+    info = Path("/proc/cpuinfo")  # on Linux only
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.machine()
@@ -77,7 +77,7 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
     """Return the default random generators of the CPU and of a device."""
     generators = [torch.default_generator]
     if device.type == "cuda":
-        torch.cuda.init()  # there are none before
+        torch.cuda.init()  # creates the generators
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
     elif device.type == "mps":
@@ -86,7 +86,7 @@ def default_generators(device: torch.device) -> list[torch.Generator]:
 
 
 def compile_network(network: nn.Module, device: torch.device) -> Callable:
-    """Compile a network for training, with CUDA graphs on a GPU, where the next call overwrites its output."""
+    """Compile a network for training, with CUDA graphs on GPUs, where the next call overwrites its output."""
     return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
@@ -101,11 +101,11 @@ class Precision:
         self._context = torch.autocast(device.type, torch.bfloat16) if name == "bf16" else nullcontext()
 
     def context(self) -> AbstractContextManager:
-        """Return the context for calling a network whose output is no dataclass (`run` is for the others)."""
+        """Return the context for calling a network whose output is not a dataclass; for others there is `run`."""
         return self._context
 
     def run(self, model: Callable, *inputs: Tensor | None, **named: Tensor) -> object:
-        """Call the model and convert the tensors of its output dataclass to float32."""
+        """Call the model and convert the tensors of its output, a dataclass, to float32."""
         with self._context:
             output = model(*inputs, **named)
         values = vars(output).items()

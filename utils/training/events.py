@@ -12,10 +12,9 @@ EVENTS_FILE = f"events.out.tfevents.{time.time_ns()}"  # of this process
 
 
 def write_scalars(folder: Path, scalars: Mapping[str, float], step: int | None = None) -> None:
-    """Write scalars for TensorBoard, by name; they are on the disk when this returns.
+    """Write scalars for TensorBoard by name, synchronously, so that a full disk raises InputError here.
 
-    They are written without a thread, so that a full disk raises InputError here. The first ones of a process replace
-    those of earlier ones from their step on, so that a run that is continued is shown once.
+    In a resumed run, they replace the scalars of earlier processes from the same step on.
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -24,13 +23,13 @@ def write_scalars(folder: Path, scalars: Mapping[str, float], step: int | None =
 
 
 def write_hparams(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write a run's settings for TensorBoard's HParams. Raises InputError when the disk is full or not writable."""
+    """Write a run's settings for TensorBoard's HParams. Raises InputError if the disk is full or not writable."""
     from torch.utils.tensorboard.summary import hparams
 
     def shown(value: object) -> float | str:  # JSON has no infinity
         return value if isinstance(value, (int, float)) and math.isfinite(value) else str(value)
 
-    # TensorBoard takes the first `Experiment` that it finds for all runs; without one, it looks at all of them.
+    # TensorBoard uses the first `Experiment` that it finds for all runs; without one, it reads every run.
     _, start, end = hparams({name: shown(value) for name, value in settings.items()}, {})
     _write(folder, [start, end])
 

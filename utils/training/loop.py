@@ -23,12 +23,12 @@ from utils.training.events import write_scalars
 
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
-# Settings that cannot change the result of a run, so that they may differ when it is continued; epochs may be more.
+# Settings that may change when a run is resumed, since they do not affect its result; `num_epochs` may only grow.
 RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
 
 
 def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr_min: float) -> float:
-    """Return an epoch's learning rate: linear to `lr` at `warmup_epochs`, then a cosine; ValueError outside 1..N."""
+    """Return an epoch's learning rate: linear up to `lr` at `warmup_epochs`, then cosine. ValueError outside 1..N."""
     if not 1 <= epoch <= num_epochs:
         raise ValueError(f"epoch {epoch} lies outside 1..{num_epochs}")
     if epoch < warmup_epochs:
@@ -42,11 +42,11 @@ class Recipe:
     """Settings of training; the defaults are the released recipe of stage 3 on LLP."""
 
     num_epochs: PositiveInt = 80  # number of epochs
-    batch_size: PositiveInt = 64  # videos of a batch
+    batch_size: PositiveInt = 64  # videos per batch
     optimizer: Literal["adamw", "adam"] = "adamw"  # optimiser
     lr: PositiveFloat = 1e-4  # highest learning rate
-    schedule: Literal["cosine", "step"] = "cosine"  # cosine has a warm-up, step has none
-    lr_min: NonNegativeFloat = 5e-6  # learning rate at the end of the cosine
+    schedule: Literal["cosine", "step"] = "cosine"  # cosine with warm-up, or steps without
+    lr_min: NonNegativeFloat = 5e-6  # learning rate at the end of the cosine schedule
     warmup_epochs: NonNegativeInt = 10  # epoch in which the cosine schedule reaches lr
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.1  # factor of each step of the step schedule
     lr_decay_every: PositiveInt = 10  # epochs between steps of the step schedule
@@ -56,7 +56,7 @@ class Recipe:
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0  # largest gradient norm; inf: no clipping
     seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000  # seed of initial weights, dropout, mixup and order of videos
     keep: Literal["first_best", "last_best", "last"] = "first_best"
-    """epoch that is evaluated: the first or the last of those with the best score on val, or the last of all (MA)"""
+    """epoch to evaluate: the first or the last with the best score on val, or the last of the training (MA)"""
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch (counted from 1)."""
@@ -67,7 +67,7 @@ class Recipe:
 
 @settings_group
 class Saving:
-    """Settings of what a run saves."""
+    """Settings of checkpoints."""
 
     checkpoint_every: PositiveInt = 20  # epochs between checkpoints that are kept
     save_every: PositiveInt = 1  # epochs between states from which --resume continues
@@ -78,12 +78,12 @@ SAVING = Saving()
 
 @pydantic.dataclasses.dataclass(config={"extra": "forbid", "strict": True})
 class Progress:
-    """How far a run has come. Raises ValueError for values that no run can have."""
+    """Progress of a run. Raises ValueError for inconsistent values."""
 
-    epoch: NonNegativeInt = 0  # finished ones
+    epoch: NonNegativeInt = 0  # finished epochs
     best_epoch: NonNegativeInt = 0
     best_score: float = -math.inf
-    history: list[dict] = field(default_factory=list)  # validation scores and losses of each epoch
+    history: list[dict] = field(default_factory=list)  # losses and validation scores of each epoch
 
     def __post_init__(self):
         if self.best_epoch > self.epoch or len(self.history) != self.epoch:
@@ -91,31 +91,31 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of training and validation of all epochs, resumed or not."""
+        """Return the seconds of training and validation over all epochs, also those before a resumption."""
         return sum(epoch.get(name, 0) for epoch in self.history for name in ("train_seconds", "validation_seconds"))
 
 
 def fit(
     network: nn.Module,  # on its device
     train: Any,  # has `device`, `num_videos`, `shuffled` and `check_features` of `SplitBatches` or `ClipBatches`
-    step: Callable[..., Losses],  # (network, batch, moment) -> losses of one batch by name; "total" is minimised
-    validate: Callable[[], dict[str, float]],  # scores of the network by name; it is in evaluation mode then
+    step: Callable[..., Losses],  # (network, batch, moment) -> losses of a batch by name; "total" is minimised
+    validate: Callable[[], dict[str, float]],  # returns the scores of the network, which is in evaluation mode
     recipe: Recipe,
-    best_metric: str,  # the score that chooses `checkpoint_best.pt`, unless the recipe keeps the last epoch
-    run_dir: Path,  # for checkpoints, the state to resume from and TensorBoard events
+    best_metric: str,  # the score that selects `checkpoint_best.pt`, unless the recipe keeps the last epoch
+    run_dir: Path,  # for checkpoints, the state for resumption and TensorBoard events
     log: logging.Logger,
     saving: Saving = SAVING,
     resume: bool = False,  # continue from `checkpoints/last.pt` if it exists
-    takes_steps: bool = False,  # `step` takes the optimiser's steps itself
+    takes_steps: bool = False,  # `step` calls the optimiser itself
     patience: int | None = None,  # epochs without a better score after which training stops; None: never (LAVISH)
-    lr_factors: Mapping[str, float] | None = None,  # by prefix of parameter names, relative learning rates
+    lr_factors: Mapping[str, float] | None = None,  # relative learning rates by prefix of parameter names
     on_epoch: Callable[[int, float], None] | None = None,  # called with every epoch and its score; may raise to stop
 ) -> Progress:
-    """Train, validate after every epoch, keep the best weights.
+    """Train, validate after every epoch, and keep the best weights.
 
-    A `step` that takes the optimiser's steps itself has a fourth argument, a function that takes one, or two on the
-    same gradient, and returns the gradient's norm (CoLeaF takes two on a batch, LAVISH one for several parts). Raises
-    InputError when a loss is no longer finite, or a checkpoint cannot be read or written.
+    With `takes_steps`, `step` has a fourth argument: a function that makes one optimiser step, or two on the same
+    gradient, and returns the gradient's norm (CoLeaF makes two per batch, LAVISH one for several parts of it). Raises
+    InputError if a loss is not finite, or a checkpoint cannot be read or written.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups: dict[float, list[nn.Parameter]] = {}  # by relative learning rate
@@ -149,7 +149,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         network.train()
-        sums: dict[str, Tensor] = {}  # stay on the device until the epoch ends: no step waits for the host
+        sums: dict[str, Tensor] = {}  # on the device until the epoch ends, so that no step waits for the host
         batches = train.shuffled(recipe.batch_size, recipe.seed, epoch)
         desc = f"epoch {epoch}/{recipe.num_epochs}"
         for number, batch in enumerate(tqdm(batches, desc, steps, leave=False, unit="step", disable=None)):
@@ -195,9 +195,9 @@ def fit(
 
 
 def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: Any) -> None:
-    """Raise InputError for losses that are not finite, before anything of the epoch is saved."""
+    """Raise InputError for losses that are not finite, before the epoch is saved."""
     if broken := [name for name, value in means.items() if not math.isfinite(value)]:
-        train.check_features()  # before the learning rate is blamed
+        train.check_features()  # raises if they are the cause
         way_out = "Lower the learning rate, clip gradients harder or use float32; then --resume from the last epoch."
         raise InputError(run_dir, f"{', '.join(broken)} not finite in epoch {epoch}", "finite losses", way_out)
 

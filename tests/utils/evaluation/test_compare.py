@@ -168,7 +168,7 @@ def test_the_order_of_the_videos_does_not_matter():
         ({"split": "val"}, "split val"),
         ({"classes": ("a", "b", "c", "e")}, "classes"),
         ({"sample_ids": tuple(f"video{n}" for n in range(1, 121))}, "video0, video120"),
-        ({"truth": AudioVisual(run(1, 0.1).truth.audio, run(1, 0.1).events.visual)}, "another truth"),
+        ({"truth": AudioVisual(run(1, 0.1).truth.audio, run(1, 0.1).events.visual)}, "another ground truth"),
     ],
 )
 def test_runs_of_unlike_videos_are_refused(change: dict, message: str):

@@ -67,7 +67,7 @@ def test_runs_are_read_with_their_videos_in_the_order_of_the_first(tmp_path: Pat
         ({"probs": None}, "b: found predictions of test without probabilities"),
         ({"sample_ids": ("one", "three")}, r"b: found 2 videos, 2 in one run only \(three, two\)"),
         ({"classes": ("x", "z")}, "b: found classes"),
-        ({"truth": NOTHING.map(np.logical_not)}, "b: found another truth"),
+        ({"truth": NOTHING.map(np.logical_not)}, "b: found another ground truth"),
     ],
 )
 def test_runs_that_cannot_be_averaged_are_named(tmp_path: Path, change: dict, message: str):
