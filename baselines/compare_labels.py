@@ -1,9 +1,9 @@
-"""Compare which labels two sources, such as ours and the authors' own, remove from each modality.
+"""Comparison of the labels that two sources, such as ours and the authors', remove from each modality.
 
     python -m baselines.compare_labels SOURCE_A SOURCE_B [--annotations_dir DIR] [--output results/labels]
 
-A source is a folder of cleaned labels, noise ratios or pseudo-labels in any form that training reads. Both are of one
-kind. N videos, C classes.
+A source is a folder of cleaned labels, noise ratios or pseudo-labels in any format that training reads; both must be of
+one kind. N videos, C classes.
 """
 
 from utils.entry_point import run_entry_point
@@ -28,10 +28,10 @@ from utils.reporting.tables import Column, Table, class_table, format_text, writ
 
 
 def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str, Tensor, AudioVisual[Tensor]]:
-    """Return the kind of a folder's labels, the numbers of labels, (C,), and those that each modality loses.
+    """Return the kind of a folder's labels, the number of labels per class, (C,), and those removed per modality.
 
-    The lost labels of R videos or segments are (R, C) bool; noise ratios give only their numbers, (1, C). Raises
-    InputError when the folder holds no labels, or they do not fit the annotations.
+    Removed labels are (R, C) bool for R videos or segments; for noise ratios only their numbers are known, (1, C).
+    Raises InputError if the folder has no labels, or they do not fit the annotations.
     """
     labels = annotations.video_labels  # (N, C)
     if any((folder / name).exists() for name in (exchange.FILE, exchange.RELEASED_FILE)):
@@ -46,19 +46,19 @@ def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str,
 
 
 def in_words(name: str, taken: Tensor, counts: Tensor, classes: Sequence[str]) -> str:
-    """Return in words how many of the labels, (C,), a source removes, (C,), and of which classes."""
+    """Return a sentence on how many of the labels, (C,), a source removes, (C,), and of which classes."""
     total, of = int(taken.sum()), int(counts.sum())
     share = 100 * total / of
     largest = taken.argsort(descending=True, stable=True)[:3].tolist()
     most = ", ".join(f"{classes[c]} {int(taken[c]):,}" for c in largest)
     spared = int(((taken == 0) & (counts > 0)).sum())
-    return f"{name} takes {total:,} of {of:,} labels away ({share:.1f} %; {most}); {spared} classes lose none."
+    return f"{name} removes {total:,} of {of:,} labels ({share:.1f} %; {most}); {spared} classes lose none."
 
 
 def comparison_table(
     title: str, counts: Tensor, first: AudioVisual[Tensor], second: AudioVisual[Tensor], classes: Sequence[str]
 ) -> Table:
-    """Return how many labels of each class sources A and B, and both, remove, from what `labels_taken_away` returns."""
+    """Return the table of how many labels per class A, B and both remove, as returned by `labels_taken_away`."""
     columns, words = {Column("labels", decimals=0): counts}, []
     for modality, a, b in zip(("Audio", "Visual"), first, second, strict=True):
         for name, taken in (("A", a.sum(dim=0)), ("B", b.sum(dim=0))):
@@ -66,7 +66,7 @@ def comparison_table(
             words.append(f"{modality}: {in_words(name, taken, counts, classes)}")
         if a.dtype == torch.bool:
             columns[Column("both", modality, 0)] = both = (a & b).sum(dim=0)
-            words.append(f"{modality}: both take the same {int(both.sum()):,} away.")
+            words.append(f"{modality}: both remove the same {int(both.sum()):,}.")
     columns = {column: torch.cat([values, values.sum()[None]]) for column, values in columns.items()}
     return class_table(title, (*classes, "all"), columns, words)
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     other_kind, _, second = labels_taken_away(args.source_b, train)
     if other_kind != kind:
         raise InputError(args.source_b, other_kind, f"{kind} as in {args.source_a}", "Name two sources of one kind.")
-    title = f"What two sources of {kind} take away, {args.dataset} train"
+    title = f"Labels removed by two sources of {kind}, {args.dataset} train"
     table = comparison_table(title, counts, first, second, train.classes)
     sources = {"A": args.source_a, "B": args.source_b}
     table = replace(table, notes=(*table.notes, *(f"{name}: {of}{note_of(of)}" for name, of in sources.items())))

@@ -1,7 +1,7 @@
-"""Annotations in ActivityNet's JSON format, of UnAV-100 and of own data sets, described by files in configs/datasets/.
+"""Annotations in ActivityNet's JSON format: UnAV-100, and own data sets, which files in configs/datasets/ describe.
 
-ActionFormer, OpenTAD, UnAV-100 and FiftyOne use this format. Besides its label and segment, an event may have a
-`modality`: audio, visual or both (the default).
+ActionFormer, OpenTAD and FiftyOne use this format, too. Besides label and segment, an event may have a `modality`:
+audio, visual or both (the default).
 """
 
 import json
@@ -24,22 +24,22 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 
 SUBSETS = {"train": ("train", "training"), "val": ("val", "validation"), "test": ("test", "testing")}
-NEGLIGIBLE_SECONDS = 0.1  # a remainder of a video this short is no segment, as for extracted features
+NEGLIGIBLE_SECONDS = 0.1  # a remainder this short at a video's end is not a segment, as in feature extraction
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]{0,199}$")]
 Segment = Annotated[list[float], Field(min_length=2, max_length=2)]  # start and end, seconds
-WAY_OUT = "Correct it; docs/your_data.md describes the form."
+WAY_OUT = "Correct it; docs/your_data.md describes the format."
 
 
 class Event(BaseModel):
     """An event of a video."""
 
     label: str
-    segment: Segment | None = None  # training videos may go without
+    segment: Segment | None = None  # optional for training videos
     modality: Literal["audio", "visual", "both"] = "both"
 
 
 class Video(BaseModel):
-    """A video, whose id names its files."""
+    """A video, whose files are named after its id."""
 
     subset: str
     duration: Annotated[float, Field(gt=0, le=86_400)]  # seconds
@@ -53,17 +53,17 @@ class Content(BaseModel):
 
 
 class OwnDataset(BaseModel):
-    """The content of a file in configs/datasets/, named after the data set."""
+    """The content of a file in configs/datasets/, which is named after the data set."""
 
     model_config = ConfigDict(extra="forbid")
     classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     annotations: str = "annotations.json"  # in the data set's folder
-    features: list[Literal[tuple(FEATURES)]] = list(PUBLISHED)  # that the stages read by default
+    features: list[Literal[tuple(FEATURES)]] = list(PUBLISHED)  # default features of all stages
     segments_per_second: PositiveInt = 1
 
 
 def read_own_dataset(path: Path) -> OwnDataset:
-    """Read a data set's description. Raises InputError for a malformed one."""
+    """Read the description of a data set. Raises InputError if it is malformed."""
     try:
         described = OwnDataset.model_validate(yaml.safe_load(read_text(path)))
     except (yaml.YAMLError, ValidationError) as error:
@@ -76,8 +76,8 @@ def read_own_dataset(path: Path) -> OwnDataset:
 
 
 def load_split(path: Path, dataset: str, classes: Sequence[str], rate: int, split: str) -> SplitAnnotations:
-    """Read one split of an own data set, with video labels alone of train. Raises InputError for unusable files."""
-    videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's form", WAY_OUT)
+    """Read a split of an own data set, for train only video labels. Raises InputError for unusable files."""
+    videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's format", WAY_OUT)
     for name, video in videos.items():
         for event in video.annotations:
             if event.segment is None and split != "train":
@@ -90,10 +90,10 @@ def load_split(path: Path, dataset: str, classes: Sequence[str], rate: int, spli
 def split_of(
     videos: dict[str, Video], path: Path, dataset: str, classes: Sequence[str], split: str, rate: int, rest: float = 0.0
 ) -> SplitAnnotations:
-    """Return the annotations of some videos. An event [s, e) marks every segment that it overlaps; without times, all.
+    """Return the annotations of some videos, with `rate` segments per second.
 
-    A video has `rate` segments a second; a `rest` at its end of at most that many seconds is no segment. Raises
-    InputError for an unknown class and an event outside its video.
+    An event [s, e) labels every segment that it overlaps, without times all of them. A remainder of up to `rest`
+    seconds at a video's end is not a segment. Raises InputError for unknown classes and events outside their video.
     """
     place = {name: n for n, name in enumerate(classes)}
     lengths, rows = [], []
@@ -119,7 +119,7 @@ def split_of(
 def read_videos(
     path: Path, form: type[BaseModel], subsets: Collection[str], what: str, way_out: str
 ) -> dict[str, Video]:
-    """Read the videos of some subsets by id. Raises InputError for a malformed file, and if there is no such video."""
+    """Read the videos of some subsets by id. Raises InputError if the file is malformed or has no such video."""
     try:
         content = json.loads(read_text(path), object_pairs_hook=_unique_keys)
         database = form.model_validate(content, strict=True).database
@@ -127,7 +127,7 @@ def read_videos(
         wrong = error.errors()[0]
         where = f"{path}, {' '.join(map(str, wrong['loc']))!r}"
         raise InputError(where, f"{wrong['input']!r:.200}", f"{what} ({wrong['msg']})", way_out) from None
-    except (ValueError, RecursionError) as error:  # also a repeated key, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # also for repeated keys and numbers of thousands of digits
         raise InputError(path, f"a broken file ({error})", "JSON with each video once", way_out) from error
     videos = {name: video for name, video in database.items() if video.subset.lower() in subsets}
     if not videos:
@@ -136,7 +136,7 @@ def read_videos(
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object as a dictionary. Raises ValueError for repeated keys, which Python's parser would accept."""
+    """Return a JSON object as a dictionary. Raises ValueError for repeated keys, which `json` accepts."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
         raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} more than once in one object")

@@ -1,4 +1,4 @@
-"""Annotations of a split, and parts of them for data-efficiency experiments."""
+"""Annotations of a split, and subsets of them for data-efficiency experiments."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -19,10 +19,10 @@ CLASSES_FILE = Path(__file__).resolve().parent.parent / "data" / "classes.yaml"
 
 @dataclass(frozen=True)
 class SplitAnnotations:
-    """Annotations of one split: N videos, C classes, R = sum of all videos' segments.
+    """Annotations of a split: N videos, C classes, R segments over all videos.
 
-    Videos differ in length (UnAV), so segment labels are rows of consecutive videos: video n has the rows
-    `offsets[n]:offsets[n + 1]`. Data sets that do not label audio and visual events separately hold one tensor twice.
+    As videos may differ in length, segment labels are rows of consecutive videos: those of video n are
+    `offsets[n]:offsets[n + 1]`. Data sets without separate audio and visual labels have one tensor twice.
     """
 
     dataset: str
@@ -32,7 +32,7 @@ class SplitAnnotations:
     feature_ids: tuple[str, ...]  # (N,) stems of the feature files
     lengths: Tensor  # (N,) int64, segments of each video
     video_labels: Tensor  # (N, C) bool, the weak supervision
-    labels: AudioVisual[Tensor] | None  # (R, C) bool; None where the split has no segment labels
+    labels: AudioVisual[Tensor] | None  # (R, C) bool; None: the split has no segment labels
     segments_per_second: int = 1
 
     @property
@@ -45,18 +45,18 @@ class SplitAnnotations:
         return torch.cat([self.lengths.new_zeros(1), self.lengths.cumsum(0)])
 
     def refined(self, segments_per_second: int) -> "SplitAnnotations":
-        """Return the annotations with more segments a second, each labelled as the segment that it is a part of."""
+        """Return the annotations with more segments per second, each labelled as the segment that contains it."""
         if segments_per_second == self.segments_per_second:
             return self
         if segments_per_second % self.segments_per_second:
-            expected = f"a multiple of {self.segments_per_second}, which {self.dataset} is annotated with"
+            expected = f"a multiple of {self.segments_per_second}, the rate of {self.dataset}'s annotations"
             raise InputError("--segments_per_second", segments_per_second, expected, "Correct the flag.")
         times = segments_per_second // self.segments_per_second
         labels = self.labels and self.labels.map(lambda rows: rows.repeat_interleave(times, dim=0))
         return replace(self, lengths=self.lengths * times, labels=labels, segments_per_second=segments_per_second)
 
     def subset(self, keep: Tensor) -> "SplitAnnotations":
-        """Return the annotations of the videos `keep`, (K,) int64 indices, in this order."""
+        """Return the annotations of the videos with the indices `keep`, (K,) int64, in this order."""
         rows = segment_rows(self.offsets, keep)
         sample_ids, feature_ids = (tuple(ids[n] for n in keep.tolist()) for ids in (self.sample_ids, self.feature_ids))
         labels = self.labels and self.labels.map(lambda of_modality: of_modality[rows])
@@ -65,7 +65,7 @@ class SplitAnnotations:
 
 
 def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
-    """Return the rows of the videos' segments, one video after the other: offsets (N + 1,), videos (K,) -> (rows,)."""
+    """Return the rows of the videos' segments, video after video: offsets (N + 1,), videos (K,) -> (rows,)."""
     lengths = offsets[videos + 1] - offsets[videos]  # (K,)
     starts = torch.repeat_interleave(offsets[videos] - (lengths.cumsum(0) - lengths), lengths)
     return starts + torch.arange(starts.shape[0])
@@ -73,17 +73,17 @@ def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
 
 @settings_group
 class Subset:
-    """Part of a data set for data-efficiency experiments (paper Table A7, which leaves open how it was chosen)."""
+    """Settings of data-efficiency experiments (paper Table A7, which leaves open how the subset was chosen)."""
 
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the training videos; val and test stay whole
     num_classes: PositiveInt | None = None
-    """number of classes, the first in index order, in every split; only their videos are kept"""
+    """keep the first classes in index order, and only their videos, in every split (default: all)"""
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
-        """Return the kept videos, in their order, with the labels of the kept classes, or raise InputError.
+        """Return the annotations of the kept videos, in their order, and classes. InputError for too many classes.
 
-        Of the videos with a kept class, those whose names have the smallest hashes are kept, so that the choice does
-        not depend on the training seed or the order of the file, and a smaller fraction is part of a larger one.
+        Of the videos with a kept class, those whose names have the smallest hashes are kept: the choice does not depend
+        on the training seed or the order of the file, and smaller fractions are subsets of larger ones.
         """
         if self == WHOLE:
             return annotations
@@ -106,5 +106,5 @@ WHOLE = Subset()
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """Return a data set's classes in the order of their indices, (C,)."""
+    """Return the classes of a data set in index order, (C,)."""
     return tuple(yaml.safe_load(CLASSES_FILE.read_text(encoding="utf-8"))[dataset])

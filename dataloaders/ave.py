@@ -1,4 +1,4 @@
-"""AVE annotations: `category&video id&quality&start&end` lines, 28 classes, one audio-visual event in 10 seconds."""
+"""AVE annotations: lines `category&video id&quality&start&end`, 28 classes, one audio-visual event per 10 seconds."""
 
 import re
 from pathlib import Path
@@ -21,10 +21,10 @@ COLUMNS = ("category", "video id", "quality", "start", "end")
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split.
 
-    Two samples may be one clip under two categories, so a sample's key is its line in `Annotations.txt`
-    (`<line number>_<video id>`); features are found by the video id. A segment without a class is background; with
-    start = end all segments are, and there is no video label. Raises InputError for an absent or empty file, and for a
-    line that is malformed, repeated or absent from `Annotations.txt`.
+    A clip may be listed under two categories, so a sample's key is `<line in Annotations.txt>_<video id>`; features are
+    found by video id. A segment without a class is background. If start = end, so are all segments, and there is no
+    video label. Raises InputError for an absent or empty file, and for a line that is malformed, repeated or absent
+    from `Annotations.txt`.
     """
     path = annotations_dir / FILES[split]
     every, samples = _read_samples(annotations_dir / ANNOTATIONS_FILE), _read_samples(path)
@@ -33,7 +33,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     for n, (sample, line) in enumerate(samples.items()):
         category, video_id, start, end = sample
         if sample not in every:
-            found = f"a line of video {video_id!r} that {ANNOTATIONS_FILE} lacks"
+            found = f"a line of video {video_id!r} that is not in {ANNOTATIONS_FILE}"
             raise line_error(path, line, found, f"lines of {ANNOTATIONS_FILE}")
         sample_ids.append(f"{every[sample]}_{video_id}")
         labels[n, start:end, AVE_CLASSES.index(category)] = True
@@ -44,7 +44,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
 
 
 def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
-    """Read a file's samples, each (category, video id, start, end), with their line numbers, skipping a header."""
+    """Read a file's samples (category, video id, start, end) with their line numbers, without a header."""
     samples = {}
     for line, row in read_table(path, COLUMNS, separator="&", header=False).items():
         category, video_id = row["category"], row["video id"]
@@ -58,7 +58,7 @@ def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
         sample = (category, video_id, start, end)
         if end < start or sample in samples:
             found = f"end {end} before start {start}, or a repeated sample, of video {video_id!r}"
-            raise line_error(path, line, found, "each sample once, with an end that is not before its start")
+            raise line_error(path, line, found, "each sample once, with an end not before its start")
         samples[sample] = line
     if not samples:
         raise InputError(path, "no rows", "a line for each sample", GET_FILES)
@@ -66,7 +66,7 @@ def _read_samples(path: Path) -> dict[tuple[str, str, int, int], int]:
 
 
 def _report_shared_ids(annotations_dir: Path) -> None:
-    """Warn once about videos that are in both the training and the test split, if both files exist."""
+    """Warn once about videos that are in both train and test, if both files exist."""
     paths = [annotations_dir / FILES[split] for split in ("train", "test")]
     if all(path.is_file() for path in paths):
         train, test = ({video_id for _, video_id, _, _ in _read_samples(path)} for path in paths)

@@ -1,8 +1,8 @@
 """Batches of tensors on a device, from a packed split.
 
-When a split's features fit, they reside on the device and a batch is one indexing operation there; on the CPU the
-memory map itself is indexed, whose pages stay in memory once read. When they do not fit, rows are read from the memory
-map while the previous batch is processed. Batches are equal in all cases.
+If a split's features fit, they reside on the device, where a batch is one indexing operation (on the CPU, into the
+memory map itself). Otherwise rows are read from the memory map while the previous batch is processed. The batches are
+the same.
 """
 
 import os
@@ -27,21 +27,21 @@ from utils.errors import InputError
 from utils.settings import settings_group
 
 BATCHES_SORTED = 20  # number of batches whose videos are sorted by length together
-RESIDENT_SHARE = 0.6  # of the device's free memory that features may occupy; the rest is for the network
+RESIDENT_SHARE = 0.6  # of the device's free memory for features; the rest is for the network
 
 
 @settings_group
 class DataSettings:
-    """Folders of the data, and the features that are used."""
+    """Settings of data folders and features."""
 
-    data_dir: Path | None = None  # the data set's folder (default: data/<dataset>)
+    data_dir: Path | None = None  # folder of the data set (default: data/<dataset>)
     annotations_dir: Path | None = None  # folder of the annotation files (default: data_dir)
     packed_dir: Path | None = None  # folder of the packed features (default: data_dir/packed)
     audio_features: tuple[Literal[(*FEATURES, "pe_audio_frames")], ...] = ("vggish",)  # audio features, concatenated
     visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")  # visual features, concatenated
     allow_missing: bool = False  # leave out videos without feature files instead of stopping
     segments_per_second: PositiveInt | None = None
-    """finer segments, for features of as many rows, such as 2 for half seconds (default: the data set's)"""
+    """finer segments, for features extracted at this rate, such as 2 for half seconds (default: the data set's)"""
     residency: Literal["auto", "resident", "stream"] = "auto"
     """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 
@@ -62,21 +62,21 @@ class SegmentPseudoLabels:
 class Batch:
     """Input of networks and losses: B videos, T segments, C classes."""
 
-    videos: Tensor  # (B,) int64, which videos of the split these are
+    videos: Tensor  # (B,) int64, indices in the split
     features: AudioVisual[Tensor]  # (B, T, D) float32, the chosen features of each modality, concatenated
-    mask: Tensor | None  # (B, T) bool, False where a segment is padding; None: no video is shorter than T
-    valid_rows: Tensor | None  # (R,) int64, where the flattened mask is True; made on the host: no wait for a device
+    mask: Tensor | None  # (B, T) bool, False in padding; None: no video is shorter than T
+    valid_rows: Tensor | None  # (R,) int64, where the flattened mask is True; computed on the host, without waiting
     video_labels: Tensor  # (B, C) float32
-    labels: AudioVisual[Tensor] | None  # (B, T, C) bool, the truth where the split has one
+    labels: AudioVisual[Tensor] | None  # (B, T, C) bool, the ground truth if the split has one
     pseudo: SegmentPseudoLabels | None
 
     @property
     def padding(self) -> dict[str, Tensor]:
-        """Return the mask as a keyword argument of a network; empty where there is no padding."""
+        """Return the mask as a keyword argument of a network; empty without padding."""
         return {} if self.mask is None else {"mask": self.mask}
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return the segments without padding, as those of one video: (B, T, ...) -> (1, R, ...)."""
+        """Return the valid segments as if of one video: (B, T, ...) -> (1, R, ...); without a mask, x itself."""
         return x if self.valid_rows is None else x.flatten(0, 1)[self.valid_rows].unsqueeze(0)
 
 
@@ -86,10 +86,10 @@ class SplitBatches:
     def __init__(
         self,
         annotations: SplitAnnotations,
-        features: AudioVisual[list[PackedFeature]],  # several of a modality are concatenated
+        features: AudioVisual[list[PackedFeature]],  # those of a modality are concatenated
         device: torch.device,  # of the batches
         residency: str = "auto",  # of the features, as in `DataSettings`
-        pseudo: PseudoLabels | None = None,  # aligned with the annotations
+        pseudo: PseudoLabels | None = None,  # of the annotated videos, in order
     ):
         self.annotations = annotations
         self.device = device
@@ -111,7 +111,7 @@ class SplitBatches:
         self._features = features
         self._offsets = annotations.offsets
         self.equal_length = annotations.lengths.unique().numel() == 1
-        # Labels are small: they reside on the device in either case.
+        # Labels are small, and reside on the device in either case.
         self._video_labels = annotations.video_labels.to(device, torch.float32)
         self._labels = annotations.labels and annotations.labels.map(lambda rows: rows.to(device))  # (R, C)
         self.pseudo = pseudo
@@ -124,10 +124,10 @@ class SplitBatches:
         return self.annotations.num_videos
 
     def check_features(self) -> None:
-        """Read all features, and raise InputError with the packed file of one that is not finite."""
+        """Raise InputError, with the packed file, if any feature is not finite."""
         for feature in (*self._features.audio, *self._features.visual):
             if not all(bool(rows.isfinite().all()) for rows in feature.values.split(1 << 16)):
-                way_out = "Delete it: it is packed again from the feature files."
+                way_out = "Delete it; it will be packed again from the feature files."
                 raise InputError(feature.path, "features that are NaN or infinite", "finite values", way_out)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
@@ -135,9 +135,9 @@ class SplitBatches:
         return self.of_videos(torch.arange(self.num_videos), batch_size)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all videos in an order that depends on seed and epoch alone, so that a resumed run needs no history.
+        """Yield all videos in an order that depends only on seed and epoch, so that a resumed run needs no history.
 
-        Videos of similar lengths share a batch, except for UnAV, whose batches are those of the released code.
+        Videos of similar length share a batch, except on UnAV, whose batches are those of the released code.
         """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(self.num_videos, generator=generator)
@@ -150,7 +150,7 @@ class SplitBatches:
         return self.of_videos(order, batch_size)
 
     def of_videos(self, videos: Tensor, batch_size: int) -> Iterator[Batch]:
-        """Yield the videos with these indices in this order, (K,) int64 on the CPU."""
+        """Yield the videos with these indices, (K,) int64 on the CPU, in this order."""
         groups = videos.split(batch_size)
         if self.resident:
             for group in groups:
@@ -210,7 +210,7 @@ def open_split(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Return the batches of a split of a data set, as `load_annotations` and `open_batches`."""
+    """Return the batches of a data set's split; raises InputError as `load_annotations` and `open_batches`."""
     annotations = load_annotations(dataset, settings.annotations_dir or settings.folder(dataset), split)
     annotations = annotations.refined(settings.segments_per_second or annotations.segments_per_second)
     return open_batches(annotations, settings, device, pseudo_label_dir, subset)
@@ -235,14 +235,14 @@ def open_batches(
 def open_texts(
     dataset: str, settings: DataSettings, device: torch.device, prompts: str = "event_names"
 ) -> AudioVisual[Tensor]:
-    """Load the classes' text features of each modality, (C, D), or raise InputError as `features_with_text`."""
+    """Load each modality's text features of the classes, (C, D). Raises InputError as `features_with_text`."""
     classes, data_dir = DATASETS[dataset].classes, settings.folder(dataset)
     texts = [load_text_features(data_dir, name, classes, prompts) for name in features_with_text(settings)]
     return AudioVisual(*(text.to(device) for text in texts))
 
 
 def features_with_text(settings: DataSettings) -> AudioVisual[str]:
-    """Return each modality's feature with a text encoder. Raises InputError unless there is exactly one."""
+    """Return the one feature of each modality that has a text encoder. Raises InputError unless it is exactly one."""
     with_text = []
     for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
         found = [name for name in names if PACKED[name].text_folder]
@@ -253,7 +253,7 @@ def features_with_text(settings: DataSettings) -> AudioVisual[str]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the number of bytes that are available for a split's features on a device."""
+    """Return the number of free bytes on a device."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

@@ -1,6 +1,6 @@
-"""Checks the files of a data set before training: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
+"""Check of a data set's files before training: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
 
-Exit status: 0 if all checked files can be used, 1 if not, 2 for unusable annotations or arguments.
+Exit status: 0 if all checked files are usable, 1 if not, 2 for unusable annotations or arguments.
 """
 
 from utils.entry_point import run_entry_point
@@ -27,7 +27,7 @@ from dataloaders.features import (
     text_features_path,
 )
 
-CLASS_NAMES = "class names"  # takes the place of the split in the report on text features
+CLASS_NAMES = "class names"  # stands for the split in the report on text features
 READER_THREADS = 8
 OFFENDERS_SHOWN = 5
 
@@ -50,30 +50,30 @@ def main(argv: list[str] | None = None) -> int:
         for split, of_split in missing.groupby("part", sort=False):
             number = next(len(set(of.feature_ids)) for of in annotations if of.split == split)
             print(f"{len({path.stem for path in of_split['path']})} of {number} {split} videos lack a feature.")
-        print("--allow_missing trains and evaluates without them, and every table says of how many videos it is.")
+        print("--allow_missing trains and evaluates without them; every table then states the number of videos.")
     return 1 if num_wrong else 0
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dataloaders.check",
-        description="Report feature files that are present, missing or unusable. Exit status: 0 all can be used, 1 "
-        "training would fail, 2 unusable annotations or arguments.",
+        description="Report feature files that are present, missing or unusable. Exit status: 0 if all are usable, 1 "
+        "if training would fail, 2 for unusable annotations or arguments.",
     )
     parser.add_argument("--dataset", choices=DATASETS, required=True)
     parser.add_argument("--data_dir", type=Path, help="the data set's folder; default: data/<dataset>")
     parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files; default: data_dir")
-    parser.add_argument("--features", nargs="+", choices=FEATURES, help="default: those that the stages use by default")
+    parser.add_argument("--features", nargs="+", choices=FEATURES, help="default: the default features of all stages")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, help="default: all that the stages use")
     parser.add_argument("--list_all", action="store_true", help="list all unusable files, not just the first few")
     return parser.parse_args(argv)
 
 
 def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotations]) -> pd.DataFrame:
-    """Check the files of a feature, and return their part (split or `CLASS_NAMES`), path, width, problem, message."""
+    """Check the files of a feature; return part (split or `CLASS_NAMES`), path, width, problem and message of each."""
     reads = []  # part, path and function that reads the file
     for split in annotations:
-        # Several samples of AVE share a video, and with it the file and the length.
+        # Samples of AVE may share a video, and with it file and length.
         for feature_id, length in dict(zip(split.feature_ids, split.lengths.tolist(), strict=True)).items():
             path = feature_path(data_dir, feature, feature_id)
             read = partial(read_segment_features, path, feature, length, DATASETS[split.dataset].pooled)
@@ -84,7 +84,7 @@ def check_feature(data_dir: Path, feature: str, annotations: list[SplitAnnotatio
     judged = thread_map(_judge, *zip(*reads, strict=True), max_workers=READER_THREADS, desc=feature, leave=False)
     files = pd.DataFrame(judged, columns=("part", "path", "width", "problem", "message"))
     files.insert(0, "feature", feature)
-    usual = files["width"].mode()  # of the most files; empty where none can be read
+    usual = files["width"].mode()  # the most frequent one; empty if no file can be read
     for n in files.index[files["width"].notna() & ~files["width"].isin(usual[:1])]:
         found, expected = f"width {files['width'][n]:.0f}", f"width {usual[0]:.0f}, as most files have"
         error = FeatureError("wrong shape", files["path"][n], found, expected, "Extract the file again.")
@@ -101,7 +101,7 @@ def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> tu
 
 
 def table(files: pd.DataFrame) -> str:
-    """Return the numbers of files as text, with a line for each feature and split."""
+    """Return a text with the numbers of files, one line per feature and split."""
     rows = [("feature", "part", "files", "present", *PROBLEMS)]
     for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
         counts = [int((problems == problem).sum()) for problem in PROBLEMS]
@@ -114,7 +114,7 @@ def table(files: pd.DataFrame) -> str:
 
 
 def offender_list(files: pd.DataFrame, limit: int | None) -> str:
-    """List the unusable files with their errors: the first `limit` of each feature, split and problem (None: all)."""
+    """List unusable files with their errors, the first `limit` of each feature, split and problem (None: all)."""
     lines = []
     for (feature, part), of_part in files.groupby(["feature", "part"], sort=False):
         for problem in PROBLEMS:

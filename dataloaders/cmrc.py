@@ -1,4 +1,4 @@
-"""Cross-modality random combination (CMRC; MUG, ICCV 2025): the visual stream of one video with the audio of another.
+"""Cross-modality random combination (CMRC; MUG, ICCV 2025) of the visual stream of one video with another's audio.
 
 N videos, C classes, M combinations.
 """
@@ -20,25 +20,25 @@ from utils.settings import settings_group
 
 @settings_group
 class CMRC:
-    """Combined training videos; MUG does not publish its sampling, so this one is a choice of this repository."""
+    """Settings of combined training videos. MUG does not publish its sampling; this one is ours."""
 
-    cmrc: NonNegativeFloat = 0.0  # combined videos for each real one; MUG's best ratio is about 1
-    cmrc_fixed: bool = False  # draw them once instead of in each epoch
-    cmrc_empty: Literal["skip", "keep"] = "skip"  # whether modalities without any pseudo-label are combined
+    cmrc: NonNegativeFloat = 0.0  # combined videos per real one; MUG's best ratio is about 1
+    cmrc_fixed: bool = False  # draw the combinations once instead of in every epoch
+    cmrc_empty: Literal["skip", "keep"] = "skip"  # whether to combine modalities without any pseudo-label
 
 
 class CombinedBatches:
     """Batches of a training split and of combinations of its videos.
 
     Each modality keeps its segment labels; the video label is the union of the hard ones. To preserve the distribution
-    of video labels, the label of a random video is drawn first, then a visual and an audio stream at random from those
-    whose events are within it, or from all if there is none.
+    of video labels, the label of a random video is drawn first, then a visual and an audio stream at random among
+    those with no other events, or among all if there are none.
     """
 
     def __init__(self, split: SplitBatches, settings: CMRC):
         self.split, self.settings, self.device = split, settings, split.device
         if split.pseudo is None or not split.equal_length or DATASETS[split.annotations.dataset].task != "parsing":
-            expected = "parsing with segment labels of each modality, of videos of one length"
+            expected = "parsing with segment labels of each modality, and videos of equal length"
             raise InputError("--cmrc", f"training on {split.annotations.dataset}", expected, "Leave out the flag.")
         self.num_combined = round(settings.cmrc * split.num_videos)
         self.num_videos = split.num_videos + self.num_combined
@@ -48,11 +48,11 @@ class CombinedBatches:
         if any(usable.sum() < 2 for usable in self.usable):
             raise InputError("--cmrc", "fewer than two videos with pseudo-labels", "more", "Leave out the flag.")
         labels, self.label_set = split.annotations.video_labels.unique(dim=0, return_inverse=True)
-        absent = (~labels).float()  # (K, C) of K different sets of labels
+        absent = (~labels).float()  # (K, C), K distinct sets of labels
         self.fitting = occurring.map(lambda x, usable: usable & (absent @ x.float().T == 0), self.usable)  # (K, N)
 
     def pairs(self, seed: int, epoch: int) -> AudioVisual[Tensor]:
-        """Draw the videos that are combined in an epoch: (M,) int64 each, never a video with itself."""
+        """Draw the videos to combine in an epoch, (M,) int64 each, never a video with itself."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + (0 if self.settings.cmrc_fixed else epoch))
         of_video = torch.randint(self.split.num_videos, (self.num_combined,), generator=generator)
         everything = torch.arange(self.split.num_videos)
@@ -69,7 +69,7 @@ class CombinedBatches:
         return AudioVisual(*torch.tensor(drawn, dtype=torch.int64).view(-1, 2).unbind(dim=1))
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield real and combined videos in an order that depends on seed and epoch alone."""
+        """Yield real and combined videos in an order that depends only on seed and epoch."""
         real = torch.arange(self.split.num_videos)
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         audio, visual = self.pairs(seed, epoch).map(lambda drawn: torch.cat([real, drawn])[order])
@@ -85,5 +85,5 @@ class CombinedBatches:
             yield replace(of_visual, features=features, video_labels=video_labels, labels=None, pseudo=pseudo)
 
     def check_features(self) -> None:
-        """Raise InputError with a packed file of features that are not finite."""
+        """Raise InputError, with the packed file, if any feature is not finite."""
         self.split.check_features()

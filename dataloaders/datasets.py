@@ -1,4 +1,4 @@
-"""The data sets, a row each."""
+"""The data sets, one row each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Properties of a data set, besides its annotations."""
+    """Properties of a data set besides its annotations."""
 
     name: str
     load_split: Callable[[Path, str], SplitAnnotations]
     classes: tuple[str, ...]  # (C,)
-    task: str | None  # of stages 2 to 4, as in `utils.evaluation.tasks`; None: for pre-training in stage 1
-    features: tuple[str, ...]  # that the stages read by default, and that are simulated
-    splits: tuple[str, ...] = SPLITS  # that the stages read
-    pooled: bool = False  # whether feature files may have any number of rows, which are pooled to one a segment
+    task: str | None  # of stages 2 to 4, as in `utils.evaluation.tasks`; None: only for pre-training in stage 1
+    features: tuple[str, ...]  # read by the stages by default, and simulated
+    splits: tuple[str, ...] = SPLITS  # read by the stages
+    pooled: bool = False  # whether feature files may have any number of rows, which are pooled to one per segment
     published_scores: str | None = None  # table of methods in data/paper_results.yaml
-    published_quality: str | None = None  # table of pseudo-labels in it
+    published_quality: str | None = None  # table of pseudo-labels there
     segments_per_second: int = 1
     is_own: bool = False  # described by a file in configs/datasets/
 
     @property
     def folder(self) -> Path:
-        """Return the default folder of its files."""
+        """Return the default folder of the data set."""
         return Path("data") / self.name
 
 
@@ -55,7 +55,7 @@ OWN_DATASETS = Path(__file__).resolve().parents[1] / "configs" / "datasets"
 
 
 def own_dataset(path: Path) -> Dataset:
-    """Return the data set that a file describes, or for a malformed file a row that raises its error when loaded."""
+    """Return the data set that a file describes; for a malformed file, one that raises the error when it is loaded."""
     name = path.stem
     try:
         of_file = activitynet.read_own_dataset(path)
@@ -82,7 +82,7 @@ PARSED_DATASETS = tuple(name for name, dataset in DATASETS.items() if dataset.ta
 
 
 def load_annotations(dataset: str, annotations_dir: Path, split: str) -> SplitAnnotations:
-    """Read one split of a data set. Raises InputError for unusable files and an unknown split."""
+    """Read a split of a data set. Raises InputError for unusable files and an unknown split."""
     if split not in SPLITS:
         raise InputError(annotations_dir, f"no split {split!r}", f"one of {', '.join(SPLITS)}", "Choose one of these.")
     return DATASETS[dataset].load_split(Path(annotations_dir), split)

@@ -1,4 +1,4 @@
-"""Provenance of a folder's features: which are simulated or extracted, and how, for the notes of every table."""
+"""Provenance of features: whether they are simulated, or how they were extracted, for the notes of every table."""
 
 import hashlib
 import json
@@ -10,16 +10,16 @@ from dataloaders.features import FEATURES, PACKED, TEXT_FILES
 from utils.errors import InputError
 from utils.files import exclusive, write_text
 
-SIMULATION_MARKER = "simulation.yaml"  # of `simulation`: features without videos
-VIDEOS_MARKER = "generated_videos.yaml"  # of `simulation --videos` and `simulation.generated_clips`
-EXTRACTION_MARKER = "extraction.yaml"  # of video.extract_features
-VIDEOS_FILE = "videos.json"  # a fingerprint of the video file of each feature id
+SIMULATION_MARKER = "simulation.yaml"  # written by `simulation`: features without videos
+VIDEOS_MARKER = "generated_videos.yaml"  # written by `simulation --videos` and `simulation.generated_clips`
+EXTRACTION_MARKER = "extraction.yaml"  # written by video.extract_features
+VIDEOS_FILE = "videos.json"  # fingerprints of the video files by feature id
 READ_OF_VIDEO = 1 << 16  # bytes
 MARKERS = (SIMULATION_MARKER, VIDEOS_MARKER, EXTRACTION_MARKER)
 
 
 def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]:
-    """Return the notes that tables must show about features: `feature` if unpublished, simulated, of random weights."""
+    """Return the notes on features for tables: unpublished (`feature`), simulated, or from random weights."""
     marks = [] if feature is None or PACKED[feature].is_published else [f"{feature} features"]
     marks += ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
     marks += video_marks(data_dir)
@@ -29,17 +29,17 @@ def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]
 
 
 def feature_note(data_dir: Path) -> str:
-    """Return the marks of a folder's features as one text, as in tables."""
+    """Return the marks of a folder's features as one text for tables."""
     return ", ".join(feature_marks(data_dir))
 
 
 def video_marks(data_dir: Path) -> tuple[str, ...]:
-    """Return the notes that every table must show about videos that are not real; empty for real ones."""
+    """Return the notes on generated videos for tables; empty for real videos."""
     return ("generated videos",) if (data_dir / VIDEOS_MARKER).exists() else ()
 
 
 def read_extraction(data_dir: Path) -> dict[str, dict]:
-    """Read how a folder's features were extracted, by feature name; empty if not here. InputError if damaged."""
+    """Read the settings of a folder's extraction by feature name; empty without a record. InputError if damaged."""
     path = data_dir / EXTRACTION_MARKER
     if not path.exists():
         return {}
@@ -48,11 +48,11 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
         return {str(name): {"drawn_weights": None, **settings} for name, settings in content["features"].items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         found = f"no record of features ({error})"
-        raise InputError(path, found, "what was written there", "Extract again.") from error
+        raise InputError(path, found, "the record as written", "Extract the features again.") from error
 
 
 def text_part(feature: str, prompts: str) -> str:
-    """Return the name of a feature's text features in the record; their provenance may differ from its segments'."""
+    """Return the name of a feature's text features in the record, as their provenance may differ from the segments'."""
     return f"{feature} {TEXT_FILES[prompts]}"
 
 
@@ -65,10 +65,10 @@ def files_of(data_dir: Path, part: str) -> list[Path]:
 
 
 def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
-    """Record how features are extracted, before the first is; several processes may do so at the same time.
+    """Record the settings of an extraction before it starts; several processes may do so at the same time.
 
     `settings`, by feature name or `text_part`, are `weights`, `drawn_weights` (None, "real" or "small"), `precision`
-    and so on. Raises InputError if the folder has such features of another provenance: these are never mixed.
+    and so on. Raises InputError if the folder has features of another provenance, as these are never mixed.
     """
     with exclusive(data_dir):
         before = read_extraction(data_dir)
@@ -80,18 +80,18 @@ def record_extraction(data_dir: Path, settings: dict[str, dict]) -> None:
 
 
 def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, dict]) -> None:
-    """Raise InputError when files of this part, or of the feature that it belongs to, are of another provenance."""
+    """Raise InputError if files of this part, or of its feature, have another provenance."""
     feature = part.split(" ")[0]
     related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
     way_out = "Choose another --output, leave them out, or delete these features."
     for other in dict.fromkeys([part, feature, *related]):
         files, made = files_of(data_dir, other), before.get(other, {})
-        # Texts with published weights may stand beside published segments, and segments beside texts.
+        # Texts and segments may have separate records if both are of published weights.
         unrelated = not made and other != part and not (other == feature and wanted["drawn_weights"])
         if not files or unrelated:
             continue
         compared = {**made, **wanted}.keys() - {"versions"} if other == part else {"weights", "drawn_weights", "sha256"}
-        # Records of earlier versions lack some settings, and weights that are absent have no hash.
+        # Records of earlier versions lack some settings, and absent weights have no hash.
         known = {key: value for key, value in made.items() if not (key == "sha256" and None in (value, wanted[key]))}
         differing = [key for key in sorted(compared) if not made or known.get(key, wanted.get(key)) != wanted.get(key)]
         if differing:
@@ -101,13 +101,13 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
 
 
 def other_videos(data_dir: Path, videos: dict[str, Path]) -> list[str]:
-    """Return the feature ids, of `videos` by id, that this folder records for another file, going by fingerprints."""
+    """Return the ids among `videos` for which this folder records the fingerprint of another file."""
     known = _read_videos(data_dir)
     return [name for name, file in videos.items() if name in known and known[name] != _fingerprint(file)]
 
 
 def record_videos(data_dir: Path, videos: dict[str, Path]) -> None:
-    """Record the video file of each feature id before its features are; processes may do so at the same time."""
+    """Record the video file of each feature id before its extraction; several processes may do so at the same time."""
     with exclusive(data_dir):
         known = _read_videos(data_dir)
         if new := {name: _fingerprint(file) for name, file in videos.items() if name not in known}:
@@ -120,7 +120,7 @@ def _read_videos(data_dir: Path) -> dict[str, str]:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         found = f"no record of videos ({error})"
-        raise InputError(path, found, "what was written there", "Extract again, to another folder.") from error
+        raise InputError(path, found, "the record as written", "Extract again, to another folder.") from error
 
 
 def _fingerprint(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Reads feature files, one `.npy` per video, and checks that they can be used."""
+"""Reading and checking of feature files, one `.npy` per video."""
 
 import io
 import threading
@@ -19,20 +19,20 @@ PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
 
 @dataclass(frozen=True)
 class Feature:
-    """One kind of feature files, extracted with one backbone."""
+    """A kind of features, extracted by one backbone."""
 
     name: str
     modality: str  # "audio" or "visual"
-    width: int  # of the published files; others may have any
-    folder: str  # in a data set's folder
+    width: int  # of the published files; own files may have any
+    folder: str  # within the data set's folder
     rows_per_second: int = 1
-    text_folder: str | None = None  # of text features of the class names; only CLIP and CLAP have a text encoder
+    text_folder: str | None = None  # of the classes' text features; None: no text encoder
     averaged: bool = True  # False: the rows of a second are concatenated
-    is_published: bool = True  # by the authors, for their results; every table names others
+    is_published: bool = True  # by the authors; tables name features that are not
 
     @property
     def parts(self) -> int:
-        """Return the number of rows of a file that are concatenated in a row of the packed feature."""
+        """Return the number of a file's rows that are concatenated into one row of the packed feature."""
         return 1 if self.averaged else self.rows_per_second
 
 
@@ -50,7 +50,7 @@ FEATURES: dict[str, Feature] = {
     )
 }
 PUBLISHED = tuple(name for name, feature in FEATURES.items() if feature.is_published)
-# What can be packed: these, and the frames of a second one by one: for CMPAE and CoLeaF, and for PE-A-Frame's teacher.
+# Features that can be packed: those above, and single frames for CMPAE and CoLeaF, and for PE-A-Frame.
 PACKED = FEATURES | {
     f"{name}_frames": replace(FEATURES[name], name=f"{name}_frames", averaged=False) for name in ("res152", "pe_audio")
 }
@@ -58,15 +58,15 @@ PACKED = FEATURES | {
 # Text features of the classes: of their names in the paper's prompts, or of VALOR's sentences.
 TEXT_FILES = {"event_names": "all_event_feats.npy", "valor": "valor_prompt_feats.npy"}
 
-BIAS_FILE = "logit_bias.npy"  # of PE-A-Frame's logits, beside its text features, which hold their scale
+BIAS_FILE = "logit_bias.npy"  # of PE-A-Frame's logits, beside its text features, which include the scale
 
-# numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random (SystemError: AST constructor recursion
-# depth mismatch) in two threads at once. Files are read beforehand, so that no thread waits for another one's disk.
+# numpy parses headers with `ast`, which in Python 3.11 and 3.12 fails at random when two threads use it (SystemError:
+# AST constructor recursion depth mismatch). Files are read before locking, so that threads only wait for the parser.
 _PARSER_LOCK = threading.Lock()
 
 
 class FeatureError(InputError):
-    """A feature file that cannot be used; `problem` is one of `PROBLEMS`."""
+    """The error of an unusable feature file; `problem` is one of `PROBLEMS`."""
 
     def __init__(self, problem: str, where: object, found: str, expected: str, way_out: str):
         super().__init__(where, found, expected, way_out)
@@ -79,7 +79,7 @@ def feature_path(data_dir: Path, feature: str, feature_id: str) -> Path:
 
 
 def text_features_path(data_dir: Path, feature: str, prompts: str = "event_names") -> Path:
-    """Return the text features of a data set's classes. Raises InputError for a feature without a text encoder."""
+    """Return the file of the classes' text features. Raises InputError for a feature without a text encoder."""
     folder = PACKED[feature].text_folder
     if folder is None:
         with_text = ", ".join(name for name, known in FEATURES.items() if known.text_folder)
@@ -93,9 +93,9 @@ def read_segment_features(
     """Read one video's features, one row per second: (T, D) float32 with T = num_segments.
 
     If `pooled`, any number of rows is reduced to T by adaptive average pooling over time (UnAV). Otherwise the file
-    must have T x rows_per_second rows, and the rows of a second are averaged (ResNet-152: 80 -> 10), or concatenated if
+    must have T x rows_per_second rows, and those of a second are averaged (ResNet-152: 80 -> 10), or concatenated if
     the feature is not `averaged`. Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a
-    2-D array of floats, of another number of rows, of another `width`, if that is known, or not finite.
+    2-D array of floats, not finite, or has another number of rows or another `width` (if given).
     """
     rows = load_rows(path, width)  # (L, D)
     if pooled and len(rows) != num_segments:
@@ -112,9 +112,9 @@ def read_segment_features(
 
 
 def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], prompts: str = "event_names") -> Tensor:
-    """Load text features of the classes, (C, D) float32.
+    """Load the classes' text features, (C, D) float32.
 
-    Raises FeatureError as `read_segment_features`, and when the list beside the file (`.txt`) has other names.
+    Raises FeatureError as `read_segment_features`, and if the list of names beside the file (`.txt`) differs.
     """
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
@@ -139,7 +139,7 @@ def load_rows(path: Path, width: int | None = None) -> np.ndarray:
         raise _shape_error(path, f"values of type {rows.dtype}", "floating-point values")
     if width is not None and rows.shape[1] != width:
         raise _shape_error(path, f"width {rows.shape[1]}", f"width {width}")
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         rows = np.ascontiguousarray(rows, dtype=np.float32)
     if not np.isfinite(rows).all():
         raise FeatureError("not finite", path, "NaN or infinite values", "finite values", "Extract the features again.")
@@ -147,13 +147,13 @@ def load_rows(path: Path, width: int | None = None) -> np.ndarray:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read the array in a `.npy` file. Raises OSError if it cannot be read, ValueError for other content or pickles."""
+    """Read the array in a `.npy` file. Raises OSError if it is not readable, ValueError for anything but an array."""
     require_file(path)
     content = io.BytesIO(path.read_bytes())
     try:
         with _PARSER_LOCK:
             values = np.load(content, allow_pickle=False)
-    except Exception as error:  # numpy passes on whatever Python's tokeniser and parser raise for garbage
+    except Exception as error:  # Python's tokeniser and parser may raise anything for garbage
         raise ValueError(str(error)) from error
     if not isinstance(values, np.ndarray):
         raise ValueError("an archive of arrays")
@@ -161,12 +161,12 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
-    """Return the error of a feature file for the one that `read_npy` or the system raised."""
+    """Return the FeatureError for an error that `read_npy` or the system raised."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
         return FeatureError("missing", path, "no file", "a feature file", "data/README.md says where to get it.")
     found = f"an unreadable file ({error})"
     if isinstance(error, FileNotFoundError):
-        found = f"a link to {path.readlink()}, which is not there"
+        found = f"a link to {path.readlink()}, which does not exist"
     way_out = "Copy or extract the file again, or give yourself permission to read it."
     return FeatureError("unreadable", path, found, "a whole .npy file", way_out)
 

@@ -1,4 +1,4 @@
-"""Converts LFAV's tables into `annotations.json`, which configs/datasets/LFAV.yaml describes.
+"""Conversion of LFAV's tables into the `annotations.json` that configs/datasets/LFAV.yaml names.
 
 python -m dataloaders.lfav --tables LFAV_dataset --data_dir data/LFAV
 """
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
-    """Return ActivityNet's `database` of LFAV's tables.
+    """Return LFAV's tables as ActivityNet's `database`.
 
-    Both ends of an event belong to it, as in the authors' evaluation: onset 15 and offset 15 are one second. Durations
-    are not in the tables: a video has as many seconds as its `feature`, or without that file ends with its last event.
+    Both ends of an event are included, as in the authors' evaluation: onset 15 and offset 15 are one second. As the
+    tables lack durations, a video has as many seconds as its `feature`, or without that file ends with its last event.
     Events that end before they begin (the tables have some) and parts after the video's end are left out. Raises
     InputError for absent files and columns, unknown classes and malformed times.
     """
@@ -50,8 +50,8 @@ def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
             database[video] = {"subset": split, "duration": duration, "annotations": kept}
     if num_unknown:
         logger.warning(
-            f"{num_unknown} of {len(database)} videos have no {feature} features, so their durations are guesses: "
-            "extract the features, and run this command again."
+            f"{num_unknown} of {len(database)} videos have no {feature} features, so that their durations are guessed. "
+            "Extract the features, and run this command again."
         )
     return database
 
@@ -63,7 +63,7 @@ def _add_events(events: dict[str, list[dict]], path: Path, modality: str) -> Non
         if not (row["onset"].isdecimal() and row["offset"].isdecimal() and row["event_labels"] in classes):
             expected = f"whole seconds, and one of {', '.join(classes)}"
             raise line_error(path, line, f"{list(row.values())!r:.200}", expected)
-        if row["filename"][:11] in events:  # else it is not in the split
+        if row["filename"][:11] in events:  # otherwise it is not in the split
             span = [int(row["onset"]), int(row["offset"]) + 1]
             events[row["filename"][:11]].append({"label": row["event_labels"], "modality": modality, "segment": span})
 
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dataloaders.lfav", description=__doc__.split("\n")[0])
     parser.add_argument("--tables", type=Path, required=True, help="the folder LFAV_dataset of the authors' repository")
     parser.add_argument("--data_dir", type=Path, default=DATASETS["LFAV"].folder)
-    parser.add_argument("--feature", choices=FEATURES, default="r2plus1d_18", help="gives the videos' durations")
+    parser.add_argument("--feature", choices=FEATURES, default="r2plus1d_18", help="determines the videos' durations")
     args = parser.parse_args(argv)
     database = convert(args.tables, args.data_dir, args.feature)
     write_text(args.data_dir / "annotations.json", json.dumps({"database": database}))

@@ -1,4 +1,4 @@
-"""VALOR's prompts: the sentences that segments are compared with, one per class and modality.
+"""VALOR's prompts: the sentences to compare segments with, one per class and modality.
 
 `python -m dataloaders.prompts --dataset LLP --modality visual` prints them in class order, one per line.
 """
@@ -18,10 +18,10 @@ PROMPTS_FILE = Path(__file__).resolve().parent.parent / "data" / "valor_prompts.
 
 
 def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
-    """Read each modality's sentences in class order, (C,). Raises InputError for a malformed file or other classes."""
+    """Read each modality's sentences, (C,) in class order. Raises InputError for a malformed file or other classes."""
     classes = DATASETS[dataset].classes
     expected = f"a sentence for each of {len(classes)} classes, by data set and modality"
-    way_out = "Write one `class: sentence` line for every class."
+    way_out = "Write one line `class: sentence` for every class."
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         prompts = [dict(content[dataset][modality]) for modality in MODALITIES]

@@ -17,20 +17,20 @@ from utils.audio_visual import MODALITIES, AudioVisual
 from utils.errors import InputError
 from utils.files import atomic_write
 
-# The released file name is misspelt; it is kept so that files can be exchanged.
+# Misspelt as in the released code, so that files can be exchanged.
 NPY_THRESHOLDS = AudioVisual("a_classwise_threhsolds.npy", "v_classwise_threhsolds.npy")
 NPY_LABELS = AudioVisual("a_segmentwise_pseudo_labels", "v_segmentwise_pseudo_labels")
 NPY_LOGITS = AudioVisual("a_segmentwise_logits", "v_segmentwise_logits")
 VALOR_LABELS = AudioVisual("CLAP/segment_pseudo_labels", "CLIP/segment_pseudo_labels")  # as in VALOR's archives
 NPY_FILES = ("[av]_classwise_*.npy", "[av]_segmentwise_*/*.npy", "CL[AI]P/segment_pseudo_labels/*.npy")  # all of these
-LARGEST_LOGIT = 1000.0  # its sigmoid is exactly 1, and exactly 0 for its negative
-WAY_OUT = "Run pseudo_label_generation.py for this data set, or name the folder that holds its output."
+LARGEST_LOGIT = 1000.0  # its sigmoid is exactly 1, that of its negative exactly 0
+WAY_OUT = "Run pseudo_label_generation.py for this data set, or name the folder of its output."
 _VALUES = "labels of 0 or 1; logits and thresholds that are finite, or -inf for absent classes"
 
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Pseudo-labels of one split: N videos, C classes, R rows (segments of consecutive videos)."""
+    """Pseudo-labels of a split: N videos, C classes, R rows (segments of consecutive videos)."""
 
     dataset: str
     classes: tuple[str, ...]  # (C,)
@@ -47,7 +47,7 @@ class PseudoLabels:
 
 
 def save_pseudo_labels(pseudo: PseudoLabels, path: Path) -> None:
-    """Write one split's pseudo-labels as a safetensors file, atomically."""
+    """Write a split's pseudo-labels to a safetensors file, atomically."""
     tensors = {"lengths": pseudo.lengths}
     for name, pair in (("logits", pseudo.logits), ("labels", pseudo.labels), ("thresholds", pseudo.thresholds)):
         tensors |= {f"{modality}_{name}": tensor for modality, tensor in pair._asdict().items()}
@@ -55,11 +55,11 @@ def save_pseudo_labels(pseudo: PseudoLabels, path: Path) -> None:
 
 
 def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLabels:
-    """Read the pseudo-labels of exactly the annotated videos and classes, in their order.
+    """Read the pseudo-labels of the annotated videos and classes, in their order.
 
-    The folder is the output of stage 2, `<stage-1 run>/<data set>_Dataset/`, with a packed file for each split, one in
-    the released layout of `.npy` files, or one with VALOR's `CLAP/` and `CLIP/`. Raises InputError if there are no
-    pseudo-labels, they do not fit the annotations, or they have impossible values.
+    The folder is the output of stage 2, with one packed file per split, or has `.npy` files in the released layout or
+    in that of VALOR (`CLAP/` and `CLIP/`). Raises InputError if there are no pseudo-labels, if they do not fit the
+    annotations, and for invalid values.
     """
     path = folder / f"{annotations.split}.safetensors"
     if path.exists():
@@ -72,7 +72,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
         found = f"neither {path.name} nor a folder {NPY_LABELS.audio}/ or {VALOR_LABELS.audio}/"
         raise InputError(folder, found, f"pseudo-labels of {annotations.dataset} {annotations.split}", WAY_OUT)
     logits, labels, thresholds = (AudioVisual(*pair) for pair in zip(*loaded, strict=True))
-    # Logits of -inf mean that a class is absent, so that it must not be in the video label.
+    # A logit of -inf means that the class is absent from the video label.
     called_absent = (logits.audio == -torch.inf) | (logits.visual == -torch.inf)  # (R, C)
     wrong = (called_absent & annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)).any(dim=1)
     if wrong.any():
@@ -84,7 +84,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
 
 
 def _load_packed(path: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Load each modality's logits, labels and thresholds from a packed file, of the annotated videos and classes."""
+    """Load each modality's logits, labels and thresholds for the annotated videos and classes from a packed file."""
     record = load_record(path, annotations.dataset, annotations.classes, WAY_OUT)
     videos = record.find(annotations)
     lengths = record.get("lengths", torch.int64, len(record.sample_ids))
@@ -106,16 +106,16 @@ def _load_packed(path: Path, annotations: SplitAnnotations) -> list[tuple[Tensor
 
 
 def _check_values(values: Tensor, what: str, path: Path) -> None:
-    """Raise InputError for impossible values of labels, logits or thresholds."""
+    """Raise InputError for invalid values of labels, logits or thresholds."""
     wrong = (values != 0) & (values != 1) if what.endswith("labels") else values.isnan() | (values == torch.inf)
     if wrong.any():
         raise InputError(path, f"{what} with the value {values[wrong][0].item():g}", _VALUES, WAY_OUT)
 
 
 def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
-    """Return the names of exported files by sample id: the feature id, which the released code opens, if it is unique.
+    """Return the names of exported files by sample id: the feature id, as in the released code, if it is unique.
 
-    Samples that share a feature id, in one split or two, would overwrite each other, so they are named by sample.
+    Samples that share a feature id, also across splits, would overwrite each other, and are named by their sample id.
     """
     samples = [pair for split in splits for pair in zip(split.sample_ids, split.feature_ids, strict=True)]
     counts = Counter(feature_id for _, feature_id in samples)
@@ -123,7 +123,7 @@ def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
 
 
 def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str], valor: bool = False) -> None:
-    """Write labels, logits and thresholds in the released layout, named by `npy_stems`; `valor`: in VALOR's, too."""
+    """Write labels, logits and thresholds in the released layout, named by `npy_stems`, and in VALOR's if `valor`."""
     subfolders, values = (*NPY_LABELS, *NPY_LOGITS), (*pseudo.labels.map(Tensor.float), *pseudo.logits)
     if valor:
         subfolders, values = (*subfolders, *VALOR_LABELS), (*values, *pseudo.labels.map(Tensor.long))
@@ -132,7 +132,7 @@ def export_npy(pseudo: PseudoLabels, folder: Path, stems: Mapping[str, str], val
     for subfolder, rows in zip(subfolders, values, strict=True):
         for sample_id, of_video in zip(pseudo.sample_ids, rows.split(pseudo.lengths.tolist()), strict=True):
             _save_npy(folder / subfolder / f"{stems[sample_id]}.npy", of_video)
-            if stems[sample_id] != sample_id:  # reading would prefer the file of an earlier export by sample
+            if stems[sample_id] != sample_id:  # reading would prefer the file of an earlier export
                 (folder / subfolder / f"{sample_id}.npy").unlink(missing_ok=True)
 
 
@@ -153,19 +153,19 @@ def _load_npy(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor,
 
 
 def _load_valor(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Load VALOR's labels, which have no logits; the soft labels from those returned here equal the hard labels."""
+    """Load VALOR's labels, which have no logits; the returned logits make soft labels equal to the hard ones."""
     thresholds = torch.zeros(len(annotations.classes), dtype=torch.float64)
     of_modalities = (_read_videos(folder / name, "labels", annotations) for name in VALOR_LABELS)
     return [(log_odds(labels), labels == 1, thresholds) for labels in of_modalities]
 
 
 def log_odds(probs: Tensor) -> Tensor:
-    """Return finite log-odds of probabilities of any shape, in place of a teacher's logits."""
+    """Return finite log-odds of probabilities of any shape, which replace a teacher's logits."""
     return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tensor:
-    """Read the rows of all videos, (R, C) float32, from files that are named by sample or by feature id."""
+    """Read the rows of all videos, (R, C) float32, from files named by sample or feature id."""
 
     def read(sample_id: str, feature_id: str, length: int) -> Tensor:
         path = folder / f"{sample_id}.npy"
@@ -178,7 +178,7 @@ def _read_videos(folder: Path, what: str, annotations: SplitAnnotations) -> Tens
 
 
 def _read_npy(path: Path, what: str, shape: tuple[int, ...], dtype: type) -> Tensor:
-    """Read a file of the released layout. Raises InputError for another shape and impossible values."""
+    """Read a file of the released layout. Raises InputError for another shape and invalid values."""
     try:
         values = read_npy(path)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Records: safetensors files of tensors of a data set's classes and samples, which one stage writes for another."""
+"""Records: safetensors files with tensors over a data set's classes and samples, written by one stage for another."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ class Record:
     path: Path
     way_out: str  # of errors
     classes: tuple[str, ...]  # (C,)
-    sample_ids: tuple[str, ...]  # (N,); meaningless if the tensors are of classes alone
+    sample_ids: tuple[str, ...]  # (N,); meaningless if the tensors have no dimension of samples
     tensors: dict[str, Tensor]
 
     def get(self, name: str, dtype: torch.dtype, *shape: int) -> Tensor:
-        """Return a tensor of the record. Raises InputError unless it exists and is of this type and shape."""
+        """Return a tensor of the record. Raises InputError unless it exists with this type and shape."""
         tensor = self.tensors.get(name)
         if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
             found = "no such tensor" if tensor is None else f"type {tensor.dtype} and shape {tuple(tensor.shape)}"
@@ -32,7 +32,7 @@ class Record:
         return tensor
 
     def find(self, annotations: SplitAnnotations) -> Tensor:
-        """Return the indices of the annotated videos: (N',) int64. Raises InputError for absent and repeated ones."""
+        """Return the indices of the annotated videos, (N',) int64. Raises InputError if any is absent or repeated."""
         places = {sample_id: n for n, sample_id in enumerate(self.sample_ids)}
         absent = [sample_id for sample_id in annotations.sample_ids if sample_id not in places]
         repeated = [sample_id for n, sample_id in enumerate(self.sample_ids) if places[sample_id] != n]
@@ -42,7 +42,7 @@ class Record:
         return torch.tensor([places[sample_id] for sample_id in annotations.sample_ids], dtype=torch.int64)
 
     def error(self, found: str, expected: str) -> InputError:
-        """Return the error of a record that does not fit."""
+        """Return the InputError for a record that does not fit."""
         return InputError(self.path, found, expected, self.way_out)
 
 
@@ -58,7 +58,7 @@ def save_record(
 
 
 def load_record(path: Path, dataset: str, classes: tuple[str, ...], way_out: str) -> Record:
-    """Read a record of a data set whose first classes are these. Raises InputError for any other, and if damaged."""
+    """Read a record of a data set whose first classes are these. Raises InputError for others, and if damaged."""
     try:
         require_file(path)
         with safe_open(path, framework="pt") as file:

@@ -1,8 +1,8 @@
 """The packed feature store: one memory-mapped file per feature and split instead of thousands of `.npy` files.
 
-A packed file holds the features of a split's videos in order, one row a second, a hash of them, their marks, and a
-manifest of the source files (name, size, time of change, segments). If a source was changed, replaced, added or removed
-since, the file is packed again. Rows are float32, or float16 if they concatenate the frames of a second.
+A packed file contains the features of a split's videos in order, one row per second, their hash and marks, and a
+manifest of the source files (name, size, time of change, segments). It is packed again if a source file is changed,
+added or removed. Rows are float32, or float16 if they concatenate the frames of a second.
 """
 
 import hashlib
@@ -27,25 +27,25 @@ from utils.errors import InputError
 from utils.files import atomic_write, exclusive, require_file
 
 PACK_FORMAT = "1"
-# Of source files: segments, bytes, and the nanosecond of the last change, also of name or owner (whose name is older).
+# Segments, bytes and time of the last change (st_ctime_ns, despite the name) of each source file.
 MANIFEST = ("lengths", "sizes", "mtimes")
 NO_HASH = 64 * "0"  # placeholder in a packed file's header until all is written
-Manifest = dict[str, tuple[int, int, int]]  # of each feature id, in the order of the rows
+Manifest = dict[str, tuple[int, int, int]]  # by feature id, in the order of the rows
 READER_THREADS = 8
 ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
-VIDEOS_IN_FLIGHT = 256  # bounds the memory of packing: 256 ResNet files are 168 MB
+VIDEOS_IN_FLIGHT = 256  # limits the memory of packing: 256 ResNet files are 168 MB
 
 
 @dataclass(frozen=True)
 class PackedFeature:
-    """One opened feature of one split: R rows (segments of all packed videos), D wide, N annotated videos."""
+    """An opened feature of a split: R rows (segments of all packed videos), width D, N annotated videos."""
 
     path: Path
     feature: str
-    values: Tensor  # (R, k·D), memory-mapped, of k frames a second; k = 1 but for frames that are not averaged
+    values: Tensor  # (R, k·D), memory-mapped; k frames per second, 1 if they are averaged
     first_rows: Tensor  # (N,) int64, the first row of each annotated video
     sha256: str = ""  # of all values; empty: unknown
-    marks: tuple[str, ...] = ()  # notes that every result of these features must show
+    marks: tuple[str, ...] = ()  # notes shown with every result of these features
 
     @property
     def width(self) -> int:
@@ -56,21 +56,21 @@ def open_features(
     annotations: SplitAnnotations,
     features: list[str],  # names in `PACKED`
     data_dir: Path,  # the data set's folder
-    packed_dir: Path | None = None,  # of the packed files; None: `data_dir/packed`
+    packed_dir: Path | None = None,  # folder of the packed files; None: `data_dir/packed`
     allow_missing: bool = False,  # leave out videos without a feature file, with a message, instead of raising
-    subset: Subset = WHOLE,  # the part of the split that is opened; all of it is packed
+    subset: Subset = WHOLE,  # the part of the split to open; the whole split is packed
 ) -> tuple[SplitAnnotations, dict[str, PackedFeature]]:
-    """Open a split's features, packing first those that are not packed or out of date.
+    """Return the annotations of the subset's videos that have every feature, and the opened features by name.
 
-    Returns the annotations of the subset's videos that have every feature, and the features by name. Raises InputError
-    for missing or unusable feature files, and when the disk fills up.
+    Features that are not packed, or out of date, are packed first. Raises InputError for missing and unusable feature
+    files, and if the disk is full.
     """
     packed_dir = packed_dir or data_dir / "packed"
     packs = {feature: packed_dir / f"{feature}_{annotations.split}.safetensors" for feature in features}
     segments = dict(zip(annotations.feature_ids, annotations.lengths.tolist(), strict=True))
     sources = {feature: _find_sources(feature, data_dir, packs[feature], segments) for feature in features}
 
-    partial: tuple[str, ...] = ()  # notes on results of a part of the videos or of finer segments
+    partial: tuple[str, ...] = ()  # notes on missing videos and finer segments
     if (rate := annotations.segments_per_second) != DATASETS[annotations.dataset].segments_per_second:
         partial = (f"{rate} segments a second",)
     absent = {feature: sorted(segments.keys() - sources[feature].keys()) for feature in features}
@@ -86,7 +86,7 @@ def open_features(
         pack = _open(path, feature, sources[feature])
         if isinstance(pack, str):
             with exclusive(packed_dir, ANOTHER_FOLDER):
-                pack = _open(path, feature, sources[feature])  # another process may have packed it meanwhile
+                pack = _open(path, feature, sources[feature])  # another process may have packed it in the meantime
                 if isinstance(pack, str):
                     tqdm.write(f"Packing {annotations.dataset} {annotations.split} {feature}: {pack}")
                     _pack(path, feature, data_dir, sources[feature], pooled)
@@ -100,34 +100,34 @@ def open_features(
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
-    """Return the existing source files of the wanted videos, or the packed file's if the source folder is gone."""
+    """Return the existing source files of the videos, or those of the packed file if their folder is gone."""
     folder = data_dir / PACKED[feature].folder
     if not folder.is_dir():
         found = _read(pack, feature)
         if found is None:
             way_out = "data/README.md says where to get them, or how to simulate them."
-            raise InputError(folder, "no such folder", f"the {feature} features, one .npy a video", way_out)
+            raise InputError(folder, "no such folder", f"the {feature} features, one .npy per video", way_out)
         lengths = {feature_id: length for feature_id, (length, _, _) in found.manifest.items()}
         if any(segments.get(feature_id, length) != length for feature_id, length in lengths.items()):
-            found = f"videos of other lengths than annotated, and no folder {folder} to pack them anew from"
-            way_out = "Put the feature files back, or use the annotations that the file was packed with."
+            found = f"videos of other lengths than annotated, and no folder {folder} to pack them again from"
+            way_out = "Restore the feature files, or the annotations with which the file was packed."
             raise InputError(pack, found, "features of the annotated lengths", way_out)
         tqdm.write(f"{folder} is gone; using {pack} as it is")
         return found.manifest
     found = {}
     for feature_id, length in segments.items():
-        path = f"{folder}/{feature_id}.npy"  # no Path: there are tens of thousands
+        path = f"{folder}/{feature_id}.npy"  # not a Path, as there are tens of thousands
         try:
             status = os.stat(path)
             found[feature_id] = (length, status.st_size, status.st_ctime_ns)
         except OSError as error:
-            if (problem := feature_error(Path(path), error)).problem != "missing":  # such as a link that leads nowhere
+            if (problem := feature_error(Path(path), error)).problem != "missing":  # such as a dangling link
                 raise problem from error
     return found
 
 
 def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations, data_dir: Path, allowed: bool) -> None:
-    """Report videos without feature files: print them if they may be left out, else raise InputError."""
+    """Print the videos without feature files if they may be left out, or raise InputError."""
     split, number = f"{annotations.dataset} {annotations.split}", annotations.num_videos
     lacking = "; ".join(
         f"{feature}: {len(ids)} of {number} ({', '.join(ids[:20])}{', ...' * (len(ids) > 20)})"
@@ -136,7 +136,7 @@ def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations,
     )
     if not allowed:
         checked = f"python -m dataloaders.check --dataset {annotations.dataset} --data_dir {data_dir} --list_all"
-        way_out = f"`{checked}` lists all; --allow_missing goes on without these videos."
+        way_out = f"`{checked}` lists all; --allow_missing continues without these videos."
         found = f"{split} videos without feature files; {lacking}"
         raise InputError(data_dir, found, "a file for every video", way_out)
     num_missing = len(set().union(*absent.values()))
@@ -145,7 +145,7 @@ def _report_missing(absent: dict[str, list[str]], annotations: SplitAnnotations,
 
 @dataclass(frozen=True)
 class _Pack:
-    """Content of a packed file, read through one handle, since another process may replace the file."""
+    """Content of a packed file, read through one file handle, since another process may replace the file."""
 
     manifest: Manifest
     values: Tensor  # memory-mapped
@@ -153,7 +153,7 @@ class _Pack:
 
 
 def _read(path: Path, feature: str) -> _Pack | None:
-    """Read a packed file, or return None if there is no complete one of this format."""
+    """Read a packed file; None if it is absent, incomplete or of another format."""
     try:
         require_file(path)
         with safe_open(path, framework="pt") as file:
@@ -176,7 +176,7 @@ def _read(path: Path, feature: str) -> _Pack | None:
 
 
 def _open(path: Path, feature: str, sources: Manifest) -> _Pack | str:
-    """Read a packed file of these sources, or return the reason why it has to be packed."""
+    """Read a packed file of these sources, or return the reason why it must be packed."""
     pack = _read(path, feature)
     if pack is None:
         return "the packed file is damaged or of another format" if path.exists() else "for the first time"
@@ -185,12 +185,12 @@ def _open(path: Path, feature: str, sources: Manifest) -> _Pack | str:
 
 
 def _dtype(feature: str) -> tuple[str, str]:
-    """Return the type of a packed feature's values, as named by safetensors and by numpy."""
+    """Return safetensors' and numpy's names for the type of a packed feature's values."""
     return ("F32", "<f4") if PACKED[feature].averaged else ("F16", "<f2")
 
 
 def _pack(path: Path, feature: str, data_dir: Path, sources: Manifest, pooled: bool) -> None:
-    """Write a packed file: several threads read, and one writes in order."""
+    """Write a packed file; several threads read, and one writes in order."""
     videos = [(feature_id, length) for feature_id, (length, _, _) in sources.items()]
     width = None  # of the first video
 

@@ -23,10 +23,10 @@ def read_text(path: Path) -> str:
 def read_table(
     path: Path, columns: tuple[str, ...], separator: str = "\t", header: bool = True
 ) -> dict[int, dict[str, str]]:
-    """Read a table as text: each row's values by column, by line number (the first line is 1), without blank lines.
+    """Read the rows of a table by line number (from 1), each as texts by column; blank lines are skipped.
 
-    With `header` the first line names the columns, in any order and among others. Raises InputError for an absent file,
-    one without rows, and a line with another number of values or an empty value.
+    With `header`, the first line names the columns, in any order and possibly with others. Raises InputError for an
+    absent file, one without rows, and a line with another number of values or an empty value.
     """
     lines = {n: line.split(separator) for n, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()}
     expected = f"a value in every column: {', '.join(columns)}, separated by {separator!r}"
@@ -53,7 +53,7 @@ def whole_seconds(row: dict[str, str], column: str, duration: int, path: Path, l
 
 
 def line_error(path: Path, line: int, found: str, expected: str) -> InputError:
-    """Return the error of a line of an annotation file."""
+    """Return the InputError for a line of an annotation file."""
     return InputError(f"{path}, line {line}", found, expected, "Correct the line.")
 
 

@@ -44,7 +44,7 @@ class Content(BaseModel):
 
 
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
-    """Read one split. A video has ceil(duration) segments; an event [s, e) marks floor(s)..ceil(e) - 1.
+    """Read one split. A video has ceil(duration) segments; an event [s, e) labels floor(s)..ceil(e) - 1.
 
     Raises InputError for absent and malformed files, unknown classes, a class name that does not match its `label_id`,
     times outside the video, repeated videos and an empty split.
@@ -55,14 +55,14 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         for event in video.annotations:
             if not 0 <= event.label_id < len(UNAV_CLASSES) or UNAV_CLASSES[event.label_id] != event.label:
                 found = f"label {event.label!r} with label_id {event.label_id}"
-                expected = "a class and its place in data/classes.yaml"
+                expected = "a class and its index in data/classes.yaml"
                 raise InputError(f"{path}, video {video_id}", found, expected, "Correct the event.")
     annotations = split_of(videos, path, "UnAV", UNAV_CLASSES, split, rate=1)
     return replace(annotations, labels=AudioVisual(annotations.labels.audio, annotations.labels.audio))
 
 
 def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the K events of some videos: their indices (K,), classes (K,) int64, and start and end in seconds (K, 2)."""
+    """Return the videos (K,), classes (K,) int64 and times in seconds (K, 2) of the K events of some videos."""
     videos = _read_videos(annotations_dir / FILE, SUBSETS.values())
     events = [(n, event) for n, sample_id in enumerate(sample_ids) for event in videos[sample_id].annotations]
     numbers = torch.tensor([(n, event.label_id) for n, event in events]).view(-1, 2)

@@ -8,21 +8,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from models.layers import (
-    MLP,
-    FastDropout,
-    FastMultiheadAttention,
-    NumLayers,
-    at_least_float32,
-    check_heads,
-    count_layers,
-    feed_forward,
-    mlp_dims,
-    over_keys,
-    project_each,
-    softmax_over_time,
-    stack_layers,
-)
+from models import layers
+from models.layers import MLP, FastDropout, FastMultiheadAttention, NumLayers, count_layers, feed_forward, mlp_dims
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import Share, settings_group
@@ -30,7 +17,7 @@ from utils.settings import Share, settings_group
 
 @settings_group
 class EncoderConfig:
-    """The hybrid attention encoder."""
+    """Settings of the hybrid attention encoder."""
 
     dim: PositiveInt = 512  # width D of the encoder
     num_heads: PositiveInt = 16  # attention heads
@@ -39,25 +26,27 @@ class EncoderConfig:
     dropout: Share = 0.1  # dropout probability
     pre_norm: bool = False  # normalise before the sub-layers instead of after
     encoder_order: Literal["sequential", "parallel"] = "sequential"
-    """sequential: visual attends to the audio just updated (released); parallel: to the layer's input (paper)"""
-    layer_init: Literal["equal", "independent"] = "equal"  # initial weights of layers: equal (released) or independent
+    """sequential: visual attends to the updated audio (released code); parallel: to the layer's audio input (paper)"""
+    layer_init: Literal["equal", "independent"] = (
+        "equal"  # initial weights of the layers; the released code's are equal
+    )
 
     def __post_init__(self):
-        check_heads(self.dim, self.num_heads)
+        layers.check_heads(self.dim, self.num_heads)
 
 
 @settings_group
 class HANConfig(EncoderConfig):
-    """HAN except for input widths and number of classes; the defaults are the released recipe."""
+    """Settings of HAN except for input widths and number of classes; the defaults are the released recipe."""
 
     num_proj_layers: NumLayers = 1  # layers of the visual input projection
     num_mmil_layers: NumLayers = 1  # layers of each MMIL attention head
     proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection (default: 2·dim)
     mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads (default: 2·dim)
-    num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN of 2020: 1)
-    visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: each by a layer first (HAN, 2020)
+    num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN, 2020: 1)
+    visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: each feature first (HAN, 2020)
     cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
-    visual_dropout: Share = 0.0  # dropout of the visual features between encoder and heads (JoMoLD: 0.5)
+    visual_dropout: Share = 0.0  # dropout of visual features between encoder and heads (JoMoLD: 0.5)
 
 
 @dataclass
@@ -72,7 +61,7 @@ class HANOutput:
 
 
 class HANLayer(nn.Module):
-    """One hybrid attention layer (HAN, 2020): the same weights update either modality."""
+    """A hybrid attention layer (HAN, 2020), which updates either modality with the same weights."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -87,12 +76,12 @@ class HANLayer(nn.Module):
         self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, other: Tensor | None, mask: Tensor | None = None) -> Tensor:
-        """Update one modality x from itself and from the other one, or from itself alone: (B, T, D) -> (B, T, D).
+        """Update one modality x by attention to itself and, if given, to the other one: (B, T, D) -> (B, T, D).
 
-        Eq. 1, 2 of the paper, with the feed-forward sub-layer and norms that they omit. Pre-norm normalises only the
-        query side of the cross-attention, as the released code does. The mask is (B, T) bool, False in padding.
+        These are Eq. 1, 2 of the paper with the feed-forward sub-layer and norms that they omit. Pre-norm normalises
+        only the queries of cross-attention, as in the released code. The mask is (B, T) bool, False in padding.
         """
-        keys = over_keys(mask)
+        keys = layers.over_keys(mask)
         query = self.norm1(x) if self.pre_norm else x
         if other is not None:
             x = x + self.dropout(self.cm_attn(query, other, mask=keys))
@@ -104,21 +93,21 @@ class HANLayer(nn.Module):
 
 
 class HANEncoder(nn.Module):
-    """Hybrid attention layers over audio and visual; `encoder_order` "parallel" is that of Eq. 1, 2."""
+    """A stack of hybrid attention layers over both modalities; `encoder_order` "parallel" is that of Eq. 1, 2."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.pre_norm = config.pre_norm
         self.sequential = config.encoder_order == "sequential"
-        self.layers = stack_layers([HANLayer(config) for _ in range(config.num_layers)], config.layer_init)
-        # The released state dict holds the final norms in both variants; only the pre-norm variant applies them.
+        self.layers = layers.stack_layers([HANLayer(config) for _ in range(config.num_layers)], config.layer_init)
+        # The released state dict contains the final norms in either case; only pre-norm networks apply them.
         norms = (nn.LayerNorm(config.dim).requires_grad_(config.pre_norm) for _ in range(2))
         self.final_norm_a, self.final_norm_v = norms
 
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
     ) -> AudioVisual[Tensor]:
-        """(B, T, D), (B, T, D) -> (B, T, D) of each modality, independent of the other without cross-attention."""
+        """Encode both modalities, separately without cross-attention: (B, T, D), (B, T, D) -> (B, T, D) each."""
         for layer in self.layers:
             if not with_cross_attention:
                 audio, visual = layer(audio, None, mask), layer(visual, None, mask)
@@ -132,7 +121,7 @@ class HANEncoder(nn.Module):
 
 
 class HAN(nn.Module, Pretrained):
-    """HAN with MMIL pooling, for audio features of `audio_dim` in all and visual ones of `visual_dims` each."""
+    """HAN with MMIL pooling, for audio features of total width `audio_dim` and visual ones of widths `visual_dims`."""
 
     config_class = HANConfig
 
@@ -158,10 +147,9 @@ class HAN(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: HANConfig | None = None, **settings: object) -> "HAN":
-        """Build the network of a state dict in the released layout, without loading the weights; KeyError for others.
+        """Build the network of a released state dict without loading its weights. KeyError for another network's.
 
-        Without the config that it was trained with, `settings` are the fields of `HANConfig` that shapes do not
-        determine: heads, dropout, pre-norm and encoder order.
+        Without the config of its training, the shapes determine the sizes, and `settings` are the other fields.
         """
         audio_projection, projection, mmil = (mlp_dims(state, name) for name in ("fc_a", "fc_fusion", "fc_frame_att"))
         projected = [state[f"fc_v.{i}.weight"].shape[1] for i in range(count_layers(state, "fc_v"))]
@@ -188,21 +176,21 @@ class HAN(nn.Module, Pretrained):
     def forward(
         self,
         audio: Tensor,  # (B, T, audio_dim)
-        visual: Tensor,  # (B, T, sum of visual_dims), every visual feature averaged to one row a second, concatenated
+        visual: Tensor,  # (B, T, sum of visual_dims), features averaged to one row per second, concatenated
         with_cross_attention: bool | None = None,  # None: as configured
-        mask: Tensor | None = None,  # (B, T) bool, False where a segment is padding; None: no video is padded
+        mask: Tensor | None = None,  # (B, T) bool, False in padding; None: no padding
     ) -> HANOutput:
-        """Parse a batch of videos, with MMIL pooling of the segments' probabilities (paper Eq. 3 to 5)."""
+        """Parse a batch of videos, with MMIL pooling of segment probabilities (paper Eq. 3 to 5)."""
         if with_cross_attention is None:
             with_cross_attention = self.config.cross_attention
         if self.config.visual_fusion == "projected":
-            visual = project_each(visual, self.fc_v)
+            visual = layers.project_each(visual, self.fc_v)
         visual_inputs = self.fc_fusion(visual)  # (B, T, D)
         encoded = self.hat_encoder(self.fc_a(audio), visual_inputs, with_cross_attention, mask)  # (B, T, D) each
         features = torch.stack([encoded.audio, self.visual_dropout(encoded.visual)], dim=2)  # (B, T, 2, D)
         logits = self.fc_prob(features)  # (B, T, 2, C)
-        modality_weights = torch.softmax(at_least_float32(self.fc_av_att(features)), dim=2)  # Eq. 3
-        time_weights = softmax_over_time(self.fc_frame_att(features), mask)  # Eq. 4
+        modality_weights = torch.softmax(layers.at_least_float32(self.fc_av_att(features)), dim=2)  # Eq. 3
+        time_weights = layers.softmax_over_time(self.fc_frame_att(features), mask)  # Eq. 4
         weighted = time_weights * torch.sigmoid(logits)  # (B, T, 2, C)
         return HANOutput(
             # Eq. 5: the sum over modality and time of w_modal · w_time · p

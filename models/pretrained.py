@@ -1,4 +1,4 @@
-"""Trained networks as exported folders: safetensors beside a JSON of sizes, classes and features."""
+"""Export of trained networks to folders: safetensors, and a JSON file of sizes, classes and features."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ from utils.settings import ARGS_FILE
 
 try:
     from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-except ImportError:  # training needs no such package; saving and loading raise InputError without it
+except ImportError:  # training does not need it; saving and loading raise InputError without it
     hf_hub_download = None
 
     class PyTorchModelHubMixin:  # type: ignore[no-redef]
@@ -32,18 +32,18 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 @pydantic.dataclasses.dataclass(frozen=True)
 class Description:
-    """Description of a trained network. Raises ValueError for repeated classes and thresholds of another number."""
+    """Description of a trained network. Raises ValueError for repeated classes and a wrong number of thresholds."""
 
     network: Literal["HAN", "TemporalTransformer"]
-    dataset: str = ""  # that it was trained on
-    classes: tuple[Name, ...] = ()  # (C,) of its outputs; of the temporal transformer those that it was trained on
+    dataset: str = ""  # of its training
+    classes: tuple[Name, ...] = ()  # (C,) of its outputs; for the temporal transformer, those of its training
     audio_features: tuple[str, ...] = ()
     visual_features: tuple[str, ...] = ()  # concatenated in this order
-    decoding: Literal["video", "modality", "audio_by_video"] = "video"  # whose probability an event also needs
+    decoding: Literal["video", "modality", "audio_by_video"] = "video"  # as in `DecodingSettings`
     audio_thresholds: tuple[float | None, ...] | None = None  # (C,) on logits; None for -inf: always exceeded
     visual_thresholds: tuple[float | None, ...] | None = None  # (C,)
-    note: str = ""  # to be shown with every result, such as "simulated features"
-    method: str = "uwav"  # that trained it
+    note: str = ""  # shown with every result, such as "simulated features"
+    method: str = "uwav"  # of its training
     segments_per_second: Annotated[int, Field(ge=1)] = 1  # of its training data
 
     def __post_init__(self) -> None:
@@ -57,34 +57,34 @@ class Description:
 class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://arxiv.org/abs/2505.09615"):
     """`save_pretrained`, `from_pretrained` and `push_to_hub` for a network, by huggingface_hub's mixin.
 
-    The network has a property `arguments`, those of its constructor; the mixin, which would collect them, forgets the
-    others where one is a dataclass called `config`. All raise InputError when huggingface_hub is not installed.
+    The network has a property `arguments`, those of its constructor; the mixin itself would lose them if one is a
+    dataclass called `config`. All methods raise InputError if huggingface_hub is not installed.
     """
 
     config_class: ClassVar[type]  # of the argument `config`
     description: Description | None = None
 
     def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
-        """Write `model.safetensors`, `config.json` and a model card into a folder.
+        """Write `model.safetensors`, `config.json` and a model card to a folder.
 
-        Without a new description, that of loading or an earlier saving stays. `kwargs` are those of huggingface_hub's
-        mixin, for instance `push_to_hub=True, repo_id=...`.
+        The description is by default that of loading. `kwargs` are those of huggingface_hub's mixin, such as
+        `push_to_hub=True, repo_id=...`.
         """
         _require_hub()
         self.description = description or self.description
         config = {name: asdict(value) if is_dataclass(value) else value for name, value in self.arguments.items()}
         if self.description is not None:
             config["description"] = asdict(self.description)
-        return super().save_pretrained(save_directory, **{**kwargs, "config": config})  # push_to_hub gives one, too
+        return super().save_pretrained(save_directory, **{**kwargs, "config": config})  # push_to_hub passes one, too
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Path | str, **kwargs):
-        """Load the network of a folder, of a run, or of a repository on the Hugging Face hub, in evaluation mode.
+        """Load a network from an exported folder, a run or a repository on the Hugging Face hub, in evaluation mode.
 
-        `kwargs` are those of `DOWNLOAD`, and `map_location`, the device. Raises InputError for anything else there.
+        `kwargs` are those of `DOWNLOAD`, and `map_location`, the device. Raises InputError if there is no such network.
         """
         source, device = pretrained_model_name_or_path, kwargs.get("map_location", "cpu")
-        if (Path(source) / ARGS_FILE).is_file():  # found by name, since packages of networks know nothing of runs
+        if (Path(source) / ARGS_FILE).is_file():  # imported by name, since `models` is independent of runs
             network = importlib.import_module("utils.trained").open_run(Path(source))
             if not isinstance(network, cls):
                 raise _unusable(source, f"no {cls.__name__}", ValueError(f"a {type(network).__name__}"))
@@ -107,13 +107,13 @@ class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://a
 
     @classmethod
     def _build(cls, content: dict[str, Any]) -> "Pretrained":
-        """Build the network of a `config.json`, with random weights."""
+        """Build the network of a `config.json`, randomly initialised."""
         arguments = {name: value for name, value in content.items() if name != "description"}
         return cls(**arguments | {"config": cls.config_class(**arguments["config"])})
 
     @classmethod
     def _check_shapes(cls, content: dict[str, Any], weights: Path) -> None:
-        """Raise ValueError unless the network of a `config.json` has the file's tensors; it is built without memory."""
+        """Raise ValueError unless the network of a `config.json` has the file's tensors; it is built on "meta"."""
         with torch.device("meta"):
             state = cls._build(content).state_dict()
         require_file(weights)
@@ -141,25 +141,25 @@ def read_config(source: Path | str, **download: object) -> dict[str, Any]:
 
 
 def _file_of(source: Path | str, name: str, **download: object) -> Path:
-    """Return a file of a folder, or of a repository on the hub, downloaded where it is not in the cache."""
+    """Return a file of a folder, or of a repository on the hub, downloaded if it is not in the cache."""
     folder = Path(source)
     return folder / name if folder.is_dir() else Path(hf_hub_download(str(source), name, **download))
 
 
 def description_in(content: dict[str, Any]) -> Description | None:
-    """Return the description in a `config.json`, without names unknown to this version. ValueError for a wrong one."""
+    """Return the description in a `config.json`, ignoring unknown names. Raises ValueError for an invalid one."""
     return TypeAdapter(Description).validate_python(content["description"]) if "description" in content else None
 
 
 def _require_hub() -> None:
     if hf_hub_download is None:
-        found, expected = "it is not installed", "the package that saves and loads such folders"
+        found, expected = "no such package", "huggingface_hub, which saves and loads such folders"
         raise InputError("huggingface_hub", found, expected, "pip install huggingface_hub")
 
 
 def _unusable(source: Path | str, found: str, error: Exception) -> InputError:
-    """Return the error of a source that holds no network, with the first words of the package's own message."""
+    """Return the InputError for a source without a network, with the beginning of the original message."""
     reason = " ".join((str(error) or type(error).__name__).split())[:300]
-    expected = "a folder that save_pretrained has written, or the id of such a repository on the hub"
+    expected = "a folder written by save_pretrained, or the id of such a repository on the hub"
     way_out = "Check the name; offline, only folders can be read."
     return InputError(source, f"{found} ({reason})", expected, way_out)

@@ -8,17 +8,8 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from models.layers import (
-    MLP,
-    FastDropout,
-    FastMultiheadAttention,
-    NumLayers,
-    Packing,
-    check_heads,
-    count_layers,
-    feed_forward,
-    stack_layers,
-)
+from models import layers
+from models.layers import MLP, FastDropout, FastMultiheadAttention, NumLayers, Packing, feed_forward
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import Share, settings_group
@@ -26,7 +17,7 @@ from utils.settings import Share, settings_group
 
 @settings_group
 class TemporalTransformerConfig:
-    """The temporal transformer except for the widths of features; the defaults are the released recipe."""
+    """Settings of the temporal transformer except for the widths of features; defaults are the released recipe."""
 
     dim: PositiveInt = 1024  # width D of the encoders
     num_heads: PositiveInt = 16  # attention heads
@@ -35,10 +26,12 @@ class TemporalTransformerConfig:
     dropout: Share = 0.3  # dropout probability
     audio_logit_scale: PositiveFloat = 3.2912  # scale of the audio logits
     visual_logit_scale: PositiveFloat = 4.6052  # scale of the visual logits
-    layer_init: Literal["equal", "independent"] = "equal"  # initial weights of layers: equal (released) or independent
+    layer_init: Literal["equal", "independent"] = (
+        "equal"  # initial weights of the layers; the released code's are equal
+    )
 
     def __post_init__(self):
-        check_heads(self.dim, self.num_heads)
+        layers.check_heads(self.dim, self.num_heads)
 
 
 @dataclass
@@ -49,7 +42,7 @@ class TemporalTransformerOutput:
 
 
 class EncoderLayer(nn.Module):
-    """Post-norm encoder layer (paper Eq. 6, 7), parameter names as in `nn.TransformerEncoderLayer`."""
+    """Post-norm encoder layer (paper Eq. 6, 7) with the parameter names of `nn.TransformerEncoderLayer`."""
 
     def __init__(self, config: TemporalTransformerConfig):
         super().__init__()
@@ -61,7 +54,7 @@ class EncoderLayer(nn.Module):
         self.dropout = FastDropout(config.dropout)
 
     def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
-        """(B, T, D), or (R, D) when packed -> the same"""
+        """Update (B, T, D), or packed rows (R, D)."""
         x = self.norm1(x + self.dropout(self.self_attn(x, x, packing)))
         return self.norm2(x + self.dropout(feed_forward(x, self.linear1, self.linear2, self.dropout)))
 
@@ -71,26 +64,26 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TemporalTransformerConfig):
         super().__init__()
-        self.layers = stack_layers([EncoderLayer(config) for _ in range(config.num_layers)], config.layer_init)
+        self.layers = layers.stack_layers([EncoderLayer(config) for _ in range(config.num_layers)], config.layer_init)
 
     def forward(self, x: Tensor, packing: Packing | None) -> Tensor:
-        """(B, T, D), or (R, D) when packed -> the same"""
+        """Encode (B, T, D), or packed rows (R, D)."""
         for layer in self.layers:
             x = layer(x, packing)
         return x
 
 
 class TemporalTransformer(nn.Module, Pretrained):
-    """For each modality a projection, a transformer encoder and a projection into its text encoder's space."""
+    """A projection, a transformer encoder and a projection into the space of text features for each modality."""
 
     config_class = TemporalTransformerConfig
 
     def __init__(
         self,
         audio_dim: int = 512,  # width of CLAP's audio features
-        visual_dim: int = 768,  # of CLIP's image features
-        audio_text_dim: int = 512,  # of CLAP's text features, which audio is scored against
-        visual_text_dim: int = 768,  # of CLIP's text features
+        visual_dim: int = 768,  # width of CLIP's image features
+        audio_text_dim: int = 512,  # width of CLAP's text features
+        visual_text_dim: int = 768,  # width of CLIP's text features
         config: TemporalTransformerConfig | None = None,
     ):
         super().__init__()
@@ -100,7 +93,7 @@ class TemporalTransformer(nn.Module, Pretrained):
         dim = config.dim
         self.proj_a = MLP([audio_dim, 2 * dim, dim])
         self.proj_v = MLP([visual_dim, 2 * dim, dim])
-        # The released keys read a_transformer.encoder.layers.i.*
+        # The released keys are a_transformer.encoder.layers.i.*
         self.a_transformer = nn.ModuleDict({"encoder": Encoder(config)})
         self.v_transformer = nn.ModuleDict({"encoder": Encoder(config)})
         self.final_proj_a = MLP([dim, audio_text_dim, audio_text_dim])
@@ -112,12 +105,12 @@ class TemporalTransformer(nn.Module, Pretrained):
     def from_state(
         cls, state: Mapping[str, Tensor], config: TemporalTransformerConfig | None = None, **settings: object
     ) -> "TemporalTransformer":
-        """Build the network of a released state dict without its weights; `settings` are what shapes do not show."""
-        layers = "a_transformer.encoder.layers"
+        """Build the network of a released state dict without loading its weights, as `HAN.from_state` does."""
+        prefix = "a_transformer.encoder.layers"
         config = config or TemporalTransformerConfig(
             dim=state["proj_a.layers.1.weight"].shape[0],
-            ffn_dim=state[f"{layers}.0.linear1.weight"].shape[0],
-            num_layers=count_layers(state, layers),
+            ffn_dim=state[f"{prefix}.0.linear1.weight"].shape[0],
+            num_layers=layers.count_layers(state, prefix),
             **settings,
         )
         inputs = (state[f"{name}.layers.0.weight"].shape[1] for name in ("proj_a", "proj_v"))
@@ -135,10 +128,10 @@ class TemporalTransformer(nn.Module, Pretrained):
         visual: Tensor,  # (B, T, visual_dim)
         audio_texts: Tensor,  # (C, audio_text_dim) text features of the event names
         visual_texts: Tensor,  # (C, visual_text_dim)
-        mask: Tensor | None = None,  # (B, T) bool, False where a segment is padding; None: no padding
-        valid_rows: Tensor | None = None,  # (R,) int64, where the flattened mask is True; saves a wait for the device
+        mask: Tensor | None = None,  # (B, T) bool, False in padding; None: no padding
+        valid_rows: Tensor | None = None,  # (R,) int64, where the flattened mask is True; saves waiting for the device
     ) -> TemporalTransformerOutput:
-        """Compute scaled similarities of segments and event names, scale · (output · text featureᵀ) (paper Eq. 8)."""
+        """Compute the logits of segments and event names, scale · (output · text featureᵀ) (paper Eq. 8)."""
         packing = None
         if mask is not None:
             packing = Packing(mask, mask.flatten().nonzero().squeeze(1) if valid_rows is None else valid_rows)

@@ -17,21 +17,21 @@ from utils.settings import settings_group
 
 @settings_group
 class CMPAELosses(JoMoLDLosses):
-    """The losses of CMPAE, and of CoLeaF's anchor."""
+    """Settings of the losses of CMPAE and of CoLeaF's anchor."""
 
-    mutual_weight: NonNegativeFloat = 1.0  # weight of the mutual learning with the video branch
+    mutual_weight: NonNegativeFloat = 1.0  # weight of mutual learning with the video branch
 
 
 _LEAST_VIDEO_UNCERTAINTY = 0.9  # "mutual_loss.py" of the released code
 
 
 def mutual_learning_loss(output: CMPAEOutput, video_labels: Tensor, teach_video: bool) -> Tensor:
-    """Return CMPAE's mutual-learning loss of the video branch and the modalities (`mutual_loss.py`, released code).
+    """Compute CMPAE's mutual-learning loss between the video branch and the modalities (`mutual_loss.py`).
 
-    For a labelled class m = max(p_a, p_v), with that modality's uncertainty u; for another class both are means over
-    the modalities. With g the video's probability and U its uncertainty, clamped from below at 0.9, the loss is the
-    mean over (B, C) of U(1 - u)(g - sg(m))² where the video branch is trained (`teach_video`, in odd batches), and of
-    (1 - U)(1 - u)(sg(g) - m)² where the modalities are. sg stops the gradient; the weights keep theirs.
+    For labelled classes m = max(p_a, p_v), and u is that modality's uncertainty; for other classes both are means over
+    the modalities. With the video's probability g and its uncertainty U, clamped to at least 0.9, the loss is the mean
+    over (B, C) of U(1 - u)(g - sg(m))² if the video branch is trained (`teach_video`, in odd batches), and of
+    (1 - U)(1 - u)(sg(g) - m)² if the modalities are. sg stops the gradient; the weights keep theirs.
     """
     probs, doubts = output.modality_probs, output.modality_uncertainty  # (B, C) each
     present, audio_leads = video_labels.bool(), probs.audio > probs.visual
@@ -46,10 +46,10 @@ def mutual_learning_loss(output: CMPAEOutput, video_labels: Tensor, teach_video:
 
 
 class CMPAEStep(JoMoLDStep):
-    """One training step of CMPAE."""
+    """The training step of CMPAE."""
 
     def losses(self, output: CMPAEOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
-        """Return JoMoLD's losses and mutual learning, of the video branch in odd batches, of the modalities in even."""
+        """Return JoMoLD's losses and mutual learning, which trains the video branch in odd batches only."""
         losses = super().losses(output, batch, targets, moment)
         mutual = mutual_learning_loss(output, batch.video_labels, teach_video=moment.step % 2 == 1)
         return with_term(losses, "mutual", self.settings.mutual_weight, mutual)

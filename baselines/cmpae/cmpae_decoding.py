@@ -1,4 +1,4 @@
-"""CMPAE's decoding: probabilities with and without cross-attention are mixed, and each class has a visual gate."""
+"""CMPAE's decoding: mixed probabilities with and without cross-attention, and class-wise visual gates."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,26 +24,26 @@ CANDIDATES = tuple(n / 100 for n in range(25, 71, 5))  # of gates: 0.25 to 0.70
 
 @settings_group
 class CMPAEDecoding(DecodingSettings):
-    """How probabilities become events in CMPAE and CoLeaF."""
+    """Settings of decoding in CMPAE and CoLeaF."""
 
     decoding: Literal["video", "modality"] = "modality"
-    """LLP: the probability that an event also needs: the video's (UWAV), or its modality's own (MA)"""
+    """LLP: gate by the video's probability (UWAV), or by the modality's own (MA)"""
     cross_share: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """weight of the probabilities computed with cross-attention; the rest is computed without"""
-    class_gates: bool = True  # LLP: instead of gate_threshold a visual gate for each class, searched on val in stage 4
+    """weight of the probabilities with cross-attention; the rest is the weight of those without"""
+    class_gates: bool = True  # LLP: class-wise visual gates instead of gate_threshold, searched on val in stage 4
     gates_epoch: NonNegativeInt = 8
-    """epoch whose checkpoint the gates are searched with (released: 8); 0: the evaluated one"""
+    """epoch of the checkpoint for the search of gates (released code: 8); 0: the evaluated checkpoint"""
 
     def __post_init__(self):
         if self.class_gates and self.decoding == "video":
-            way_out = "Add --no-class_gates, or change the other."
-            raise InputError("--class_gates", "--decoding video", "--decoding modality, whose gates they are", way_out)
+            way_out = "Add --no-class_gates, or change --decoding."
+            raise InputError("--class_gates", "--decoding video", "--decoding modality", way_out)
 
 
 def predict(
     network: nn.Module, split: SplitBatches, batch_size: int, precision: Precision, settings: CMPAEDecoding
 ) -> SplitOutput:
-    """Parse a split: probabilities with cross-attention, mixed with those without it."""
+    """Return a split's output, with probabilities mixed from those with and without cross-attention."""
 
     def parse(*features: Tensor, **padding: Tensor) -> HANOutput:
         output = precision.run(network, *features, **padding)
@@ -55,7 +55,7 @@ def predict(
 
 
 def mixed_output(first: HANOutput, second: HANOutput, share: float) -> HANOutput:
-    """Return the first output with probabilities share·first + (1 - share)·second, and the logits of these."""
+    """Return the first output with the probabilities share·first + (1 - share)·second, and their logits."""
 
     def mix(one: Tensor, other: Tensor) -> Tensor:
         return share * one + (1 - share) * other
@@ -77,10 +77,11 @@ def search_gates(
     others: float,
     candidates: Sequence[float] = CANDIDATES,
 ) -> tuple[Tensor, Tensor]:
-    """Search each class's gate of highest event-level F, the other classes' held at `others`: gates and F (%), (C,).
+    """Search each class's gate for the best event-level F-score, those of other classes fixed at `others`.
 
-    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. A gate is the least pooled probability with
-    which a class is predicted in any segment. Of equal scores the largest gate wins (`eval` in the released `main.py`).
+    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. A class is predicted only if its pooled
+    probability reaches its gate. Returns gates and F-scores (%), (C,) each; the largest of equally good gates is taken
+    (`eval` in the released `main.py`).
     """
     num_classes = truth.shape[-1]
     gates = torch.full((num_classes,), others, dtype=torch.float64)
@@ -88,7 +89,7 @@ def search_gates(
     base = event_counts(gated_events(segment_probs, modality_probs, segment_threshold, others), truth)  # (N, C)
     for gate in sorted(candidates):
         counts = event_counts(gated_events(segment_probs, modality_probs, segment_threshold, gate), truth)
-        for c in range(num_classes):  # no class's counts depend on another's gate
+        for c in range(num_classes):  # a class's counts do not depend on the other gates
             mixed = Counts(base.tp.clone(), base.fp.clone(), base.fn.clone())
             mixed.tp[:, c], mixed.fp[:, c], mixed.fn[:, c] = counts.tp[:, c], counts.fp[:, c], counts.fn[:, c]
             score = 100 * video_f_scores(mixed).mean().item()
@@ -100,7 +101,7 @@ def search_gates(
 def find_gates(
     settings: CMPAEDecoding, checkpoint: Path, val: SplitBatches, parse: Callable[[Path], SplitOutput]
 ) -> tuple[Tensor, str]:
-    """Return the classes' visual gates, (C,), searched on val with `parse` of a checkpoint, and a line for the log."""
+    """Return the class-wise visual gates, (C,), searched on val, and a line for the log; `parse` runs a checkpoint."""
     if settings.gates_epoch:
         checkpoint = checkpoint.with_name(f"checkpoint_epoch_{settings.gates_epoch:03d}.pt")
     output = parse(checkpoint)

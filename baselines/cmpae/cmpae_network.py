@@ -16,7 +16,7 @@ from utils.audio_visual import AudioVisual
 from utils.errors import InputError
 from utils.settings import settings_group
 
-ENCODER_CROSS_SHARE = 0.8  # of the encoder's output with cross-attention, the rest is without
+ENCODER_CROSS_SHARE = 0.8  # weight of the encoder's output with cross-attention; the rest is for that without
 CONTEXT_DROPOUT = 0.2
 SLOPE = 0.2  # of the leaky ReLUs
 LARGEST_LOGIT = 10.0
@@ -29,7 +29,7 @@ def concentration(logits: Tensor) -> Tensor:
 
 
 def presence_logit(logits: Tensor) -> Tensor:
-    """Return the logit of p = alpha_present / (alpha_present + alpha_absent): presence, absence (..., 2) -> (...)."""
+    """Return the logit of p = alpha_present / (alpha_present + alpha_absent): (presence, absence) (..., 2) -> (...)."""
     present, absent = concentration(logits).log().unbind(dim=-1)
     return present - absent
 
@@ -41,7 +41,7 @@ def uncertainty(logits: Tensor) -> Tensor:
 
 @dataclass
 class CMPAEOutput(HANOutput):
-    """HAN's output and its uncertainties. A logit is that of p = alpha_present / (alpha_present + alpha_absent)."""
+    """HAN's output with uncertainties. Logits are those of p = alpha_present / (alpha_present + alpha_absent)."""
 
     video_uncertainty: Tensor  # (B,) of the video branch
     modality_uncertainty: AudioVisual[Tensor]  # (B, C) of the pooled probabilities
@@ -50,14 +50,14 @@ class CMPAEOutput(HANOutput):
 
 @settings_group
 class CMPAEData(DataSettings):
-    """Where the data lie, and which features are used."""
+    """Settings of data folders and features."""
 
     visual_features: tuple[Literal[tuple(PACKED)], ...] = ("res152_frames", "r2plus1d_18")
-    """frames and clips; res152_frames: each frame of a second is projected, res152: their average is"""
+    """frame and clip features; res152_frames: project every frame of a second; res152: project their average"""
 
 
 def split_frames(visual: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the frames (B, T, k, ·) and the clips (B, T, ·) of visual features, (B, T, k·dims[0] + dims[1])."""
+    """Return frame features (B, T, k, ·) and clip features (B, T, ·) of visual ones, (B, T, k·dims[0] + dims[1])."""
     frames_dim, clips_dim = dims
     frames, clips = visual.split([visual.shape[-1] - clips_dim, clips_dim], dim=-1)
     return frames.unflatten(-1, (-1, frames_dim)), clips
@@ -65,17 +65,16 @@ def split_frames(visual: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 @settings_group
 class CMPAEConfig(EncoderConfig):
-    """CMPAE's encoder; projections and heads have one layer."""
+    """Settings of CMPAE's encoder; projections and heads have one layer."""
 
-    visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """dropout of the visual features between encoder and heads"""
+    visual_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # dropout of visual features between encoder and heads
 
 
 class CMPAE(nn.Module):
-    """Evidence for the presence and for the cross-modal absence of each event.
+    """CMPAE: evidence for the presence and for the cross-modal absence of each event.
 
-    Parameter names follow the released code, but for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and `_v`) and
-    `fc_global`, none of which is used. `visual_dims` are the widths of frame and clip features, in this order.
+    Parameter names are those of the released code, except for `hat_encoder.norm1` and `norm2` (here `final_norm_a` and
+    `_v`) and `fc_global`, which are unused. `visual_dims` are the widths of frame and clip features.
     """
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: CMPAEConfig):
@@ -83,8 +82,9 @@ class CMPAE(nn.Module):
         self.config = config
         self.visual_dims = tuple(visual_dims)
         if len(self.visual_dims) != 2:
-            found, way_out = f"{len(self.visual_dims)} of them", "Name frames and clips, such as res152 r2plus1d_18."
-            raise InputError("--visual_features", found, "two for CMPAE's network", way_out)
+            found = f"{len(self.visual_dims)} features"
+            way_out = "Name frames and clips, such as res152 r2plus1d_18."
+            raise InputError("--visual_features", found, "two features for CMPAE's network", way_out)
         self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         frames_dim, clips_dim = self.visual_dims
         dim = config.dim
@@ -104,9 +104,9 @@ class CMPAE(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CMPAE":
-        """Return a network that fits a state dict, without loading its weights. Raises KeyError for a foreign one.
+        """Build the network of a state dict without loading its weights. Raises KeyError for another network's.
 
-        Without a config, shapes give the sizes, and `settings` the other fields: heads, dropout and encoder order.
+        Without a config, the shapes determine the sizes, and `settings` are the other fields.
         """
         config = config or CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
@@ -120,7 +120,7 @@ class CMPAE(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
     ) -> CMPAEOutput:
-        """Parse a batch of videos, with or without cross-attention in the encoder.
+        """Compute the output for a batch of videos, with or without cross-attention in the encoder.
 
         Audio is (B, T, audio_dim), visual (B, T, k·frames_dim + clips_dim): the k frames of a second, then its clip.
         `mask`, (B, T) bool, is False for padding.

@@ -16,20 +16,20 @@ from dataloaders.batches import Batch
 from utils.audio_visual import MODALITIES, AudioVisual
 from utils.method.losses import Losses, Moment
 
-REFERENCE_WARM_UP = 3  # epochs in which the reference networks learn without the anchor
-FIRST_GUIDED_EPOCH = 2  # from which the reference networks guide the anchor
+REFERENCE_WARM_UP = 3  # epochs in which the reference networks are trained without the anchor
+FIRST_GUIDED_EPOCH = 2  # first epoch in which the reference networks guide the anchor
 CORRELATION_WEIGHT = 1e-4
 
 
 @dataclass(frozen=True)
 class ReferenceWeights:
-    """Weights and thresholds of one modality."""
+    """Loss weights and thresholds of one modality."""
 
-    early_tokens: float  # of the class tokens' loss in the first epochs
-    tokens: float  # and later
-    anchor_reaches: float  # an anchor's probability from here on confirms a label
-    confident: tuple[float, float]  # a reference probability at or below the first, or at or above the second, guides
-    contrastive: float
+    early_tokens: float  # weight of the class tokens' loss in the first epochs
+    tokens: float  # the same in later epochs
+    anchor_reaches: float  # least probability of the anchor that confirms a label
+    confident: tuple[float, float]  # reference probabilities guide outside this open interval
+    contrastive: float  # weight of the contrastive loss
 
 
 WEIGHTS = AudioVisual(
@@ -39,9 +39,9 @@ WEIGHTS = AudioVisual(
 
 
 def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Tensor:
-    """Return CoLeaF's `AsymmetricLoss`, a sum: -(1 - pt)·[y log p + (1 - y) log q] with q = min(1 - p + margin, 1).
+    """Compute CoLeaF's `AsymmetricLoss` of any shape, the sum of -(1 - pt)·[y log p + (1 - y) log q].
 
-    pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code). Any shape.
+    q = min(1 - p + margin, 1) and pt = y·p + (1 - y)·q; no gradient flows through the focus 1 - pt (released code).
     """
     kept = (1 - probs + margin).clamp(max=1)
     focus = 1 - (targets * probs + (1 - targets) * kept).detach()
@@ -52,9 +52,9 @@ def asymmetric_loss(probs: Tensor, targets: Tensor, margin: float = 0.05) -> Ten
 def reference_loss(
     reference: ReferenceOutput, targets: Tensor, anchor_probs: Tensor, weights: ReferenceWeights, epoch: int
 ) -> Tensor:
-    """Return the loss of one reference network, a sum over videos and classes.
+    """Compute the loss of a reference network, summed over videos and classes, on cleaned labels (B, C).
 
-    In epochs 1 to 3 it is that of all cleaned labels, (B, C); later half of it is that of labels the anchor confirms.
+    After epoch 3, half of it is computed on labels that the anchor confirms.
     """
     pooled, tokens = asymmetric_loss(reference.probs, targets), asymmetric_loss(reference.token_probs, targets)
     if epoch <= REFERENCE_WARM_UP:
@@ -66,27 +66,27 @@ def reference_loss(
 def guided_probs(
     anchor_probs: Tensor, reference_probs: Tensor, targets: Tensor, confident: tuple[float, float]
 ) -> Tensor:
-    """Return t = m·r + (1 - m)·s: the reference's probability r where it is confident, else the anchor's s, (B, C).
+    """Compute t = m·r + (1 - m)·s: the reference's probability r where it is confident, else the anchor's s, (B, C).
 
-    m is the target where r is confident and 0 elsewhere, so a smoothed target of 0.05 leaks in (released code).
+    m is the target where r is confident and 0 elsewhere, so that smoothed targets of 0.05 leak in (released code).
     """
     share = targets * ((reference_probs <= confident[0]) | (reference_probs >= confident[1]))
     return share * reference_probs + (1 - share) * anchor_probs.detach()
 
 
 def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5) -> AudioVisual[Tensor]:
-    """Return the share of a modality's events that it alone has, 0 where it has none: (B, C) -> (B,) of each."""
+    """Compute the share of a modality's events that are in no other, 0 without events: (B, C) -> (B,) each."""
     audio, visual = reference_probs.audio >= threshold, reference_probs.visual >= threshold
     audio_only, visual_only = (audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1)
     return AudioVisual(audio_only / audio.sum(dim=1).clamp(min=1), visual_only / visual.sum(dim=1).clamp(min=1))
 
 
 def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
-    """Return CoLeaF's class-correlation loss (`cc_loss`): the sum over videos of |t t' - s s'|², times B / C.
+    """Compute CoLeaF's class-correlation loss (`cc_loss`): the sum over videos of |t t' - s s'|², times B / C.
 
     t t' is the C x C matrix of products of a video's guides, (B, C), and s s' that of the anchor's probabilities. The
-    released code multiplies by the number of videos where a mean would divide. The specification does not define
-    whether products are taken over the classes or the videos; classes is our reading of the name.
+    released code multiplies by the number of videos where a mean would divide. Whether products are over classes or
+    videos is not specified; we chose classes, after the name.
     """
     num_videos, num_classes = probs.shape
     difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
@@ -100,11 +100,11 @@ def guidance_losses(
     settings: CMPAELosses,
     mask: Tensor | None = None,
 ) -> Losses:
-    """Return what the reference networks add to the anchor's loss, by name, and the weighted sum as "total".
+    """Compute the losses by which the reference networks guide the anchor, by name, and their weighted sum, "total".
 
-    For each modality a class-correlation loss, and a contrastive loss that matches the reference's features with the
-    anchor's of the same second; a video's weight is its share of events that the modality alone has. The references
-    are computed without gradients, in training mode, after their own step; targets, (B, C), are cleaned.
+    Each modality has a class-correlation loss, and a contrastive loss that matches the reference's and the anchor's
+    features of the same second, weighted by the video's `unimodal_shares`. The references' outputs are computed after
+    their own step, without gradients, in training mode; targets, (B, C), are cleaned.
     """
     shares = unimodal_shares(references.map(lambda reference: reference.probs))
     losses: Losses = {}
@@ -122,14 +122,14 @@ def guidance_losses(
 
 
 class CoLeaFStep(CMPAEStep):
-    """Two training steps on a batch: the reference networks learn, then the anchor, also from what they now predict."""
+    """The training step of CoLeaF: one step of the reference networks, then one of the anchor, which they guide."""
 
     def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
-        """Take both steps of the optimiser by `take_step`, which returns the gradient's norm, and return the losses."""
+        """Make both optimiser steps by `take_step`, which returns the gradient's norm, and return the losses."""
         output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
-        with torch.no_grad():  # a pass of its own, with dropout of its own, confirms labels
+        with torch.no_grad():  # labels are confirmed by a separate pass, with its own dropout
             probs = self.run(network, *batch.features, **batch.padding).modality_probs
         audio = reference_loss(references.audio, targets.audio, probs.audio, WEIGHTS.audio, moment.epoch)
         visual = reference_loss(references.visual, targets.visual, probs.visual, WEIGHTS.visual, moment.epoch)
@@ -148,9 +148,9 @@ class CoLeaFStep(CMPAEStep):
         return {"audio_reference": audio, "visual_reference": visual, **losses, "total": total, "gradient_norm": norm}
 
     def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
-        """Return the output of each reference network for its own modality."""
+        """Compute the output of each reference network for its modality."""
         frames, clips = split_frames(batch.features.visual, network.anchor.visual_dims)
-        seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear: averages will do
+        seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear, so that averages suffice
         inputs = AudioVisual(batch.features.audio, seconds)
         networks = AudioVisual(network.audio_reference, network.visual_reference)
         return networks.map(lambda reference, features: self.run(reference, features, **batch.padding), inputs)

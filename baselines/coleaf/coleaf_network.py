@@ -15,7 +15,7 @@ HEAD_DROPOUT = 0.5
 
 @dataclass
 class ReferenceOutput:
-    """Output of a reference network for its modality."""
+    """Output of a reference network."""
 
     probs: Tensor  # (B, C) pooled over time
     token_probs: Tensor  # (B, C) of the class tokens
@@ -23,9 +23,9 @@ class ReferenceOutput:
 
 
 class ReferenceNetwork(nn.Module):
-    """One modality by itself: class tokens beside its segments in one self-attention layer, time pooling as HAN's.
+    """A network of one modality: class tokens and segments in one self-attention layer, time pooling as in HAN.
 
-    With `drop_pooling` the pooling weights, too, are computed from features after dropout (the visual network).
+    With `drop_pooling`, pooling weights are computed from features after dropout, too (the visual network).
     """
 
     def __init__(self, num_classes: int, widths: Sequence[int], config: CMPAEConfig, drop_pooling: bool):
@@ -40,7 +40,7 @@ class ReferenceNetwork(nn.Module):
         self.fc_frame_att = nn.Linear(config.dim, num_classes)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> ReferenceOutput:
-        """Parse one modality, (B, T, sum of widths), with a mask (B, T) that is False for padding."""
+        """Compute the output for one modality, (B, T, sum of widths); the mask, (B, T), is False for padding."""
         segments = self.project(features)  # (B, T, D)
         tokens = self.class_tokens.expand(segments.shape[0], -1, -1)  # (B, C, D)
         valid = mask if mask is None else torch.cat([mask.new_ones(tokens.shape[:2]), mask], dim=1)
@@ -57,7 +57,7 @@ class ReferenceNetwork(nn.Module):
 
 
 class CoLeaF(nn.Module):
-    """The anchor, which parses videos, and the two reference networks, which only its training needs."""
+    """The anchor, which parses videos, and the two reference networks, which are only used in training."""
 
     def __init__(self, num_classes: int, audio_dim: int, visual_dims: Sequence[int], config: CMPAEConfig):
         super().__init__()
@@ -69,7 +69,7 @@ class CoLeaF(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CoLeaF":
-        """Return the network that a state dict belongs to; see `CMPAE.from_state`."""
+        """Build the network of a state dict as `CMPAE.from_state` does."""
         prefix = "anchor."
         of_anchor = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         anchor = CMPAE.from_state(of_anchor, config, **settings)
@@ -78,5 +78,5 @@ class CoLeaF(nn.Module):
     def forward(
         self, audio: Tensor, visual: Tensor, with_cross_attention: bool = True, mask: Tensor | None = None
     ) -> CMPAEOutput:
-        """Return the anchor's output; see `CMPAE.forward`."""
+        """Compute the anchor's output as `CMPAE.forward` does."""
         return self.anchor(audio, visual, with_cross_attention, mask)

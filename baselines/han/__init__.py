@@ -1,4 +1,4 @@
-"""HAN (Tian, Li and Xu, ECCV 2020), trained on video labels; its network is `models/han.py`."""
+"""HAN (Tian, Li and Xu, ECCV 2020), trained on video labels; the network is in `models/han.py`."""
 
 from typing import Annotated
 
@@ -19,13 +19,13 @@ Smoothing = Annotated[float, Field(ge=0, le=1)]
 
 @settings_group
 class HANLosses(LabelFolder):
-    """The losses of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
+    """Settings of the losses of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
 
-    video_weight: NonNegativeFloat = 1.0  # weight of the fused probability's loss
-    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the audio's own loss
-    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual stream's own loss
-    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio's labels: (1 - s)·y + s/2
-    visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels
+    video_weight: NonNegativeFloat = 1.0  # weight of the loss on the fused probability
+    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the loss on the audio's probability
+    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the loss on the visual probability
+    audio_smoothing: Smoothing = 0.0  # smoothing s of audio labels: (1 - s)·y + s/2
+    visual_smoothing: Smoothing = 0.1  # smoothing s of visual labels
 
 
 def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
@@ -34,12 +34,12 @@ def smooth_labels(labels: Tensor, smoothing: float) -> Tensor:
 
 
 def with_term(losses: Losses, name: str, weight: float, term: Tensor) -> Losses:
-    """Return the losses with one more term, weighted in the total."""
+    """Return the losses with one more term, which is added to the total with its weight."""
     return {**losses, name: term, "total": losses["total"] + weight * term}
 
 
 class HANStep:
-    """One training step of HAN, which those of MA, JoMoLD, CMPAE and CoLeaF extend."""
+    """The training step of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
 
     def __init__(self, settings: HANLosses, train: SplitBatches, run: Run):
         self.settings, self.run = settings, run
@@ -48,17 +48,17 @@ class HANStep:
         self.targets = smoothing.map(lambda s: smooth_labels(labels, s))  # (N, C) of all training videos
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised."""
+        """Compute the losses by name; "total" is minimised."""
         output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         return self.losses(output, batch, targets, moment)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return P, the targets of each modality for a batch: (B, C)."""
+        """Return each modality's targets P for a batch: (B, C)."""
         return self.targets.map(lambda targets: targets[batch.videos])
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
-        """Return BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020)."""
+        """Compute BCE(fused, y), BCE(p_a, P_a) and BCE(p_v, P_v) by name, and their weighted sum (HAN, 2020)."""
         video = video_loss(output.video_probs, batch.video_labels)
         audio, visual = output.modality_probs.map(video_loss, targets)
         total = self.settings.video_weight * video

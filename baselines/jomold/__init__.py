@@ -1,4 +1,4 @@
-"""JoMoLD (Cheng et al., ECCV 2022): labels that are probably wrong for a modality are left out batch by batch."""
+"""JoMoLD (Cheng et al., ECCV 2022): in each batch, labels that are probably wrong for a modality are removed."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,7 @@ from utils.settings import settings_group
 
 @settings_group
 class JoMoLDLosses(MABaseLosses):
-    """The losses of JoMoLD, whose labels are cleaned; its estimator has those of MA's base model."""
+    """Settings of the losses of JoMoLD on cleaned labels; its estimator has those of MA's base model."""
 
     flag: ClassVar = "noise_ratio_dir"
     run_prefix: ClassVar = "HAN_"
@@ -30,18 +30,18 @@ class JoMoLDLosses(MABaseLosses):
     base_command: ClassVar = "train_han.py --method jomold_base --dataset {dataset}"
     noise_ratio_dir: Path | None = None  # folder of noise ratios (default: the newest in output_dir)
     clean_from_epoch: PositiveInt = 2
-    """first epoch whose labels are cleaned: 2 (released) or 1 (papers of JoMoLD and CMPAE)"""
+    """first epoch with cleaned labels: 2 (released code) or 1 (papers of JoMoLD and CMPAE)"""
 
 
 def cleaned_targets(
     probs: AudioVisual[Tensor], targets: AudioVisual[Tensor], ratios: AudioVisual[Tensor], labels: Tensor
 ) -> AudioVisual[Tensor]:
-    """Return the targets of a batch, (B, C), with 0 for those that are probably wrong: probs (B, C), ratios (C,).
+    """Return a batch's targets, (B, C), with 0 for those that are probably wrong: probs (B, C), ratios (C,).
 
-    Of a class with N positive videos by the video labels, (B, C), n_m = floor(ratio_m · N) are considered. A visual
-    target is removed if it is both among the n_v smallest audio losses and the n_v largest visual ones, an audio target
-    if it is both among the n_a largest audio losses and the n_a smallest visual ones (`train_label_denoising` of the
-    released code). Of equal losses the earlier video's counts as the smaller.
+    For a class with N positive videos by the video labels, (B, C), let n_m = floor(ratio_m · N). A visual target is
+    removed if it is both among the n_v smallest audio losses and the n_v largest visual ones, and an audio target if it
+    is both among the n_a largest audio losses and the n_a smallest visual ones (`train_label_denoising` of the released
+    code). Of equal losses, that of the earlier video counts as smaller.
     """
     positive = labels.bool()
     counts = positive.sum(dim=0)  # (C,)
@@ -60,11 +60,11 @@ def cleaned_targets(
 def noise_contrastive_loss(
     cosines: Tensor, smoothing: float, weights: Tensor | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Return JoMoLD's contrastive loss: -mean log(sum_j t_j·p_j), p the softmax of a row of `segment_cosines`.
+    """Compute JoMoLD's contrastive loss, -mean log(sum_j t_j·p_j), with p the softmax of a row of `segment_cosines`.
 
-    The target t is 1 - s on the row's own second and s / (T - 1) on the others. The logarithm is taken of the sum, so
-    this is not MA's cross-entropy with smoothed labels (`LabelSmoothingNCELoss` of the released code). `weights`, (B,),
-    are the videos' (CoLeaF); the mean is over all rows, whatever their weight. `mask`, (B, T), is False for padding.
+    The target t is 1 - s for the row's own second and s / (T - 1) for the others. The logarithm is of the sum, unlike
+    in MA's cross-entropy with smoothed labels (`LabelSmoothingNCELoss` of the released code). `weights`, (B,), are
+    those of videos (CoLeaF); the mean is over all rows, whatever their weight. `mask`, (B, T), is False for padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(cosines, dim=-1).view(*mask.shape, -1)
@@ -80,7 +80,7 @@ def noise_contrastive_loss(
 
 
 class JoMoLDStep(HANStep):
-    """One training step of JoMoLD, or of its estimator, whose targets are not cleaned."""
+    """The training step of JoMoLD, or of its estimator, whose targets are not cleaned."""
 
     def __init__(self, settings: MABaseLosses, train: SplitBatches, run: Run):
         super().__init__(settings, train, run)
@@ -89,7 +89,7 @@ class JoMoLDStep(HANStep):
             self.ratios = load_noise_ratios(settings.noise_ratio_dir, train.annotations).map(Tensor.to, self.targets)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return targets, (B, C), cleaned by predictions without cross-attention and gradients, but with dropout."""
+        """Return targets, (B, C), cleaned by probabilities without cross-attention and gradients, but with dropout."""
         targets = super().learned_targets(network, batch, moment)
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
             return targets
@@ -98,7 +98,7 @@ class JoMoLDStep(HANStep):
         return cleaned_targets(probs, targets, self.ratios, batch.video_labels)
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
-        """Return HAN's losses, and the contrastive loss of the encoded features."""
+        """Compute HAN's losses and the contrastive loss of the encoded features."""
         losses, settings = super().losses(output, batch, targets, moment), self.settings
         cosines = segment_cosines(*output.features, settings.contrastive_temperature, batch.mask)
         contrastive = noise_contrastive_loss(cosines, settings.contrastive_smoothing, mask=batch.mask)

@@ -1,4 +1,4 @@
-"""JoMoLD, stage 2: estimate for each class the share of its video labels that do not hold for a modality."""
+"""JoMoLD, stage 2: estimate the share of each class's video labels that are wrong for a modality."""
 
 from utils.entry_point import run_entry_point
 
@@ -20,11 +20,11 @@ from utils.settings import settings_group
 class Settings(OnBaseRun):
     """Settings of the estimation of noise ratios."""
 
-    mean_batch_size: PositiveInt = 128  # videos of each batch whose means are averaged (released: 128)
-    audio_limit: PositiveFloat = LIMITS.audio  # an audio label is noise below this share of its class's mean
+    mean_batch_size: PositiveInt = 128  # videos per batch in the mean over batch means (released code: 128)
+    audio_limit: PositiveFloat = LIMITS.audio  # audio labels below this share of their class's mean are noise
     visual_limit: PositiveFloat = LIMITS.visual  # the same for visual labels
-    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio labels that the estimator was trained on
-    visual_smoothing: Smoothing = 0.1  # smoothing s of its visual labels
+    audio_smoothing: Smoothing = 0.0  # smoothing s of the audio labels in the estimator's training
+    visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels in the estimator's training
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""JoMoLD's noise ratios: the shares of a class's video labels that do not hold for a modality (Cheng et al., 2022)."""
+"""JoMoLD's noise ratios: the share of a class's video labels that are wrong for a modality (Cheng et al., 2022)."""
 
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,11 @@ WAY_OUT = "Run python -m baselines.jomold.find_noise_ratios for this data set, o
 
 
 def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int, limit: float) -> Tensor:
-    """Return the share of each class's labels that are noise, p·P / mean < limit: (N, C) each -> (C,) in [0, 1].
+    """Compute the share of each class's labels that are noise, p·P / mean < limit: (N, C) each -> (C,) in [0, 1].
 
-    p are the estimator's time-pooled probabilities, P the targets that it was trained on (0.95 for a visual label), and
-    `labels` the videos'. As in `calculate_noise_ratio` of the released code, the mean is that of the batches' means: a
-    last, smaller batch weighs as much as the others. A class without a label has 0.
+    p are the estimator's time-pooled probabilities, P the targets of its training (0.95 for a visual label). As in
+    `calculate_noise_ratio` of the released code, the mean is over the means of batches: a smaller last batch has the
+    same weight as the others. A class without labels has 0.
     """
     class_means = torch.stack([batch.mean(dim=0) for batch in probs.split(batch_size)]).mean(dim=0)  # (C,)
     noisy = labels & (probs * targets < limit * class_means)
@@ -44,7 +44,7 @@ def estimate_noise_ratios(
     batch_size: int,
     limits: AudioVisual[float] = LIMITS,
 ) -> AudioVisual[Tensor]:
-    """Return the noise ratios of a split, (C,) on the CPU, by an estimator trained on targets of this smoothing."""
+    """Compute a split's noise ratios, (C,) on the CPU, with an estimator trained on targets with this smoothing."""
     labels = split.annotations.video_labels  # (N, C)
     parse = partial(precision.run, estimator, with_cross_attention=False)
     probs = over_split(estimator, parse, split, batch_size, progress=True).modality_probs.map(Tensor.cpu)
@@ -53,7 +53,7 @@ def estimate_noise_ratios(
 
 
 def save_noise_ratios(ratios: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
-    """Write the ratios of the annotated classes, (C,) each, to `noise_ratios.safetensors`, atomically."""
+    """Write the ratios of the annotated classes, (C,) each, to `noise_ratios.safetensors`."""
     save_record(folder / FILE, ratios._asdict(), annotations.dataset, annotations.classes)
 
 
@@ -64,7 +64,7 @@ def export_noise_ratios(ratios: AudioVisual[Tensor], folder: Path) -> None:
 
 
 def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the noise ratios of the annotated classes, (C,) each. Raises InputError for absent or unsuitable ones."""
+    """Read the noise ratios of the annotated classes, (C,) each. Raises InputError if absent or unsuitable."""
     released = folder / RELEASED_FILE
     if released.is_file() and not (folder / FILE).exists():
         path, ratios = released, _load_released(released, annotations)
@@ -75,11 +75,11 @@ def load_noise_ratios(folder: Path, annotations: SplitAnnotations) -> AudioVisua
     for modality, values in zip(MODALITIES, ratios, strict=True):
         if len(wrong := values[~((values >= 0) & (values <= 1))]):
             raise InputError(path, f"a ratio of {wrong[0]:g} in {modality}", "shares between 0 and 1", WAY_OUT)
-    return ratios.map(lambda values: values[: len(annotations.classes)])  # the first of those in the file
+    return ratios.map(lambda values: values[: len(annotations.classes)])
 
 
 def _load_released(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the file that JoMoLD, CMPAE and CoLeaF ship: (25,) of each modality, in the order of LLP's classes."""
+    """Read the file released with JoMoLD, CMPAE and CoLeaF: (25,) per modality, in the order of LLP's classes."""
     classes = DATASETS["LLP"].classes
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -87,7 +87,7 @@ def _load_released(path: Path, annotations: SplitAnnotations) -> AudioVisual[Ten
         shapes = {tuple(values.shape) for values in ratios}
         if shapes != {(len(classes),)} or classes[: len(annotations.classes)] != annotations.classes:
             raise ValueError(f"shapes {shapes} for {len(annotations.classes)} classes of {annotations.dataset}")
-    except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
-        expected = f"arrays `audio` and `visual`, a number for each of LLP's {len(classes)} classes"
+    except Exception as error:  # zipfile and numpy may raise anything for a damaged archive
+        expected = f"arrays `audio` and `visual` with a number for each of LLP's {len(classes)} classes"
         raise InputError(path, f"no readable ratios ({error})", expected, WAY_OUT) from error
     return ratios

@@ -1,4 +1,4 @@
-"""LEAP (Zhou et al., ECCV 2024): class-name queries attend to MM-Pyramid's encoded segments; labels are VALOR's."""
+"""LEAP (Zhou et al., ECCV 2024): class-name queries attend to segments encoded by MM-Pyramid; labels are VALOR's."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -19,29 +19,28 @@ from utils.settings import settings_group
 
 @settings_group
 class LEAPLosses(PseudoLabels):
-    """The labels and losses of LEAP."""
+    """Settings of LEAP's labels and losses."""
 
     run_prefix: ClassVar = "Framewise_"
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
-    """word vectors in GloVe's text format, or LEAP's own .pt of the classes (default: glove.txt in data_dir)"""
-    video_weight: NonNegativeFloat = 0.0  # weight of the video loss (the released one has no gradient)
+    """word vectors in GloVe's text format, or the .pt file released with LEAP (default: glove.txt in data_dir)"""
+    video_weight: NonNegativeFloat = 0.0  # weight of the video loss (that of the released code has no gradient)
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
-    audio_guided_weight: NonNegativeFloat = 1.0
-    """weight of the audio loss on the events that any audio segment has"""
-    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual loss on those of any visual segment
+    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the audio loss on events in any audio segment
+    visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual loss on events in any visual segment
     similarity_weight: NonNegativeFloat = 1.0  # weight of the audio-visual semantic similarity
 
 
 def semantic_similarity_loss(
     labels: AudioVisual[Tensor], features: AudioVisual[Tensor], mask: Tensor | None = None
 ) -> Tensor:
-    """Return LEAP's semantic similarity loss (AVSS, `avss_loss`) of encoded features (B, T, D) and labels (B, T, C).
+    """Compute LEAP's semantic similarity loss (AVSS, `avss_loss`) of encoded features (B, T, D) and labels (B, T, C).
 
-    The overlap x of audio segment s and visual segment t is the number of events of both, divided by the largest number
-    of events of any segment of the video in either modality; a video without events has x = 0. (The paper speaks of an
-    intersection over union; the released code divides by that count.) The mean squared error of relu(cosine) against
-    x / (1 + x) + 0.01 is taken over pairs of segments where `mask`, (B, T) bool, is True.
+    The overlap x of an audio and a visual segment is the number of their common events, divided by the largest number
+    of events in any segment of the video and either modality (released code; an intersection over union in the paper);
+    without events, x = 0. The loss is the mean squared error of relu(cosine) against x / (1 + x) + 0.01 over all pairs
+    of segments for which `mask`, (B, T) bool, is True.
     """
     shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
     most = torch.maximum(labels.audio.sum(dim=-1).amax(dim=1), labels.visual.sum(dim=-1).amax(dim=1))  # (B,)
@@ -55,13 +54,13 @@ def semantic_similarity_loss(
 
 
 class LEAPStep:
-    """One training step of LEAP."""
+    """The training step of LEAP."""
 
     def __init__(self, settings: LEAPLosses, train: SplitBatches, run: Run):
         self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised. A modality's label is that of any of its segments."""
+        """Compute the losses by name; "total" is minimised. A modality has the labels of all of its segments."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         audio, visual = (labels.to(batch.video_labels.dtype) for labels in batch.pseudo.labels)  # (B, T, C) each
         losses = {

@@ -1,4 +1,4 @@
-"""LEAP (Zhou et al., ECCV 2024): class names are queries to the segments; attention scores are segment logits.
+"""LEAP (Zhou et al., ECCV 2024): class names are queries over the segments; attention scores are segment logits.
 
 The encoder is MM-Pyramid's (Yu et al., ACM MM 2022): attention and dilated convolution at several temporal scales.
 """
@@ -22,10 +22,10 @@ from utils.errors import InputError
 from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint
 
-WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, unless another is named
+WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, by default
 WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; see baselines/leap/README.md."
-LABEL_DIM = 300  # E, of GloVe's vectors
-# Two classes that the released code names otherwise.
+LABEL_DIM = 300  # width E of GloVe's vectors
+# Names in the released code that differ from those of the data set.
 RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry infancy cry"}
 NUM_LEVELS = 4
 ATTENTION_DROPOUT = 0.1
@@ -33,7 +33,7 @@ ATTENTION_DROPOUT = 0.1
 
 @settings_group
 class LEAPConfig:
-    """The attention layers of MM-Pyramid's encoder and of LEAP's decoders."""
+    """Settings of the attention layers of MM-Pyramid's encoder and LEAP's decoders."""
 
     dim: PositiveInt = 512  # width D of encoder and decoders
     num_heads: PositiveInt = 8  # attention heads
@@ -46,19 +46,19 @@ class LEAPConfig:
 
 
 def begin_alike(modules: Sequence[nn.Module]) -> None:
-    """Copy the first module's weights to the others of its kind, as the released code does before training."""
+    """Copy the weights of the first module to the others, as the released code does before training."""
     for module in modules[1:]:
         module.load_state_dict(modules[0].state_dict())
 
 
 class QueryNormLayer(nn.Module):
-    """Transformer layer that normalises the query alone, before attending; keys and values come in as they are."""
+    """Pre-norm transformer layer that normalises only the queries, not keys and values."""
 
     def __init__(self, config: LEAPConfig):
         super().__init__()
         dim = config.dim
         self.attention = FastMultiheadAttention(dim, config.num_heads, ATTENTION_DROPOUT)
-        with torch.no_grad():  # queries, keys, values and output begin as copies of one layer (released code)
+        with torch.no_grad():  # the projections of queries, keys, values and output start as copies (released code)
             linear = nn.Linear(dim, dim)
             self.attention.in_proj_weight.copy_(linear.weight.repeat(3, 1))
             self.attention.in_proj_bias.copy_(linear.bias.repeat(3))
@@ -83,7 +83,7 @@ class QueryNormLayer(nn.Module):
 
 
 class Gates(nn.Module):
-    """sigmoid(L1 [own; cross])·own + sigmoid(L2 [own; cross])·cross."""
+    """Gated sum sigmoid(L1 [own; cross])·own + sigmoid(L2 [own; cross])·cross."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -91,13 +91,13 @@ class Gates(nn.Module):
         self.cross = nn.Linear(2 * dim, dim)
 
     def forward(self, own: Tensor, cross: Tensor) -> Tensor:
-        """(B, T, D) each -> (B, T, D)"""
+        """Combine (B, T, D) each -> (B, T, D)."""
         both = torch.cat([own, cross], dim=-1)
         return torch.sigmoid(self.own(both)) * own + torch.sigmoid(self.cross(both)) * cross
 
 
 class DilatedConvolution(nn.Module):
-    """relu(x + conv1x1(relu(conv3(x)))) over time, zeros beyond both ends of the video."""
+    """Convolution relu(x + conv1x1(relu(conv3(x)))) over time, with zero padding."""
 
     def __init__(self, dim: int, dilation: int):
         super().__init__()
@@ -105,7 +105,7 @@ class DilatedConvolution(nn.Module):
         self.narrow = nn.Conv1d(dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)"""
+        """Convolve (B, T, D) -> (B, T, D)."""
         convolved = self.narrow(F.relu(self.wide(x.transpose(1, 2)))).transpose(1, 2)
         return F.relu(x + convolved)
 
@@ -125,11 +125,11 @@ class PyramidLevel(nn.Module):
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> AudioVisual[Tensor]:
         """Update each modality: (B, T, D) -> (B, T, D); the mask, (B, T) bool, is False for padding."""
         near = seconds_within(self.reach, audio.shape[1], audio.device)
-        if mask is not None:  # padding attends to itself, so that it stays finite
+        if mask is not None:  # padding attends to itself, so that its values stay finite
             near = near & layers.over_keys(mask) | torch.eye(len(near), dtype=torch.bool, device=near.device)
         audio_gated = self.gates_audio(self.self_audio(audio, audio, near), self.cross(audio, visual, near))
         visual_gated = self.gates_visual(self.self_visual(visual, visual, near), self.cross(visual, audio, near))
-        if mask is not None:  # zeros beyond the video's end
+        if mask is not None:  # zeros after the video's end
             beyond = ~mask.unsqueeze(-1)
             audio_gated, visual_gated = audio_gated.masked_fill(beyond, 0), visual_gated.masked_fill(beyond, 0)
         return AudioVisual(self.convolution_audio(audio_gated), self.convolution_visual(visual_gated))
@@ -142,7 +142,7 @@ def seconds_within(reach: int, num_segments: int, device: torch.device) -> Tenso
 
 
 class LevelFusion(nn.Module):
-    """Fusion of all levels second by second: a transformer layer over them, then a sum weighted by sigmoids."""
+    """Fusion of all levels in each second: a transformer layer over the levels, then a sum weighted by sigmoids."""
 
     def __init__(self, config: LEAPConfig):
         super().__init__()
@@ -150,14 +150,14 @@ class LevelFusion(nn.Module):
         self.weight = nn.Linear(config.dim, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """L tensors (B, T, D) -> (B, T, D)"""
+        """Fuse L tensors (B, T, D) -> (B, T, D)."""
         rows = torch.stack(levels, dim=2).flatten(0, 1)  # (B·T, L, D)
         rows = self.layer(rows, rows)
         return (torch.sigmoid(self.weight(rows)) * rows).sum(dim=1).unflatten(0, levels[0].shape[:2])
 
 
 class PyramidEncoder(nn.Module):
-    """Levels of growing reach, each on the output of the one before it, and their fusion for each modality."""
+    """A sequence of levels of growing reach, and their fusion for each modality."""
 
     def __init__(self, config: LEAPConfig):
         super().__init__()
@@ -187,30 +187,30 @@ class LabelDecoder(nn.Module):
         self.presence = nn.Linear(config.dim, 1)
 
     def forward(self, labels: Tensor, segments: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return segment logits (B, T, C), and probabilities (B, C) that the classes are present in the modality.
+        """Compute segment logits (B, T, C), and probabilities (B, C) that the classes occur in the modality.
 
         Labels are (B, C, D), segments (B, T, D); `mask`, (B, T) bool, is False for padding.
         """
         for layer in self.layers:
-            queries = layer.attend(labels, segments, layers.over_keys(mask))  # with the residual, not normalised
+            queries = layer.attend(labels, segments, layers.over_keys(mask))  # with residual connection, not normalised
             labels = layer.feed_forward(queries)
-        # The released code computes its scores from the updated queries, not from those that attended.
+        # The released code computes the scores from the updated queries, not from those used for attention.
         scores = attention_scores(self.layers[-1], queries, segments)  # (B, C, T)
         return scores.transpose(1, 2), torch.sigmoid(layers.at_least_float32(self.presence(labels))).squeeze(-1)
 
 
 def attention_scores(layer: QueryNormLayer, queries: Tensor, context: Tensor) -> Tensor:
-    """Return QK' / sqrt(D/H), averaged over the H heads: queries (B, C, D), context (B, T, D) -> (B, C, T)."""
+    """Compute QK' / sqrt(D/H), averaged over H heads: queries (B, C, D), context (B, T, D) -> (B, C, T)."""
     attention = layer.attention
     dim, num_heads = queries.shape[-1], attention.num_heads
     weights, biases = attention.in_proj_weight.split(dim), attention.in_proj_bias.split(dim)
     q, k = F.linear(queries, weights[0], biases[0]), F.linear(context, weights[1], biases[1])
-    # The heads lie side by side, so the sum over them is one product of all D.
+    # As heads are adjacent slices of D, the sum over them is one product.
     return layers.at_least_float32(q @ k.transpose(1, 2)) / (num_heads * (dim / num_heads) ** 0.5)
 
 
 class LEAP(nn.Module):
-    """MM-Pyramid's encoder and a label decoder for each modality; no MMIL pooling."""
+    """MM-Pyramid's encoder and a label decoder per modality, without MMIL pooling."""
 
     def __init__(
         self,
@@ -236,9 +236,9 @@ class LEAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: LEAPConfig | None = None, **settings: object) -> "LEAP":
-        """Return a network that fits a state dict, without loading its weights. Raises KeyError for a foreign one.
+        """Build the network of a state dict without loading its weights. Raises KeyError for another network's.
 
-        Without a config, shapes give the sizes, and `settings` the other fields: heads and dropout.
+        Without a config, the shapes determine the sizes, and `settings` are the other fields.
         """
         config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
@@ -252,7 +252,7 @@ class LEAP(nn.Module):
         return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> HANOutput:
-        """Parse a batch, (B, T, widths) each; the mask is False for padding. The video has the larger modality's p."""
+        """Parse a batch, (B, T, widths) each; the mask is False for padding. The video has the larger probability."""
         visual_inputs = self.project_visual(visual)
         features = self.encoder(self.project_audio(audio), visual_inputs, mask)  # (B, T, D) each
         labels = self.project_labels(self.label_vectors).expand(audio.shape[0], -1, -1)  # (B, C, D)
@@ -276,24 +276,23 @@ def make_network(settings: Any, train: SplitBatches) -> LEAP:
 
 
 def class_words(name: str) -> tuple[str, ...]:
-    """Return the words of a class's name in the released code, in lower case: Frying_(food) -> fry, food."""
+    """Return the lower-case words of a class's name in the released code: Frying_(food) -> fry, food."""
     return tuple(re.findall(r"[a-z]+", RELEASED_NAMES.get(name, name).lower()))
 
 
 def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
-    """Read the mean vector of each class name's words, (C, E) float32: GloVe's text format, or LEAP's own file (`.pt`).
+    """Read the mean vector of each class name's words, (C, E) float32, from GloVe's text format or LEAP's `.pt` file.
 
-    In text a line is a word and its E numbers. Raises InputError when the file is absent, lacks a word, or has a line
-    of another form for one of the words.
+    A line of text is a word and its E numbers. Raises InputError if the file is absent, lacks a word, or has a
+    malformed line for one of the words.
     """
     if path.suffix == ".pt":  # the released `label_glove_embeddings.pt`, by class name
         vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}
         shapes = {vector.shape for vector in vectors.values() if isinstance(vector, Tensor)}
         absent = [name for name in classes if class_words(name) not in vectors]
         if absent or len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            found = (
-                f"vectors of {len(vectors)} names and {len(shapes)} shapes, without {', '.join(absent[:5]) or 'none'}"
-            )
+            found = f"{len(vectors)} vectors of {len(shapes)} shapes"
+            found += f", without {', '.join(absent[:5])}" * bool(absent)
             raise InputError(path, found, "a vector of one width for every class", WAY_OUT)
         return torch.stack([vectors[class_words(name)].float() for name in classes])
     wanted = {word for name in classes for word in class_words(name)}

@@ -15,23 +15,23 @@ from utils.settings import settings_group
 
 @settings_group
 class LSLDLosses(PseudoLabels):
-    """The labels and losses of LSLD."""
+    """Settings of LSLD's labels and losses."""
 
     run_prefix: ClassVar = "Language_"
     command: ClassVar = "python -m baselines.lsld.refine_labels"
     video_weight: NonNegativeFloat = 1.0  # weight of the video loss
-    audio_segment_weight: NonNegativeFloat = 3.0  # weight of the audio's segment loss
+    audio_segment_weight: NonNegativeFloat = 3.0  # weight of the audio segment loss relative to the visual one
     segment_weight: NonNegativeFloat = 1.0  # weight of both segment losses
 
 
 class LSLDStep:
-    """One training step of LSLD (`train_all_model` of the released code)."""
+    """The training step of LSLD (`train_all_model` of the released code)."""
 
     def __init__(self, settings: LSLDLosses, train: SplitBatches, run: Run):
         self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name; "total" is minimised. Labels are stored as log-odds where UWAV has logits."""
+        """Compute the losses by name; "total" is minimised. Labels are stored as log-odds in place of logits."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         video = video_loss(output.video_probs, batch.video_labels)
         logits, labels = output.logits.map(batch.valid), batch.pseudo.logits.map(batch.valid)

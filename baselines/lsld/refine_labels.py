@@ -1,7 +1,7 @@
-"""LSLD, stage 1: segment labels from texts, written in the files of stage 2 (`pseudo_label_generation.py`).
+"""LSLD, stage 1: segment labels from texts, in the files of `pseudo_label_generation.py`.
 
-A segment gets the labels named by its nearest text, of all texts that name a subset of the video's labels (Fan et al.,
-NeurIPS 2023). N videos, T segments, C classes.
+A segment gets the labels in its nearest text, among texts for every subset of the video's labels (Fan et al., NeurIPS
+2023). N videos, T segments, C classes.
 """
 
 from utils.entry_point import run_entry_point
@@ -35,22 +35,22 @@ DATASET = "LLP"
 
 @settings_group
 class Settings(FromFile):
-    """Settings of the segment labels; the defaults are LSLD's but for the features."""
+    """Settings of the segment labels; the defaults are LSLD's except for the features."""
 
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder of the new run folder
     output_dir: Path | None = None  # folder of the labels (default: LLP_Dataset in a new run folder)
-    names_file: Path = NAMES_FILE  # how the texts name the classes
-    soften: bool = True  # soften visual labels where segments with and without a label overlap
-    kept_factor: PositiveFloat = 4.0  # a softened label is its cosine (CLIP ViT-B/16) times this
-    dropped_factor: PositiveFloat = 0.4  # the same for a softened absent label
+    names_file: Path = NAMES_FILE  # names of the classes in the texts
+    soften: bool = True  # soften visual labels where the cosines of segments with and without a label overlap
+    kept_factor: PositiveFloat = 4.0  # factor from the cosine (CLIP ViT-B/16) to a softened label
+    dropped_factor: PositiveFloat = 0.4  # the same for segments without the label
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     device: DeviceSettings = DeviceSettings()
 
 
 def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classes: int) -> Tensor:
-    """Return LSLD's hard labels, (..., C) bool: a segment keeps the labels that its nearest text names (`refineLabel`).
+    """Return LSLD's hard labels, (..., C) bool: a segment keeps the labels in its nearest text (`refineLabel`).
 
-    The segments are of videos with the same labels; cosines (..., K) are those with the texts of their K subsets.
+    All segments are of videos with the same labels; cosines, (..., K), are with the texts of the K subsets of these.
     """
     named = torch.zeros(len(subsets), num_classes, dtype=torch.bool)
     for row, subset in enumerate(subsets):
@@ -61,10 +61,9 @@ def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classe
 def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped_factor: float) -> Tensor:
     """Return LSLD's soft visual labels, (R, C) in [0, 1] (`getVisualCleanLabel` of the released code).
 
-    Per class over all R segments, unlabelled ones too, and their cosines (R, C) with the class names: m0 is the largest
-    cosine of those without the label, m1 the smallest of those with it. If m0 > m1, a label with cosine < m0 becomes
-    kept_factor·cosine if that lies in (0, 1), else stays 1; a segment without it whose cosine > m1 becomes
-    dropped_factor·cosine if that lies in (0, 1).
+    Cosines, (R, C), are with the class names. For each class, over all R segments, m0 is the largest cosine of segments
+    without the label, and m1 the smallest of those with it. If m0 > m1, labels whose cosine < m0 become
+    kept_factor·cosine, and absent labels whose cosine > m1 become dropped_factor·cosine, where that is in (0, 1).
     """
     largest_without = cosines.masked_fill(labels, -torch.inf).amax(dim=0)  # m0, (C,)
     smallest_with = cosines.masked_fill(~labels, torch.inf).amin(dim=0)  # m1, (C,)
@@ -78,9 +77,9 @@ def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped
 def language_labels(
     split: SplitBatches, texts: AudioVisual[TextFeatures], names: Sequence[str], batch_size: int
 ) -> AudioVisual[Tensor]:
-    """Return hard labels of every segment: those that the nearest of the video's texts names, (N, T, C) bool.
+    """Return hard labels, (N, T, C) bool: each segment has the labels in the nearest of its video's texts.
 
-    The split has CLAP and CLIP features and videos of one length; `names`, (C,), are the classes' names in the texts.
+    The split has CLAP and CLIP features and videos of equal length; `names`, (C,), are the classes' names in the texts.
     """
     video_labels = split.annotations.video_labels  # (N, C)
     num_classes = video_labels.shape[1]
@@ -99,7 +98,7 @@ def language_labels(
 
 
 def class_cosines(split: SplitBatches, names: Tensor, batch_size: int) -> Tensor:
-    """Return cosines of a split's visual segments with the class names' features (C, D): (N, T, C) on the CPU."""
+    """Compute the cosines of visual segments with the class names' features (C, D): (N, T, C) on the CPU."""
     names, batches = names.to(split.device), split.in_order(batch_size)
     return torch.cat([(F.normalize(batch.features.visual, dim=-1) @ names.T).cpu() for batch in batches])
 

@@ -1,8 +1,8 @@
-"""LSLD's texts: one for every subset of the labels of a video, and where a text encoder's features of them lie.
+"""LSLD's texts, one for every subset of a video's labels, and their features from a text encoder.
 
 `python -m baselines.lsld.subset_texts --dataset LLP --annotations_dir DIR --modality visual` prints the texts to
-encode, one a line. That list (`lsld_texts.txt`) and its features (`lsld_text_feats.npy`, a row a line) go to the folder
-of the class names' text features.
+encode, one per line. The list (`lsld_texts.txt`) and its features (`lsld_text_feats.npy`, one row per line) belong in
+the folder of the class names' text features.
 """
 
 from utils.entry_point import run_entry_point
@@ -26,23 +26,23 @@ from utils.errors import InputError
 
 NAMES_FILE = Path(__file__).resolve().parents[2] / "data" / "lsld_names.yaml"
 TEXTS_FILE, FEATURES_FILE = "lsld_texts.txt", "lsld_text_feats.npy"
-WAY_OUT = "See baselines/lsld/README.md on printing the texts and on the place of their features."
+WAY_OUT = "baselines/lsld/README.md describes how to print the texts, and where to put their features."
 
 
 def label_subsets(classes: Iterable[int]) -> list[tuple[int, ...]]:
-    """Return all non-empty subsets of a video's classes, small ones first; each in ascending order."""
+    """Return all non-empty subsets of a video's classes in order of size; each is in ascending order."""
     ordered = sorted(classes)
     return [subset for size in range(1, len(ordered) + 1) for subset in combinations(ordered, size)]
 
 
 def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> str:
-    """Return the text of a subset: its names joined by " and ", "other" for none; in a sentence for audio."""
+    """Return the text of a subset: its names joined by " and ", or "other" if empty; for audio, in a sentence."""
     text = " and ".join(names[c] for c in subset) or "other"
     return f"This is a sound of {text}" if modality == "audio" else text
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """Read the classes' names in the texts, (C,), by default their own. Raises InputError for an unsuitable file."""
+    """Read the names of the classes in the texts, (C,), by default their own. Raises InputError if unsuitable."""
     expected = "wordings by data set and class"
     try:
         wording = yaml.safe_load(path.read_text(encoding="utf-8")).get(dataset) or {}
@@ -55,16 +55,16 @@ def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, .
 
 
 def subsets_of(splits: Iterable[SplitAnnotations]) -> list[tuple[int, ...]]:
-    """Return every subset of a video's labels that these splits have, each once, by size; the empty one comes last."""
+    """Return the distinct subsets of the labels of any video in these splits in order of size, the empty one last."""
     label_sets = {tuple(row.nonzero().flatten().tolist()) for s in splits for row in s.video_labels.unique(dim=0)}
     subsets = {subset for classes in label_sets for subset in label_subsets(classes)}
     return [*sorted(subsets, key=lambda subset: (len(subset), subset)), ()]
 
 
 def texts_of(splits: Sequence[SplitAnnotations], names: Sequence[str], modality: str) -> list[str]:
-    """Return every text that the videos of these splits need, each once."""
+    """Return the distinct texts for the videos of these splits."""
     texts = [subset_text(subset, names, modality) for subset in subsets_of(splits)]
-    if modality == "visual":  # the released code's second step scores segments against the classes' own names
+    if modality == "visual":  # the released code's second step compares segments with the classes' own names
         texts += splits[0].classes
     return list(dict.fromkeys(texts))
 
@@ -75,23 +75,23 @@ class TextFeatures:
 
     path: Path
     rows: dict[str, int]
-    features: Tensor  # (K, D) unit rows
+    features: Tensor  # (K, D), normalised rows
 
     def of(self, texts: Sequence[str]) -> Tensor:
-        """Return the features of these texts, (len, D). Raises InputError when one is absent."""
+        """Return the features of these texts, (len(texts), D). Raises InputError if one is absent."""
         if absent := [text for text in texts if text not in self.rows]:
             raise InputError(self.path, f"no text {absent[0]!r}", "every text that the videos need", WAY_OUT)
         return self.features[[self.rows[text] for text in texts]]
 
 
 def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
-    """Read texts and their features, "clip" or "clap". Raises InputError for absent, damaged or unequal files."""
+    """Read texts and their features from "clip" or "clap". Raises InputError for absent, damaged or unequal files."""
     folder = text_features_path(data_dir, feature).parent
     path = folder / TEXTS_FILE
     try:
         texts = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "no readable file", "LSLD's texts, one a line", WAY_OUT) from error
+        raise InputError(path, "no readable file", "LSLD's texts, one per line", WAY_OUT) from error
     features = torch.from_numpy(load_rows(folder / FEATURES_FILE))
     if len(texts) != len(features):
         found = f"{len(features)} rows beside {len(texts)} texts in {TEXTS_FILE}"
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", choices=("LLP",), default="LLP")
     parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files (default: data/<dataset>)")
     parser.add_argument("--modality", choices=MODALITIES, required=True)
-    parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="how the texts name the classes")
+    parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="names of the classes in the texts")
     args = parser.parse_args(argv)
     folder = args.annotations_dir or DATASETS[args.dataset].folder
     splits = [load_annotations(args.dataset, folder, split) for split in SPLITS]

@@ -1,4 +1,4 @@
-"""MA (Wu and Yang, CVPR 2021): exchanging modalities finds the labels that do not hold for a modality."""
+"""MA (Wu and Yang, CVPR 2021): exchanging modalities reveals labels that are wrong for a modality."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +21,16 @@ from utils.settings import settings_group
 
 @settings_group
 class MABaseLosses(HANLosses):
-    """The losses of MA's base model."""
+    """Settings of the losses of MA's base model."""
 
     contrastive_weight: NonNegativeFloat = 1.0  # weight of the contrastive loss
     contrastive_temperature: PositiveFloat = 0.2  # temperature of the contrastive loss
-    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """s: the contrastive target is 1 - s on the same second"""
+    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1  # s: the contrastive target is 1 - s in its second
 
 
 @settings_group
 class MALosses(MABaseLosses):
-    """The losses of MA on labels that `python -m baselines.ma.find_exchange` has cleaned."""
+    """Settings of the losses of MA on labels cleaned by `python -m baselines.ma.find_exchange`."""
 
     flag: ClassVar = "cleaned_label_dir"
     run_prefix: ClassVar = "HAN_"
@@ -40,11 +39,11 @@ class MALosses(MABaseLosses):
     base_command: ClassVar = "train_han.py --method ma_base --dataset {dataset}"
     cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
     fused_labels: Literal["audio", "video"] = "audio"
-    """targets of the fused probability: the labels left to the audio (released), or the video's"""
+    """targets of the fused probability: the labels left to the audio (released code), or the video's"""
 
 
 def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
-    """Return the cosine of each audio segment with every visual segment of its video, over the temperature.
+    """Compute the cosine of each audio segment with every visual segment of its video, divided by the temperature.
 
     Features are (B, T, D), the result (B·T, T); columns of padding, where the mask (B, T) is False, are -inf.
     """
@@ -55,7 +54,7 @@ def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Ten
 
 
 def own_second_targets(mask: Tensor, smoothing: float) -> Tensor:
-    """Return 1 - s on each segment's own second, s / (T - 1) on the others of its video: (B, T) -> (B, T, T)."""
+    """Return 1 - s for each segment's own second, s / (T - 1) for the others of its video: (B, T) -> (B, T, T)."""
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     others = smoothing / (mask.sum(dim=1) - 1).clamp(min=1)  # (B,)
     return torch.where(itself, 1 - smoothing, others[:, None, None]) * mask.unsqueeze(1)
@@ -64,25 +63,25 @@ def own_second_targets(mask: Tensor, smoothing: float) -> Tensor:
 def contrastive_loss(
     audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Return MA's contrastive loss, which matches audio with the visual feature of its own second: (B, T, D) each.
+    """Compute MA's contrastive loss, which matches audio with the visual feature of its second: (B, T, D) each.
 
-    Cross-entropy over the video's T seconds of the cosines divided by the temperature; the target is 1 - s for the same
-    second and s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`). `mask`, (B, T) bool, is
-    False for padding.
+    It is the cross-entropy of `segment_cosines` over a video's T seconds; the target is 1 - s for the same second and
+    s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`). `mask`, (B, T) bool, is False for
+    padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(segment_cosines(audio, visual, temperature, mask), dim=-1).view(*mask.shape, -1)
         log_probs = log_probs.masked_fill(~mask.unsqueeze(1), 0)
         return -(own_second_targets(mask, label_smoothing) * log_probs).sum(dim=-1)[mask].mean()
     num_videos, num_segments, _ = audio.shape
-    # PyTorch shares its label smoothing among all T seconds, the right one included.
+    # PyTorch distributes label smoothing over all T seconds, including the right one.
     spread = label_smoothing * num_segments / max(num_segments - 1, 1)
     same_second = torch.arange(num_segments, device=audio.device).repeat(num_videos)  # (B·T,)
     return F.cross_entropy(segment_cosines(audio, visual, temperature), same_second, label_smoothing=spread)
 
 
 class MAStep(HANStep):
-    """One training step of MA, on the labels that the exchange has left, or of its base model."""
+    """The training step of MA, on labels cleaned by the exchange, or of its base model."""
 
     def __init__(self, settings: MABaseLosses, train: SplitBatches, run: Run):
         super().__init__(settings, train, run)
@@ -90,14 +89,14 @@ class MAStep(HANStep):
         if isinstance(settings, MALosses):
             labels = train.annotations.video_labels
             left = load_cleaned_labels(settings.cleaned_label_dir, train.annotations)
-            # A removed label is 0, where one that the video never had is s/2 (`step3_retrain/dataloader.py`).
+            # A removed label is 0, while one that the video never had is s/2 (`step3_retrain/dataloader.py`).
             removed = left.map(lambda kept: (labels & ~kept).to(train.device))
             self.targets = self.targets.map(lambda targets, gone: targets.masked_fill(gone, 0), removed)
             if settings.fused_labels == "audio":
                 self.fused_targets = left.audio.to(self.targets.audio)
 
     def losses(self, output: HANOutput, batch: Batch, targets: AudioVisual[Tensor], moment: Moment) -> Losses:
-        """Return HAN's losses, and the contrastive loss of encoded audio and the visual features before the encoder."""
+        """Compute HAN's losses and the contrastive loss of audio after and visual features before the encoder."""
         if self.fused_targets is not None:
             batch = replace(batch, video_labels=self.fused_targets[batch.videos])
         losses, settings = super().losses(output, batch, targets, moment), self.settings

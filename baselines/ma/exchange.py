@@ -1,7 +1,7 @@
-"""MA's exchange, which removes the labels of a video that do not hold for a modality (Wu and Yang, CVPR 2021).
+"""MA's exchange, which removes labels of a video that are wrong for a modality (Wu and Yang, CVPR 2021).
 
-The base model parses a video's audio with the visual features of an unrelated video, and the reverse. An event that it
-then predicts in neither modality is absent from the modality that was kept. N videos, C classes.
+The base model parses a video's audio together with the visual features of an unrelated video, and the reverse. An event
+that it then predicts in neither modality is absent from the modality that was kept. N videos, C classes.
 """
 
 import io
@@ -24,13 +24,13 @@ from utils.training.device import Precision
 
 FILE = "cleaned_labels.safetensors"
 RELEASED_FILE = "need_to_change.pkl"  # of the released code
-WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder that holds its output."
+WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder of its output."
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:
-    """Return for each video a random one without a common label, -1 where there is none: (N, C) bool -> (N,) int64.
+    """Draw for each video one without a common label, -1 if there is none: (N, C) bool -> (N,) int64 on the CPU.
 
-    All is on the CPU; `rows` videos at a time bound the memory to rows x N.
+    Only `rows` videos are compared at a time, to limit the memory to rows x N.
     """
     as_numbers, partners = labels.float(), []
     for part in as_numbers.split(rows):
@@ -43,10 +43,10 @@ def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512
 
 
 def error_rates(probs: Tensor, labels: Tensor) -> Tensor:
-    """Return each class's error rate over that of the worst class: (N, C), (N, C) bool -> (C,) in [0, 1].
+    """Compute each class's error rate relative to that of the worst class: (N, C), (N, C) bool -> (C,) in [0, 1].
 
-    The error rate is the share of all videos whose pooled probability is on the wrong side of 0.5. Without any error,
-    every rate is 0, and no label is removed (`estimate_label` of the released code).
+    The error rate is the share of videos whose pooled probability is on the wrong side of 0.5 (`estimate_label` of the
+    released code). Without errors all rates are 0, and no label is removed.
     """
     errors = ((probs > 0.5) != labels).double().mean(dim=0)  # (C,)
     return (errors / errors.amax()).nan_to_num(0).to(probs)
@@ -55,13 +55,13 @@ def error_rates(probs: Tensor, labels: Tensor) -> Tensor:
 def absent_labels(modality_probs: AudioVisual[Tensor], rates: Tensor) -> Tensor:
     """Return the classes absent from both modalities after the exchange, p / r < 0.5: (B, C), (C,) -> (B, C) bool.
 
-    r are the `error_rates` of the modality that was kept. A class without errors has r = 0, hence p < r / 2.
+    r are the `error_rates` of the modality that was kept; p < r / 2 also holds for classes without errors (r = 0).
     """
     return (modality_probs.audio < rates / 2) & (modality_probs.visual < rates / 2)
 
 
 def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality, with those removed from both restored to both: (N, C) bool."""
+    """Return the labels left to each modality, (N, C) bool, restoring labels that were removed from both."""
     neither = labels & ~left.audio & ~left.visual
     return AudioVisual(left.audio | neither, left.visual | neither)
 
@@ -70,7 +70,7 @@ def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]
 def exchange_modalities(
     model: HAN, split: SplitBatches, partners: Tensor, rates: AudioVisual[Tensor], batch_size: int, precision: Precision
 ) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality of a split, (N, C) bool; a video whose partner is -1 keeps its labels."""
+    """Return the labels left to each modality of a split, (N, C) bool; videos whose partner is -1 keep all labels."""
     model.eval()
     labels = split.annotations.video_labels
     left = AudioVisual(labels.clone(), labels.clone())
@@ -92,7 +92,7 @@ def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotatio
 
 
 def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the cleaned labels of the annotated videos and classes, (N, C) bool. Raises InputError for unusable ones."""
+    """Read the cleaned labels of the annotated videos and classes, (N, C) bool, or raise InputError."""
     num_classes = len(annotations.classes)
     if (folder / RELEASED_FILE).is_file() and not (folder / FILE).exists():
         return load_released_labels(folder / RELEASED_FILE, annotations)
@@ -104,15 +104,15 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
     either = left.audio | left.visual
     if (added := (either & ~annotations.video_labels).any(dim=1)).any():
         first = annotations.sample_ids[int(added.nonzero()[0])]
-        found = f"events that the videos' labels lack, for instance in {first}"
+        found = f"labels that the annotations lack, for instance in {first}"
         raise record.error(found, "labels cleaned from these annotations")
     if not either.any():
-        raise record.error("no label at all", "labels that an exchange has left")
+        raise record.error("no label at all", "labels left by an exchange")
     return left
 
 
 def export_cleaned_labels(left: AudioVisual[Tensor], labels: Tensor, folder: Path) -> None:
-    """Write `need_to_change.pkl` from the labels left, (N, C) bool, of all of LLP's training videos' labels (N, C)."""
+    """Write `need_to_change.pkl` from the labels left to LLP's training videos and their labels, (N, C) bool each."""
     both = (labels & ~left.visual, labels & ~left.audio)
     removed = [[rows.nonzero().flatten().tolist() for rows in of_modality.T] for of_modality in both]
     with atomic_write(folder / RELEASED_FILE) as file:
@@ -120,7 +120,7 @@ def export_cleaned_labels(left: AudioVisual[Tensor], labels: Tensor, folder: Pat
 
 
 class _Tensors(pickle.Unpickler):
-    """Reads lists, numbers and tensors, and nothing that could run code."""
+    """Unpickler of lists, numbers and tensors that refuses anything that could run code."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
@@ -129,14 +129,14 @@ class _Tensors(pickle.Unpickler):
             return torch._utils._rebuild_tensor_v2
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return lambda content: torch.load(io.BytesIO(content), weights_only=True)
-        raise pickle.UnpicklingError(f"{module}.{name}, which is no tensor")
+        raise pickle.UnpicklingError(f"{module}.{name}, which is not a tensor")
 
 
 def load_released_labels(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality, (N, C) bool, by a file of the released second stage.
+    """Read the labels left to each modality, (N, C) bool, from a file of the released second stage.
 
-    For visual and audio, and each class, it lists the rows of LLP's training file whose label is removed. Raises
-    InputError when it holds anything but lists and tensors, or rows without such a label.
+    For visual, then audio, and each class, it lists the rows of LLP's training file whose label is removed. Raises
+    InputError if it contains anything but lists and tensors, or rows without the label.
     """
     labels, num_classes = annotations.video_labels, len(annotations.classes)
     left = AudioVisual(labels.clone(), labels.clone())
@@ -152,6 +152,6 @@ def load_released_labels(path: Path, annotations: SplitAnnotations) -> AudioVisu
                 if not of_modality[rows, c].all():
                     raise ValueError(f"rows without the label {annotations.classes[c]}, or twice")
                 of_modality[rows, c] = False
-    except Exception as error:  # whatever a damaged or foreign pickle makes Python raise
+    except Exception as error:  # a damaged or foreign pickle may raise anything
         raise InputError(path, f"no readable exchange ({error})", expected, WAY_OUT) from error
     return left

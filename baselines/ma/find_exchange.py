@@ -1,4 +1,4 @@
-"""MA, stage 2: find by exchanging modalities which labels of the training videos do not hold for a modality."""
+"""MA, stage 2: find by exchanging modalities which labels of the training videos are wrong for a modality."""
 
 from utils.entry_point import run_entry_point
 
@@ -25,12 +25,12 @@ from utils.settings import settings_group
 class Settings(OnBaseRun):
     """Settings of the exchange."""
 
-    keep_one_modality: bool = False  # restore labels that would be removed from both modalities to both
+    keep_one_modality: bool = False  # keep labels that would be removed from both modalities
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 2  # seed of the choice of unrelated videos
 
 
 def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rates: AudioVisual[Tensor]) -> Table:
-    """Return each class's videos, the share of them that each modality lost, and its error rates, (C,)."""
+    """Return a table of each class's videos, the share of labels that each modality lost, and error rates, (C,)."""
     counts = annotations.video_labels.sum(dim=0)  # (C,)
     columns = {Column("videos", decimals=0): counts}
     for modality, kept, errors in zip(("Audio", "Visual"), left, rates, strict=True):
@@ -41,10 +41,10 @@ def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rat
 
 
 def agreement(annotations: SplitAnnotations, left: AudioVisual[Tensor]) -> dict[str, float]:
-    """Return precision and recall of the removal where the truth is known, in percent of each modality's labels.
+    """Return precision and recall of the removal per modality in percent, for a split with known ground truth.
 
-    Precision is the share of the removed labels whose event is truly absent from the modality, 100 where none was
-    removed; recall the share of the absent events whose labels were removed, 100 where none is absent.
+    Precision is the share of removed labels whose event is absent from the modality, 100 if none was removed; recall is
+    the share of absent events whose labels were removed, 100 if none is absent.
     """
     labels, truth = annotations.video_labels, true_events(annotations, torch.device("cpu"))
     shares = {}
@@ -80,11 +80,11 @@ def main(argv: list[str] | None = None) -> None:
     splits = {n: open_split(settings.dataset, n, settings.data, device, subset=settings.subset) for n in names}
     train, val = splits.values()
     if not (train.equal_length and val.equal_length):
-        way_out = "Audio and visual of two videos are exchanged: leave MA out, or cut the videos alike."
-        raise InputError(settings.dataset, "videos of different lengths", "videos of one length", way_out)
+        way_out = "Modalities of two videos are exchanged: do without MA, or cut the videos to equal length."
+        raise InputError(settings.dataset, "videos of different lengths", "videos of equal length", way_out)
     model = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 
-    # 3 Exchange, also of val, where the truth is known
+    # 3 Exchange, also on val, where the ground truth is known
     record = record_on_run(settings, MALosses.command, splits)
     log = begin_output(output_dir, settings, (exchange.FILE, exchange.RELEASED_FILE, "removed_labels.*"), record)
     probs = run_han(model, train, batch_size, precision, progress=True).modality_probs

@@ -1,4 +1,4 @@
-"""MM-CSE (Zhao et al., AAAI 2025): a vector for each class in every segment, and eleven losses on VALOR's labels.
+"""MM-CSE (Zhao et al., AAAI 2025): a vector per class and segment, and eleven losses on VALOR's labels.
 
 B videos, T segments, C classes, E features of a class.
 """
@@ -21,30 +21,30 @@ from utils.settings import settings_group
 
 @settings_group
 class MMCSELosses(PseudoLabels):
-    """The pseudo-labels, VALOR's, and the weights of MM-CSE's losses."""
+    """Settings of MM-CSE's pseudo-labels, which are VALOR's, and losses."""
 
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     run_prefix: ClassVar = "Framewise_"
-    reconstruction_weight: NonNegativeFloat = 0.5  # weight of rebuilding a segment from its events and background
-    orthogonality_weight: NonNegativeFloat = 0.1  # weight of keeping events apart from the background
-    map_weight: NonNegativeFloat = 0.1  # weight of attention between the events that occur together
+    reconstruction_weight: NonNegativeFloat = 0.5  # weight of reconstructing segments from events and background
+    orthogonality_weight: NonNegativeFloat = 0.1  # weight of the orthogonality of events and background
+    map_weight: NonNegativeFloat = 0.1  # weight of the loss on attention between co-occurring events
 
 
 def event_maps(labels: AudioVisual[Tensor], others: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
-    """Return which pairs of events occur in a segment: 0/1 (B, T, C) of each modality -> (B, T, C, C)."""
+    """Return which pairs of events co-occur in a segment: 0/1 (B, T, C) per modality -> (B, T, C, C)."""
     return labels.map(lambda own, other: own.unsqueeze(-1) * other.unsqueeze(-2), others)
 
 
 @dataclass(frozen=True)
 class MMCSEStep:
-    """One training step of MM-CSE. Its targets of attention are not normalised, unlike the maps (released code)."""
+    """The training step of MM-CSE. Targets of attention are not normalised, unlike the maps (released code)."""
 
     settings: MMCSELosses
     train: SplitBatches
     run: Run
 
     def __call__(self, network: MMCSE, batch: Batch, moment: Moment) -> Losses:
-        """Return the losses by name, the sum of both modalities where they have one; "total" is minimised."""
+        """Compute the losses by name, most of them summed over both modalities; "total" is minimised."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         labels = batch.pseudo.labels.map(lambda hard: batch.valid(hard).to(batch.video_labels))
         logits, events, background, segments, rebuilt, own_maps, other_maps = (

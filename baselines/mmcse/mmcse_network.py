@@ -1,4 +1,4 @@
-"""MM-CSE's network (Zhao et al., AAAI 2025): a vector for each class and one for the background in every segment.
+"""MM-CSE's network (Zhao et al., AAAI 2025): vectors of each class and of the background in every segment.
 
 B videos, T segments, C classes, D features, E = `event_dim`. Parameter names are those of the released code.
 """
@@ -13,27 +13,18 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from models import HANOutput
-from models.layers import (
-    NumLayers,
-    at_least_float32,
-    check_heads,
-    count_layers,
-    mean_over_time,
-    project_each,
-    softmax_over_time,
-    stack_layers,
-)
+from models import HANOutput, layers
+from models.layers import NumLayers, count_layers, mean_over_time
 from models.pretrained import Pretrained
 from utils.audio_visual import AudioVisual
 from utils.settings import settings_group
 
-MAP_ROWS, MAP_SECONDS = (2, 32), 10  # of CLAP's feature map of a ten-second clip, as VALOR's files hold it
+MAP_ROWS, MAP_SECONDS = (2, 32), 10  # of CLAP's feature map of a ten-second clip, as in VALOR's files
 
 
 @settings_group
 class MMCSEConfig:
-    """The network, all but the widths of its inputs and the number of classes; the defaults are the released code's."""
+    """Settings of the network except for input widths and number of classes; the defaults are the released code's."""
 
     dim: PositiveInt = 256  # width D of a segment
     event_dim: PositiveInt = 128  # width E of a class in a segment
@@ -43,35 +34,35 @@ class MMCSEConfig:
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # dropout probability
 
     def __post_init__(self):
-        check_heads(self.event_dim, self.num_heads)
+        layers.check_heads(self.event_dim, self.num_heads)
 
 
 @dataclass
 class MMCSEOutput(HANOutput):
-    """HAN's output, and what MM-CSE's other losses need."""
+    """HAN's output, and inputs of MM-CSE's other losses."""
 
-    events: AudioVisual[Tensor]  # (B, T, C, E) decoupled, before the encoder
-    background: AudioVisual[Tensor]  # (B, T, E)
-    segments: AudioVisual[Tensor]  # (B, T, D) that events and background are decoupled from
+    events: AudioVisual[Tensor]  # (B, T, C, E) decoupled from the segments, before the encoder
+    background: AudioVisual[Tensor]  # (B, T, E) decoupled from the segments
+    segments: AudioVisual[Tensor]  # (B, T, D)
     reconstructed: AudioVisual[Tensor]  # (B, T, D) from events and background
     own_maps: AudioVisual[Tensor]  # (B, T, C, C) the last layer's attention of each modality to itself
     other_maps: AudioVisual[Tensor]  # (B, T, C, C) and to the other one
 
 
 def pool_clap_map(features: Tensor) -> Tensor:
-    """Return CLAP's feature map of ten seconds as one row a second: (B, 64, W) -> (B, 10, W).
+    """Pool CLAP's feature map of ten seconds to one row per second: (B, 64, W) -> (B, 10, W).
 
     The released code interpolates the projected map (bicubic, 32 -> 1,024 columns), averages its two rows and pools it
-    adaptively to ten seconds. All of it is linear, so it can be done before the projection.
+    adaptively to ten seconds. As all of this is linear, it can be computed before the projection.
     """
-    columns = features.unflatten(1, MAP_ROWS).mean(dim=1)  # (B, 32, W); row 32·i + j of the file is place (i, j)
+    columns = features.unflatten(1, MAP_ROWS).mean(dim=1)  # (B, 32, W); row 32·i + j of the file is position (i, j)
     identity = torch.eye(MAP_ROWS[1], dtype=features.dtype, device=features.device)[None, :, None]  # (1, 32, 1, 32)
     finer = F.interpolate(identity, size=(1, 1024), mode="bicubic", align_corners=False)[0, :, 0]  # (32, 1024)
     return F.adaptive_avg_pool1d(finer, MAP_SECONDS).T @ columns
 
 
 def class_networks(number: int, *parts: Callable[[], nn.Module]) -> nn.ModuleList:
-    """Return networks of one class each."""
+    """Return one network per class."""
     return nn.ModuleList(nn.Sequential(*(part() for part in parts)) for _ in range(number))
 
 
@@ -88,18 +79,18 @@ class ClassHeads(nn.Module):
 
 
 class InnerModel(nn.Module):
-    """A sequence of layers called `model`, as the released keys have it."""
+    """A sequence of layers under the name `model`, as in the released keys."""
 
-    def __init__(self, *layers: nn.Module):
+    def __init__(self, *modules: nn.Module):
         super().__init__()
-        self.model = nn.Sequential(*layers)
+        self.model = nn.Sequential(*modules)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
 
 
 class MMCSELayer(nn.Module):
-    """One encoder layer, for either modality: attention over the classes of a segment, gated means over time."""
+    """An encoder layer for either modality: attention over the classes of a segment, and gated means over time."""
 
     def __init__(self, config: MMCSEConfig):
         super().__init__()
@@ -119,10 +110,10 @@ class MMCSELayer(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Update one modality: (B, T, C, E) -> (B, T, C, E), and its maps of attention to itself and to the other.
+        """Update one modality, (B, T, C, E), and return its attention maps to itself and to the other, (B, T, C, C).
 
-        Neither sub-layer nor the feed-forward layer has a residual connection around it; the attended classes reach
-        the output through the gate alone (released code). Maps (B, T, C, C) are means over heads.
+        Neither sub-layers nor feed-forward layer have a residual connection; attended classes reach the output only
+        through the gate (released code). Maps are means over heads.
         """
         within, own_map = self.attend(self.SECM_1["attn"], x, x)
         across, other_map = self.attend(self.SECM_2["attn"], x, other)
@@ -135,30 +126,30 @@ class MMCSELayer(nn.Module):
 
     @staticmethod
     def attend(attention: nn.MultiheadAttention, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Let the classes of a segment attend to those of the context's segment, with a residual connection."""
+        """Attend from the classes of each segment to those of the context's segment, with a residual connection."""
         keys = context.flatten(0, 1)
         attended, weights = attention(x.flatten(0, 1), keys, keys)
         return x + attended.view_as(x), weights.unflatten(0, x.shape[:2])
 
     @staticmethod
     def gated(x: Tensor, local: Tensor, of_video: Tensor) -> Tensor:
-        """Add the video's term to each segment, by how similar they are: x and local (B, T, C, E), (B, C, E)."""
+        """Add the video's term to each segment, weighted by their similarity: x and local (B, T, C, E), (B, C, E)."""
         of_video = of_video.unsqueeze(1)
         return x + torch.sigmoid(F.cosine_similarity(local, of_video, dim=-1)).unsqueeze(-1) * of_video
 
 
 class MMCSEEncoder(nn.Module):
-    """N layers over both modalities, each of which reads the other's input."""
+    """A stack of layers over both modalities, each of which attends to the other's input."""
 
     def __init__(self, config: MMCSEConfig):
         super().__init__()
-        self.layers = stack_layers([MMCSELayer(config)] * config.num_layers, "equal")
-        # The released state dict holds norms that are never applied.
+        self.layers = layers.stack_layers([MMCSELayer(config)] * config.num_layers, "equal")
+        # The released state dict contains norms that are never applied.
         self.final_norm_a = nn.LayerNorm(config.event_dim).requires_grad_(False)
         self.final_norm_v = nn.LayerNorm(config.event_dim).requires_grad_(False)
 
     def forward(self, events: AudioVisual[Tensor], mask: Tensor | None) -> tuple[AudioVisual[Tensor], ...]:
-        """Return the encoded events (B, T, C, E), and the last layer's maps to itself and to the other modality."""
+        """Return the encoded events (B, T, C, E), and the last layer's attention maps to itself and to the other."""
         for layer in self.layers:
             audio, visual = layer(*events, mask), layer(events.visual, events.audio, mask)
             events = AudioVisual(audio[0], visual[0])
@@ -166,7 +157,7 @@ class MMCSEEncoder(nn.Module):
 
 
 class MMCSE(nn.Module, Pretrained):
-    """MM-CSE: class-aware decoupling, an encoder over class tokens, MMIL pooling with a head for each class.
+    """MM-CSE: class-aware decoupling, an encoder over class tokens, MMIL pooling with one head per class.
 
     Args:
         num_classes: C.
@@ -201,10 +192,9 @@ class MMCSE(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: MMCSEConfig | None = None, **settings: object) -> "MMCSE":
-        """Return the network that a state dict belongs to; its weights are not loaded yet.
+        """Build the network of a state dict without loading its weights.
 
-        Args:
-            config: that it was trained with; None: as shapes and `settings`, fields of `MMCSEConfig`, tell.
+        Without the config of its training, the shapes determine the sizes, and `settings` are the other fields.
         """
         config = config or MMCSEConfig(
             dim=state["fc_a.weight"].shape[0],
@@ -218,7 +208,7 @@ class MMCSE(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Return what the constructor is called with, for `save_pretrained`."""
+        """Return the arguments of the constructor, for `save_pretrained`."""
         widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
         return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
 
@@ -227,12 +217,12 @@ class MMCSE(nn.Module, Pretrained):
 
         Args:
             audio: (B, T, audio_dim), or CLAP's feature map (B, 64, audio_dim) of ten seconds.
-            visual: (B, T, sum of visual_dims), frame features averaged to one row a second.
-            mask: (B, T) bool, False where a segment is padding; None: no video is padded.
+            visual: (B, T, sum of visual_dims), frame features averaged to one row per second.
+            mask: (B, T) bool, False in padding; None: no padding.
         """
         if audio.shape[1] == MAP_ROWS[0] * MAP_ROWS[1] != visual.shape[1]:
             audio = pool_clap_map(audio)
-        segments = AudioVisual(self.fc_a(audio), self.fc_fusion(project_each(visual, [self.fc_v, self.fc_st])))
+        segments = AudioVisual(self.fc_a(audio), self.fc_fusion(layers.project_each(visual, [self.fc_v, self.fc_st])))
         decoupled, mixed, reconstructed = [], [], []
         for x, unmix, recon, reduce, alpha in (
             (segments.audio, self.a_unmix, self.a_recon, self.reduce_a, self.alpha_a),
@@ -249,10 +239,10 @@ class MMCSE(nn.Module, Pretrained):
 
         stacked = torch.stack([*encoded], dim=2)  # (B, T, 2, C, E)
         logits = self.fc_prob(stacked)  # (B, T, 2, C)
-        modality_weights = torch.softmax(at_least_float32(self.fc_av_att(stacked)), dim=2)
-        weighted = softmax_over_time(self.fc_frame_att(stacked), mask) * torch.sigmoid(logits)
+        modality_weights = torch.softmax(layers.at_least_float32(self.fc_av_att(stacked)), dim=2)
+        weighted = layers.softmax_over_time(self.fc_frame_att(stacked), mask) * torch.sigmoid(logits)
         return MMCSEOutput(
-            video_probs=(modality_weights * weighted).sum(dim=(1, 2)),  # up to 2: nothing bounds it by 1
+            video_probs=(modality_weights * weighted).sum(dim=(1, 2)),  # may be up to 2
             modality_probs=AudioVisual(*weighted.sum(dim=1).unbind(dim=1)),
             logits=AudioVisual(*logits.unbind(dim=2)),
             features=encoded.map(lambda x: x.flatten(2)),

@@ -1,4 +1,4 @@
-"""PE-A-Frame (CVPR 2026) as audio teacher: 25 frames a second against the classes; CLIP, as in VALOR, for the visual.
+"""PE-A-Frame (CVPR 2026), with 25 frames per second, as the audio teacher; CLIP, as in VALOR, is the visual one.
 
 B videos, T segments of F frames, C classes, D features.
 """
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings, valor_thresholds
+from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings, refuse_network_flags, valor_thresholds
 from dataloaders.batches import Batch, SplitBatches
 from dataloaders.features import BIAS_FILE, PACKED, read_npy, text_features_path
 from utils.audio_visual import AudioVisual
@@ -25,13 +25,13 @@ Pooling = Literal["mean_probability", "mean_logit", "max", "top5"]
 
 @settings_group
 class PEFrameSettings:
-    """The audio teacher PE-A-Frame."""
+    """Settings of the audio teacher PE-A-Frame."""
 
-    frame_pooling: Pooling = "mean_probability"  # how the frames of a segment become one logit; ours, on trial
+    frame_pooling: Pooling = "mean_probability"  # how a segment's frames are pooled into one logit (ours)
 
 
 def pool_frames(logits: Tensor, how: Pooling) -> Tensor:
-    """Return one logit for each segment from those of its frames: (..., F, C) -> (..., C)."""
+    """Pool the logits of a segment's frames into one: (..., F, C) -> (..., C)."""
     if how == "mean_probability":
         return torch.logit(torch.sigmoid(logits.double()).mean(dim=-2), eps=1e-12).to(logits)
     if how == "mean_logit":
@@ -40,22 +40,19 @@ def pool_frames(logits: Tensor, how: Pooling) -> Tensor:
 
 
 def pe_settings(settings: Any) -> Any:
-    """Return the settings of stage 2 for PE-A-Frame's frames and CLIP; InputError for what it would ignore."""
-    for name in ("transformer_dir", "checkpoint", "num_heads"):
-        if (given := getattr(settings, name)) is not None:
-            expected = "none with --teacher pe_frame, which has no network of ours"
-            raise InputError(f"--{name}", str(given), expected, "Leave out the flag, or the teacher.")
+    """Return the settings of stage 2 for PE-A-Frame's frames and CLIP. Raises InputError for flags without effect."""
+    refuse_network_flags(settings)
     if settings.framewise.prompts == "valor":
         found, expected = "valor with --teacher pe_frame", "the event names, with the phrases of data/pe_prompts.yaml"
         raise InputError("--prompts", found, expected, "Leave out the flag, or the teacher.")
     if settings.thresholds == "fixed" and settings.dataset not in FIXED_THRESHOLDS:
-        valor_thresholds(settings.dataset)  # names the data sets that have some
+        valor_thresholds(settings.dataset)  # raises InputError
     thresholds = settings.thresholds or "search"
     return with_settings(settings, audio_features=(AUDIO,), prompts="event_names", thresholds=thresholds)
 
 
 def fixed_thresholds(dataset: str) -> AudioVisual[Tensor]:
-    """Return 0.3 as a logit for audio and VALOR's visual thresholds, (C,) float64 each."""
+    """Return the logit of 0.3 for audio, and VALOR's visual thresholds, (C,) float64 each."""
     visual = valor_thresholds(dataset).visual
     return AudioVisual(torch.full_like(visual, FIXED_PROBABILITY).logit(), visual)
 
@@ -63,9 +60,9 @@ def fixed_thresholds(dataset: str) -> AudioVisual[Tensor]:
 def pe_teacher(
     settings: PEFrameSettings, visual: FramewiseSettings, data_dir: Path, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """Return the teacher: products of frames with `texts` (C, D), which hold the scale, plus the bias, pooled.
+    """Return the teacher: pooled products of frames and `texts` (C, D), which include the scale, plus the bias.
 
-    Raises InputError when the bias is absent.
+    Raises InputError if the file of the bias is absent.
     """
     path = text_features_path(data_dir, "pe_audio").with_name(BIAS_FILE)
     try:

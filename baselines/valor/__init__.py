@@ -1,6 +1,6 @@
 """VALOR (Lai, Chen and Wang, NeurIPS 2023): HAN on hard labels that CLIP and CLAP predict for single segments.
 
-Stage 2 with `--teacher framewise` writes the labels; the training step is UWAV's, with hard labels alone.
+Stage 2 with `--teacher framewise` writes the labels; the training step is UWAV's with hard labels.
 """
 
 from typing import ClassVar
@@ -12,7 +12,7 @@ from utils.settings import settings_group
 
 @settings_group
 class VALORLosses(UWAVLosses):
-    """UWAV's losses on VALOR's labels."""
+    """Settings of UWAV's losses on VALOR's labels."""
 
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     base_command: ClassVar = ""  # VALOR's teacher is not trained

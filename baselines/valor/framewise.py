@@ -27,20 +27,20 @@ FIXED_THRESHOLDS = {
 
 @settings_group
 class FramewiseSettings:
-    """The framewise teacher (VALOR)."""
+    """Settings of VALOR's teacher."""
 
-    audio_logit_scale: PositiveFloat = 26.87  # scale of cosines between CLAP features
-    visual_logit_scale: PositiveFloat = 100.0  # scale of cosines between CLIP features
+    audio_logit_scale: PositiveFloat = 26.87  # scale of the cosines of CLAP features
+    visual_logit_scale: PositiveFloat = 100.0  # scale of the cosines of CLIP features
     prompts: Literal["auto", "valor", "event_names"] = "auto"
-    """texts that stand for the classes; auto: VALOR's sentences where their features are there"""
-    prompts_file: Path = PROMPTS_FILE  # VALOR's sentences
+    """texts of the classes; auto: VALOR's sentences if their features exist, else event_names"""
+    prompts_file: Path = PROMPTS_FILE  # file of VALOR's sentences
 
 
 @torch.inference_mode()
 def framewise_logits(
     split: SplitBatches, texts: AudioVisual[Tensor], scales: AudioVisual[float], batch_size: int
 ) -> AudioVisual[Tensor]:
-    """Return scale · cosine(segment, text) for every segment of a split and the classes' texts (C, D): (N, T, C)."""
+    """Compute scale · cosine(segment, text) for every segment of a split and the classes' texts (C, D): (N, T, C)."""
     texts = texts.map(lambda rows: F.normalize(rows, dim=-1))
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
@@ -52,41 +52,47 @@ def framewise_logits(
 def framewise_teacher(
     settings: FramewiseSettings, val: SplitBatches, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """Return VALOR's teacher: CLIP and CLAP on single segments. Raises InputError for features of other encoders."""
+    """Return VALOR's teacher, CLIP and CLAP on single segments. Raises InputError for features of unequal width."""
     for flag, width, text in zip(("--audio_features", "--visual_features"), val.widths, texts, strict=True):
         if width != text.shape[1]:
-            found = f"{width} wide beside text features {text.shape[1]} wide"
+            found = f"segment features of width {width}, and text features of width {text.shape[1]}"
             way_out = "Use clap for audio and clip for visual features, and text features of the same encoder."
             raise InputError(flag, found, "segments and text in one space", way_out)
     scales = AudioVisual(settings.audio_logit_scale, settings.visual_logit_scale)
     return lambda split: framewise_logits(split, texts, scales, batch_size)
 
 
-def framewise_settings(settings: Any) -> Any:
-    """Return the settings of stage 2 with thresholds and prompts. Raises InputError for flags without effect here."""
+def refuse_network_flags(settings: Any) -> None:
+    """Raise InputError for flags of stage 1's network, which this teacher does not use."""
     for name in ("transformer_dir", "checkpoint", "num_heads"):
         if (given := getattr(settings, name)) is not None:
-            expected = "none with --teacher framewise, which has no network of ours"
+            expected = f"no such flag with --teacher {settings.teacher}"
             raise InputError(f"--{name}", str(given), expected, "Leave out the flag, or the teacher.")
+
+
+def framewise_settings(settings: Any) -> Any:
+    """Return the settings of stage 2 with thresholds and prompts. Raises InputError for flags without effect."""
+    refuse_network_flags(settings)
     thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
     if thresholds == "fixed" and settings.threshold_type != "class_wise":
-        found, expected = settings.threshold_type, "none with fixed thresholds"
+        found, expected = settings.threshold_type, "class_wise with fixed thresholds"
         raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
     prompts = settings.framewise.prompts
     if prompts == "auto":
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"
     if prompts == "valor":
-        load_prompts(settings.framewise.prompts_file, settings.dataset)  # raises when a class has no sentence
+        load_prompts(settings.framewise.prompts_file, settings.dataset)  # raises InputError if a class has no sentence
     return with_settings(settings, prompts=prompts, thresholds=thresholds)
 
 
 def has_valor_prompts(dataset: str, data: DataSettings) -> bool:
-    """Return whether both modalities have features of VALOR's sentences. Raises InputError where just one has them."""
+    """Return whether there are features of VALOR's sentences. Raises InputError if only one modality has them."""
     folder = data.folder(dataset)
     audio, visual = (text_features_path(folder, name, "valor") for name in features_with_text(data))
     if audio.exists() != visual.exists():
         there, absent = (audio, visual) if audio.exists() else (visual, audio)
-        raise InputError(absent, f"no file, but {there}", "text features of VALOR's prompts for both", "Add the file.")
+        expected = "text features of VALOR's prompts for both modalities"
+        raise InputError(absent, f"no file, but {there}", expected, "Add the file.")
     return audio.exists()
 
 

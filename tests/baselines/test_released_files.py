@@ -184,12 +184,12 @@ def test_two_exchanges_are_compared_in_words(train: SplitAnnotations, llp_dir: P
     export_cleaned_labels(theirs, labels, tmp_path / "theirs")
     lines = compared(tmp_path / "ours", tmp_path / "theirs", llp_dir, capsys)
     total, others = int(labels.sum()), len(speech) - 2
-    assert lines[0] == "What two sources of cleaned labels take away, LLP train"
+    assert lines[0] == "Labels removed by two sources of cleaned labels, LLP train"
     row = next(line.split() for line in lines if line.startswith("Speech"))
     assert row == ["Speech", str(len(speech)), "0", "0", "0", "3", str(others), "1"]
     share = f"{300 / total:.1f} %; Speech 3, Car 0, Cheering 0"
-    assert f"Visual: A takes 3 of {total} labels away ({share}); 3 classes lose none." in lines
-    assert "Audio: both take the same 0 away." in lines and "Visual: both take the same 1 away." in lines
+    assert f"Visual: A removes 3 of {total} labels ({share}); 3 classes lose none." in lines
+    assert "Audio: both remove the same 0." in lines and "Visual: both remove the same 1." in lines
 
 
 def test_a_noise_ratio_takes_its_share_of_the_labels_away(train: SplitAnnotations, llp_dir: Path, tmp_path, capsys):
@@ -264,8 +264,7 @@ def test_the_authors_exchange_and_ratios_come_out_of_an_export_as_they_were(tmp_
     assert all(load_cleaned_labels(tmp_path, annotations).map(torch.equal, left))
     _, counts, lost = compare_labels.labels_taken_away(tmp_path / "exchange", annotations)
     assert compare_labels.in_words("A", lost.visual.sum(dim=0), counts, LLP_CLASSES) == (
-        "A takes 3,993 of 16,057 labels away "
-        "(24.9 %; Speech 3,427, Singing 304, Violin_fiddle 113); 15 classes lose none."
+        "A removes 3,993 of 16,057 labels (24.9 %; Speech 3,427, Singing 304, Violin_fiddle 113); 15 classes lose none."
     )
     _, counts, lost = compare_labels.labels_taken_away(tmp_path / "noise", annotations)
     # The ratios are of whole numbers of labels.

@@ -129,7 +129,7 @@ def test_llp_audio_labels_from_before_the_correction_are_accepted_and_reported_o
     llp.load_split(tmp_path, "val")
     assert marked(labels) == [[0, 0, DOG]]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "precedes the correction of April 2024" in caplog.text and "lines 2, 3, 4" in caplog.text
+    assert "older than the correction of April 2024" in caplog.text and "lines 2, 3, 4" in caplog.text
 
 
 def test_llp_corrected_audio_labels_are_not_taken_for_the_old_version(tmp_path, caplog):

@@ -96,7 +96,7 @@ def test_training_videos_that_are_evaluated_on_are_refused(llp_dir: Path, split:
     train, other = llp_dir / "AVVP_train.csv", llp_dir / f"AVVP_{split}_pd.csv"
     line = other.read_text().splitlines()[1]
     train.write_text(train.read_text() + line + "\n")
-    with pytest.raises(InputError, match=rf"1 videos that are in AVVP_{split}_pd\.csv.*AVVP_dataset_full\.csv"):
+    with pytest.raises(InputError, match=rf"1 videos that are also in AVVP_{split}_pd\.csv.*AVVP_dataset_full\.csv"):
         load_annotations("LLP", llp_dir, "train")
 
 

@@ -53,7 +53,7 @@ def test_link_that_leads_nowhere_is_named(llp_dir, capsys):
     path = feature(llp_dir)
     path.unlink()
     path.symlink_to("gone.npy")
-    refused(llp_dir, f"{path.name}: found a link to gone.npy, which is not there")
+    refused(llp_dir, f"{path.name}: found a link to gone.npy, which does not exist")
     check_says(llp_dir, capsys, f"{path.name}: found a link to gone.npy")
 
 

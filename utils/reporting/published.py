@@ -20,6 +20,8 @@ def published_value(table: str, *keys: str | int) -> float:
     value = _paper_results()[table]
     for key in keys:
         value = value[key]
+    if not isinstance(value, int | float):
+        raise KeyError(f"{table} {' '.join(map(str, keys))} is not one number")
     return float(value)
 
 
