@@ -135,14 +135,13 @@ class SplitBatches:
         return self.of_videos(torch.arange(self.num_videos), batch_size)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all videos in an order that depends only on seed and epoch, so that a resumed run needs no history.
-
-        Videos of similar length share a batch, except on UnAV, whose batches are those of the released code.
-        """
+        """Yield all videos in an order that depends only on seed and epoch, so that a resumed run needs no history."""
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(self.num_videos, generator=generator)
-        if not self.equal_length and DATASETS[self.annotations.dataset].task:
-            lengths, groups = self.annotations.lengths, []
+        if (
+            not self.equal_length and DATASETS[self.annotations.dataset].task
+        ):  # UnAV is shuffled as in the released code
+            lengths, groups = self.annotations.lengths, []  # videos of similar length share a batch
             for pool in order.split(BATCHES_SORTED * batch_size):
                 groups += pool[lengths[pool].argsort(stable=True)].split(batch_size)
             *whole, last = groups

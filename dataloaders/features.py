@@ -112,15 +112,12 @@ def read_segment_features(
 
 
 def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], prompts: str = "event_names") -> Tensor:
-    """Load the classes' text features, (C, D) float32.
-
-    Raises FeatureError as `read_segment_features`, and if the list of names beside the file (`.txt`) differs.
-    """
+    """Load the classes' text features, (C, D) float32. Raises FeatureError, also if the names beside them differ."""
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
     if len(rows) != len(classes):
         raise _shape_error(path, f"{len(rows)} rows", f"{len(classes)} rows, one per class")
-    listed = path.with_suffix(".txt")
+    listed = path.with_suffix(".txt")  # names in the order of the rows
     if listed.is_file() and listed.read_text(encoding="utf-8", errors="replace").splitlines() != list(classes):
         way_out = "Extract the text features again, for this data set."
         raise FeatureError("wrong names", listed, "other names or another order", "the classes in order", way_out)

@@ -113,10 +113,7 @@ def _check_values(values: Tensor, what: str, path: Path) -> None:
 
 
 def npy_stems(splits: Iterable[SplitAnnotations]) -> dict[str, str]:
-    """Return the names of exported files by sample id: the feature id, as in the released code, if it is unique.
-
-    Samples that share a feature id, also across splits, would overwrite each other, and are named by their sample id.
-    """
+    """Return the names of exported files by sample id: the feature id (as released) if unique, or the sample id."""
     samples = [pair for split in splits for pair in zip(split.sample_ids, split.feature_ids, strict=True)]
     counts = Counter(feature_id for _, feature_id in samples)
     return {sample_id: feature_id if counts[feature_id] == 1 else sample_id for sample_id, feature_id in samples}

@@ -104,10 +104,7 @@ class CMPAE(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CMPAE":
-        """Build the network of a state dict without loading its weights. Raises KeyError for another network's.
-
-        Without a config, the shapes determine the sizes, and `settings` are the other fields.
-        """
+        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
             ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],

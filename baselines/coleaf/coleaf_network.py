@@ -23,10 +23,7 @@ class ReferenceOutput:
 
 
 class ReferenceNetwork(nn.Module):
-    """A network of one modality: class tokens and segments in one self-attention layer, time pooling as in HAN.
-
-    With `drop_pooling`, pooling weights are computed from features after dropout, too (the visual network).
-    """
+    """A network of one modality: class tokens and segments in one self-attention layer, time pooling as in HAN."""
 
     def __init__(self, num_classes: int, widths: Sequence[int], config: CMPAEConfig, drop_pooling: bool):
         super().__init__()
@@ -35,7 +32,7 @@ class ReferenceNetwork(nn.Module):
         self.layer = HANLayer(config)
         self.layer.cm_attn.requires_grad_(False)  # there is no other modality
         self.dropout = FastDropout(HEAD_DROPOUT)
-        self.drop_pooling = drop_pooling
+        self.drop_pooling = drop_pooling  # whether pooling weights, too, are computed from features after dropout
         self.fc_prob = nn.Linear(config.dim, num_classes)
         self.fc_frame_att = nn.Linear(config.dim, num_classes)
 

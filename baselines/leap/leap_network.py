@@ -236,10 +236,7 @@ class LEAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: LEAPConfig | None = None, **settings: object) -> "LEAP":
-        """Build the network of a state dict without loading its weights. Raises KeyError for another network's.
-
-        Without a config, the shapes determine the sizes, and `settings` are the other fields.
-        """
+        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
             ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],

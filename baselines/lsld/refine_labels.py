@@ -48,10 +48,7 @@ class Settings(FromFile):
 
 
 def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classes: int) -> Tensor:
-    """Return LSLD's hard labels, (..., C) bool: a segment keeps the labels in its nearest text (`refineLabel`).
-
-    All segments are of videos with the same labels; cosines, (..., K), are with the texts of the K subsets of these.
-    """
+    """Return the labels in each segment's nearest text, of K subsets: cosines (..., K) -> (..., C) (`refineLabel`)."""
     named = torch.zeros(len(subsets), num_classes, dtype=torch.bool)
     for row, subset in enumerate(subsets):
         named[row, list(subset)] = True
@@ -77,10 +74,7 @@ def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped
 def language_labels(
     split: SplitBatches, texts: AudioVisual[TextFeatures], names: Sequence[str], batch_size: int
 ) -> AudioVisual[Tensor]:
-    """Return hard labels, (N, T, C) bool: each segment has the labels in the nearest of its video's texts.
-
-    The split has CLAP and CLIP features and videos of equal length; `names`, (C,), are the classes' names in the texts.
-    """
+    """Return LSLD's hard labels, (N, T, C) bool, of a split with CLAP and CLIP features; `names` are those in texts."""
     video_labels = split.annotations.video_labels  # (N, C)
     num_classes = video_labels.shape[1]
     label_sets, which = video_labels.unique(dim=0, return_inverse=True)

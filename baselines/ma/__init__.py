@@ -43,13 +43,10 @@ class MALosses(MABaseLosses):
 
 
 def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:
-    """Compute the cosine of each audio segment with every visual segment of its video, divided by the temperature.
-
-    Features are (B, T, D), the result (B·T, T); columns of padding, where the mask (B, T) is False, are -inf.
-    """
+    """Compute cosine / temperature of each audio with every visual segment of its video: (B, T, D) -> (B·T, T)."""
     cosines = F.normalize(audio, dim=-1) @ F.normalize(visual, dim=-1).transpose(1, 2)  # (B, T, T)
     if mask is not None:
-        cosines = cosines.masked_fill(~mask.unsqueeze(1), -torch.inf)
+        cosines = cosines.masked_fill(~mask.unsqueeze(1), -torch.inf)  # columns of padding
     return cosines.flatten(0, 1) / temperature
 
 

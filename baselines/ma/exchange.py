@@ -28,12 +28,9 @@ WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name t
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:
-    """Draw for each video one without a common label, -1 if there is none: (N, C) bool -> (N,) int64 on the CPU.
-
-    Only `rows` videos are compared at a time, to limit the memory to rows x N.
-    """
+    """Draw for each video one without a common label, -1 if there is none: (N, C) bool -> (N,) int64 on the CPU."""
     as_numbers, partners = labels.float(), []
-    for part in as_numbers.split(rows):
+    for part in as_numbers.split(rows):  # limits the memory to rows x N
         unrelated = (part @ as_numbers.T == 0).float()  # (rows, N)
         some = unrelated.any(dim=1)
         unrelated[~some] = 1  # multinomial needs a positive weight
@@ -53,11 +50,8 @@ def error_rates(probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def absent_labels(modality_probs: AudioVisual[Tensor], rates: Tensor) -> Tensor:
-    """Return the classes absent from both modalities after the exchange, p / r < 0.5: (B, C), (C,) -> (B, C) bool.
-
-    r are the `error_rates` of the modality that was kept; p < r / 2 also holds for classes without errors (r = 0).
-    """
-    return (modality_probs.audio < rates / 2) & (modality_probs.visual < rates / 2)
+    """Return the classes absent from both modalities, p / r < 0.5 with r of the kept one: (B, C), (C,) -> (B, C)."""
+    return (modality_probs.audio < rates / 2) & (modality_probs.visual < rates / 2)  # without errors, r = 0
 
 
 def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:

@@ -47,18 +47,10 @@ class MMCSEStep:
         """Compute the losses by name, most of them summed over both modalities; "total" is minimised."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         labels = batch.pseudo.labels.map(lambda hard: batch.valid(hard).to(batch.video_labels))
-        logits, events, background, segments, rebuilt, own_maps, other_maps = (
-            pair.map(batch.valid)
-            for pair in (
-                output.logits,
-                output.events,
-                output.background,
-                output.segments,
-                output.reconstructed,
-                output.own_maps,
-                output.other_maps,
-            )
-        )
+        logits, events = output.logits.map(batch.valid), output.events.map(batch.valid)
+        background, segments = output.background.map(batch.valid), output.segments.map(batch.valid)
+        rebuilt = output.reconstructed.map(batch.valid)
+        own_maps, other_maps = output.own_maps.map(batch.valid), output.other_maps.map(batch.valid)
         swapped = AudioVisual(labels.visual, labels.audio)
         pairs = [*zip(own_maps, event_maps(labels, labels), strict=True)]
         pairs += zip(other_maps, event_maps(labels, swapped), strict=True)

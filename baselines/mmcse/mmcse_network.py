@@ -159,10 +159,7 @@ class MMCSEEncoder(nn.Module):
 class MMCSE(nn.Module, Pretrained):
     """MM-CSE: class-aware decoupling, an encoder over class tokens, MMIL pooling with one head per class.
 
-    Args:
-        num_classes: C.
-        audio_dim: width of the audio features.
-        visual_dims: widths of the frame features (CLIP or ResNet-152) and the clip features (R(2+1)D).
+    `visual_dims` are the widths of frame features (CLIP or ResNet-152) and clip features (R(2+1)D).
     """
 
     config_class = MMCSEConfig
@@ -192,10 +189,7 @@ class MMCSE(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: MMCSEConfig | None = None, **settings: object) -> "MMCSE":
-        """Build the network of a state dict without loading its weights.
-
-        Without the config of its training, the shapes determine the sizes, and `settings` are the other fields.
-        """
+        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or MMCSEConfig(
             dim=state["fc_a.weight"].shape[0],
             event_dim=state["fc_prob.fc.0.weight"].shape[1],
@@ -212,14 +206,13 @@ class MMCSE(nn.Module, Pretrained):
         widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
         return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
 
-    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> MMCSEOutput:
-        """Parse a batch of videos.
-
-        Args:
-            audio: (B, T, audio_dim), or CLAP's feature map (B, 64, audio_dim) of ten seconds.
-            visual: (B, T, sum of visual_dims), frame features averaged to one row per second.
-            mask: (B, T) bool, False in padding; None: no padding.
-        """
+    def forward(
+        self,
+        audio: Tensor,  # (B, T, audio_dim), or CLAP's feature map (B, 64, audio_dim) of ten seconds
+        visual: Tensor,  # (B, T, sum of visual_dims), frame features averaged to one row per second
+        mask: Tensor | None = None,  # (B, T) bool, False in padding; None: no padding
+    ) -> MMCSEOutput:
+        """Parse a batch of videos."""
         if audio.shape[1] == MAP_ROWS[0] * MAP_ROWS[1] != visual.shape[1]:
             audio = pool_clap_map(audio)
         segments = AudioVisual(self.fc_a(audio), self.fc_fusion(layers.project_each(visual, [self.fc_v, self.fc_st])))

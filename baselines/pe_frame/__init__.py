@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines.valor.framewise import FIXED_THRESHOLDS, FramewiseSettings, refuse_network_flags, valor_thresholds
-from dataloaders.batches import Batch, SplitBatches
+from dataloaders.batches import Batch
 from dataloaders.features import BIAS_FILE, PACKED, read_npy, text_features_path
 from utils.audio_visual import AudioVisual
 from utils.errors import InputError
@@ -60,10 +60,7 @@ def fixed_thresholds(dataset: str) -> AudioVisual[Tensor]:
 def pe_teacher(
     settings: PEFrameSettings, visual: FramewiseSettings, data_dir: Path, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """Return the teacher: pooled products of frames and `texts` (C, D), which include the scale, plus the bias.
-
-    Raises InputError if the file of the bias is absent.
-    """
+    """Return the teacher: pooled products of frames and `texts` (C, D), plus the bias. InputError without its file."""
     path = text_features_path(data_dir, "pe_audio").with_name(BIAS_FILE)
     try:
         bias = float(read_npy(path).item())
@@ -74,11 +71,8 @@ def pe_teacher(
 
     def score(batch: Batch) -> AudioVisual[Tensor]:
         frames = batch.features.audio.unflatten(-1, (PACKED[AUDIO].parts, -1))  # (B, T, F, D)
-        audio = pool_frames(frames @ texts.audio.T + bias, settings.frame_pooling)
+        audio = pool_frames(frames @ texts.audio.T + bias, settings.frame_pooling)  # texts include the scale
         scale = visual.visual_logit_scale
         return AudioVisual(audio, scale * (F.normalize(batch.features.visual, dim=-1) @ visual_texts.T))
 
-    def teacher(split: SplitBatches) -> AudioVisual[Tensor]:
-        return segment_logits(score, split, batch_size)
-
-    return teacher
+    return lambda split: segment_logits(score, split, batch_size)

@@ -6,8 +6,7 @@ from torch import Tensor
 from baselines.cmpae.cmpae_decoding import CANDIDATES, search_gates
 from utils.audio_visual import AudioVisual
 from utils.method.decoding import gated_events
-from utils.method.metrics import parsing_scores
-from utils.method.unimodal_scores import unimodal_scores
+from utils.method.metrics import parsing_scores, unimodal_scores
 
 N, T, C = 12, 10, 4
 

@@ -103,7 +103,7 @@ def note_of(folder: Path, num_runs: int = 1) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m utils.evaluation.compare", description=__doc__.splitlines()[0])
     parser.add_argument("run_a", type=Path, help="folder in test_logs/, of one seed or several")
     parser.add_argument("run_b", type=Path)
@@ -112,11 +112,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
     parser.add_argument("--figure", type=Path, metavar="PNG", help="also draw the scores of each class as bars")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse_args(arguments)
     folders = {"A": args.run_a, "B": args.run_b}
     runs = {name: load_runs(folder, args.split) for name, folder in folders.items()}
     comparisons = compare_runs(*runs.values(), args.resamples, args.seed)

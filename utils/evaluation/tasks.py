@@ -21,7 +21,6 @@ from utils.evaluation.inference import SplitOutput, pad_rows
 from utils.method import metrics
 from utils.method.decoding import DecodingSettings, decode_segments, decode_segments_by_modality, decode_single_event
 from utils.method.thresholds import accuracy_thresholds, class_agnostic_threshold, classwise_thresholds
-from utils.method.unimodal_scores import unimodal_scores
 from utils.reporting import tables
 from utils.reporting.published import published_methods, published_scores, table_number
 
@@ -94,7 +93,7 @@ class Parsing(_Scored):
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Return the ten F-scores on audible-only and visible-only events, named unimodal_segment_A and so on."""
-        named = metrics.named_scores(unimodal_scores(prediction, truth))
+        named = metrics.named_scores(metrics.unimodal_scores(prediction, truth))
         return {UNIMODAL + name: score for name, score in named.items()}
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:

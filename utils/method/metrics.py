@@ -4,7 +4,7 @@ Predicted and true events are boolean tensors (N videos, T segments, C classes) 
 and visible. Zeros and ones of any type, NumPy arrays included, are accepted. Sums are computed in float64.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -156,6 +156,24 @@ def parsing_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) 
         audio, visual, audio_visual, event_at_av = (100 * per_video.mean(dim=0)).tolist()
         levels.append(LevelScores(audio, visual, audio_visual, type_at_av(audio, visual, audio_visual), event_at_av))
     return ParsingScores(*levels)
+
+
+def unimodal_scores(prediction: AudioVisual[Tensor], truth: AudioVisual[Tensor]) -> ParsingScores:
+    """Compute CoLeaF's scores on audible-only (A) and visible-only (V) events in percent: (N, T, C) bool each.
+
+    Event pools both, AV is that of `parsing_scores`, and Type is the mean of A, V and AV (Sardari et al., ECCV 2024).
+    """
+
+    def in_one_modality(events: AudioVisual[Tensor]) -> AudioVisual[Tensor]:
+        return AudioVisual(events.audio & ~events.visual, events.visual & ~events.audio)
+
+    def level(own: LevelScores, of_both: LevelScores) -> LevelScores:
+        mean = type_at_av(own.audio, own.visual, of_both.audio_visual)
+        return replace(own, audio_visual=of_both.audio_visual, type_at_av=mean)
+
+    whole = parsing_scores(prediction, truth)
+    alone = parsing_scores(in_one_modality(prediction), in_one_modality(truth))
+    return ParsingScores(level(alone.segment, whole.segment), level(alone.event, whole.event))
 
 
 def named_scores(scores: ParsingScores) -> dict[str, float]:

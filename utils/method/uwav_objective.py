@@ -10,18 +10,9 @@ from torch import Tensor, nn
 
 from dataloaders.batches import Batch, SplitBatches
 from utils.audio_visual import AudioVisual
+from utils.method import losses
 from utils.method.label_folders import PseudoLabels
-from utils.method.losses import (
-    Losses,
-    Moment,
-    Run,
-    class_balance_weights,
-    mixup_features,
-    mixup_loss,
-    segment_loss,
-    soft_pseudo_labels,
-    video_loss,
-)
+from utils.method.losses import Losses, Moment, Run
 from utils.settings import settings_group
 
 
@@ -61,26 +52,30 @@ class UWAVStep:
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
         """Return L = L_video + L_w-soft + L_mix (Eq. 20), and its terms by name."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
-        losses = {"video": video_loss(output.video_probs, batch.video_labels)}
-        total = settings.video_weight * losses["video"]
+        terms = {"video": losses.video_loss(output.video_probs, batch.video_labels)}
+        total = settings.video_weight * terms["video"]
         if settings.wants_labels:
             targets, weights = self.targets(settings.segment_labels, batch), self.class_weights(batch)
-            segment = output.logits.map(batch.valid).map(segment_loss, targets, weights)
-            losses |= {"audio_segment": segment.audio, "visual_segment": segment.visual}
+            segment = output.logits.map(batch.valid).map(losses.segment_loss, targets, weights)
+            terms |= {"audio_segment": segment.audio, "visual_segment": segment.visual}
             total = total + settings.segment_weight * segment.audio + settings.segment_weight * segment.visual
             if settings.mixup:
                 targets = self.targets(settings.mixup_labels, batch)
                 mixed = output.features.map(batch.valid).map(partial(self.mixup, network), targets)
-                losses |= {"audio_mixup": mixed.audio, "visual_mixup": mixed.visual}
+                terms |= {"audio_mixup": mixed.audio, "visual_mixup": mixed.visual}
                 total = total + settings.mixup_weight * mixed.audio + settings.mixup_weight * mixed.visual
-        return {**losses, "total": total}
+        return {**terms, "total": total}
 
     def targets(self, kind: str, batch: Batch) -> AudioVisual[Tensor]:
         """Return "soft", "hard" or "ceiling" pseudo-labels of the valid segments, (B, T, C) in [0, 1] (Eq. 10, 12)."""
         if kind == "hard":
             return batch.pseudo.labels.map(lambda labels: batch.valid(labels).to(batch.video_labels))
-        constants = batch.video_labels, self.settings.temperature
-        soft = batch.pseudo.logits.map(lambda z, t: batch.valid(soft_pseudo_labels(z, t, *constants)), self.thresholds)
+
+        def soften(logits: Tensor, thresholds: Tensor) -> Tensor:
+            labels = batch.video_labels, self.settings.temperature
+            return batch.valid(losses.soft_pseudo_labels(logits, thresholds, *labels))
+
+        soft = batch.pseudo.logits.map(soften, self.thresholds)
         return soft.map(Tensor.ceil) if kind == "ceiling" else soft
 
     def class_weights(self, batch: Batch) -> AudioVisual[Tensor | None]:
@@ -88,7 +83,7 @@ class UWAVStep:
         if not self.settings.reweight:
             return AudioVisual(None, None)
         constants = self.settings.positive_weight, self.settings.weight_normalization
-        weights = self.class_frequencies.map(lambda f: class_balance_weights(batch.video_labels, f, *constants))
+        weights = self.class_frequencies.map(lambda f: losses.class_balance_weights(batch.video_labels, f, *constants))
         if batch.mask is None:
             return weights  # (B, 1, C)
         return weights.map(lambda w: batch.valid(w.expand(-1, batch.mask.shape[1], -1)))  # (1, R, C)
@@ -100,16 +95,13 @@ class UWAVStep:
         permutation = torch.randperm(features.shape[0] * features.shape[1], device=features.device)
         lam = lam.to(features.device, non_blocking=True)
         # fc_prob is called without `run`, that is, in float32 and not compiled.
-        return mixup_loss(network.fc_prob(mixup_features(features, lam, permutation)), targets, lam, permutation)
+        logits = network.fc_prob(losses.mixup_features(features, lam, permutation))
+        return losses.mixup_loss(logits, targets, lam, permutation)
 
 
 def make_step(settings: UWAVLosses, train: SplitBatches, run: Run) -> UWAVStep:
     """Return the training step on a split, with the thresholds and class frequencies of its pseudo-labels."""
     if train.pseudo is None:
         return UWAVStep(settings, None, None, run)
-
-    def on_device(values: Tensor) -> Tensor:
-        return values.to(train.device, torch.float32)
-
-    pseudo = train.pseudo
-    return UWAVStep(settings, pseudo.thresholds.map(on_device), pseudo.class_frequencies.map(on_device), run)
+    constants = train.pseudo.thresholds, train.pseudo.class_frequencies
+    return UWAVStep(settings, *(pair.map(lambda x: x.to(train.device, torch.float32)) for pair in constants), run)
