@@ -70,6 +70,4 @@ class MMCSEStep:
         return {**losses, "total": total + settings.map_weight * losses["map"]}
 
 
-METHODS = {
-    "mmcse": Method("MM-CSE", losses=MMCSELosses, make_step=MMCSEStep, network=MMCSE, config=MMCSEConfig),
-}
+METHODS = {"mmcse": Method("MM-CSE", losses=MMCSELosses, make_step=MMCSEStep, network=MMCSE, config=MMCSEConfig)}
