@@ -94,7 +94,7 @@ def parse_recipe(
     chosen = read_args(Path(path)) if path else {}
     for name in ("method", "dataset"):
         if name in chosen and given[name] not in (None, chosen[name]):
-            expected = f"{chosen[name]}, as in {path}"
+            expected = f"{chosen[name]} as in {path}"
             raise InputError(f"--{name}", given[name], expected, "Leave out the flag, or the file.")
     name, dataset = (
         chosen.get(key) or given[key] or default for key, default in (("method", "uwav"), ("dataset", "LLP"))

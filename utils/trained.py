@@ -138,7 +138,7 @@ def thresholds_of(description: Description) -> AudioVisual[Tensor] | None:
 def export(network: Pretrained, folder: Path) -> None:
     """Write a network with its description to a new folder, which appears once it is complete, or raise InputError."""
     if folder.exists():
-        raise InputError(folder, "an existing folder or file", "a new folder", "Choose another name.")
+        raise InputError(folder, "a folder or file that already exists", "a new folder", "Choose another name.")
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     try:

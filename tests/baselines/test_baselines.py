@@ -574,7 +574,7 @@ def test_a_run_on_fewer_classes_takes_the_first_cleaned_labels(llp_dir: Path, tm
         ({"dataset": "AVE"}, "a record of AVE"),
         ({"classes": LLP_CLASSES[::-1]}, "a record of LLP"),
         ({"sample_ids": tuple(f"other{n}" for n in range(14))}, "14 absent and 0 repeated videos"),
-        ({"video_labels": torch.ones(14, 25).bool()}, "events that the videos' labels lack"),
+        ({"video_labels": torch.ones(14, 25).bool()}, "labels that the annotations lack"),
     ],
 )
 def test_cleaned_labels_of_other_data_are_refused(llp_dir: Path, tmp_path: Path, change: dict, found: str):

@@ -369,7 +369,7 @@ def test_ave_ids_in_train_and_test_are_reported_once(tmp_path, caplog):
         ("Bark&bbbbbbbbbbb&good&6&5", ("end 5 before start 6",)),
         ("Bark&bbbbbbbbbbb&good&a&5", ("start 'a'",)),
         ("Bark&aaaaaaaaaaa&good&0&10", ("repeated", "aaaaaaaaaaa")),
-        ("Bark&ccccccccccc&good&0&10", ("Annotations.txt lacks", "ccccccccccc")),
+        ("Bark&ccccccccccc&good&0&10", ("not in Annotations.txt", "ccccccccccc")),
     ],
 )
 def test_ave_bad_line_is_refused_with_its_number(tmp_path, line, words):
