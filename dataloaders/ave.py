@@ -21,10 +21,9 @@ COLUMNS = ("category", "video id", "quality", "start", "end")
 def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
     """Read one split.
 
-    A clip may be listed under two categories, so a sample's key is `<line in Annotations.txt>_<video id>`; features are
-    found by video id. A segment without a class is background. If start = end, so are all segments, and there is no
-    video label. Raises InputError for an absent or empty file, and for a line that is malformed, repeated or absent
-    from `Annotations.txt`.
+    A clip may be listed under two categories, so a sample's key is `<line in Annotations.txt>_<video id>`. A segment
+    without a class is background; with start = end all are, and there is no video label. Raises InputError for an
+    absent or empty file, and for a line that is malformed, repeated or absent from `Annotations.txt`.
     """
     path = annotations_dir / FILES[split]
     every, samples = _read_samples(annotations_dir / ANNOTATIONS_FILE), _read_samples(path)

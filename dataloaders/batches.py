@@ -1,8 +1,7 @@
 """Batches of tensors on a device, from a packed split.
 
 If a split's features fit, they reside on the device, where a batch is one indexing operation (on the CPU, into the
-memory map itself). Otherwise rows are read from the memory map while the previous batch is processed. The batches are
-the same.
+memory map). Otherwise rows are read from the memory map while the previous batch is processed, with equal results.
 """
 
 import os
@@ -91,8 +90,7 @@ class SplitBatches:
         residency: str = "auto",  # of the features, as in `DataSettings`
         pseudo: PseudoLabels | None = None,  # of the annotated videos, in order
     ):
-        self.annotations = annotations
-        self.device = device
+        self.annotations, self.num_videos, self.device = annotations, annotations.num_videos, device
         every = {feature.feature: feature for feature in (*features.audio, *features.visual)}
         self.sources = {name: feature.sha256 for name, feature in every.items()}  # hashes of the features
         self.marks = tuple(dict.fromkeys(mark for feature in every.values() for mark in feature.marks))
@@ -118,10 +116,6 @@ class SplitBatches:
         if pseudo is not None:
             logits, labels = (pair.map(lambda rows: rows.to(device)) for pair in (pseudo.logits, pseudo.labels))
             self.pseudo = replace(pseudo, logits=logits, labels=labels)
-
-    @property
-    def num_videos(self) -> int:
-        return self.annotations.num_videos
 
     def check_features(self) -> None:
         """Raise InputError, with the packed file, if any feature is not finite."""

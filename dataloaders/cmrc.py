@@ -37,6 +37,7 @@ class CombinedBatches:
 
     def __init__(self, split: SplitBatches, settings: CMRC):
         self.split, self.settings, self.device = split, settings, split.device
+        self.check_features = split.check_features
         if split.pseudo is None or not split.equal_length or DATASETS[split.annotations.dataset].task != "parsing":
             expected = "parsing with segment labels of each modality, and videos of equal length"
             raise InputError("--cmrc", f"training on {split.annotations.dataset}", expected, "Leave out the flag.")
@@ -83,7 +84,3 @@ class CombinedBatches:
             video_labels = torch.where(is_real, of_visual.video_labels, union)
             pseudo = SegmentPseudoLabels(logits, labels)
             yield replace(of_visual, features=features, video_labels=video_labels, labels=None, pseudo=pseudo)
-
-    def check_features(self) -> None:
-        """Raise InputError, with the packed file, if any feature is not finite."""
-        self.split.check_features()

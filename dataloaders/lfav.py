@@ -16,8 +16,6 @@ from dataloaders.tables import line_error, read_table
 from utils.audio_visual import MODALITIES
 from utils.files import write_text
 
-logger = logging.getLogger(__name__)
-
 
 def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
     """Return LFAV's tables as ActivityNet's `database`.
@@ -49,7 +47,7 @@ def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
             kept = [e for e in of_video if "segment" not in e or e["segment"][0] < e["segment"][1]]
             database[video] = {"subset": split, "duration": duration, "annotations": kept}
     if num_unknown:
-        logger.warning(
+        logging.getLogger(__name__).warning(
             f"{num_unknown} of {len(database)} videos have no {feature} features, so that their durations are guessed. "
             "Extract the features, and run this command again."
         )

@@ -57,9 +57,8 @@ def save_pseudo_labels(pseudo: PseudoLabels, path: Path) -> None:
 def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLabels:
     """Read the pseudo-labels of the annotated videos and classes, in their order.
 
-    The folder is the output of stage 2, with one packed file per split, or has `.npy` files in the released layout or
-    in that of VALOR (`CLAP/` and `CLIP/`). Raises InputError if there are no pseudo-labels, if they do not fit the
-    annotations, and for invalid values.
+    The folder is the output of stage 2, with one packed file per split, or has `.npy` files in the layout released by
+    UWAV or by VALOR. Raises InputError for absent and misfitting pseudo-labels, and for invalid values.
     """
     path = folder / f"{annotations.split}.safetensors"
     if path.exists():

@@ -62,8 +62,7 @@ def open_features(
 ) -> tuple[SplitAnnotations, dict[str, PackedFeature]]:
     """Return the annotations of the subset's videos that have every feature, and the opened features by name.
 
-    Features that are not packed, or out of date, are packed first. Raises InputError for missing and unusable feature
-    files, and if the disk is full.
+    They are packed first if necessary. Raises InputError for missing and unusable files, and if the disk is full.
     """
     packed_dir = packed_dir or data_dir / "packed"
     packs = {feature: packed_dir / f"{feature}_{annotations.split}.safetensors" for feature in features}

@@ -47,8 +47,7 @@ def read_table(
 def whole_seconds(row: dict[str, str], column: str, duration: int, path: Path, line: int) -> int:
     """Return a time of a row in seconds. Raises InputError unless it is a whole number within the video."""
     if row[column] not in map(str, range(duration + 1)):
-        expected = f"a whole number of seconds from 0 to {duration}"
-        raise line_error(path, line, f"{column} {row[column]!r}", expected)
+        raise line_error(path, line, f"{column} {row[column]!r}", f"a whole number of seconds from 0 to {duration}")
     return int(row[column])
 
 

@@ -167,12 +167,6 @@ class HAN(nn.Module, Pretrained):
         )
         return cls(state["fc_prob.weight"].shape[0], audio_projection[0], projected or projection[:1], config)
 
-    @property
-    def arguments(self) -> dict[str, object]:
-        """Return the arguments of the constructor, for `save_pretrained`."""
-        own = {name: self.sizes[name] for name in ("num_classes", "audio_dim")}
-        return own | {"visual_dims": list(self.visual_dims), "config": self.config}
-
     def forward(
         self,
         audio: Tensor,  # (B, T, audio_dim)

@@ -57,19 +57,21 @@ class Description:
 class Pretrained(PyTorchModelHubMixin, library_name="uwav", paper_url="https://arxiv.org/abs/2505.09615"):
     """`save_pretrained`, `from_pretrained` and `push_to_hub` for a network, by huggingface_hub's mixin.
 
-    The network has a property `arguments`, those of its constructor; the mixin itself would lose them if one is a
-    dataclass called `config`. All methods raise InputError if huggingface_hub is not installed.
+    `arguments` are those of the constructor, which the mixin itself would lose if one is a dataclass called `config`.
+    All methods raise InputError if huggingface_hub is not installed.
     """
 
     config_class: ClassVar[type]  # of the argument `config`
     description: Description | None = None
 
-    def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
-        """Write `model.safetensors`, `config.json` and a model card to a folder.
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Return the arguments of the constructor."""
+        own = {name: self.sizes[name] for name in ("num_classes", "audio_dim")}
+        return own | {"visual_dims": list(self.visual_dims), "config": self.config}
 
-        The description is by default that of loading. `kwargs` are those of huggingface_hub's mixin, such as
-        `push_to_hub=True, repo_id=...`.
-        """
+    def save_pretrained(self, save_directory: Path | str, description: Description | None = None, **kwargs):
+        """Write `model.safetensors`, `config.json` and a model card to a folder, as huggingface_hub's mixin does."""
         _require_hub()
         self.description = description or self.description
         config = {name: asdict(value) if is_dataclass(value) else value for name, value in self.arguments.items()}

@@ -119,7 +119,7 @@ class TemporalTransformer(nn.Module, Pretrained):
 
     @property
     def arguments(self) -> dict[str, object]:
-        """Return the arguments of the constructor, for `save_pretrained`."""
+        """Return the arguments of the constructor."""
         return {**self.sizes, "config": self.config}
 
     def forward(

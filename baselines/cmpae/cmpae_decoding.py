@@ -79,9 +79,8 @@ def search_gates(
 ) -> tuple[Tensor, Tensor]:
     """Search each class's gate for the best event-level F-score, those of other classes fixed at `others`.
 
-    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. A class is predicted only if its pooled
-    probability reaches its gate. Returns gates and F-scores (%), (C,) each; the largest of equally good gates is taken
-    (`eval` in the released `main.py`).
+    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. Returns gates and F-scores (%), (C,) each; of
+    equally good gates the largest is taken (`eval` in the released `main.py`).
     """
     num_classes = truth.shape[-1]
     gates = torch.full((num_classes,), others, dtype=torch.float64)

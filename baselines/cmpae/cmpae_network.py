@@ -119,8 +119,8 @@ class CMPAE(nn.Module):
     ) -> CMPAEOutput:
         """Compute the output for a batch of videos, with or without cross-attention in the encoder.
 
-        Audio is (B, T, audio_dim), visual (B, T, k·frames_dim + clips_dim): the k frames of a second, then its clip.
-        `mask`, (B, T) bool, is False for padding.
+        Audio is (B, T, audio_dim), visual (B, T, k·frames_dim + clips_dim) of k frames and the clip of each second; the
+        mask, (B, T), is False for padding.
         """
         frames, clips = split_frames(visual, self.visual_dims)
         seconds = self.fc_v(frames).mean(dim=2)  # (B, T, D): frames are projected before they are averaged

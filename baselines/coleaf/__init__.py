@@ -84,9 +84,8 @@ def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5
 def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
     """Compute CoLeaF's class-correlation loss (`cc_loss`): the sum over videos of |t t' - s s'|², times B / C.
 
-    t t' is the C x C matrix of products of a video's guides, (B, C), and s s' that of the anchor's probabilities. The
-    released code multiplies by the number of videos where a mean would divide. Whether products are over classes or
-    videos is not specified; we chose classes, after the name.
+    t t' is the C x C matrix of products of a video's guides, (B, C), and s s' that of the anchor's probabilities; that
+    products are over classes is our reading. The released code multiplies by B where a mean would divide.
     """
     num_videos, num_classes = probs.shape
     difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)

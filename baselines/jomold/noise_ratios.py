@@ -27,9 +27,8 @@ WAY_OUT = "Run python -m baselines.jomold.find_noise_ratios for this data set, o
 def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int, limit: float) -> Tensor:
     """Compute the share of each class's labels that are noise, p·P / mean < limit: (N, C) each -> (C,) in [0, 1].
 
-    p are the estimator's time-pooled probabilities, P the targets of its training (0.95 for a visual label). As in
-    `calculate_noise_ratio` of the released code, the mean is over the means of batches: a smaller last batch has the
-    same weight as the others. A class without labels has 0.
+    p are the estimator's time-pooled probabilities, P the targets of its training (0.95 for a visual label). The mean
+    is over the means of batches, also if the last one is smaller (`calculate_noise_ratio` of the released code).
     """
     class_means = torch.stack([batch.mean(dim=0) for batch in probs.split(batch_size)]).mean(dim=0)  # (C,)
     noisy = labels & (probs * targets < limit * class_means)

@@ -280,8 +280,7 @@ def class_words(name: str) -> tuple[str, ...]:
 def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
     """Read the mean vector of each class name's words, (C, E) float32, from GloVe's text format or LEAP's `.pt` file.
 
-    A line of text is a word and its E numbers. Raises InputError if the file is absent, lacks a word, or has a
-    malformed line for one of the words.
+    Raises InputError if the file is absent or lacks a word, or if the line of a word is malformed.
     """
     if path.suffix == ".pt":  # the released `label_glove_embeddings.pt`, by class name
         vectors = {class_words(name): vector for name, vector in load_checkpoint(path).items()}

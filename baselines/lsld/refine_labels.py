@@ -1,7 +1,6 @@
 """LSLD, stage 1: segment labels from texts, in the files of `pseudo_label_generation.py`.
 
-A segment gets the labels in its nearest text, among texts for every subset of the video's labels (Fan et al., NeurIPS
-2023). N videos, T segments, C classes.
+A segment has the labels in the nearest of the texts for every subset of the video's labels (Fan et al., NeurIPS 2023).
 """
 
 from utils.entry_point import run_entry_point

@@ -62,9 +62,8 @@ def contrastive_loss(
 ) -> Tensor:
     """Compute MA's contrastive loss, which matches audio with the visual feature of its second: (B, T, D) each.
 
-    It is the cross-entropy of `segment_cosines` over a video's T seconds; the target is 1 - s for the same second and
-    s / (T - 1) for each other one (`step1` of the released code, `main_avvp.py`). `mask`, (B, T) bool, is False for
-    padding.
+    It is the cross-entropy of `segment_cosines` over a video's T seconds with `own_second_targets` (`step1` of the
+    released code, `main_avvp.py`). `mask`, (B, T) bool, is False for padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(segment_cosines(audio, visual, temperature, mask), dim=-1).view(*mask.shape, -1)

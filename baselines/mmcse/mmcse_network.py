@@ -200,12 +200,6 @@ class MMCSE(nn.Module, Pretrained):
         widths = [state[f"{name}.weight"].shape[1] for name in ("fc_a", "fc_v", "fc_st")]
         return cls(count_layers(state, "fc_prob.fc"), widths[0], widths[1:], config)
 
-    @property
-    def arguments(self) -> dict[str, object]:
-        """Return the arguments of the constructor, for `save_pretrained`."""
-        widths = {"audio_dim": self.sizes["audio_dim"], "visual_dims": list(self.visual_dims)}
-        return {"num_classes": self.sizes["num_classes"], **widths, "config": self.config}
-
     def forward(
         self,
         audio: Tensor,  # (B, T, audio_dim), or CLAP's feature map (B, 64, audio_dim) of ten seconds

@@ -48,9 +48,8 @@ def compare_runs(
     """Compare two methods, with one or more runs each, on the ten F-scores of Table 1, or on accuracy for AVE.
 
     Videos are drawn with replacement, the same for both methods. The interval covers the middle 95 % of the resampled
-    differences; p is twice the share of resamples whose difference does not have the observed sign (inverting the
-    percentile interval), and at least 2 / (resamples + 1). Raises InputError for runs on different data sets, splits,
-    classes, videos or ground truth.
+    differences; p is twice the share of resamples without the observed sign (inverting the percentile interval), and at
+    least 2 / (resamples + 1). Raises InputError for runs on other data sets, splits, classes, videos or ground truth.
     """
     scores, other_scores = (
         np.mean([score_videos(aligned(first[0], run)) for run in runs], axis=0) for runs in (first, second)

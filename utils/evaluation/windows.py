@@ -60,12 +60,9 @@ def han_probs(
     def score(audio: Tensor, visual: Tensor) -> Tensor:
         output = model(audio, visual)
         audio_probs, visual_probs = torch.sigmoid(output.logits.audio), torch.sigmoid(output.logits.visual)  # (B, W, C)
-        audio_around, visual_around = output.modality_probs  # (B, C)
-        if decoding != "modality":
-            audio_around = output.video_probs
-        if decoding == "video":
-            visual_around = output.video_probs
-        around = (x.unsqueeze(1).expand_as(audio_probs) for x in (audio_around, visual_around))
+        video, own = output.video_probs, output.modality_probs  # (B, C) each
+        around = {"video": (video, video), "modality": own, "audio_by_video": (video, own.visual)}[decoding]
+        around = (x.unsqueeze(1).expand_as(audio_probs) for x in around)
         return torch.cat([audio_probs, visual_probs, *around], dim=-1)
 
     averages = average_over_windows(score, features, window, stride).clamp(max=1)  # pooling may round up beyond 1

@@ -26,8 +26,7 @@ def audio_visual_loss(
     """Compute stage 1's binary cross-entropy of p_av = sigmoid(a)·sigmoid(v) and audio-visual segment labels (Eq. 9).
 
     Logits and labels are (B, T, C); the mask, (B, T) bool, is False in padding. The weighted sum is divided by (number
-    of valid segments · C). Classes that occur in a video have `occurring_weight` in all its segments (not in the paper;
-    1: off).
+    of valid segments · C). Classes that occur in a video have the `occurring_weight` (not in the paper; 1: off).
     """
     p_av = torch.sigmoid(logits.audio) * torch.sigmoid(logits.visual)
     valid = torch.ones_like(p_av[..., :1]) if mask is None else mask.unsqueeze(-1).to(p_av.dtype)  # (B, T, 1)

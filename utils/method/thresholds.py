@@ -79,8 +79,7 @@ def accuracy_thresholds(
 
     The candidates of a modality (at least two) are evenly spaced from one step below the smallest logit (every segment
     is positive) to the largest (none is), over the segments of videos with the class. `jointly` tries every pair;
-    otherwise a modality is searched as if the other were always active. Of equal pairs the one with the lowest audio
-    threshold is returned, then the one with the lowest visual threshold.
+    otherwise a modality is searched as if the other were always active. Of equal pairs the first one is returned.
     """
     index = video_labels.bool().unsqueeze(1).expand(labels.shape).nonzero(as_tuple=True)  # three of (M,)
     truth = labels[index]

@@ -12,7 +12,7 @@ from dataloaders.batches import Batch, SplitBatches
 from utils.audio_visual import AudioVisual
 from utils.method import losses
 from utils.method.label_folders import PseudoLabels
-from utils.method.losses import Losses, Moment, Run
+from utils.method.losses import Losses, Moment, Run, soft_pseudo_labels
 from utils.settings import settings_group
 
 
@@ -70,12 +70,8 @@ class UWAVStep:
         """Return "soft", "hard" or "ceiling" pseudo-labels of the valid segments, (B, T, C) in [0, 1] (Eq. 10, 12)."""
         if kind == "hard":
             return batch.pseudo.labels.map(lambda labels: batch.valid(labels).to(batch.video_labels))
-
-        def soften(logits: Tensor, thresholds: Tensor) -> Tensor:
-            labels = batch.video_labels, self.settings.temperature
-            return batch.valid(losses.soft_pseudo_labels(logits, thresholds, *labels))
-
-        soft = batch.pseudo.logits.map(soften, self.thresholds)
+        constants = batch.video_labels, self.settings.temperature
+        soft = batch.pseudo.logits.map(lambda z, t: batch.valid(soft_pseudo_labels(z, t, *constants)), self.thresholds)
         return soft.map(Tensor.ceil) if kind == "ceiling" else soft
 
     def class_weights(self, batch: Batch) -> AudioVisual[Tensor | None]:

@@ -213,5 +213,4 @@ def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, d
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         found = f"a state that does not fit ({' '.join(str(error).split())[:200] or type(error).__name__})"
         expected = "the last state of this run, on the same kind of device"
-        way_out = "Resume with the run's own settings, or start a new run."
-        raise InputError(path, found, expected, way_out) from error
+        raise InputError(path, found, expected, "Resume with the run's own settings, or start a new run.") from error
