@@ -37,28 +37,28 @@ UNCHANGED = Augmentation()
 class ClipBatch:
     """B clips of T frames."""
 
-    clips: Tensor  # (B,) int64, their numbers in the split
+    clips: Tensor  # (B,) int64, indices in the split
     frames: Tensor | None  # (B, T, 3, H, W) float32, normalised; None if the network does not use them
     sound: Tensor | None  # (B, T, L, F) filter banks, or (B, samples) in [-1, 1]; float32
     labels: Tensor  # (B,) int64 or (B, T)
-    features: Tensor | None = None  # (B, T, D) of a frozen network, if they are kept
+    features: Tensor | None = None  # (B, T, D), cached output of a network that is frozen below its head
 
 
 @dataclass
 class ClipBatches:
-    """Batches of one split's N samples. Raises InputError for larger images or more frames than packed."""
+    """Batches of the N samples of a split. Raises InputError for larger images or more frames than packed."""
 
     split: ClipSplit
     pack: PackedClips
     device: torch.device
-    image_size: int  # pixels of the network's images
-    num_frames: int | None = None  # T, spread over the packed frames; None: all
+    image_size: int  # side of the network's input images in pixels
+    num_frames: int | None = None  # T, evenly spread over the packed frames; None: all
     normalization: Normalization = IMAGENET
-    frames: bool = True  # whether they are read
-    sound: bool = True
-    augmentation: Augmentation = UNCHANGED  # of shuffled batches
-    accumulate: int = 1  # parts of a shuffled batch
-    features: Tensor | None = None  # (N, T, D) on the device, of a frozen network, which replace frames and sound
+    frames: bool = True  # whether frames are read
+    sound: bool = True  # whether audio is read
+    augmentation: Augmentation = UNCHANGED  # of shuffled batches only
+    accumulate: int = 1  # number of parts into which a shuffled batch is divided
+    features: Tensor | None = None  # (N, T, D) on the device; if set, batches hold these in place of frames and sound
 
     def __post_init__(self):
         packed_frames, packed_size = self.pack.frames.shape[1:3]
@@ -74,10 +74,10 @@ class ClipBatches:
         self._mean, self._deviation = (torch.tensor(x, device=self.device).view(3, 1, 1) for x in self.normalization)
 
     def check_features(self) -> None:
-        """Check nothing: packed clips are integers and filter banks of them, always finite."""
+        """Do nothing (the training loop calls it): packed clips are finite by construction."""
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> Iterator[list[ClipBatch]]:
-        """Yield all samples in parts of batches; order and augmentation depend on seed and epoch alone."""
+        """Yield batches of all samples as lists of parts; order and augmentation depend on seed and epoch only."""
         number = seed * 1_000_003 + epoch
         order = torch.randperm(self.num_videos, generator=torch.Generator().manual_seed(number))
         groups = order.split(batch_size // self.accumulate)
@@ -86,17 +86,17 @@ class ClipBatches:
             yield batch
 
     def in_order(self, batch_size: int) -> Iterator[ClipBatch]:
-        """Yield all samples in the order of the split, unchanged."""
+        """Yield all samples in the order of the split, without augmentation."""
         return self._batches(torch.arange(self.num_videos).split(batch_size), UNCHANGED, np.random.default_rng(0))
 
     def _batches(self, groups: tuple[Tensor, ...], augmentation: Augmentation, rng: Generator) -> Iterator[ClipBatch]:
-        """Yield batches of these groups of samples; each is read during computation on the one before."""
+        """Yield a batch for each group of sample indices; the next one is read while the current one is used."""
         if self.features is not None:
             for group in groups:
                 labels = self._to_device(self.split.labels[group])
                 yield ClipBatch(group, None, None, labels, self.features[group.to(self.device)])
             return
-        with ThreadPoolExecutor(1) as reader:  # one: the random numbers are drawn in order
+        with ThreadPoolExecutor(1) as reader:  # one thread, so that random numbers are drawn in order
             ahead = reader.submit(self._read, groups[0], augmentation, rng)
             for following in (*groups[1:], None):
                 batch = ahead.result()
@@ -105,7 +105,7 @@ class ClipBatches:
                 yield self._on_device(batch)
 
     def _read(self, group: Tensor, augmentation: Augmentation, rng: Generator) -> ClipBatch:
-        """Read frames (B, T, H, W, 3) uint8 and sound as packed, and augment them."""
+        """Read frames (B, T, H, W, 3) uint8 and audio as packed, and augment them."""
         frames = sound = None
         rows = self._rows[group.numpy()]
         if self.frames:
@@ -119,14 +119,14 @@ class ClipBatches:
         return ClipBatch(group, frames, sound, self.split.labels[group])
 
     def _crop(self, row: int, augmentation: Augmentation, rng: Generator) -> np.ndarray:
-        """Crop all frames of a clip alike: (T, H, W, 3) uint8."""
+        """Return the frames of a clip with one common crop and flip: (T, H, W, 3) uint8."""
         size, room = self.image_size, self.pack.frames.shape[2] - self.image_size
         top, left = rng.integers(0, room + 1, 2) if augmentation.random_crop else (room // 2, room // 2)
         cropped = self.pack.frames[row, :, top : top + size, left : left + size][self._chosen]
         return cropped[:, :, ::-1] if augmentation.flip and rng.random() < 0.5 else cropped
 
     def _on_device(self, batch: ClipBatch) -> ClipBatch:
-        """Move a batch to the device; normalise pixels, and 16-bit samples to [-1, 1]."""
+        """Move a batch to the device, normalise its pixels and scale 16-bit samples to [-1, 1]."""
         frames, sound = batch.frames, batch.sound
         if frames is not None:
             pixels = self._to_device(frames).permute(0, 1, 4, 2, 3).float() / 255  # (B, T, 3, H, W)

@@ -1,4 +1,4 @@
-"""Networks of clips from settings or run folders; weights are loaded completely or not at all."""
+"""Build clip classifiers from settings or run folders; weights are loaded completely or not at all."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from timm.models import swin_transformer_v2, vision_transformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor, nn
 
-from lavish.clip_settings import ClassifierSettings, clip_batches, clip_record, learned_from, open_clips
+from lavish.clip_settings import ClassifierSettings, clip_batches, clip_record, open_clips, used_splits
 from lavish.clip_splits import ClipData
 from lavish.clip_tasks import TASKS, ClipPredictions, ClipTask, predict_clips
 from lavish.i3d_soundnet import I3DSoundNet
@@ -28,12 +28,12 @@ from utils.training.loop import BEST_CHECKPOINT
 
 CLIP_RUN_PREFIX = "Clips_"
 RANDOM, HUB = "random", "hub"
-FILES_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")  # of the hub and timm
-WRAPPERS = ("model", "state_dict")  # keys of the state dict in some files
+FILES_OF_FOLDER = ("model.safetensors", "pytorch_model.bin")  # names used by the Hugging Face hub and timm
+WRAPPERS = ("model", "state_dict")  # keys under which some files store the state dict
 
 
 def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishNetwork | I3DSoundNet:
-    """Make the network and weights of the settings. Raises InputError when they cannot be made."""
+    """Return the network of the settings with its initial weights. Raises InputError when it cannot be built."""
     of_network = settings.network
     if settings.model == "i3d_soundnet":
         network = I3DSoundNet(num_classes, of_network.fusion, of_network.train_backbone)
@@ -46,13 +46,13 @@ def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishN
         try:
             state = from_released_state(read_weights(path))
         except ValueError as error:
-            raise InputError(path, str(error), "weights of LAVISH as it was released", "Name other weights.") from error
+            raise InputError(path, str(error), "weights of the released LAVISH", "Choose other weights.") from error
         load_strictly(network, state, path)
     return network
 
 
 def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> LavishNetwork:
-    """Make LAVISH, or a model that it is compared with; only the backbone's weights are loaded."""
+    """Return LAVISH, or a model that it is compared with; only the backbone's weights are loaded."""
     weights = settings.backbone_weights
     sizes: dict[str, int | float] = {}
     for pair in settings.backbone_sizes or ():
@@ -68,17 +68,17 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
         return LavishNetwork(backbone, num_classes, model, settings)
     except (ValueError, RuntimeError, OSError) as error:
         found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
-        expected = "a ViT or SwinV2 of timm, with sizes and weights that fit it"
-        way_out = "Without a hub, name a file of weights, or train on --backbone_weights random (which is marked)."
+        expected = "a ViT or SwinV2 of timm with matching sizes and weights"
+        way_out = "Without access to the hub, name a weights file, or use --backbone_weights random."
         raise InputError("--backbone", found, expected, way_out) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a file of torch.save or safetensors, or a folder of the hub, or raise InputError."""
+    """Read a state dict from a torch.save or safetensors file, or a folder of the hub. Raises InputError otherwise."""
     places = [path, *(path / name for name in FILES_OF_FOLDER)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        expected = f"a file of weights, or a folder with {' or '.join(FILES_OF_FOLDER)}"
+        expected = f"a weights file, or a folder with {' or '.join(FILES_OF_FOLDER)}"
         raise InputError(path, "no such file", expected, "Correct the path.")
     try:
         state = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
@@ -86,17 +86,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(file, f"damage ({error})", "a safetensors file", "Copy or download it again.") from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise InputError(file, "no state dict", "tensors by name", "Name the weights themselves, no other checkpoint.")
+        raise InputError(file, "no state dict", "tensors by name", "Name a file that holds the weights themselves.")
     check_weights(state, file)
     return state
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Load timm's weights, or the backbone of one of our checkpoints, into a timm network without its classifier."""
+    """Load timm's weights, or the backbone of one of our checkpoints, into a timm network without a classifier."""
     state = read_weights(path)
     own = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     of_timm = swin_transformer_v2 if isinstance(network, SwinTransformerV2) else vision_transformer
-    try:  # renamed for current timm; what depends on the image size is resized to the network's
+    try:  # timm's filter renames old keys and resizes what depends on the image size
         renamed = of_timm.checkpoint_filter_fn(own or state, network)
         network.load_state_dict({key: value for key, value in renamed.items() if not key.startswith("head.")})
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -104,10 +104,10 @@ def load_backbone(network: nn.Module, path: Path) -> None:
 
 
 def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
-    """Load `i3d.pt` and `soundnet.pt` of a folder, without `conv8_*`, SoundNet's two classifiers on top of conv7."""
+    """Load a folder's `i3d.pt` and `soundnet.pt`, without SoundNet's two classifiers on top of conv7, `conv8_*`."""
     if not folder.is_dir():
         expected = "random, or a folder with i3d.pt and soundnet.pt"
-        raise InputError("--backbone_weights", str(folder), expected, "docs/lavish.md names the ports.")
+        raise InputError("--backbone_weights", str(folder), expected, "See docs/lavish.md for sources of both files.")
     for name, part in parts.items():
         state = read_weights(folder / f"{name}.pt")
         used = {key: value for key, value in state.items() if not key.startswith("conv8_")}
@@ -116,16 +116,16 @@ def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
 
 @settings_group
 class TrainedClassifier:
-    """The run to load, and settings that may differ from the run's."""
+    """The run to evaluate, and settings that may differ from those of its training."""
 
-    checkpoint_dir: Path | None = None  # run of lavish.train_classifier (default: the newest finished one)
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder in which the newest run is looked for
-    logs_dir: Path = Path("test_logs")  # folder of the folders of results
-    data_dir: Path | None = None  # folder that holds videos/ (default: that of the training)
-    annotations_dir: Path | None = None  # folder of annotations or lists (default: that of the training)
-    packed_dir: Path | None = None  # folder of the packed clips (default: that of the training)
-    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
-    eval_batch_size: PositiveInt = 16  # clips of a batch
+    checkpoint_dir: Path | None = None  # run folder of lavish.train_classifier (default: the newest finished run)
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder searched for the newest finished run
+    logs_dir: Path = Path("test_logs")  # parent folder of the results, one subfolder per run
+    data_dir: Path | None = None  # folder that holds videos/ (default: that of the run)
+    annotations_dir: Path | None = None  # folder of annotations or lists (default: that of the run)
+    packed_dir: Path | None = None  # folder of the packed clips (default: that of the run)
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto selects the fastest available
+    eval_batch_size: PositiveInt = 16  # clips per batch
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,13 @@ class ClipRun:
     """A trained classifier."""
 
     folder: Path
-    settings: ClassifierSettings  # of its training; data folders, device and batch size of `TrainedClassifier`
-    network: nn.Module  # with its best weights, in evaluation mode, on its device
-    data: ClipData  # without a validation split if the run has trained on it
+    settings: ClassifierSettings  # those of its training, with the overrides of `TrainedClassifier`
+    network: nn.Module  # with the weights of its best epoch, in evaluation mode, on its device
+    data: ClipData  # without a validation split if the run was trained on it
     pack: PackedClips
-    parameters: tuple[int, int]  # trained ones, and all
-    random_backbone: bool  # whether the frozen part is randomly initialised
-    record: Provenance  # of what is made with it now
+    parameters: tuple[int, int]  # numbers of trained and of all parameters
+    random_backbone: bool  # whether the frozen part has random weights
+    record: Provenance  # of the results computed with it
 
     @property
     def name(self) -> str:
@@ -151,24 +151,24 @@ class ClipRun:
 
     @property
     def note(self) -> str:
-        """Return the marks of its results: generated data, a random backbone, model selection on the test split."""
+        """Return the caveats of its results: generated data, a random backbone, model selection on the test split."""
         on_test = self.settings.select_on == "test"
         facts = ["random backbone"] * self.random_backbone + ["best epoch chosen on test"] * on_test
         return ", ".join([*self.record.marks, *facts])
 
     def title(self, split: str) -> str:
-        """Return the title of a table or figure of one split, with the note."""
+        """Return the title of a split's tables and figures, with the note."""
         return f"{self.name}, {split}" + (f" ({self.note})" if self.note else "")
 
     def predict(self, split: str, without: str | None = None) -> ClipPredictions:
-        """Run the network over a split, with both modalities or without one (see `predict_clips`)."""
+        """Return predictions for a split, with both modalities or without one (see `predict_clips`)."""
         _, precision = self.settings.device.select()
         batches = clip_batches(self.settings, self.data, self.pack, split, self.network)
         return predict_clips(self.network, batches, self.settings.device.eval_batch_size, precision, without)
 
 
 def has_random_backbone(settings: ClassifierSettings) -> bool:
-    """Return whether a network's frozen part is randomly initialised, by its settings or those of its weights' run."""
+    """Return whether the frozen part has random weights, by these settings or by those of the run that wrote them."""
     network = settings.network
     if network.train_backbone:
         return False
@@ -184,33 +184,33 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
 
 
 def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
-    """Read from a run's summary the numbers of trained and all parameters, and whether its backbone is random."""
+    """Read from a run's summary its numbers of trained and of all parameters, and whether its backbone is random."""
     path = run_dir / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text())
         return (int(summary["trained_parameters"]), int(summary["parameters"])), bool(summary["random_backbone"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        found, way_out = f"no summary ({error})", "Finish the run: python -m lavish.train_classifier --resume RUN."
-        raise InputError(path, found, "the summary that training writes at its end", way_out) from error
+        found, way_out = f"no summary ({error})", "Finish the run with python -m lavish.train_classifier --resume RUN."
+        raise InputError(path, found, "the summary of a finished training", way_out) from error
 
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
-    """Load network and data of the named run, or of the newest finished one."""
+    """Load the network and data of the named run, or of the newest finished one."""
     way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
     if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
-        raise InputError(folder, "no run of lavish.train_classifier", "one", "Name another --checkpoint_dir.")
+        raise InputError(folder, "another run", "a run of lavish.train_classifier", "Name another --checkpoint_dir.")
     of_run = with_file(ClassifierSettings(), folder / ARGS_FILE, others=True)
     known = flat(of_run).keys()
     now = {name: value for name, value in flat(which).items() if name in known and value is not None}
     settings = with_settings(of_run, **now)
 
-    parameters, is_random = read_summary(folder)  # with the weights, before anything slow
+    parameters, is_random = read_summary(folder)  # with the weights before anything slow
     state = read_weights(folder / BEST_CHECKPOINT)
     device, _ = settings.device.select()
     data, pack = open_clips(settings)
-    data = learned_from(settings, data)
-    record, way_out = read_provenance(folder), "Restore the lists that it was trained with."
+    data = used_splits(settings, data)
+    record, way_out = read_provenance(folder), "Restore the lists that the run was trained with."
     now = clip_record("", settings, data)
     record.check(folder, way_out, dataset=now.dataset, classes=now.classes, videos={"train": now.videos["train"]})
     blank = replace(settings.network, backbone_weights=RANDOM, network_weights=None)  # the checkpoint has all weights

@@ -1,4 +1,4 @@
-"""Data sets of clips, AVE and UCF-101: the source of each item, and the samples of each split."""
+"""Data sets of clips, AVE and UCF-101: the video file of each item, and the samples of each split."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ from video.video_decoding import open_media
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm")
 FOLDS = (1, 2, 3)
-PIECE_FRAMES, PIECE_RATE = 64, 20.0  # of the report's items: number, and frames a second
+PIECE_FRAMES, PIECE_RATE = 64, 20.0  # frames of a piece, and frames per second, as in the report
 PIECE_SECONDS = PIECE_FRAMES / PIECE_RATE
-VALIDATION_GROUPS = 3  # of a training list's 18: whole groups, whose clips are of one scene
+VALIDATION_GROUPS = 3  # of a training list's 18 groups; clips of one group show the same scene
 SURVEY_FILE = "survey.csv"
 SURVEY_COLUMNS = {"clip": str, "bytes": int, "changed_ns": int, "seconds": float, "sound": bool}
 OFFICIAL = "Correct the line, or get the official lists of UCF-101."
@@ -31,7 +31,7 @@ OFFICIAL = "Correct the line, or get the official lists of UCF-101."
 
 @dataclass(frozen=True)
 class ClipSource:
-    """One item to be packed: a video file or a piece of it."""
+    """One item to pack: a video file or a piece of it."""
 
     name: str  # unique in the data set
     path: Path
@@ -39,7 +39,7 @@ class ClipSource:
     seconds: float | None = None  # None: to the end
 
     def part(self, rate: float) -> slice:
-        """Return the slice of its frames or samples in the file, at a rate per second."""
+        """Return the slice of the file's frames or samples, of which there are `rate` per second."""
         end = None if self.seconds is None else round((self.start + self.seconds) * rate)
         return slice(round(self.start * rate), end)
 
@@ -50,23 +50,23 @@ class ClipSplit:
 
     classes: tuple[str, ...]  # (C,)
     sample_ids: tuple[str, ...]  # (N,) unique
-    sources: tuple[str, ...]  # (N,) names of their items; two samples may share one
-    labels: Tensor  # (N,) int64, or (N, T), a class for each segment
-    num_missing: int = 0  # clips that are left out, since their files are absent or damaged
+    sources: tuple[str, ...]  # (N,) names of the packed items; two samples may share one
+    labels: Tensor  # (N,) int64, or (N, T) with a class for each segment
+    num_missing: int = 0  # clips left out because their files are absent or damaged
 
     @property
     def num_clips(self) -> int:
         return len(self.sample_ids)
 
     def without(self, absent: set[str]) -> "ClipSplit":
-        """Return the samples whose items are not among the absent ones."""
+        """Return the split without the samples whose items are absent."""
         keep = [n for n, source in enumerate(self.sources) if source not in absent]
         ids, sources = (tuple(names[n] for n in keep) for names in (self.sample_ids, self.sources))
         num_missing = self.num_missing + self.num_clips - len(keep)
         return ClipSplit(self.classes, ids, sources, self.labels[keep], num_missing)
 
     def joined(self, other: "ClipSplit") -> "ClipSplit":
-        """Return the samples of both."""
+        """Return the samples of both splits."""
         ids, sources = self.sample_ids + other.sample_ids, self.sources + other.sources
         labels, num_missing = torch.cat([self.labels, other.labels]), self.num_missing + other.num_missing
         return ClipSplit(self.classes, ids, sources, labels, num_missing)
@@ -81,7 +81,7 @@ class ClipData:
 
 
 def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> dict[str, Path]:
-    """Find the files of clips from paths without a suffix, `stems`: the first of several containers."""
+    """Return the file of each clip from its path without suffix (`stems`): the first suffix that exists."""
     found = {}
     for name, stem in stems.items():
         paths = (stem.with_name(stem.name + suffix) for suffix in VIDEO_SUFFIXES)
@@ -92,17 +92,17 @@ def find_videos(stems: Mapping[str, Path], where: str, allow_missing: bool) -> d
 
 
 def leave_out(names: Sequence[str], total: int, what: str, where: object, allowed: bool) -> None:
-    """Report which clips of a total are left out. Raises InputError unless that is allowed and others remain."""
+    """Report which of `total` clips are left out. Raises InputError unless that is allowed and some clips remain."""
     if not names:
         return
     found = f"{len(names)} of {total} {what}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
     if not allowed or len(names) == total:
-        raise InputError(where, found, "none", "Download them again, or continue without them by --allow_missing.")
+        raise InputError(where, found, "none", "Download them again, or leave them out with --allow_missing.")
     tqdm.write(f"{where}: leaving out {found}")
 
 
 def load_ave_clips(data_dir: Path, annotations_dir: Path, allow_missing: bool = False) -> ClipData:
-    """Load AVE's videos, `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm), labelled second by second."""
+    """Load AVE with one label per second; videos are `<data_dir>/videos/<video id>.mp4` (or .avi, .mkv, .webm)."""
     sources, splits = {}, {}
     for split in ave.FILES:
         annotations = ave.load_split(annotations_dir, split)
@@ -121,32 +121,32 @@ def load_ucf101(
     data_dir: Path,
     lists_dir: Path,
     fold: int,
-    survey_dir: Path,  # for the table of which files have sound
-    sound_only: bool = True,  # leave out clips without an audio track, and classes that have no other (half of them)
-    pieces: bool = False,  # cut clips into items of 64 frames at 20 a second, as the report; none of shorter clips
-    allow_missing: bool = False,  # leave out listed clips without a file that can be opened, instead of InputError
+    survey_dir: Path,  # folder of the table that records which files have an audio track
+    sound_only: bool = True,  # leave out clips without an audio track, and with them half of the classes
+    pieces: bool = False,  # cut clips into pieces of 64 frames at 20 fps, as in the report, leaving out shorter clips
+    allow_missing: bool = False,  # leave out listed clips whose files are absent or cannot be opened
 ) -> ClipData:
     """Load one fold of UCF-101, with the last groups of its training list held out for validation.
 
-    A clip's name is `<class>/v_<class>_g<group>_c<clip>`, its file `<data_dir>/videos/<name>.avi` (.mp4, .mkv, .webm);
-    `lists_dir` has classInd.txt, trainlist01.txt, testlist01.txt and so on.
+    A clip is called `<class>/v_<class>_g<group>_c<clip>`, its file `<data_dir>/videos/<name>.avi` (.mp4, .mkv, .webm);
+    `lists_dir` holds classInd.txt, trainlist01.txt, testlist01.txt and so on.
     """
     class_names, videos_dir = read_classes(lists_dir), data_dir / "videos"
     lists = {name: read_list(lists_dir / f"{name}list{fold:02d}.txt", class_names) for name in ("train", "test")}
     if both := sorted(set(lists["train"].index) & set(lists["test"].index)):
-        found = f"{len(both)} clips that are in trainlist{fold:02d}.txt, too: {', '.join(both[:10])}"
-        raise InputError(lists_dir / f"testlist{fold:02d}.txt", found, "clips that are not trained on", OFFICIAL)
+        found = f"{len(both)} clips that are also in trainlist{fold:02d}.txt: {', '.join(both[:10])}"
+        raise InputError(lists_dir / f"testlist{fold:02d}.txt", found, "clips outside the training list", OFFICIAL)
     folders = {path.name for path in videos_dir.glob("[!.]*") if path.is_dir()}
     if unknown := sorted(folders - set(class_names)):
-        found = f"{len(unknown)} folders that are not classes: {', '.join(unknown[:10])}"
+        found = f"{len(unknown)} folders not named after a class: {', '.join(unknown[:10])}"
         raise InputError(videos_dir, found, f"the classes of {lists_dir / 'classInd.txt'}", "Move them elsewhere.")
     stems = {clip: videos_dir / clip for listed in lists.values() for clip in listed.index}
     paths = find_videos(stems, f"{videos_dir}, fold {fold}", allow_missing)
     files = survey(paths, survey_dir, allow_missing)
     for name, listed in lists.items():
-        heard = listed[listed.index.isin(files.index[files.sound])]
-        classes = f"{heard.of_class.nunique()} of {listed.of_class.nunique()} classes have such clips"
-        tqdm.write(f"UCF-101 fold {fold}, {name}: {len(heard)} of {len(listed)} clips have sound, {classes}")
+        with_sound = listed[listed.index.isin(files.index[files.sound])]
+        classes = f"in {with_sound.of_class.nunique()} of {listed.of_class.nunique()} classes"
+        tqdm.write(f"UCF-101 fold {fold}, {name}: {len(with_sound)} of {len(listed)} clips have audio, {classes}")
 
     clips = pd.concat([listed.assign(split=name) for name, listed in lists.items()]).join(files, how="inner")
     if sound_only:
@@ -158,7 +158,7 @@ def load_ucf101(
     clips = clips[~short]
     train = clips[clips.split == "train"]
     if train.empty:
-        found = f"no training clip of fold {fold} that has sound and is long enough"
+        found = f"no training clip of fold {fold} that has audio and is long enough"
         raise InputError(videos_dir, found, "clips with an audio track", "Use --no-sound_only, or other files.")
     classes = tuple(name for name in class_names if (train.of_class == name).any())
     groups = sorted(train.group.unique())
@@ -170,7 +170,7 @@ def load_ucf101(
         of_split = clips[clips.split == name]
         known = of_split.of_class.isin(classes)
         if unknown := sorted(set(of_split.of_class[~known])):
-            tqdm.write(f"UCF-101 {name}: leaving out classes that no training clip has: {', '.join(unknown)}")
+            tqdm.write(f"UCF-101 {name}: leaving out classes without a training clip: {', '.join(unknown)}")
         samples = of_split[known].explode("items")
         names = tuple(item.name for item in samples["items"])
         labels = torch.tensor([classes.index(of_class) for of_class in samples.of_class], dtype=torch.int64)
@@ -180,19 +180,19 @@ def load_ucf101(
 
 
 def read_classes(lists_dir: Path) -> tuple[str, ...]:
-    """Read the names in `classInd.txt` in the order of their numbers. Raises InputError for a wrong or repeated one."""
+    """Read class names from `classInd.txt`, in the order of their numbers. Raises InputError for invalid lines."""
     path, numbers = lists_dir / "classInd.txt", {}
     for line, text in _lines(path):
         match = re.fullmatch(r"(\d{1,9})\s+(\w+)", text)
         if not match or match[2] in numbers or int(match[1]) in numbers.values():
-            raise line_error(path, line, f"line {text!r}", "`<number> <class>`, each number and class once")
+            raise line_error(path, line, f"line {text!r}", "`<number> <class>` with each number and class once")
         numbers[match[2]] = int(match[1])
     return tuple(sorted(numbers, key=numbers.get))
 
 
 def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
-    """Read a list of lines `<class>/<file>.avi [<number of the class>]`: `of_class` and `group` by clip."""
-    expected = "`<class>/v_<class>_g<group>_c<clip>.avi [<number>]`, each clip once, as classInd.txt has them"
+    """Read a list of lines `<class>/<file>.avi [<class number>]` as a table of `of_class` and `group` by clip."""
+    expected = "`<class>/v_<class>_g<group>_c<clip>.avi [<number>]` with classes of classInd.txt and each clip once"
     numbers = {name: str(number) for number, name in enumerate(class_names, start=1)}
     clips: dict[str, tuple[str, int]] = {}
     for line, text in _lines(path):
@@ -205,7 +205,7 @@ def read_list(path: Path, class_names: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a list that are not blank, with their numbers."""
+    """Return the non-blank lines of a list with their line numbers."""
     lines = [(n, line.strip()) for n, line in enumerate(read_text(path).splitlines(), start=1) if line.strip()]
     if not lines:
         raise InputError(path, "no lines", "an official list of UCF-101", OFFICIAL)
@@ -213,7 +213,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False) -> pd.DataFrame:
-    """Find `seconds` (float) and `sound` (bool) of each clip, kept in a table, so that files are opened once."""
+    """Return `seconds` (float) and `sound` (bool) of each clip, from a table in which each file is recorded once."""
     table = survey_dir / SURVEY_FILE
     known = _read_survey(table)
     stamps = {clip: (path.stat().st_size, path.stat().st_mtime_ns) for clip, path in paths.items()}
@@ -234,22 +234,22 @@ def survey(paths: dict[str, Path], survey_dir: Path, allow_missing: bool = False
 
 
 def _read_survey(path: Path) -> dict[str, tuple[int, int, float, bool]]:
-    """Read the table of an earlier survey by clip; empty if it is absent or damaged."""
+    """Return the rows of an earlier survey by clip; empty if the table is absent or damaged."""
     if not path.exists():
         return {}
     try:
         form = {"true_values": ["yes"], "false_values": ["no"], "float_precision": "round_trip"}
         known = pd.read_csv(path, usecols=list(SURVEY_COLUMNS), dtype=SURVEY_COLUMNS, **form)
         if not np.isfinite(known.seconds).all():
-            raise ValueError("a length that is no number")
+            raise ValueError("a length is not a number")
     except (OSError, ValueError) as error:
-        tqdm.write(f"{path}: damaged ({error}); every file is opened again")
+        tqdm.write(f"{path}: damaged ({error}); opening every file again")
         return {}
     return {row.clip: (row.bytes, row.changed_ns, row.seconds, row.sound) for row in known.itertuples()}
 
 
 def _look(path: Path) -> tuple[float, bool] | str:
-    """Return a file's seconds and whether it has sound, or why it cannot be used."""
+    """Return a file's duration in seconds and whether it has audio, or the reason why it cannot be used."""
     try:
         with open_media(path) as container:
             if not container.streams.video:
@@ -267,5 +267,5 @@ def _look(path: Path) -> tuple[float, bool] | str:
 def _items(clip: str, path: Path, seconds: float, pieces: bool) -> list[ClipSource]:
     if not pieces:
         return [ClipSource(clip, path)]
-    count = int((seconds + 0.5 / PIECE_RATE) / PIECE_SECONDS)  # half a frame for the rounding of containers
+    count = int((seconds + 0.5 / PIECE_RATE) / PIECE_SECONDS)  # half a frame of tolerance for rounded durations
     return [ClipSource(f"{clip}_{i}", path, i * PIECE_SECONDS, PIECE_SECONDS) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Tasks of clip classifiers: losses, predictions, scores and tables.
+"""Clip classification: losses, predictions, scores and tables.
 
 B clips, T segments, C classes; labels are (B,) with logits (B, C), or (B, T) with logits (B, T, C).
 """
@@ -16,9 +16,9 @@ from utils.reporting.published import published_methods, published_scores
 from utils.reporting.tables import Cell, Column, Row, ScoreRow, Table, accuracy_table
 from utils.training.device import Precision
 
-LAVISH_ON_AVE = 81.1  # percent, in the paper of LAVISH; users of the released code report 78.8
-SplitScores = Mapping[str, Mapping[str, float]]  # of one run, by split and name; percent
-# Model, split, scores of each run in percent by name, trained and all parameters, note.
+LAVISH_ON_AVE = 81.1  # percent, from LAVISH's paper; users of the released code report 78.8
+SplitScores = Mapping[str, Mapping[str, float]]  # of one run, by split and name, in percent
+# Model, split, scores of each run by name (percent), numbers of trained and of all parameters, note.
 ClassifierRow = tuple[str, str, Sequence[Mapping[str, float]], tuple[int, int], str]
 
 
@@ -28,10 +28,10 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def binary_cross_entropy_of_softmax(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute the mean binary cross-entropy of softmax probabilities and one-hot labels, as released: a scalar."""
+    """Compute the mean binary cross-entropy of softmax probabilities and one-hot labels (released code): a scalar."""
     log_probs = logits.log_softmax(dim=-1)
     others = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    # -log(1 - p) from the logits of all other classes, so that it does not round to infinity
+    # log(1 - p) from the logits of all other classes, which does not round to -infinity
     without = logits.unsqueeze(-2).masked_fill(others, -torch.inf).logsumexp(dim=-1)  # (..., C)
     log_not = without - logits.logsumexp(dim=-1, keepdim=True)
     targets = F.one_hot(labels, logits.shape[-1]).to(logits.dtype)
@@ -42,22 +42,22 @@ LOSSES = {"cross_entropy": cross_entropy, "binary": binary_cross_entropy_of_soft
 
 
 def top_k_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
-    """Return the percent of labels that are among the k most probable classes."""
+    """Return the percentage of labels that are among the k most probable classes."""
     best = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
     return 100 * (best == labels.unsqueeze(-1)).any(dim=-1).double().mean().item()
 
 
 @dataclass(frozen=True)
 class ClipPredictions:
-    """Predictions of a split: N clips, T segments, C classes; on the CPU."""
+    """Predictions for the N clips of a split, on the CPU. T segments, C classes."""
 
     logits: Tensor  # (N, C) or (N, T, C)
-    features: Tensor  # (N, D) or (N, T, D), input of the head
+    features: Tensor  # (N, D) or (N, T, D), input of the classification head
     labels: Tensor  # (N,) or (N, T)
 
 
 def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> ClipOutput:
-    """Compute the output for a batch, from the features of a frozen network if they are kept."""
+    """Compute the output for a batch, from its cached features if there are any."""
     if batch.features is not None:
         return precision.run(network.classify, batch.features)
     return precision.run(network, batch.frames, batch.sound)
@@ -67,7 +67,7 @@ def classify(network: nn.Module, batch: ClipBatch, precision: Precision) -> Clip
 def predict_clips(
     network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision, without: str | None = None
 ) -> ClipPredictions:
-    """Run a network over a split; the modality in `without` is replaced by its mean, which is 0 in both."""
+    """Return a network's predictions for a split; the modality in `without` is replaced by its mean, 0."""
     network.eval()
     logits, features = [], []
     for batch in batches.in_order(batch_size):
@@ -83,7 +83,7 @@ def predict_clips(
 
 @torch.inference_mode()
 def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
-    """Encode a split once by a network that is frozen below its head, and keep the features in the batches."""
+    """Encode a split once by a network that is frozen below its head, and cache the features in the batches."""
     network.eval()
     with precision.context():
         features = [network.encode(batch.frames, batch.sound).float() for batch in batches.in_order(batch_size)]
@@ -92,13 +92,13 @@ def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, pre
 
 @dataclass(frozen=True)
 class ClipTask:
-    """Task and splits of a data set of clips."""
+    """Classification task of a data set, and what depends on its splits."""
 
-    accuracies: Mapping[str, int]  # k of each top-k accuracy; the first chooses the best epoch
-    unit: str  # that is classified
-    pools_time: bool  # whether frames are pooled into one prediction a clip
-    holds_out: bool  # whether its validation split is a part of the official training list
-    chooses_sound: bool  # whether clips with sound are chosen, so that leaving out others is no error
+    accuracies: Mapping[str, int]  # k of each top-k accuracy by name; the first one selects the best epoch
+    unit: str  # what is classified, in the plural
+    pools_time: bool  # whether frames are pooled into one prediction per clip
+    holds_out: bool  # whether the validation split is held out from the official training list
+    chooses_sound: bool  # whether clips without audio are left out by design, and so are no error
 
     @property
     def best_metric(self) -> str:
@@ -116,7 +116,7 @@ TASKS = {
 
 
 def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[int, int], note: str) -> Table:
-    """Lay out the scores of a run and its parameters; AVE's as in UWAV's Table 2, marked as supervised."""
+    """Return the table of a run's scores and parameters; for AVE as in UWAV's Table 2, marked as supervised."""
     if dataset == "UCF101":
         rows = [(name, split, [of_split], parameters, note) for split, of_split in scores.items()]
         return classifier_table("Classification of clips, lists of UCF-101", {"top1": "top-1", "top5": "top-5"}, rows)
@@ -132,7 +132,7 @@ def score_table(dataset: str, name: str, scores: SplitScores, parameters: tuple[
 
 
 def classifier_table(title: str, scores: Mapping[str, str], rows: Sequence[ClassifierRow]) -> Table:
-    """Lay out scores, whose headings are `scores`, with trained and all parameters, as in LAVISH's tables."""
+    """Return a table of scores (name: heading) with trained and all parameters, as in LAVISH's tables."""
     lines = []
     for model, split, runs, parameters, note in rows:
         cells = [Cell.over_runs([run[name] for run in runs]) for name in scores]

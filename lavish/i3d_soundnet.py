@@ -1,4 +1,4 @@
-"""An older baseline of audio-visual classification: I3D for frames, SoundNet for audio, and a gate that weighs them.
+"""An earlier audio-visual classifier: I3D for frames, SoundNet for audio, and a gate that weights both.
 
 Parameter names are those of the common PyTorch ports: I3D's `Conv3d_1a_7x7.conv3d.weight`, SoundNet's `conv1.weight`. B
 clips, T frames, L samples.
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lavish.lavish_network import ClipOutput
 
 I3D_DIM, SOUNDNET_DIM, JOINT_DIM = 400, 1024, 256  # Kinetics logits, features of conv7, width of the fusion
-CLIP_RATE, SOUNDNET_RATE = 16_000, 22_050  # samples a second: as clips are packed, and as SoundNet was trained
+CLIP_RATE, SOUNDNET_RATE = 16_000, 22_050  # hertz, of packed clips and of SoundNet's training data
 
 
 class Unit3D(nn.Module):
@@ -37,16 +37,16 @@ class SameMaxPool3d(nn.MaxPool3d):
 
 
 def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Pad (B, C, T, H, W) with zeros, the odd one at the end, so that the output has length ceil(length / stride)."""
+    """Pad (B, C, T, H, W) with zeros, an odd one at the end, so that output lengths are ceil(length / stride)."""
     pads = []
     for length, size, step in zip(x.shape[2:], kernel, stride, strict=True):
         total = max(0, size - (length % step or step))
-        pads = [total // 2, total - total // 2, *pads]  # the last dimension stands first
+        pads = [total // 2, total - total // 2, *pads]  # F.pad expects the last dimension first
     return F.pad(x, pads)
 
 
 class Inception(nn.Module):
-    """Four branches side by side; `dims` are the widths of b0; b1a, b1b; b2a, b2b; b3b."""
+    """Inception module of four branches; `dims` are the widths of b0, b1a, b1b, b2a, b2b and b3b."""
 
     def __init__(self, in_dim: int, dims: tuple[int, int, int, int, int, int]):
         super().__init__()
@@ -57,7 +57,7 @@ class Inception(nn.Module):
         self.b3a, self.b3b = SameMaxPool3d(cube, point), Unit3D(in_dim, dims[5], point)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, sum of the branches, T, H, W)"""
+        """(B, C, T, H, W) -> (B, sum of the branches' widths, T, H, W)"""
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)
 
 
@@ -98,7 +98,7 @@ class I3D(nn.Module):
 class SoundNet(nn.ModuleDict):
     """SoundNet's eight-layer network (Aytar et al., 2016) up to conv7, averaged over time."""
 
-    # kernel, stride, padding, max pooling after it, of conv1 to conv7
+    # kernel, stride, padding and subsequent max pooling of conv1 to conv7
     LAYERS = ((64, 2, 32, 8), (32, 2, 16, 8), (16, 2, 8, 1), (8, 2, 4, 1), (4, 2, 2, 4), (4, 2, 2, 1), (4, 2, 2, 1))
     WIDTHS = (1, 16, 32, 64, 128, 256, 512, SOUNDNET_DIM)
 
@@ -120,16 +120,16 @@ class SoundNet(nn.ModuleDict):
 
 
 def resample(samples: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Resample whole clips, band-limited by their spectrum: (B, L) -> (B, L · new / old)."""
+    """Resample whole clips in the Fourier domain: (B, L) -> (B, L · new / old)."""
     length = round(samples.shape[-1] * new_rate / old_rate)
     spectrum = torch.fft.rfft(samples.float())
     return torch.fft.irfft(spectrum, n=length) * (length / samples.shape[-1])
 
 
 class I3DSoundNet(nn.Module):
-    """I3D and SoundNet, fused by "attention" or "concatenation", or "i3d" alone; both may be fine-tuned."""
+    """I3D and SoundNet, fused by "attention" or "concatenation", or I3D alone ("i3d"); optionally fine-tuned."""
 
-    any_size = True  # audio is a waveform
+    any_size = True  # audio is a waveform, which does not have to match the frames' size
     patch_size = (1, 1)
 
     def __init__(self, num_classes: int, fusion: str = "attention", train_backbone: bool = False):
@@ -143,7 +143,7 @@ class I3DSoundNet(nn.Module):
             self.backbone["soundnet"] = SoundNet()
             self.audio_proj = nn.Linear(SOUNDNET_DIM, JOINT_DIM)
         self.backbone.requires_grad_(train_backbone)
-        if fusion == "attention":  # softmax weights of both, from both
+        if fusion == "attention":  # softmax weights of both modalities, computed from both
             layers = nn.Linear(2 * JOINT_DIM, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)
             self.gate = nn.Sequential(*layers)
         self.dropout = nn.Dropout(0.5)

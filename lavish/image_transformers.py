@@ -1,7 +1,7 @@
-"""timm's image transformers divided into the steps between which adapters lie. B images, N tokens, D features.
+"""timm's image transformers, split into the steps between which adapters are inserted.
 
-The caller computes a block's attention part, then its feed-forward part, in timm's own order of operations, so results
-are bitwise those of timm's forward pass.
+B images, N tokens, D features. The caller computes a block's attention part, then its feed-forward part, in timm's own
+order of operations, so that results are bitwise equal to timm's forward pass.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)
 
 
 class ViTSteps:
-    """A Vision Transformer whose blocks normalise first. Tokens are (B, N, D)."""
+    """A pre-norm Vision Transformer. Tokens are (B, N, D)."""
 
-    audio_first = True  # in the released read-out
-    any_size = True  # spectrograms need not be as large as frames
+    audio_first = True  # order of the modalities in the released head
+    any_size = True  # spectrograms need not have the size of frames
 
     def __init__(self, network: VisionTransformer):
         if not all(isinstance(block, Block) for block in network.blocks):
-            raise ValueError("the Vision Transformer has blocks that do not normalise first; adapters fit no others")
+            raise ValueError("the Vision Transformer has blocks that are not pre-norm, which adapters require")
         self.network = network
         self.dims = [network.embed_dim] * len(network.blocks)  # D of each block
 
@@ -36,7 +36,7 @@ class ViTSteps:
         patches = network.patch_embed.norm(network.patch_embed.proj(images).flatten(2).transpose(1, 2))
         prefix = [token for token in (network.cls_token, network.reg_token) if token is not None]
         tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
-        if network.pos_embed is not None:  # resized along the sequence, class token included, as the release does
+        if network.pos_embed is not None:  # resized along the sequence, class token included, as in the release
             length = patches.shape[1] if network.no_embed_class else tokens.shape[1]
             positions = F.interpolate(network.pos_embed.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
             tokens = tokens + F.pad(positions, (0, 0, tokens.shape[1] - length, 0))  # of the last tokens
@@ -58,7 +58,7 @@ class ViTSteps:
 
 
 class SwinSteps:
-    """A Swin Transformer V2. Tokens are (B, H, W, D): windows need the grid; D doubles from stage to stage."""
+    """A Swin Transformer V2. Tokens are (B, H, W, D), as windows need the grid; D doubles from stage to stage."""
 
     audio_first = False
     any_size = False
@@ -67,7 +67,7 @@ class SwinSteps:
         self.network = network
         self.blocks = [block for stage in network.layers for block in stage.blocks]
         self.dims = [block.dim for block in self.blocks]
-        # By the number of a stage's first block.
+        # by the index of a stage's first block
         self.downsampling = {self.blocks.index(stage.blocks[0]): stage.downsample for stage in network.layers}
 
     def embed(self, images: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class SwinSteps:
         return self.network.patch_embed(images)
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:
-        """Down-sample if block `index` is the first of a stage with down-sampling."""
+        """Down-sample the tokens if block `index` begins a stage with down-sampling."""
         return self.downsampling[index](tokens) if index in self.downsampling else tokens
 
     def attention(self, index: int, tokens: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class SwinSteps:
 
 
 def steps_of(network: nn.Module) -> ViTSteps | SwinSteps:
-    """Return the steps of a timm network. Raises ValueError when it is neither a ViT nor a SwinV2."""
+    """Return the steps of a timm network. Raises ValueError if it is neither a ViT nor a SwinV2."""
     if isinstance(network, VisionTransformer):
         return ViTSteps(network)
     if isinstance(network, SwinTransformerV2):
@@ -99,7 +99,7 @@ def steps_of(network: nn.Module) -> ViTSteps | SwinSteps:
 
 
 def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
-    """Set which part of a backbone is trained: all of it, its normalisation layers alone, or nothing."""
+    """Set which part of a backbone is trained: all of it, its normalisation layers only, or nothing."""
     network.requires_grad_(weights)
     for module in network.modules():
         if isinstance(module, NORMS):
@@ -109,13 +109,13 @@ def set_trained(network: nn.Module, weights: bool, norms: bool) -> None:
 def make_backbone(
     name: str, image_size: int, sizes: Mapping[str, int | float], drop_path: float = 0.0, pretrained: bool = False
 ) -> VisionTransformer | SwinTransformerV2:
-    """Make a timm network, such as `vit_base_patch16_224`, without its classifier, with random or the hub's weights.
+    """Return a timm network, such as `vit_base_patch16_224`, without its classifier, with random or the hub's weights.
 
-    `sizes` override arguments such as `depth`, but not with the hub's weights, of which timm would load those that fit.
-    Raises ValueError for an unknown name and sizes that do not fit, OSError or RuntimeError without weights.
+    `sizes` override arguments such as `depth`; they require random weights, since timm would load only hub weights that
+    fit. Raises ValueError for an unknown name and for invalid sizes, OSError or RuntimeError for absent weights.
     """
     if pretrained and sizes:
-        raise ValueError(f"sizes of its own ({', '.join(sizes)}), for which the hub has no weights")
+        raise ValueError(f"changed sizes ({', '.join(sizes)}), for which the hub has no weights")
     try:
         options = {"num_classes": 0, "img_size": image_size, "drop_path_rate": drop_path, **sizes}
         return timm.create_model(name, pretrained=pretrained, **options)

@@ -1,4 +1,4 @@
-"""LAVISH: adapters for audio-visual inputs to one frozen image transformer (Lin et al., CVPR 2023)."""
+"""LAVISH: audio-visual adapters in one frozen image transformer (Lin et al., CVPR 2023)."""
 
 import math
 import re
@@ -19,15 +19,15 @@ from torch.utils.checkpoint import checkpoint
 from lavish.image_transformers import set_trained, steps_of
 from utils.settings import Share, settings_group
 
-LARGEST_SIZE = 65_536  # of anything in a backbone
+LARGEST_SIZE = 65_536  # upper bound of widths, depths and the like
 
 
 class LavishAdapter(nn.Module):
-    """Adapter of one modality: attention to the other by K latent tokens, then a bottleneck of D / r (Eq. 5 to 7).
+    """Adapter of one modality: attention to the other through K latent tokens, then a bottleneck of D / r (Eq. 5 to 7).
 
-    Without latent tokens it is a plain adapter, independent of the other modality. Tokens stay rows throughout: the
-    released grouped 1x1 convolutions are products with each of G groups of columns, and batch norm is over (B·N, D).
-    Parameter names are the released ones.
+    Without latent tokens it is a plain adapter, independent of the other modality. Tokens remain rows: the released
+    grouped 1x1 convolutions become one product for each of G column groups, and batch norm is over (B·N, D). Parameter
+    names are the released ones.
     """
 
     def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):
@@ -50,7 +50,7 @@ class LavishAdapter(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
         """(B, N, D), (B, M, D) of the other modality -> (B, N, D), which the caller adds to x."""
-        if self.cross_modal:  # latent tokens attend to the other modality, and x to them; no scaling, no projections
+        if self.cross_modal:  # latent tokens attend to the other modality, and x to them, unscaled and unprojected
             tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
             tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
             x = x + self.gate_av * (torch.softmax(x @ tokens.transpose(1, 2), dim=-1) @ tokens)
@@ -67,7 +67,7 @@ class LavishAdapter(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """Pooling of frames: "none" keeps them apart, "mean" averages, "transformer" averages after a transformer."""
+    """Temporal pooling of frame features: "none", "mean", or "transformer" (a transformer encoder, then the mean)."""
 
     def __init__(self, dim: int, kind: str, width: int = 256, num_heads: int = 4, num_layers: int = 2):
         super().__init__()
@@ -97,24 +97,24 @@ def sinusoids(length: int, dim: int) -> Tensor:
 
 @settings_group
 class ClipNetworkSettings:
-    """Settings of the network."""
+    """Architecture and initial weights of a clip classifier."""
 
-    backbone: str = "swinv2_large_window12_192.ms_in22k"  # a ViT or SwinV2 of timm
-    backbone_sizes: tuple[str, ...] | None = None  # its sizes if they differ: depth=3 embed_dim=96
+    backbone: str = "swinv2_large_window12_192.ms_in22k"  # timm's name of a ViT or SwinV2
+    backbone_sizes: tuple[str, ...] | None = None  # overrides of timm's arguments, such as depth=3 embed_dim=96
     backbone_weights: str = "hub"
-    """hub, random, timm's weights (a file, or a folder of the hub), or the backbone of a checkpoint of this repository;
-    i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
-    network_weights: Path | None = None  # initial weights of the whole network: a released LAVISH, or our checkpoint
+    """initial weights of the backbone: hub, random, timm's weights (a file, or a folder of the hub), or a checkpoint of
+    this repository; i3d_soundnet: random, or a folder with i3d.pt and soundnet.pt"""
+    network_weights: Path | None = None  # initial weights of the whole network: released LAVISH weights or a checkpoint
     train_backbone: bool = False  # fine-tune the backbone
-    train_norms: bool = False  # fine-tune its normalisation layers
-    cross_modal: bool = True  # lavish: adapters use the other modality; without: plain adapters
-    fusion: Literal["attention", "concatenation", "i3d"] = "attention"  # of i3d_soundnet
-    reduction: PositiveInt = 8  # of the width of tokens within an adapter
-    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens of an adapter
-    groups: PositiveInt = 2  # groups of an adapter's products
-    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512  # width between the two layers of an audio-visual head
-    temporal: Literal["none", "mean", "transformer"] = "none"  # how features of frames are pooled into one of the clip
-    drop_path: Share = 0.0  # drop path rate of the backbone's last block; linear from 0 in the first
+    train_norms: bool = False  # fine-tune the backbone's normalisation layers
+    cross_modal: bool = True  # adapters of lavish attend to the other modality; without: plain adapters
+    fusion: Literal["attention", "concatenation", "i3d"] = "attention"  # fusion of i3d_soundnet; i3d: no audio
+    reduction: PositiveInt = 8  # factor by which an adapter reduces the width of tokens
+    num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens per adapter
+    groups: PositiveInt = 2  # groups of an adapter's 1x1 convolutions
+    head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512  # hidden width of the audio-visual head
+    temporal: Literal["none", "mean", "transformer"] = "none"  # pooling of frame features into one clip feature
+    drop_path: Share = 0.0  # drop path rate of the backbone's last block, linear from 0 in the first
     checkpoint_blocks: bool = False  # recompute blocks in the backward pass: less memory, more time
 
 
@@ -122,22 +122,22 @@ class ClipNetworkSettings:
 class ClipOutput:
     """Output of a clip classifier. B clips, T frames, C classes."""
 
-    logits: Tensor  # (B, C), or (B, T, C) when frames are classified apart
-    features: Tensor  # (B, D) or (B, T, D), input of the head
+    logits: Tensor  # (B, C), or (B, T, C) when every frame is classified
+    features: Tensor  # (B, D) or (B, T, D), input of the classification head
 
 
 class LavishNetwork(nn.Module):
-    """One image transformer for frames and spectrograms, with or without adapters, and a head on top.
+    """One image transformer for frames and spectrograms, with or without adapters, and a classification head.
 
-    The model "lavish" has adapters in every block, "late_fusion" none; "vit_visual" has frames alone, "vit_audio"
-    spectrograms alone: these two have one linear layer on top, the released head has two.
+    "lavish" has adapters in every block, "late_fusion" has none, and both have the released head of two linear layers;
+    "vit_visual" (frames only) and "vit_audio" (spectrograms only) have one linear layer.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, model: str, settings: ClipNetworkSettings):
         super().__init__()
         self.has_visual, self.has_audio = model != "vit_audio", model != "vit_visual"
         self.train_backbone = settings.train_backbone
-        self.frozen = not (model == "lavish" or settings.train_backbone or settings.train_norms)  # below the head
+        self.frozen = not (model == "lavish" or settings.train_backbone or settings.train_norms)  # all but the head
         self.checkpoint_blocks = settings.checkpoint_blocks
         self.backbone = backbone
         self._steps = steps_of(backbone)
@@ -152,11 +152,11 @@ class LavishNetwork(nn.Module):
         head_dim = settings.head_dim if self.has_visual and self.has_audio else None
         self.mlp_class = nn.Linear(self.temporal.out_dim, head_dim or num_classes)
         self.mlp_class_2 = nn.Linear(head_dim, num_classes) if head_dim else nn.Identity()
-        self.any_size = self._steps.any_size  # whether spectrograms may be of another size than frames
-        self.patch_size = backbone.patch_embed.patch_size  # pixels; images and spectrograms have at least one patch
+        self.any_size = self._steps.any_size  # whether spectrograms may differ in size from frames
+        self.patch_size = backbone.patch_embed.patch_size  # pixels; the smallest image and spectrogram
 
     def train(self, mode: bool = True) -> "LavishNetwork":
-        """Keep a backbone that is not fine-tuned in evaluation mode, except for drop path when adapters are trained."""
+        """Set the mode; a frozen backbone stays in evaluation mode, except for drop path while adapters are trained."""
         super().train(mode)
         self.backbone.train(mode and self.train_backbone)
         for module in self.backbone.modules():
@@ -165,16 +165,16 @@ class LavishNetwork(nn.Module):
         return self
 
     def forward(self, frames: Tensor | None, spectrograms: Tensor | None) -> ClipOutput:
-        """Classify clips of T frames (B, T, 3, H, W), each with its own spectrogram (B, T, L, F), or one of the two."""
+        """Classify clips of T frames (B, T, 3, H, W) and their spectrograms (B, T, L, F), or of one of the two."""
         return self.classify(self.encode(frames, spectrograms))
 
     def classify(self, features: Tensor) -> ClipOutput:
-        """Pool over time and classify: (B, T, D) -> logits and the head's input."""
+        """Pool over time and classify: (B, T, D) -> logits and the input of the head."""
         features = self.temporal(features)
         return ClipOutput(self.mlp_class_2(self.mlp_class(features)), features)
 
     def encode(self, frames: Tensor | None, spectrograms: Tensor | None) -> Tensor:
-        """Compute features of each frame and its spectrogram, concatenated: (B, T, D) or (B, T, 2D)."""
+        """Compute the concatenated features of each frame and its spectrogram: (B, T, D) or (B, T, 2D)."""
         audio = visual = None
         if self.has_audio:
             images = spectrograms.flatten(0, 1).unsqueeze(1).expand(-1, 3, -1, -1)  # (B·T, 3, L, F)
@@ -193,7 +193,7 @@ class LavishNetwork(nn.Module):
         return features.unflatten(0, (frames if self.has_visual else spectrograms).shape[:2])
 
     def _block(self, index: int, audio: Tensor | None, visual: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Compute block `index` of both streams; both adapters of a pair take the tokens before either was updated."""
+        """Compute block `index` of both streams; both adapters of a pair read the tokens before either update."""
         steps = self._steps
 
         def updated(
@@ -217,7 +217,7 @@ class LavishNetwork(nn.Module):
 
     @contextmanager
     def _statistics_kept(self) -> Iterator[None]:
-        """Keep batch norm's statistics unchanged in the second pass of a checkpointed block."""
+        """Keep batch norm's running statistics unchanged while a checkpointed block is recomputed."""
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm1d)]
         before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
         for norm in norms:
@@ -231,22 +231,22 @@ class LavishNetwork(nn.Module):
 
 
 def count_parameters(network: nn.Module) -> tuple[int, int]:
-    """Count trained and all parameters, as in LAVISH's tables."""
+    """Return the numbers of trained and of all parameters, as in LAVISH's tables."""
     parameters = list(network.parameters())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def from_released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a state dict of the released LAVISH for `LavishNetwork` with current timm; one of ours stays as it is.
+    """Rename a state dict of the released LAVISH for `LavishNetwork` with current timm; one of ours remains as it is.
 
-    SwinV2's down-sampling was at the end of a stage in timm 0.6 and is now at the start of the next. Left out are
-    attention masks, which are computed now, the backbone's own classifier, and what the released code does not use:
-    the layer `adapter_token_downsampler`, and gates `gate_tk` of 1; any other raises ValueError.
+    SwinV2's down-sampling moved from the end of a stage (timm 0.6) to the start of the next. The result lacks attention
+    masks, the backbone's own classifier and what the released code does not use (`adapter_token_downsampler`, gates
+    `gate_tk` of 1). Raises ValueError for other gates.
     """
     renamed = {}
     for key, value in state.items():
         if key.endswith(".gate_tk") and not torch.all(value == 1):
-            raise ValueError(f"{key} of {value.flatten()[0].item():g}; adapters here are as if it were 1")
+            raise ValueError(f"{key} of {value.flatten()[0].item():g}, where adapters of this repository assume 1")
         if key.endswith((".gate_tk", ".attn_mask")):
             continue
         if key.startswith(("adapter_token_downsampler.", "ViT.v.head.", "swin.head.")):

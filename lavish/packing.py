@@ -1,9 +1,9 @@
-"""Clips, decoded once and packed: frames as uint8 and sound, memory-mapped, so that training decodes nothing.
+"""Packs of clips that were decoded once: memory-mapped uint8 frames and audio, so that training decodes nothing.
 
-A packed folder holds `frames.npy` (R, T, S, S, 3) uint8, `sound.npy`, `pack.json` with the names of R items and their
-files, and `done.npy`: which items are packed, and which of these have no sound. A pack is written by one process at a
-time in a hidden folder, from which a killed run continues, and replaces an earlier one by a rename, so that a training
-that reads the earlier one keeps its clips.
+A pack is a folder of `frames.npy` (R, T, S, S, 3) uint8, `sound.npy`, `pack.json` with the names and files of the R
+items, and `done.npy`, which marks packed items and those without audio. One process at a time writes it in a hidden
+folder, from which a killed run resumes, and then renames that folder; a training that still reads an earlier pack keeps
+its clips.
 """
 
 import json
@@ -27,12 +27,12 @@ from video.video_decoding import decode_video
 
 SOUNDS = (*FILTER_BANKS, "waveform")
 CHOICES = ("released", "centres")
-VERSION = 2  # of the files' layout
-PENDING, WHOLE, SILENT = range(3)  # in done.npy
-FLUSH_EVERY = 64  # items
+VERSION = 2  # of the file layout
+PENDING, WHOLE, SILENT = range(3)  # values in done.npy
+FLUSH_EVERY = 64  # items between two writes to disk
 MANIFEST_FILE = "pack.json"
-ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
-LOST_SECONDS = 0.25  # that a whole clip may lack of what its file declares; UCF-101's shortest last a second
+ANOTHER_FOLDER = "Free some space, or choose another --packed_dir."
+LOST_SECONDS = 0.25  # tolerated difference to a file's declared duration; UCF-101's shortest clips last one second
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ClipFormat:
     """Format of packed clips."""
 
     num_frames: int = 10  # T
-    size: int = 224  # S, pixels; larger than the network's images where these are random crops
-    frame_rate: float = 8.0  # frames a second that T are chosen from
-    sound: str = "vit"  # filter banks of the "vit", the "swin", "small" ones, or the "waveform"
-    choice: str = "released"  # from the first frame to the last, as LAVISH on AVE; "centres": middles of T equal parts
-    waveform_seconds: float = 10.0  # of a waveform; cut, or silence after it
+    size: int = 224  # S, pixels; larger than the network's input if that is a random crop
+    frame_rate: float = 8.0  # frames per second from which the T frames are sampled
+    sound: str = "vit"  # a filter bank, "vit", "swin" or "small", or the "waveform"
+    choice: str = "released"  # first to last frame, as LAVISH on AVE; "centres": centres of T equal parts
+    waveform_seconds: float = 10.0  # length to which waveforms are cut or padded with silence
 
     @property
     def folder_name(self) -> str:
@@ -60,7 +60,7 @@ class ClipFormat:
 
     @property
     def arrays(self) -> dict[str, np.dtype]:
-        """Return type and shape of an item in each file of a pack."""
+        """Return the data type and shape of an item in each file of a pack."""
         return {
             "frames": np.dtype((np.uint8, (self.num_frames, self.size, self.size, 3))),
             "sound": np.dtype((np.int16 if self.sound == "waveform" else np.float16, self.sound_shape)),
@@ -73,23 +73,23 @@ class PackedClips:
     """An open pack. R items, T frames of S x S pixels each."""
 
     format: ClipFormat
-    row_of: dict[str, int]  # by the item's name
+    row_of: dict[str, int]  # row of each item by its name
     frames: np.ndarray  # (R, T, S, S, 3) uint8, memory-mapped
     sound: np.ndarray  # (R, T, L, F) float16 or (R, samples) int16, memory-mapped
 
 
 def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Decode one item: frames (T, S, S, 3) uint8, sound, and whether it has any; if not, it is silence."""
+    """Decode one item into frames (T, S, S, 3) uint8, audio (silence if it has none), and whether it has audio."""
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
     images = video.frames[source.part(form.frame_rate)]
     if not images:
         found = f"{video.duration:.1f} s, which end before the item {source.name} starts"
-        raise InputError(source.path, found, f"over {source.start:.1f} s", "Download it again, or delete the survey.")
+        raise InputError(source.path, found, f"over {source.start:.1f} s", "Download it again, or delete survey.csv.")
     if form.choice == "released":
         chosen = lavish_frames(len(images), form.num_frames)
     else:
         chosen = ((np.arange(form.num_frames) + 0.5) * len(images) / form.num_frames).astype(np.int64)
-    distinct, places = np.unique(chosen, return_inverse=True)  # each image once, however often it is chosen
+    distinct, places = np.unique(chosen, return_inverse=True)  # resizes each frame once
     resized = [np.rint(lavish_pixels(images[n], form.size) * 255).clip(0, 255).astype(np.uint8) for n in distinct]
     frames = np.stack(resized)[places]
     samples = video.sounds.get(SAMPLE_RATE, np.zeros(0, np.int16))[source.part(SAMPLE_RATE)]
@@ -105,10 +105,10 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
 def open_pack(
     packed_dir: Path, sources: Sequence[ClipSource], form: ClipFormat, allow_missing: bool = False, silent: str = "kept"
 ) -> PackedClips:
-    """Open the pack of these items in a folder of their format, made first if it is absent or out of date.
+    """Open the pack of these items, which is written first if it is absent or out of date.
 
-    Items whose files cannot be decoded raise InputError once all others are packed, or are left out if that is allowed.
-    Those without sound are "kept" (as silence), "left out" or "refused"; their number is printed in any case.
+    Items that cannot be decoded are left out if `allow_missing`, else they raise InputError once all others are packed.
+    Items without audio are "kept" (as silence), "left out" or "refused" (InputError); their number is printed.
     """
     folder = packed_dir / form.folder_name
     files = [source.path.stat() for source in sources]
@@ -123,17 +123,17 @@ def open_pack(
     broken, without_sound = ([sources[row].name for row in np.flatnonzero(done == mark)] for mark in (PENDING, SILENT))
     leave_out(broken, len(sources), "items that cannot be decoded", folder, allow_missing)
     if silent != "kept":
-        what = "items without sound (--no-sound_only keeps them)"
+        what = "items without an audio track (--no-sound_only keeps them)"
         leave_out(without_sound, len(sources), what, folder, silent == "left out")
     elif without_sound:
-        tqdm.write(f"{folder}: kept, as silence: {len(without_sound)} of {len(sources)} items without sound")
+        tqdm.write(f"{folder}: keeping {len(without_sound)} of {len(sources)} items without an audio track, as silence")
     kept = done > PENDING if silent == "kept" else done == WHOLE
     rows = {source.name: row for row, source in enumerate(sources) if kept[row]}
     return PackedClips(form, rows, arrays["frames"], arrays["sound"])
 
 
 def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str = "r") -> dict[str, np.ndarray] | None:
-    """Open the memory-mapped files of a pack; None if it is of other items, or a file is absent or damaged."""
+    """Open the memory-mapped files of a pack; None if it holds other items, or a file is absent or damaged."""
     try:
         if json.loads((folder / MANIFEST_FILE).read_text()) != manifest:
             return None
@@ -143,12 +143,12 @@ def _open_arrays(folder: Path, manifest: dict, form: ClipFormat, mode: str = "r"
     for name, kind in form.arrays.items():
         if arrays[name].dtype != kind.base or arrays[name].shape != (len(manifest["items"]), *kind.shape):
             return None
-    # Only now in this mode: numpy lengthens files that are too short when they are opened to be written.
+    # Reopened in this mode only now: numpy would extend truncated files that it opens for writing.
     return {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in form.arrays}
 
 
 def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.ndarray]:
-    """Make the files of a pack. Raises InputError without room for them: a full disk would be a bus error later."""
+    """Allocate the files of a pack. Raises InputError if the disk is full, which would be a bus error later."""
     shutil.rmtree(folder, ignore_errors=True)
     arrays = {}
     try:
@@ -167,7 +167,7 @@ def _new_arrays(folder: Path, manifest: dict, form: ClipFormat) -> dict[str, np.
 
 
 def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: ClipFormat) -> None:
-    """Decode in many threads and write in one; continue a killed run, and try items again that could not be decoded."""
+    """Decode items in threads and write them in order; resume a killed run, and retry items that failed before."""
 
     def decode(row: int) -> tuple[np.ndarray, np.ndarray, bool] | None:
         try:
@@ -191,7 +191,7 @@ def _pack(folder: Path, sources: Sequence[ClipSource], manifest: dict, form: Cli
                 progress.update()
             arrays["frames"].flush()
             arrays["sound"].flush()
-            arrays["done"][:] = marks  # once they are on the disk
+            arrays["done"][:] = marks  # only once the items are on disk
             arrays["done"].flush()
     if not is_there:
         former = folder.with_name(f".{folder.name}.former")

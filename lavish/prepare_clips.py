@@ -1,6 +1,6 @@
-"""Decode and pack a data set of clips, which training does as well if it has not been done.
+"""Decode and pack a data set of clips. Training does the same if there is no pack yet.
 
---config also takes the args.yaml of a training, and packs the clips that it reads.
+--config also accepts the args.yaml of a training, and then packs the clips of that training.
 """
 
 from utils.entry_point import run_entry_point

@@ -14,12 +14,12 @@ from utils.run_folders import begin_output, finish_run
 from utils.settings import FromFile, parse_settings, settings_group
 from utils.training.checkpoints import save_checkpoint
 
-FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")  # that an evaluation may write
+FILES = ("scores.*", "per_class_*.csv", "confusion_*", "probabilities_*.pt")  # results that an evaluation replaces
 
 
 @settings_group
 class Settings(FromFile):
-    """Settings of the evaluation of a classifier."""
+    """Settings of the evaluation."""
 
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
     which: TrainedClassifier = TrainedClassifier()
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     scores = {}
     splits = [split for split in settings.splits if split in run.data.splits] or settings.splits
     if left_out := set(settings.splits) - set(splits):
-        log.info(f"{', '.join(left_out)}: not evaluated, since the run was trained on it")
+        log.info(f"{', '.join(left_out)}: not evaluated because the run was trained on it")
     for split in splits:
         predictions = run.predict(split)
         clips = run.data.splits[split]
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     write_tables(folder / "scores", table)
     finish_run(folder, scores)
     log.info("\n" + format_text(table))
-    log.info(f"tables, per-class scores and confusion matrices: {folder}")
+    log.info(f"tables, per-class scores and confusion matrices are in {folder}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a clip classifier: LAVISH's adapters on a frozen image transformer, or a model that it is compared with."""
+"""Train a clip classifier: LAVISH, which adapts a frozen image transformer, or a model that it is compared with."""
 
 from utils.entry_point import run_entry_point
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dataloaders.ave import NUM_SEGMENTS
 from lavish.clip_batches import ClipBatch
 from lavish.clip_networks import CLIP_RUN_PREFIX, has_random_backbone, make_clip_network
-from lavish.clip_settings import ClassifierSettings, clip_batches, clip_recipe, clip_record, learned_from, open_clips
+from lavish.clip_settings import ClassifierSettings, clip_batches, clip_recipe, clip_record, open_clips, used_splits
 from lavish.clip_tasks import LOSSES, TASKS, classify, keep_features, predict_clips
 from lavish.lavish_network import count_parameters
 from utils.errors import InputError
@@ -23,52 +23,53 @@ from utils.settings import first_flags, parse_settings, settings_group
 from utils.training.checkpoints import save_checkpoint
 from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 
-HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # with its own learning rate
+HEAD = ("mlp_class", "temporal", "classifier", "visual_proj", "audio_proj", "gate.")  # parameters trained at head_lr
 
 
 @settings_group
 class ClipRecipe(Recipe):
-    """Settings of the training of a classifier."""
+    """Training loop of a classifier."""
 
-    num_epochs: NonNegativeInt = 50  # number of epochs; 0: keep the given weights, to evaluate them
-    head_lr: PositiveFloat = 4e-6  # learning rate of the head, on the same schedule
-    accumulate: PositiveInt = 1  # parts of a batch that are computed one after the other
+    num_epochs: NonNegativeInt = 50  # number of epochs; 0 saves the initial weights, to evaluate them
+    head_lr: PositiveFloat = 4e-6  # learning rate of the head, with the same schedule
+    accumulate: PositiveInt = 1  # gradient accumulation: number of parts into which a batch is divided
     second_step_every: PositiveInt | None = None
-    """batches after which (and at an epoch's end) the optimiser steps again on the same gradient; default: never"""
-    patience: PositiveInt | None = 5  # epochs without a better score before training stops
+    """batches after which, and at an epoch's end, the optimiser steps again on the same gradient (default: never)"""
+    patience: PositiveInt | None = 5  # epochs without a better score after which training stops
 
 
 @settings_group
 class Settings(ClassifierSettings):
-    """Settings of the training of a classifier; data set and model choose its recipe, a file in configs/."""
+    """Settings of the training; the data set and the model select its recipe, a file in configs/."""
 
-    loss: Literal[tuple(LOSSES)] = "binary"  # binary: binary cross-entropy of softmax outputs, as released
+    loss: Literal[tuple(LOSSES)] = "binary"  # binary: binary cross-entropy of softmax probabilities (released code)
     recipe: ClipRecipe = ClipRecipe()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()
 
 
 def check_settings(settings: Settings) -> None:
-    """Raise InputError for settings that do not go together."""
+    """Raise InputError for settings that contradict each other."""
     recipe, pooling, num_frames = settings.recipe, settings.network.temporal, settings.num_frames
-    older, pools_time = settings.model == "i3d_soundnet", TASKS[settings.dataset].pools_time
+    is_i3d, pools_time = settings.model == "i3d_soundnet", TASKS[settings.dataset].pools_time
     if recipe.batch_size % recipe.accumulate:
         raise InputError("--accumulate", str(recipe.accumulate), "a divisor of --batch_size", "Change either flag.")
-    if older and not pools_time:
-        raise InputError("--model", f"i3d_soundnet on {settings.dataset}", "UCF101 (a class a clip)", "Choose another.")
-    if not older and pools_time == (pooling == "none"):
-        expected = "none for AVE, whose seconds are classified apart, and mean or transformer for UCF101"
+    if is_i3d and not pools_time:
+        expected = "a data set with one label per clip, UCF101"
+        raise InputError("--model", f"i3d_soundnet on {settings.dataset}", expected, "Choose another model.")
+    if not is_i3d and pools_time == (pooling == "none"):
+        expected = "none for AVE, which is classified second by second, or mean or transformer for UCF101"
         raise InputError("--temporal", pooling, expected, "Leave out the flag.")
     if not pools_time and num_frames not in (None, NUM_SEGMENTS):
-        expected = f"{NUM_SEGMENTS} for AVE, one for each labelled second"
+        expected = f"{NUM_SEGMENTS} for AVE, one per labelled second"
         raise InputError("--num_frames", str(num_frames), expected, "Leave out the flag.")
-    if (settings.data.sound == "waveform") != older:
-        found = f"{settings.data.sound} for {settings.model}"
-        raise InputError("--sound", found, "the waveform for i3d_soundnet alone", "Leave it out.")
+    if (settings.data.sound == "waveform") != is_i3d:
+        found, expected = f"{settings.data.sound} for {settings.model}", "waveform for i3d_soundnet, else a filter bank"
+        raise InputError("--sound", found, expected, "Leave out the flag.")
 
 
 def variant(settings: Settings) -> str:
-    """Return the name of the settings' model, for the run folder and the tables."""
+    """Return the name of the model with its variant, for run folders and tables."""
     name, network = settings.model, settings.network
     if name == "lavish" and not network.cross_modal:
         name = "lavish_plain"
@@ -90,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     # 2 Data
     task = TASKS[settings.dataset]
     data, pack = open_clips(settings)
-    data = learned_from(settings, data)
+    data = used_splits(settings, data)
 
     # 3 Model
     network = make_clip_network(settings, len(data.splits["train"].classes)).to(device)
@@ -103,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     name = settings.run.name or variant(settings)
     record = clip_record("a run of lavish.train_classifier", settings, data)
     run_dir, log = begin_run(settings, f"{CLIP_RUN_PREFIX}{name}_{settings.dataset}", record)
-    chosen_on = f"{val.num_videos} of {settings.select_on} to choose the best epoch on"
+    chosen_on = f"{val.num_videos} clips of {settings.select_on} to select the best epoch"
     log.info(f"{run_dir}: {train.num_videos} training clips, {chosen_on}, {device}")
     shares = f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters are trained ({100 * trained / total:.1f} %)"
     log.info(shares + ", random backbone" * is_random)
@@ -116,13 +117,13 @@ def main(argv: list[str] | None = None) -> None:
     num_steps, every = math.ceil(train.num_videos / settings.recipe.batch_size), settings.recipe.second_step_every
 
     def step(network: nn.Module, parts: list[ClipBatch], moment: Moment, take_step: Callable[[bool], Tensor]) -> Losses:
-        """Take one step on a batch, part by part."""
+        """Accumulate the gradients of a batch's parts and take one step."""
         size, total = sum(len(part.clips) for part in parts), torch.zeros((), device=device)
         for part in parts:
             loss = loss_of(classify(network, part, precision).logits, part.labels) * (len(part.clips) / size)
             loss.backward()
             total = total + loss.detach()
-        done = moment.step + 1  # batches of the epoch
+        done = moment.step + 1  # batches of this epoch
         twice = every is not None and (done % every == 0 or done == num_steps)
         return {"total": total, "gradient_norm": take_step(twice)}
 
@@ -133,15 +134,15 @@ def main(argv: list[str] | None = None) -> None:
     rates, resume = dict.fromkeys(HEAD, recipe.head_lr / recipe.lr), settings.run.resume is not None
     options = {"resume": resume, "takes_steps": True, "patience": recipe.patience, "lr_factors": rates}
     progress = fit(network, train, step, validate, recipe, metric, run_dir, log, saving, **options)
-    if not progress.best_epoch:  # nothing was trained: the given weights are to be evaluated
+    if not progress.best_epoch:  # no training: save the initial weights, to evaluate them
         save_checkpoint(network.state_dict(), run_dir / BEST_CHECKPOINT)
 
     # 5 Report
     best = {metric: progress.best_score if progress.best_epoch else None}
     facts = {"trained_parameters": trained, "parameters": total, "random_backbone": is_random}
     finish_run(run_dir, {"best_epoch": progress.best_epoch, **best, **facts}, progress.seconds)
-    kept = f"kept: epoch {progress.best_epoch}, {metric} {progress.best_score:.2f}"
-    log.info(f"{kept if progress.best_epoch else 'nothing was trained'}, {run_dir / BEST_CHECKPOINT}")
+    kept = f"best epoch {progress.best_epoch}, {metric} {progress.best_score:.2f}"
+    log.info(f"{kept if progress.best_epoch else 'initial weights'}: {run_dir / BEST_CHECKPOINT}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Simulated data sets: the generative model, and the files that it writes. docs/simulation.md states it."""
+"""Simulated data sets: the generative model of docs/simulation.md, and the files that it writes."""

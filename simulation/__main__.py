@@ -1,7 +1,8 @@
-"""Simulates data sets: feature files in the real layout, and annotation files if the real ones are not given.
-With `--videos`, MP4 files instead of features, from which video.extract_features extracts features.
+"""Simulate data sets: feature files in the real layout, and annotation files unless real ones are given.
 
-python -m simulation --output data --dataset LLP UnAV --num_train 1000
+    python -m simulation --output data --dataset LLP UnAV --num_train 1000
+
+`--videos` writes MP4 files in place of features, for video.extract_features.
 """
 
 from utils.entry_point import run_entry_point
@@ -18,24 +19,24 @@ from utils.settings import whole_number
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Simulate the data sets that the command line names."""
+    """Simulate the data sets named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path("data"), help="folder of the data sets' folders")
+    parser.add_argument("--output", type=Path, default=Path("data"), help="parent folder of the data sets")
     parser.add_argument("--dataset", nargs="+", choices=list(SIMULATED), default=["LLP", "UnAV"])
-    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/; default: generate annotations")
+    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/ (default: generate them)")
     for split in SPLITS:
-        parser.add_argument(f"--num_{split}", type=whole_number(1), help=f"number of {split} videos, default: all")
+        parser.add_argument(f"--num_{split}", type=whole_number(1), help=f"number of {split} videos (default: all)")
     parser.add_argument("--seed", type=whole_number(0), default=0)
-    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="default: those of the data set")
+    parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="(default: those of the data set)")
     videos = parser.add_argument_group("videos")
-    videos.add_argument("--videos", action="store_true", help="write MP4 files instead of features")
-    videos.add_argument("--num_events", type=whole_number(1), help="of the events that both LLP and UnAV have")
-    videos.add_argument("--longest", type=whole_number(1), help="segments of the longest video to take")
+    videos.add_argument("--videos", action="store_true", help="write MP4 files in place of features")
+    videos.add_argument("--num_events", type=whole_number(1), help="number of events shared by LLP and UnAV to allow")
+    videos.add_argument("--longest", type=whole_number(1), help="leave out videos with more segments than this")
     args = parser.parse_args(argv)
     sizes = {"train": args.num_train, "val": args.num_val, "test": args.num_test}
     if args.videos:
         try:
-            from simulation.generated_videos import generate_videos  # features do without its packages
+            from simulation.generated_videos import generate_videos  # whose packages features do not need
         except ImportError as error:
             expected, way_out = "the packages that write videos", "pip install -r requirements-video.txt"
             raise InputError("--videos", f"no {error.name}", expected, way_out) from error

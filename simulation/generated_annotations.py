@@ -1,7 +1,7 @@
-"""Annotation files of simulated data, generated with the statistics of real ones or copied from them; ground truth.
+"""Annotations and ground truth of simulated data: files generated with the statistics of real ones, or copies of them.
 
-The statistics are in data/simulated_data.yaml. Since a whole data set is generated in seconds, the wanted number of
-videos is chosen afterwards.
+The statistics are in data/simulated_data.yaml. Since a whole data set is generated in seconds, the requested number of
+videos is selected afterwards.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ LLP_FILES = (*llp.FILES.values(), llp.AUDIO_FILE, llp.VISUAL_FILE, ALL_LLP_FILE)
 
 
 def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
-    """Write LLP's six files."""
+    """Write the six files of LLP."""
     of_classes = np.array([statistics.classes[name] for name in llp.LLP_CLASSES])
     shares, audible, visible, audible_seconds, visible_seconds = of_classes.T
     header = "filename\tevent_labels"
@@ -44,13 +44,13 @@ def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleN
             if split == "train":
                 continue
             for c in classes:
-                heard, seen = 100 * rng.random(2) < (audible[c], visible[c])
+                is_audible, is_visible = 100 * rng.random(2) < (audible[c], visible[c])
                 times = _spans(rng, audible_seconds[c], statistics.two_events)
-                if heard:
+                if is_audible:
                     eval_rows[llp.AUDIO_FILE] += [f"{name}\t{a}\t{b}\t{llp.LLP_CLASSES[c]}" for a, b in times]
-                if not heard or rng.random() >= statistics.same_times:
+                if not is_audible or rng.random() >= statistics.same_times:
                     times = _spans(rng, visible_seconds[c], statistics.two_events)
-                if seen:
+                if is_visible:
                     eval_rows[llp.VISUAL_FILE] += [f"{name}\t{a}\t{b}\t{llp.LLP_CLASSES[c]}" for a, b in times]
         all_rows += rows
         _write_lines(directory / llp.FILES[split], [header, *rows])
@@ -60,7 +60,7 @@ def _generate_llp(directory: Path, rng: np.random.Generator, statistics: SimpleN
 
 
 def _spans(rng: np.random.Generator, mean_seconds: float, two_events: float) -> list[tuple[int, int]]:
-    """Draw one or two spans of whole seconds in a 10-second video, of this mean length together."""
+    """Draw one or two spans of whole seconds in a 10-second video, of a given mean total length."""
     if rng.random() < (mean_seconds - 5) / 5:
         return [(0, 10)]
     length = int(rng.integers(1, min(9, round(2 * mean_seconds) - 1), endpoint=True))
@@ -72,7 +72,7 @@ def _spans(rng: np.random.Generator, mean_seconds: float, two_events: float) -> 
 
 
 def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
-    """Write ActivityNet's JSON: UnAV's, or LFAV's with modalities of events and without times of training videos."""
+    """Write the ActivityNet JSON of UnAV, or of LFAV (with modalities, and without times in training videos)."""
     classes, is_own = DATASETS[dataset].classes, DATASETS[dataset].is_own
     weights = np.arange(1, len(classes) + 1) ** -statistics.class_slope
     counts = np.arange(1, len(statistics.events_per_label) + 1)
@@ -100,7 +100,7 @@ def _generate_spans(dataset: str, directory: Path, rng: np.random.Generator, sta
 
 
 def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleNamespace) -> None:
-    """Write AVE's four files."""
+    """Write the four files of AVE."""
     size = sum(statistics.sizes.values())
     weights = np.array([0.5 if name in statistics.rare_classes else 1.0 for name in ave.AVE_CLASSES])
     classes = np.sort(rng.choice(len(ave.AVE_CLASSES), size, p=weights / weights.sum()))  # lines are in class order
@@ -122,7 +122,7 @@ def _generate_ave(directory: Path, rng: np.random.Generator, statistics: SimpleN
 
 
 def _draw_labels(rng: np.random.Generator, size: int, shares: Sequence[float], weights: np.ndarray) -> list[list[int]]:
-    """Draw the distinct class indices of each video; `shares` of the videos have 1, 2, ... of them."""
+    """Draw the distinct class indices of each video; `shares` are those of videos with 1, 2, ... classes."""
     counts = 1 + rng.choice(len(shares), size, p=np.array(shares) / sum(shares))
     # The largest perturbed log weights are a weighted sample without replacement.
     order = np.argsort(-(np.log(weights) + rng.gumbel(size=(size, len(weights)))), axis=1)
@@ -139,10 +139,10 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def choose_videos(annotations: SplitAnnotations, count: int | None, seed: int) -> np.ndarray:
-    """Return the indices of the videos of a split to keep: (K,) in ascending order, K = min(count, N), all for None.
+    """Return the indices of the videos of a split to keep: (K,) in ascending order, K = min(count, N); None: all.
 
-    Videos that together have every class come first, then the others, in a random order that depends on ids and seed,
-    so that a smaller choice is part of a larger one and lacks as few classes as possible.
+    They are the first in a random order that depends on ids and seed only, and begins with videos that together have
+    every class: a smaller selection is part of a larger one and lacks as few classes as possible.
     """
     if count is None or count >= annotations.num_videos:
         return np.arange(annotations.num_videos)
@@ -155,7 +155,7 @@ def choose_videos(annotations: SplitAnnotations, count: int | None, seed: int) -
 
 
 def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    """Copy all rows but those of videos that are left out; rows of no split, a quirk of the data, are kept."""
+    """Copy all rows but those of videos left out; rows that belong to no split, a quirk of the data, are kept."""
     dropped = set()
     for split, annotations in whole.items():
         dropped |= set(annotations.sample_ids) - {annotations.sample_ids[n] for n in kept[split]}
@@ -165,7 +165,7 @@ def _copy_llp(source: Path, target: Path, whole: dict[str, SplitAnnotations], ke
 
 
 def _copy_json(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    """Copy the entries of the kept videos."""
+    """Copy the entries of the videos to keep."""
     file = SIMULATED[whole["train"].dataset].files[0]
     content = json.loads((source / file).read_text(encoding="utf-8-sig"))
     keep = {annotations.sample_ids[n] for split, annotations in whole.items() for n in kept[split]}
@@ -174,7 +174,7 @@ def _copy_json(source: Path, target: Path, whole: dict[str, SplitAnnotations], k
 
 
 def _copy_ave(source: Path, target: Path, whole: dict[str, SplitAnnotations], kept: dict[str, np.ndarray]) -> None:
-    """Copy the kept lines of each split, and the whole `Annotations.txt`, whose line numbers are the samples' keys."""
+    """Copy the lines to keep of each split, and all of `Annotations.txt`, whose line numbers identify samples."""
     shutil.copyfile(source / ave.ANNOTATIONS_FILE, target / ave.ANNOTATIONS_FILE)
     for split, name in ave.FILES.items():
         lines = (source / name).read_text(encoding="utf-8-sig").splitlines()
@@ -187,7 +187,7 @@ class Simulated(NamedTuple):
 
     files: tuple[str, ...]
     generate: Callable[[Path, np.random.Generator, SimpleNamespace], None]  # from statistics in simulated_data.yaml
-    copy: Callable[..., None]  # copies the rows of the kept videos, quirks included
+    copy: Callable[..., None]  # copies the rows of the videos to keep, quirks included
 
 
 SIMULATED = {
@@ -202,7 +202,7 @@ SIMULATED = {
 def annotation_files(
     dataset: str, annotations: Path | None, seed: int
 ) -> Iterator[tuple[Path, dict[str, SplitAnnotations]]]:
-    """Yield the folder of the annotation files, `annotations/<dataset>` or a generated one, and all splits."""
+    """Yield the folder of the annotation files, `annotations/<dataset>` or a generated one, and the splits by name."""
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) if annotations is None else Path(annotations) / dataset
         if annotations is None:
@@ -212,10 +212,10 @@ def annotation_files(
 
 
 def video_truth(splits: dict[str, SplitAnnotations], seed: int) -> dict[str, Truth]:
-    """Return the ground truth of each video by feature id: its annotated events and those that are drawn besides.
+    """Return the ground truth of each video by feature id: its annotated events and additional random ones.
 
-    For training videos without segment labels (LLP), these are drawn. If all annotated events are audio-visual, events
-    of one modality are added. A clip that several samples share (AVE) has the events of all of them.
+    Segment labels are drawn where training videos have none (LLP). If all annotated events are audio-visual, events of
+    one modality are added. A clip that several samples share (AVE) has the events of all of them.
     """
     val, truth = splits["val"], {}
     for annotations in splits.values():
@@ -253,10 +253,10 @@ def _add_one_sided_events(truth: Truth, rng: np.random.Generator) -> Truth:
 def _draw_segment_labels(
     annotations: SplitAnnotations, examples: SplitAnnotations, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Draw segment labels of N videos that have none: N (T, C) bool each, audio and visual.
+    """Draw segment labels of N videos without any: N arrays (T, C) bool for audio and N for visual labels.
 
     For each class of a video, both modalities are copied from a random video of `examples` with that class, if possible
-    one that has further classes if and only if this video has; its times are scaled to the video's length.
+    one that also has further classes, or none, as this video; its times are scaled to the length of this video.
     """
     labels, example_labels = annotations.video_labels.numpy(), examples.video_labels.numpy()
     alone = example_labels.sum(axis=1) == 1

@@ -1,10 +1,10 @@
-"""Generated video files with the folders and lists of UCF-101: classes that need audio, visual, or both modalities.
+"""Generate videos in the layout of UCF-101, with classes that need audio, visual, or both modalities.
 
     python -m simulation.generated_clips --output_dir data/generated_clips
 
-There are two classes of each kind. Visual classes differ in the shape that is drawn, audio classes in the tone. The two
-that need both modalities combine the same two shapes and tones, and differ only in their pairing. Positions, sizes,
-colours, loudness, exact pitch and noise are random.
+There are two classes of each kind. Visual classes differ in their shape, audio classes in their tone; the two that need
+both modalities combine the same two shapes with the same two tones, in different pairs. Position, size, colour,
+loudness, exact pitch and noise are random.
 """
 
 from utils.entry_point import run_entry_point
@@ -25,10 +25,10 @@ from utils.files import write_text
 from utils.settings import settings_group
 from video.video_encoding import write_video
 
-NUM_GROUPS = 25  # as in UCF-101: lists hold whole groups
+NUM_GROUPS = 25  # as in UCF-101, whose lists contain whole groups
 TEST_GROUPS = 7
 FRAME_RATE, SAMPLE_RATE = 10, 16_000
-# The modality that distinguishes a class from its twin, and the shapes and tones (hertz) of its clips.
+# The modality that distinguishes a class from its counterpart, and the shapes and tones (hertz) of its clips.
 CLASSES = {
     "HearLow": ("sound", (("disc", 300.0),)),
     "HearHigh": ("sound", (("disc", 1500.0),)),
@@ -66,7 +66,7 @@ def draw(shape: str, size: int, rng: np.random.Generator, num_frames: int) -> np
 
 
 def play(frequency: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a tone with an overtone in noise: (L,) int16."""
+    """Return a noisy tone with one overtone: (L,) int16."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     pitch = frequency * rng.uniform(0.92, 1.08)
     tone = np.sin(2 * np.pi * pitch * time + rng.uniform(0, 6)) + 0.4 * np.sin(4 * np.pi * pitch * time)
@@ -83,14 +83,14 @@ def save_clip(path: Path, frames: np.ndarray, samples: np.ndarray | None, rate: 
 class ClipVideos:
     """Number, length and size of the generated videos."""
 
-    clips_per_group: Annotated[int, Field(ge=1, le=99)] = 4  # two digits of a file's name
+    clips_per_group: Annotated[int, Field(ge=1, le=99)] = 4  # file names have two digits
     seconds: Annotated[float, Field(ge=1 / FRAME_RATE, le=3600)] = 2.0
     size: Annotated[int, Field(ge=16, le=4096, multiple_of=2)] = 64  # pixels
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 def write_data(folder: Path, settings: ClipVideos) -> None:
-    """Write videos, lists and `generated_videos.yaml`, which marks the data as generated in reports."""
+    """Write videos, lists and `generated_videos.yaml`, by which reports mark the data as generated."""
     rng, per_group = np.random.default_rng(settings.seed), settings.clips_per_group
     lists: dict[str, list[str]] = {"testlist01": [], "trainlist01": []}
     clips = list(product(enumerate(CLASSES, start=1), range(1, NUM_GROUPS + 1), range(1, per_group + 1)))
@@ -115,9 +115,9 @@ def write_data(folder: Path, settings: ClipVideos) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--clips_per_group", type=int, default=4, help="of 25 groups in each class")
+    parser.add_argument("--clips_per_group", type=int, default=4, help="clips in each of a class's 25 groups")
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--size", type=int, default=64, help="pixels")
+    parser.add_argument("--size", type=int, default=64, help="side of the frames in pixels")
     parser.add_argument("--seed", type=int, default=0)
     settings = vars(parser.parse_args(argv))
     write_data(settings.pop("output_dir"), ClipVideos(**settings))

@@ -1,9 +1,9 @@
-"""Generated videos: MP4 files with known events, and annotations in the layout of a data set (`--videos`).
+"""Generate MP4 files with known events, and annotations in the layout of a data set (`python -m simulation --videos`).
 
-Visible events are moving coloured shapes, audible ones tones, chirps, noise or pulses. Classes of one name have the
-same shape and sound in all data sets (`Cello` and `playing cello`; not `Dog` and `dog barking`), so that stage 1 on
-UnAV transfers to LLP. Some events are hard, being faint, small or quiet; grey shapes and low hums of no class are added
-as distractors. `generated_videos.yaml` marks the folder.
+Visible events are moving coloured shapes; audible events are tones, chirps, noise or pulses. Classes of the same name
+have the same shape and sound in all data sets (`Cello` and `playing cello`, but not `Dog` and `dog barking`), so that
+stage 1 on UnAV transfers to LLP. Some events are faint, small or quiet; grey shapes and low hums of no class are
+distractors. `generated_videos.yaml` marks the folder as generated.
 """
 
 import math
@@ -30,14 +30,14 @@ from utils.files import write_text
 from video.video_encoding import write_video
 
 VIDEOS_FOLDER = "raw_videos"
-VERSION = 1  # of the videos' appearance and sound; files of different versions are never mixed
+VERSION = 1  # of the videos' content; files of different versions are never mixed
 SHAPES = ("disc", "square", "triangle", "ring", "cross", "bars")
 SOUNDS = ("tone", "chirp", "noise", "pulses", "warble", "chord")
 MODEL = SimpleNamespace(**PARAMETERS["videos"])
 
 
 def concept_of(name: str) -> tuple[str, ...]:
-    """Return the words of a class name that are not generic, which identify the class in all data sets."""
+    """Return the specific words of a class name, which identify the class in all data sets."""
     words = name_words(name)
     return tuple(sorted(word for word, weight in words.items() if weight == max(words.values())))
 
@@ -53,10 +53,10 @@ def generate_videos(
     annotations: Path | None = None,  # as of `simulate`
     sizes: dict[str, int | None] | None = None,  # as of `simulate`
     seed: int = 0,
-    num_events: int | None = None,  # of those that LLP and UnAV share, in LLP's order; other videos are left out
-    longest: int | None = None,  # segments of the longest video to take
+    num_events: int | None = None,  # allow only the first of the events shared by LLP and UnAV, in LLP's order
+    longest: int | None = None,  # leave out videos with more segments than this
 ) -> Path:
-    """Generate the missing videos of a data set and its annotations into `output/<dataset>`, and return that folder."""
+    """Generate missing videos and annotations of a data set in `output/<dataset>`, and return that folder."""
     data_dir = Path(output) / dataset
     with annotation_files(dataset, annotations, seed) as (source, whole):
         truth = video_truth(whole, seed)
@@ -66,7 +66,7 @@ def generate_videos(
             chosen = choose_videos(whole[split].subset(suitable), (sizes or {}).get(split), seed)
             kept[split] = suitable[chosen].numpy()
             if not len(chosen):
-                found, way_out = f"no {split} video with these events alone", "Allow more events or longer videos."
+                found, way_out = f"no {split} video with these events only", "Allow more events or longer videos."
                 raise InputError("--num_events, --longest", found, "at least one", way_out)
         marker = {"generated": True, "version": VERSION, "dataset": dataset, "seed": seed, "num_events": num_events}
         marker["model"] = PARAMETERS["videos"]
@@ -89,7 +89,7 @@ def generate_videos(
 def _suitable(
     annotations: SplitAnnotations, truth: dict[str, Truth], num_events: int | None, longest: int | None
 ) -> Tensor:
-    """Return the indices of the videos with allowed events alone and at most `longest` segments: (K,) int64."""
+    """Return the indices of the videos with allowed events only and at most `longest` segments: (K,) int64."""
     allowed = set(SHARED_CONCEPTS[:num_events])
     ok = np.array([num_events is None or concept_of(name) in allowed for name in annotations.classes])
     keep = annotations.lengths <= (longest or annotations.lengths.max())
@@ -100,15 +100,15 @@ def _suitable(
 
 
 def render_video(truth: Truth, classes: tuple[str, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Render a video with these events: frames (8 T, H, W, 3) uint8 and audio (L,) int16."""
+    """Render a video with the given events: frames (8 T, H, W, 3) uint8 and audio (L,) int16."""
     concepts = [CONCEPTS.index(concept_of(name)) for name in classes]
     return _render_frames(truth.visual, concepts, rng), _render_sound(truth.audio, concepts, rng)
 
 
 def _render_frames(visible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
-    """Return the frames of a video, (8 T, H, W, 3) uint8."""
+    """Render the frames of a video: (8 T, H, W, 3) uint8."""
     height, width, rate, num_segments = MODEL.height, MODEL.width, MODEL.frame_rate, len(visible)
-    ground = 60 + 60 * rng.random((2, 1, 3))  # at the top and at the bottom
+    ground = 60 + 60 * rng.random((2, 1, 3))  # background colour at the top and at the bottom
     frames = np.empty((num_segments * rate, height, width, 3), np.float32)
     frames[:] = np.linspace(ground[0], ground[1], height)
     actors = [(c, *look_of(concepts[c])) for c in np.flatnonzero(visible.any(0))]
@@ -122,7 +122,7 @@ def _render_frames(visible: np.ndarray, concepts: list[int], rng: np.random.Gene
             if c is not None and not visible[n // rate, c]:
                 continue
             weak = c is not None and faint[n // rate]
-            place = np.abs((start + speed * n / rate + 1) % 2 - 1)  # bounces off the edges
+            place = np.abs((start + speed * n / rate + 1) % 2 - 1)  # reflected at the edges
             _draw(frames[n], shape, colour, place, size / 2 if weak else size, 0.5 if weak else 1.0)
     grain = MODEL.picture_noise * rng.standard_normal((height, width, 3), dtype=np.float32)
     for n, (down, right) in enumerate(rng.integers(0, (height, width), (len(frames), 2))):
@@ -131,7 +131,7 @@ def _render_frames(visible: np.ndarray, concepts: list[int], rng: np.random.Gene
 
 
 def look_of(concept: int) -> tuple[str, np.ndarray]:
-    """Return a concept's shape and its colour (3,); neighbours in the list of concepts differ in both."""
+    """Return the shape and the colour (3,) of a concept; adjacent concepts differ in both."""
     angles = 2 * np.pi * (concept * 0.618034 % 1 + np.array([0, 1 / 3, 2 / 3]))
     return SHAPES[concept % len(SHAPES)], 128 + 127 * np.cos(angles)
 
@@ -157,7 +157,7 @@ def _draw(frame: np.ndarray, shape: str, colour: np.ndarray, place: np.ndarray, 
 
 
 def _render_sound(audible: np.ndarray, concepts: list[int], rng: np.random.Generator) -> np.ndarray:
-    """Return the audio of a video, (L,) int16."""
+    """Render the audio of a video: (L,) int16."""
     rate, num_segments = MODEL.sample_rate, len(audible)
     sound = MODEL.sound_noise * rng.standard_normal(num_segments * rate)
     for _ in range(rng.poisson(MODEL.distractors)):
@@ -173,7 +173,7 @@ def _render_sound(audible: np.ndarray, concepts: list[int], rng: np.random.Gener
 
 
 def sound_of(concept: int, rate: int) -> np.ndarray:
-    """Return a second of a concept's sound, (rate,), between -1 and 1."""
+    """Return one second of a concept's sound: (rate,) in [-1, 1]."""
     times = np.arange(rate) / rate
     pitch = 200 * 2 ** (5 * (concept * 0.618034 % 1))  # 200 to 6400 Hz
     kind = SOUNDS[concept % len(SOUNDS)]
@@ -193,5 +193,5 @@ def sound_of(concept: int, rate: int) -> np.ndarray:
         spectrum[np.abs(np.log2(np.maximum(hertz, 1) / pitch)) > 0.25] = 0  # half an octave
         wave = np.fft.irfft(spectrum, rate)
         wave = 0.7 * wave / (math.sqrt(2) * wave.std())
-    edge = np.minimum(1, np.minimum(times, times[::-1]) / 0.02)  # no clicks
+    edge = np.minimum(1, np.minimum(times, times[::-1]) / 0.02)  # fades in and out, to avoid clicks
     return wave * edge

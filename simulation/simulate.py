@@ -1,8 +1,8 @@
-"""Simulates a data set's feature files, and its annotation files if the real ones are not given.
+"""Simulate the feature files of a data set, and its annotation files unless real ones are given.
 
-The files have the layout, formats and shapes of the real ones; docs/simulation.md describes the generative model.
-`<output>/<dataset>/simulation.yaml` marks a folder as simulated, with all parameters. Every video has a random seed of
-its own, so that its files do not depend on what else is simulated, and an interrupted simulation can be continued.
+Files have the layout, formats and shapes of the real ones; docs/simulation.md describes the generative model.
+`<output>/<dataset>/simulation.yaml` marks a folder as simulated and holds all parameters. Every video has its own
+random seed, so that its files do not depend on other videos, and an interrupted simulation can be resumed.
 """
 
 import hashlib
@@ -25,21 +25,21 @@ from simulation.simulated_features import MODEL, Truth, VideoSimulator, generato
 from utils.errors import InputError
 from utils.files import atomic_write, write_text
 
-WITH_LABEL_TEXTS = ("LLP",)  # data sets whose classes have LSLD's texts and LEAP's word vectors
+WITH_LABEL_TEXTS = ("LLP",)  # data sets with LSLD's texts and LEAP's word vectors of their classes
 TRAIN_TRUTH = Path("simulation") / "train_truth.npz"
 VERSION = 1  # of the generative model; files of different versions are never mixed
-UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more or less than segments
+UNAV_OTHER_ROW_COUNT = 0.1  # share of UnAV videos whose files have one row more or fewer than segments
 
 
 def simulate(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,  # folder of `<dataset>/` with the annotation files; None: generate them
-    sizes: dict[str, int | None] | None = None,  # videos of each split; absent, None and too large numbers: all
+    annotations: Path | None = None,  # folder that holds `<dataset>/` with annotation files; None: generate them
+    sizes: dict[str, int | None] | None = None,  # number of videos by split; absent, None or too large: all
     seed: int = 0,
     features: list[str] | None = None,  # names in `FEATURES`; None: those of the data set
 ) -> Path:
-    """Simulate one data set into `output/<dataset>`, and return that folder."""
+    """Simulate a data set in `output/<dataset>`, and return that folder."""
     data_dir = Path(output) / dataset
     names = list(features or DATASETS[dataset].features)
     with annotation_files(dataset, annotations, seed) as (source, whole):
@@ -81,7 +81,7 @@ def simulate(
 
 
 def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotations], seed: int) -> None:
-    """Write LSLD's texts and their features, which are simulated from class names, whatever a text's wording."""
+    """Write LSLD's texts and their features, which are simulated from class names, independent of a text's wording."""
     classes, modality = splits[0].classes, FEATURES[feature].modality
     names = load_names(NAMES_FILE, splits[0].dataset, classes)
     simulated_by = {
@@ -96,20 +96,20 @@ def _write_subset_texts(data_dir: Path, feature: str, splits: list[SplitAnnotati
 
 
 def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> dict:
-    """Return the marker's content, {} in an empty folder. Raises InputError for other parameters and other files."""
+    """Return the content of a folder's marker, {} if it is empty. Raises InputError for other parameters or files."""
     path, before = data_dir / marker, {}
     way_out = "Delete the folder or choose another --output."
     if path.exists():
         before = yaml.safe_load(path.read_text()) or {}
         if differing := [key for key in parameters if before.get(key) != parameters[key]]:
-            raise InputError(path, f"another {', '.join(differing)}", "the parameters of this simulation", way_out)
+            raise InputError(path, f"a different {', '.join(differing)}", "the parameters of this simulation", way_out)
     elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
         raise InputError(data_dir, f"files without {marker}, perhaps real data", "a new or a simulated folder", way_out)
     return before
 
 
 def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, Truth], names: list[str]) -> None:
-    """Write the feature files that are not there yet. Raises InputError if the disk lacks room for them."""
+    """Write missing feature files. Raises InputError if the disk has too little space for them."""
     missing, num_bytes = {}, 0
     for video in truth:
         if absent := [name for name in names if not feature_path(data_dir, name, video).exists()]:

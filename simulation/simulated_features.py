@@ -1,7 +1,7 @@
 """The generative model of simulated features: text features of class names and backbone features of videos.
 
-docs/simulation.md states it with equations, data/simulated_data.yaml has its parameters. T segments, C classes, K
-words' concepts, D the width of a feature.
+docs/simulation.md states its equations, data/simulated_data.yaml its parameters. T segments, C classes, K dimensions of
+concepts, D features.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ MODEL, WORDS = PARAMETERS["model"], PARAMETERS["words"]
 
 
 def backbone_model(feature: str) -> SimpleNamespace:
-    """Return the parameters of a backbone and its text encoder, by default those of R(2+1)D or, with texts, CLIP."""
+    """Return a backbone's parameters and its text encoder's; by default those of R(2+1)D or, with texts, of CLIP."""
     backbones, texts = MODEL["backbones"], MODEL["texts"]
     similar = "clip" if FEATURES[feature].text_folder else "r2plus1d_18"
     return SimpleNamespace(**backbones.get(feature, backbones[similar]), **texts.get(feature, texts["clip"]))
@@ -43,13 +43,13 @@ class Truth(NamedTuple):
 
 
 def generator(*key: object) -> np.random.Generator:
-    """Return a random generator that depends on the key alone, equal on every machine and in every process."""
+    """Return a random generator that depends on the key only, the same on every machine and in every process."""
     digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
 
 
 def name_words(name: str) -> dict[str, float]:
-    """Return stems of a class name's words with their weights: `playing cello` -> {play: 0.4, cello: 1}."""
+    """Return the stems of a class name's words with their weights: `playing cello` -> {play: 0.4, cello: 1}."""
     words = [word for word in re.findall(r"[a-z]+", name.lower()) if word not in WORDS["left_out"]]
     weights: dict[str, float] = {}
     for word in words or [name.lower()]:
@@ -74,7 +74,7 @@ def _stem(word: str) -> str:
 
 @cache
 def _axes(feature: str, seed: int) -> np.ndarray:
-    """Return orthonormal rows of all texts, of all segments, of concepts and of styles: (2 + K + S, D)."""
+    """Return orthonormal directions: of all texts, all segments, K concepts and S styles: (2 + K + S, D)."""
     model = backbone_model(feature)
     shape = (FEATURES[feature].width, 2 + model.concepts + model.styles)
     square = generator(seed, "axes", feature).standard_normal(shape)
@@ -86,7 +86,7 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, seed: int) -> np.ndarray:
-    """Return the weighted sum of its words' random vectors for each name: C names -> (C, size) float32, unit rows."""
+    """Return for each name the weighted sum of its words' random vectors: C names -> (C, size) float32, unit rows."""
 
     def vector(stem: str) -> np.ndarray:
         return _unit(generator(seed, what, feature, stem).standard_normal(size))
@@ -96,12 +96,12 @@ def _sums_of_words(feature: str, what: str, names: Iterable[str], size: int, see
 
 
 def class_concepts(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """Return a backbone's concept vector of each class, from its name: C names -> (C, K) float32, unit rows."""
+    """Return a backbone's concept vectors of class names: C names -> (C, K) float32, unit rows."""
     return _sums_of_words(feature, "word", names, backbone_model(feature).concepts, seed)
 
 
 def text_features(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
-    """Return text features of class names in the space of CLIP or CLAP: C names -> (C, D) float32, unit rows."""
+    """Return text features of class names in the space of a backbone: C names -> (C, D) float32, unit rows."""
     names, model = tuple(names), backbone_model(feature)
     concepts = class_concepts(feature, names, seed)
     styles = model.association * _sums_of_words(feature, "association", names, model.styles, seed)
@@ -110,7 +110,7 @@ def text_features(feature: str, names: Iterable[str], seed: int) -> np.ndarray:
 
 
 def word_vectors_text(names: Iterable[str], seed: int) -> str:
-    """Return random vectors of all words of the class names, in GloVe's text format; forms of a word share theirs."""
+    """Return random vectors of all words in the names, in GloVe's text format; inflections of a word share one."""
     lines = []
     for word in dict.fromkeys(word for name in names for word in class_words(name)):
         vector = generator(seed, "word vector", _stem(word)).standard_normal(WORD_VECTOR_WIDTH)
@@ -119,7 +119,7 @@ def word_vectors_text(names: Iterable[str], seed: int) -> str:
 
 
 class VideoSimulator:
-    """Simulates the features of a data set's videos, each from a seed of its own that includes the global one."""
+    """Simulates the features of a data set's videos, each from its own seed, which includes the global one."""
 
     def __init__(self, dataset: str, classes: tuple[str, ...], seed: int):
         self.dataset = dataset
@@ -127,12 +127,12 @@ class VideoSimulator:
         self.prototypes = {feature: class_concepts(feature, classes, seed) for feature in FEATURES}
 
     def features(self, video: str, truth: Truth, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return features of one video by name, each (T x rows per second, D) float32, independent of each other."""
+        """Return the requested features of one video by name, each (T x rows per second, D) float32."""
         evidence = {m: self.evidence(video, m, truth) for m in {FEATURES[name].modality for name in names}}
         return {name: self._feature(name, video, *evidence[FEATURES[name].modality]) for name in names}
 
     def evidence(self, video: str, modality: str, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-        """Return the strength of each class's evidence in a modality, (T, C) float32, and its J events, (T, J) bool."""
+        """Return a modality's evidence for each class, (T, C) float32, and its J events, (T, J) bool."""
         model = SimpleNamespace(**MODEL["streams"][modality])
         rng = generator(self.seed, self.dataset, video, modality)
         active = truth.audio if modality == "audio" else truth.visual  # (T, C)
@@ -156,7 +156,7 @@ class VideoSimulator:
         return evidence, events
 
     def _feature(self, feature: str, video: str, evidence: np.ndarray, events: np.ndarray) -> np.ndarray:
-        """Return one feature, (T x rows per second, D) float32: unit rows of CLIP and CLAP, else nonnegative ones."""
+        """Return one feature, (T x rows per second, D) float32: unit rows if it has texts, else nonnegative rows."""
         model = backbone_model(feature)
         rng = generator(self.seed, self.dataset, video, feature)
         per_second = FEATURES[feature].rows_per_second

@@ -130,7 +130,7 @@ def test_training_stops_when_patience_is_out(folder: Path, tmp_path: Path):
 
 def test_chosen_on_test_nothing_is_held_out_of_training(folder: Path, tmp_path: Path, capsys):
     train(folder, tmp_path, "--num_epochs", "1", "--select_on", "test")
-    assert "12 training clips, 4 of test to choose" in capsys.readouterr().out
+    assert "12 training clips, 4 clips of test to select" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_videos_of_ave_without_sound_are_refused_left_out_or_kept_as_silence(tmp
     folder = write_tiny_ave(tmp_path / "ave")
     save_clip(folder / f"videos/{1:011d}.avi", draw("disc", 24, np.random.default_rng(0), 100), None)
     flags = ave_flags(folder, "--num_epochs", "0")
-    with pytest.raises(InputError, match=r"1 of 6 items without sound .*: 00000000001; .*--allow_missing"):
+    with pytest.raises(InputError, match=r"1 of 6 items without an audio track .*: 00000000001; .*--allow_missing"):
         train_classifier.main(flags)
     capsys.readouterr()
     for more, said in {"--allow_missing": "3 training clips", "--no-sound_only": "4 training clips"}.items():
@@ -236,7 +236,7 @@ def test_ave_needs_a_frame_for_each_of_its_ten_seconds(tmp_path: Path, flags: li
     [
         (["--accumulate", "3"], "a divisor of --batch_size"),
         (["--temporal", "none"], "mean or transformer for UCF101"),
-        (["--sound", "waveform"], "the waveform for i3d_soundnet alone"),
+        (["--sound", "waveform"], "expected waveform for i3d_soundnet"),
         (["--backbone", "resnet18"], "ViT or SwinV2"),
         (["--backbone", "unheard_of"], "ViT or SwinV2"),
         (["--backbone_sizes", "embed_dim=15"], "ViT or SwinV2"),
@@ -244,7 +244,7 @@ def test_ave_needs_a_frame_for_each_of_its_ten_seconds(tmp_path: Path, flags: li
         (["--groups", "3"], "groups"),
         (
             ["--backbone", "swinv2_tiny_window8_256", "--backbone_sizes", "window_size=2"],
-            "which takes images of one size",
+            "which has a fixed input size",
         ),
     ],
 )
@@ -291,7 +291,7 @@ def test_a_run_chosen_on_test_is_marked_and_not_evaluated_on_what_it_was_trained
     results = tmp_path / "logs" / run.name
     for name in ("scores.txt", "per_class_test.csv", "confusion_test.csv"):
         assert "best epoch chosen on test" in (results / name).read_text()
-    with pytest.raises(InputError, match="they were trained on"):
+    with pytest.raises(InputError, match="moved them to training"):
         evaluate(run, tmp_path / "logs", "--splits", "val")
 
 

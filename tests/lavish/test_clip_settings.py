@@ -11,7 +11,7 @@ pytest.importorskip("av", reason="clips are decoded by PyAV")
 
 from lavish.clip_batches import Augmentation, ClipBatches
 from lavish.clip_networks import make_clip_network
-from lavish.clip_settings import clip_batches, clip_recipe, learned_from, load_clips, open_clips
+from lavish.clip_settings import clip_batches, clip_recipe, load_clips, open_clips, used_splits
 from lavish.clip_splits import ClipData, ClipSplit
 from lavish.lavish_network import LavishNetwork
 from lavish.packing import PackedClips
@@ -192,7 +192,7 @@ def test_spectrograms_have_at_least_a_patch_where_they_are_looked_at(model: str,
 )
 def test_what_a_run_learns_from(dataset: str, select_on: str, train: int, splits: set[str]):
     settings = settings_with(dataset, **TINY, select_on=select_on)
-    learned = learned_from(settings, data_of(settings)[0])
+    learned = used_splits(settings, data_of(settings)[0])
     assert learned.splits["train"].num_clips == train and learned.splits.keys() == splits
     assert learned.splits["test"].sources == ("v9", "v10", "v11")
 

@@ -120,12 +120,12 @@ def test_a_released_state_loses_the_backbones_classifier_and_gates_of_one():
         (["--backbone_sizes", "depth=0"], "depth=0; expected"),
         (["--backbone_sizes", "depth"], "found depth; expected"),
         (["--backbone_sizes", "depth=99999999"], "at most"),
-        (["--image_size", "7"], "--image_size: found 7 x 7 pixels; expected a patch of 8 x 8"),
+        (["--image_size", "7"], "--image_size: found 7 x 7 pixels; expected at least one patch of 8 x 8"),
         (
             ["--image_size", "48", "--backbone_sizes", "patch_size=48", "embed_dim=16", "num_heads=2"],
             "--sound: found 32",
         ),
-        (["--backbone_sizes", "patch_size=32", "embed_dim=16", "depth=1", "num_heads=2"], "a patch of 32 x 32"),
+        (["--backbone_sizes", "patch_size=32", "embed_dim=16", "depth=1", "num_heads=2"], "one patch of 32 x 32"),
     ],
 )
 def test_sizes_of_which_no_network_can_be_made_are_refused(tmp_path_factory, flags: list[str], message: str):

@@ -410,5 +410,5 @@ def test_a_network_of_one_modality_needs_no_other(modality):
 def test_a_backbone_that_adapters_do_not_fit_is_refused():
     with pytest.raises(ValueError, match="VisionTransformer or SwinV2"):
         network_of(torch.nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="normalise first"):
+    with pytest.raises(ValueError, match="not pre-norm"):
         network_of(vit(block_fn=ResPostBlock))

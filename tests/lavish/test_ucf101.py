@@ -38,8 +38,8 @@ def test_only_clips_that_carry_sound_are_kept_and_their_number_is_said(folder: P
     assert data.splits["train"].classes == ("Clap", "Drum")
     assert len(data.sources) == 16
     said = capsys.readouterr().out
-    assert "fold 1, train: 12 of 18 clips have sound, 2 of 3 classes" in said
-    assert "fold 1, test: 4 of 6 clips have sound, 2 of 3 classes" in said
+    assert "fold 1, train: 12 of 18 clips have audio, in 2 of 3 classes" in said
+    assert "fold 1, test: 4 of 6 clips have audio, in 2 of 3 classes" in said
     assert (folder / "packed" / SURVEY_FILE).read_text().count(",no\n") == 8
 
 
@@ -120,7 +120,7 @@ def test_a_class_that_no_training_clip_has_is_left_out(tmp_path: Path, capsys):
     write_surveyed(tmp_path, ["Drum/v_Drum_g02_c01.avi 2"], test)
     splits = load(tmp_path).splits
     assert splits["test"].classes == ("Drum",) and splits["test"].sample_ids == ("Drum/v_Drum_g01_c01",)
-    assert "classes that no training clip has: Clap" in capsys.readouterr().out
+    assert "classes without a training clip: Clap" in capsys.readouterr().out
 
 
 def test_an_audio_track_without_a_packet_is_no_sound(folder: Path):
@@ -194,15 +194,15 @@ def test_a_listed_clip_without_a_file_is_named_and_may_be_left_out(folder: Path)
 
 def test_a_class_folder_too_many_is_an_error(folder: Path):
     (folder / "videos/Yodel").mkdir()
-    with pytest.raises(InputError, match=r"1 folders that are not classes: Yodel"):
+    with pytest.raises(InputError, match=r"1 folders not named after a class: Yodel"):
         load(folder)
 
 
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("Drum/v_Drum_g02_c01.avi 1", r"g02_c01\.avi 1'; .* as classInd.txt has them"),
-        ("Yodel/v_Yodel_g02_c01.avi 4", r"Yodel_g02_c01\.avi 4'; .* as classInd.txt has them"),
+        ("Drum/v_Drum_g02_c01.avi 1", r"g02_c01\.avi 1'; .* with classes of classInd.txt"),
+        ("Yodel/v_Yodel_g02_c01.avi 4", r"Yodel_g02_c01\.avi 4'; .* with classes of classInd.txt"),
         ("v_Drum.avi", "v_Drum.avi'; expected"),
         ("Clap/v_Clap_g02_c01.avi 1", r"g02_c01\.avi 1'; .* each clip once"),
     ],
@@ -241,7 +241,7 @@ def test_folds_that_list_the_same_clips_share_what_is_packed(folder: Path):
 def test_a_clip_that_is_trained_and_tested_on_is_an_error(folder: Path):
     with (folder / "lists/testlist01.txt").open("a") as file:
         file.write("Clap/v_Clap_g02_c01.avi\n")
-    with pytest.raises(InputError, match=r"1 clips that are in trainlist01.txt, too: Clap/v_Clap_g02_c01"):
+    with pytest.raises(InputError, match=r"1 clips that are also in trainlist01.txt: Clap/v_Clap_g02_c01"):
         load(folder)
 
 
