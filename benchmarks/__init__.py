@@ -1,1 +1,1 @@
-"""Time and memory of this repository, beside naive implementations with the same results."""
+"""Benchmarks of time and memory against naive implementations with the same results."""

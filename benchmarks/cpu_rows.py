@@ -1,5 +1,5 @@
-"""Rows of the CPU table: training epochs, scaled from some steps; evaluation, metrics, threshold search, pseudo-labels;
-the packed store; time and peak memory of stage 3 by number and length of videos.
+"""Rows of the CPU tables: training epochs (extrapolated from a few steps), evaluation, threshold search, pseudo-labels;
+time and peak memory of stage 3 for more and for longer videos.
 """
 
 import logging
@@ -22,8 +22,8 @@ import train_han
 import train_transformer
 from benchmarks.harness import NAIVE, WALL, Measurement, Way, clock, compare, count_operations, resident_bytes, timed
 from dataloaders.annotations import SplitAnnotations
-from dataloaders.batches import Batch, SplitBatches, open_batches, open_split, open_texts
-from dataloaders.datasets import SPLITS, load_annotations
+from dataloaders.batches import Batch, SplitBatches, open_batches, open_texts
+from dataloaders.datasets import load_annotations
 from dataloaders.pseudo_labels import export_npy, save_pseudo_labels
 from models import TemporalTransformer
 from simulation.generated_annotations import SIZES
@@ -35,7 +35,6 @@ from utils.audio_visual import AudioVisual
 from utils.evaluation.inference import hard_events, make_pseudo_labels, run_han, temporal_transformer_logits
 from utils.evaluation.tasks import Events, find_task, true_events
 from utils.method.losses import Losses, Moment, audio_visual_loss
-from utils.method.metrics import parsing_scores
 from utils.method.thresholds import classwise_thresholds
 from utils.method.uwav_objective import make_step
 from utils.recipes import make_network
@@ -47,39 +46,37 @@ CPU = torch.device("cpu")
 STAGE_1, STAGE_3 = train_transformer.Settings(), train_han.Settings()
 QUICK = {"llp_videos": {"train": 640, "val": 128, "test": 128}, "unav_videos": 64, "rounds": 1, "han_steps": 3}
 QUICK |= {"stage_1": with_settings(STAGE_1, batch_size=32), "labelled": 256, "naive_videos": 30}
-PREFETCHED = 6  # batches that two workers hold ready or are reading, offered beyond those that are used
+PREFETCHED = 6  # batches that two workers prefetch beyond those that are used
 LONGEST_UNAV = 60  # segments
 GOALS = {"float32": "2x", "bf16": "5x"}
-ALLOWANCE = 2e9  # bytes of memory beyond the tensors of the split
 NUM_VAL = SIZES["LLP"]["val"]
 NUM_EVALUATED = NUM_VAL + SIZES["LLP"]["test"]
 NUM_LABELLED = sum(SIZES["LLP"].values())
-NUM_SCORED = 200  # videos, by the naive metrics
-NUM_SEARCHED_CLASSES = 5  # of 25, by the naive search
+NUM_SEARCHED_CLASSES = 5  # classes (of 25) of the naive search
 BatchLosses = Callable[[Batch], Losses]
 
 
 @dataclass
 class Setup:
-    """Data, settings and effort of the measurements. Measurements of a part are scaled up, as the table notes."""
+    """Data, settings and effort of the measurements, which are extrapolated from a part of each job."""
 
     work_dir: Path
     annotations: Path | None  # folder with LLP/ and UnAV/; None: generated annotations
-    rates: dict[str, float]  # operations a second of matrix products, by precision
+    rates: dict[str, float]  # operations per second of matrix products, by precision
     stage_1: train_transformer.Settings = STAGE_1
     stage_3: train_han.Settings = STAGE_3
-    llp_videos: dict[str, int] | None = None  # videos of each split whose features are simulated; None: all
+    llp_videos: dict[str, int] | None = None  # number of simulated videos by split; None: all
     unav_videos: int = 512
-    rounds: int = 3  # turns of the naive and the optimised way
+    rounds: int = 3  # repetitions of which the median is reported
     han_steps: int = 6
     labelled: int = 1_024  # videos
-    naive_videos: int = 100  # evaluated and labelled by the naive way
-    compiled: bool = False  # also train compiled networks; compiling takes a minute or two each
+    naive_videos: int = 100  # videos that the naive implementation evaluates and labels
+    compiled: bool = False  # also train compiled networks, whose compilation takes a minute or two each
 
     def __post_init__(self):
-        """Simulate the data that are not there yet, in one folder whatever the number of videos."""
+        """Simulate missing data."""
         self.folder = self.work_dir / ("generated" if self.annotations is None else "annotated")
-        print(f"simulating what is not yet in {self.folder}", flush=True)
+        print(f"simulating missing data in {self.folder}", flush=True)
         llp = simulate("LLP", self.folder, self.annotations, self.llp_videos)
         unav = simulate("UnAV", self.folder, self.annotations, {"train": self.unav_videos, "val": 2, "test": 2})
         self.stage_1 = with_settings(self.stage_1, data_dir=unav)
@@ -87,13 +84,13 @@ class Setup:
 
 
 def predicted_events(network: nn.Module, split: SplitBatches, precision: str) -> Events:
-    """Return the events of a split that stage 4 predicts."""
+    """Return the events that stage 4 predicts for a split."""
     output = run_han(network, split, STAGE_3.device.eval_batch_size, Precision(precision, split.device))
     return find_task(split.annotations.dataset).decode(output, STAGE_3.decoding)
 
 
 def han_epoch(setup: Setup) -> list[Measurement]:
-    """Measure an epoch of stage 3: float32 and bf16 beside the naive float32."""
+    """Measure an epoch of stage 3 in float32 and bf16 against naive float32."""
     settings, pseudo_dir = setup.stage_3, setup.folder / "pseudo_labels"
     annotations = load_annotations("LLP", settings.data.data_dir, "train")
     offered = offered_to_workers(annotations, setup.han_steps, settings.recipe.batch_size)
@@ -106,7 +103,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
-    """Measure an epoch of stage 1 by a step on videos whose lengths are spread as in the whole split."""
+    """Measure an epoch of stage 1 by a step on videos with the distribution of lengths of the whole split."""
     settings, batch_size = setup.stage_1, setup.stage_1.recipe.batch_size
     annotations = load_annotations("UnAV", settings.data.data_dir, "train")
     spread = annotations.lengths.argsort()[torch.linspace(0, annotations.num_videos - 1, batch_size).long()]
@@ -119,7 +116,7 @@ def transformer_epoch(setup: Setup) -> list[Measurement]:
 
 
 def offered_to_workers(annotations: SplitAnnotations, num_steps: int, batch_size: int) -> SplitAnnotations:
-    """Repeat a split's videos, so that workers read during all steps, the first of which is not timed."""
+    """Repeat a split's videos, so that workers read during all steps (the first one is not timed)."""
     return annotations.subset(torch.arange((num_steps + 1 + PREFETCHED) * batch_size) % annotations.num_videos)
 
 
@@ -133,14 +130,14 @@ def epoch_rows(
     recipe: Recipe,
     num_steps: int,
 ) -> list[Measurement]:
-    """Measure some steps of a network and its naive counterpart with losses by `losses_of`, scaled to an epoch."""
+    """Measure steps of a network and its naive counterpart with losses from `losses_of`, extrapolated to an epoch."""
     slow, amount = naive_twin(network), num_steps * recipe.batch_size
     num_videos = SIZES[split.annotations.dataset]["train"]
     batch = next(split.in_order(recipe.batch_size))
     operations = count_operations(lambda: losses_of(network, "float32")(batch)["total"].backward())
     operations *= num_videos / len(batch.videos)
 
-    def run_naively() -> np.ndarray:  # after a step to warm up; workers read ahead all the while, as in an epoch
+    def run_naively() -> np.ndarray:  # after a warm-up step; workers keep prefetching, as in an epoch
         with closing(naive_stages.train(slow, losses_of(slow, "float32"), files, recipe, recipe.batch_size)) as steps:
             next(steps)
             return timed(lambda: list(islice(steps, num_steps)))
@@ -155,15 +152,15 @@ def epoch_rows(
 
 
 def han_losses(network: nn.Module, precision: str, split: SplitBatches) -> BatchLosses:
-    """Return the losses of stage 3 for HAN or its naive counterpart on a split with pseudo-labels."""
+    """Return the loss function of stage 3 for HAN or its naive counterpart on a split with pseudo-labels."""
     how = Precision(precision, split.device)
-    # LLP's videos are equally long: the masks of naive batches hide nothing.
+    # LLP's videos have equal lengths, so that naive batches need no masks.
     step = make_step(STAGE_3.losses, split, lambda network, *inputs, **masks: how.run(network, *inputs))
     return lambda batch: step(network, batch, Moment())
 
 
 def transformer_losses(network: nn.Module, precision: str, texts: AudioVisual[Tensor]) -> BatchLosses:
-    """Return the losses of stage 1 for the temporal transformer or its naive counterpart."""
+    """Return the loss function of stage 1 for the temporal transformer or its naive counterpart."""
     how, weight = Precision(precision, CPU), STAGE_1.losses.occurring_weight
 
     def losses(batch: Batch) -> Losses:
@@ -176,13 +173,13 @@ def transformer_losses(network: nn.Module, precision: str, texts: AudioVisual[Te
 def seconds_of_steps(
     network: nn.Module, losses: BatchLosses, split: SplitBatches, recipe: Recipe, num_steps: int
 ) -> np.ndarray:
-    """Return the time of some steps of the training loop, data included, after as many to warm up."""
-    epochs, scores = [], {"none": float("nan")}  # and so there is no best checkpoint
+    """Return the time (2,) of some steps of the training loop, data included, after as many warm-up steps."""
+    epochs, scores = [], {"none": float("nan")}  # NaN: no best checkpoint is saved
 
     def shuffled(*which: int) -> Iterator[Batch]:
         begin = clock()
         yield from islice(split.shuffled(*which), num_steps)
-        epochs.append(clock() - begin)  # the loop requests more batches after the last step
+        epochs.append(clock() - begin)  # reached when the loop requests a batch after the last step
 
     steps = SimpleNamespace(device=split.device, num_videos=split.num_videos, shuffled=shuffled)
     with tempfile.TemporaryDirectory() as folder:
@@ -193,7 +190,7 @@ def seconds_of_steps(
 
 
 def evaluation(setup: Setup) -> list[Measurement]:
-    """Measure stage 4 on val and test: opening the packed files, HAN, decoding, metrics."""
+    """Measure stage 4 on val and test: opening packed files, HAN, decoding and metrics."""
     settings, task = setup.stage_3.data, find_task("LLP")
     splits = [load_annotations("LLP", settings.data_dir, name) for name in ("val", "test")]
     val = open_batches(splits[0], settings, CPU)
@@ -215,20 +212,6 @@ def evaluation(setup: Setup) -> list[Measurement]:
     return compare(what, ways, setup.rounds, NUM_EVALUATED, "videos")
 
 
-def metrics(setup: Setup) -> list[Measurement]:
-    """Measure the computation of all F-scores, for random events that are correct in most videos."""
-    truth = AudioVisual(random_events(NUM_EVALUATED, 0), random_events(NUM_EVALUATED, 1))
-    right = torch.rand(NUM_EVALUATED, 1, 1, generator=torch.Generator().manual_seed(2)) < 0.7
-    audio = torch.where(right, truth.audio, random_events(NUM_EVALUATED, 2))
-    prediction = AudioVisual(audio, torch.where(right, truth.visual, random_events(NUM_EVALUATED, 3)))
-    few = [events.map(lambda x: x[:NUM_SCORED].numpy()) for events in (prediction, truth)]
-    ways = {
-        NAIVE: Way(partial(timed, naive_scores.parsing_scores, *few), NUM_SCORED),
-        "vectorised": Way(partial(timed, parsing_scores, prediction, truth), NUM_EVALUATED, "200x"),
-    }
-    return compare(f"metrics alone, {NUM_EVALUATED:,} videos", ways, setup.rounds, NUM_EVALUATED, "videos")
-
-
 def threshold_search(setup: Setup) -> list[Measurement]:
     """Measure the search of class-wise thresholds of both modalities on the validation split."""
     labels = AudioVisual(random_events(NUM_VAL, 3), random_events(NUM_VAL, 4))
@@ -239,7 +222,7 @@ def threshold_search(setup: Setup) -> list[Measurement]:
     def search_naively(*tensors: Tensor) -> None:
         naive_scores.classwise_thresholds(*(x[..., :NUM_SEARCHED_CLASSES].numpy() for x in tensors))
 
-    num_classes, searched = in_video.shape[1], (labels, AudioVisual(in_video, in_video))  # for each modality
+    num_classes, searched = in_video.shape[1], (labels, AudioVisual(in_video, in_video))
     ways = {
         NAIVE: Way(partial(timed, logits.map, search_naively, *searched), NUM_SEARCHED_CLASSES),
         "vectorised": Way(partial(timed, logits.map, classwise_thresholds, *searched), num_classes, "20x"),
@@ -249,7 +232,7 @@ def threshold_search(setup: Setup) -> list[Measurement]:
 
 
 def pseudo_labels(setup: Setup) -> list[Measurement]:
-    """Measure stage 2 without its threshold search: opening the packed files, the network, hard labels, output."""
+    """Measure stage 2 without threshold search: opening packed files, the network, hard labels and output."""
     annotations = load_annotations("LLP", setup.folder / "LLP", "train")
     annotations = annotations.subset(torch.arange(min(setup.labelled, annotations.num_videos)))
     packed_dir = setup.folder / f"packed_{annotations.num_videos}"
@@ -275,36 +258,8 @@ def pseudo_labels(setup: Setup) -> list[Measurement]:
     return compare(f"pseudo-labels of {NUM_LABELLED:,} videos, packed", ways, setup.rounds, NUM_LABELLED, "videos")
 
 
-def opening(setup: Setup) -> list[Measurement]:
-    """Measure the time to the first training batch: annotations and packed features of all three splits."""
-    settings, batch_size = setup.stage_3.data, setup.stage_3.recipe.batch_size
-
-    def first_batch() -> Tensor:
-        splits = {name: open_split("LLP", name, settings, CPU) for name in SPLITS}
-        return next(splits["train"].shuffled(batch_size, 0, 1)).features.visual.sum()
-
-    def first_naive_batch() -> Tensor:
-        splits = {name: load_annotations("LLP", settings.data_dir, name) for name in SPLITS}
-        with closing(naive_stages.batches(naive_stages.VideoFiles(splits["train"], settings), batch_size)) as batches:
-            return next(batches).features.visual.sum()
-
-    first_batch()  # packs what is not packed
-    num_videos = sum(load_annotations("LLP", settings.data_dir, name).num_videos for name in SPLITS)
-    ways = {NAIVE: Way(partial(timed, first_naive_batch)), "packed": Way(partial(timed, first_batch), goal="under 1 s")}
-    return compare(f"opening the LLP store ({num_videos:,} videos) to the first batch", ways, setup.rounds)
-
-
-def peak_memory(settings: train_han.Settings, num_videos: int) -> Measurement:
-    """Measure the peak memory of stage 3 with its split resident, training steps and a validation included."""
-    settings = with_settings(settings, residency="resident")
-    _, split_bytes, peak = in_own_process(measure, settings, num_videos, 10, 2, True)
-    goal, sample = f"at most {(split_bytes + ALLOWANCE) / 1e9:.2f} GB", f"the split {split_bytes / 1e9:.2f} GB"
-    what = f"peak memory of stage 3, {num_videos:,} videos resident"
-    return Measurement(what, None, peak, goal, sample=sample, unit="bytes")
-
-
 def growth(num_videos: int, num_steps: int) -> list[Measurement]:
-    """Measure seconds of an epoch and peak memory for more videos, and for longer ones."""
+    """Measure seconds per epoch and peak memory of stage 3 for more videos and for longer ones."""
     points = [
         (factor * num_videos, 10, 64, residency) for residency in ("resident", "stream") for factor in (1, 2, 4, 10)
     ]
@@ -313,7 +268,8 @@ def growth(num_videos: int, num_steps: int) -> list[Measurement]:
     rows = []
     for count, segments, batch_size, residency in points:
         settings = with_settings(STAGE_3, batch_size=batch_size, residency=residency)
-        seconds, split_bytes, peak = in_own_process(measure, settings, count, segments, num_steps)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # a process with its own peak memory
+            seconds, split_bytes, peak = pool.submit(measure, settings, count, segments, num_steps).result()
         step, what = seconds / num_steps, f"{count:,} videos of {segments} s, {residency}"
         sample = f"step {step:.2f} s, {batch_size} videos; features {split_bytes / 1e9:.2f} GB"
         rows.append(Measurement(f"HAN epoch of {what}", None, step * count / batch_size, sample=sample))
@@ -321,18 +277,10 @@ def growth(num_videos: int, num_steps: int) -> list[Measurement]:
     return rows
 
 
-def in_own_process(run: Callable[..., tuple], *arguments: object) -> tuple:
-    """Call a function in a new process, whose peak memory is its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(run, *arguments).result()
+def measure(settings: train_han.Settings, num_videos: int, num_segments: int, num_steps: int) -> tuple[float, int, int]:
+    """Return seconds of some float32 steps, bytes of the split's features and peak bytes of this process.
 
-
-def measure(
-    settings: train_han.Settings, num_videos: int, num_segments: int, num_steps: int, validate: bool = False
-) -> tuple[float, int, int]:
-    """Return seconds of some float32 steps, bytes of the training split's features, peak bytes of this process.
-
-    Features are sparse files of zeros, mapped like a packed file: neither time nor memory depends on values.
+    Features are sparse files of zeros, mapped like a packed file: neither time nor memory depends on their values.
     """
     with tempfile.TemporaryDirectory() as folder:
         how_long, residency = torch.full((num_videos,), num_segments), settings.data.residency
@@ -340,8 +288,5 @@ def measure(
         network, recipe = make_network(settings, train), settings.recipe
         seconds = seconds_of_steps(network, han_losses(network, "float32", train), train, recipe, num_steps)
         for _ in train.in_order(recipe.batch_size):
-            pass  # every page of the split is touched, as in a whole epoch
-        if validate:
-            val = zero_split(Path(folder), "LLP", "val", torch.full((NUM_VAL,), num_segments), residency)
-            find_task("LLP").score(predicted_events(network, val, "float32"), true_events(val.annotations, CPU))
+            pass  # touch every page of the split, as a whole epoch does
     return seconds[WALL], 4 * sum(train.widths) * num_videos * num_segments, resident_bytes("VmHWM")

@@ -1,8 +1,8 @@
-"""Time the extraction of all five features beside the authors' way, with randomly initialised networks.
+"""Time the extraction of all five features against the authors' procedure, with randomly initialised networks.
 
     python -m benchmarks.extraction_benchmark --videos data/LLP/raw_videos --num_videos 4
 
-Videos have to last ten seconds; docs/extraction.md has results.
+Videos must be ten seconds long. Results are in docs/extraction.md.
 """
 
 from utils.entry_point import run_entry_point
@@ -33,9 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.extraction_benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--videos", type=Path, nargs="+", required=True)
     parser.add_argument("--num_videos", type=int, default=4)
-    parser.add_argument("--num_naive", type=int, default=1, help="videos that the authors' way is timed on")
-    parser.add_argument("--rounds", type=int, default=2, help="whose median counts")
-    parser.add_argument("--device", default="cpu", help="of ours; the authors' way runs on the CPU")
+    parser.add_argument("--num_naive", type=int, default=1, help="number of videos for the authors' procedure")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds, of which the median is reported")
+    parser.add_argument("--device", default="cpu", help="device of our extraction; the authors' procedure uses the CPU")
     parser.add_argument("--output", type=Path, default=Path("data/benchmark/extraction.json"))
     args = parser.parse_args(argv)
     device = select_device(args.device)
@@ -53,10 +53,10 @@ def main(argv: list[str] | None = None) -> None:
                     naive[video.feature_id] = extract_naively(video.path, Path(folder), plain)
 
         def run_ours(way: str, networks: dict[str, FeatureNetwork]) -> np.ndarray:
-            outputs[way] = Path(tempfile.mkdtemp(dir=temporary))  # extraction skips what is there
+            outputs[way] = Path(tempfile.mkdtemp(dir=temporary))  # new, since extraction skips existing files
             return timed(extract, videos, outputs[way], networks, "valor", batch_size, default_num_decoders())
 
-        operations = count_operations(run_naively) / len(few)  # and warmed up
+        operations = count_operations(run_naively) / len(few)  # also the warm-up
         ways = {NAIVE: Way(partial(timed, run_naively), len(few))}
         for way, names in {**dict.fromkeys(rates, PUBLISHED), "light networks": LIGHT}.items():
             how = device, way if way in rates else "float32"
@@ -65,15 +65,15 @@ def main(argv: list[str] | None = None) -> None:
             ways[way] = Way(partial(run_ours, way, networks), len(videos), floor=floor)
         what = "features of a ten-second video"
         rows = compare(what, ways, args.rounds, unit="videos", warm_up=0, clocks=CLOCKS)
-        notes = {"operations": f"{operations / 1e12:.2f} TFLOP a video"}
+        notes = {"operations": f"{operations / 1e12:.2f} TFLOP per video"}
         for precision, name in product(rates, PUBLISHED):
             ours = [np.load(feature_path(outputs[precision], name, video)) for video in naive]
             pairs = zip((features[name] for features in naive.values()), ours, strict=True)
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
-            notes[f"cosine with the naive {name}, {precision}"] = f"{min(cosines):.5f}"  # the smallest of a row
+            notes[f"smallest cosine with naive {name}, {precision}"] = f"{min(cosines):.5f}"
     decoding, _ = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos])
     rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
-    report(args.output.with_suffix(""), "Extraction beside the authors' way", rows, rates, notes)
+    report(args.output.with_suffix(""), "Extraction against the authors' procedure", rows, rates, notes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Timing of several ways to do one job in turn, and the table that all benchmarks print and write."""
+"""Time several implementations of a job in turn, and write the table of all benchmarks."""
 
 import ctypes
 import json
@@ -18,37 +18,37 @@ from utils.files import write_text
 from utils.reporting.tables import Column, Row, Table, format_text, write_tables
 from utils.training.device import machine_name
 
-NAIVE = "naive"  # the way that the others are compared with
+NAIVE = "naive"  # name of the reference implementation
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-CLOCKS = WALL, CPU_TIME = 0, 1  # numbers of the times that `clock` returns
+CLOCKS = WALL, CPU_TIME = 0, 1  # indices of the times that `clock` returns
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to do a job."""
+    """One implementation of a job."""
 
-    run: Callable[[], np.ndarray]  # does a part of the job and returns its time, as `timed`
-    amount: float = 1  # of that part, in the unit of the `whole` of `compare`
+    run: Callable[[], np.ndarray]  # performs a part of the job and returns its time, as `timed` does
+    amount: float = 1  # size of that part, in the unit of `whole` in `compare`
     goal: str = ""
-    floor: float | None = None  # lower bound of the whole job's seconds
+    floor: float | None = None  # lower bound of the whole job in seconds
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row of the table: seconds of the whole job, or bytes."""
+    """One row of the table, in seconds of the whole job or in bytes."""
 
     what: str
     naive: float | None
     ours: float
     goal: str = ""
     floor: float | None = None
-    sample: str = ""  # what was measured of the job, and how often
-    rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)  # seconds of every round, unscaled
+    sample: str = ""  # measured part of the job, and number of rounds
+    rounds: Mapping[str, Sequence[float]] = field(default_factory=dict)  # seconds of every round, not extrapolated
     unit: str = "s"
 
     @property
     def cells(self) -> tuple[str | None, ...]:
-        """Return the texts of the row: naive, ours, ratio, share of the floor."""
+        """Return the texts of the row's cells: naive, ours, ratio, share of the floor."""
         ours = quantity(self.ours, self.unit)
         floor = None if self.floor is None else f"{100 * self.floor / self.ours:.0f} %"
         if self.naive is None:
@@ -57,12 +57,12 @@ class Measurement:
 
 
 def clock() -> np.ndarray:
-    """Return wall-clock time and the CPU time of this process, in seconds: (2,)."""
+    """Return the wall-clock time and the CPU time of this process in seconds: (2,)."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def timed(run: Callable[..., object], *arguments: object) -> np.ndarray:
-    """Call a function and return the time that it took, (2,) as of `clock`."""
+    """Call a function and return its time, (2,) as from `clock`."""
     begin = clock()
     run(*arguments)
     return clock() - begin
@@ -77,10 +77,10 @@ def compare(
     warm_up: int = 1,
     clocks: Sequence[int] = (WALL,),
 ) -> list[Measurement]:
-    """Time all ways in turn, under equal conditions: a row for each way but `NAIVE`, and for each clock.
+    """Time all implementations in turn, and return a row for each of them but `NAIVE`, and for each clock.
 
-    Each time is the median of some rounds after those to warm up, scaled to the whole job. `unit`, such as "videos", is
-    that of the whole and of the ways' amounts; it is empty where every way does the whole job.
+    Times are medians over rounds after the warm-up, extrapolated to the whole job. `unit`, such as "videos", is that of
+    the whole and of the amounts; it is empty if every implementation performs the whole job.
     """
     turns = [{name: way.run().tolist() for name, way in ways.items()} for _ in range(warm_up + rounds)]
     rows = []
@@ -97,7 +97,7 @@ def compare(
 def report(
     stem: Path, title: str, rows: Sequence[Measurement], rates: Mapping[str, float] = {}, notes: Mapping[str, str] = {}
 ) -> None:
-    """Print the table with the machine and its `matrix_rates`; write it in all formats, and all rounds as JSON."""
+    """Print the table with the machine and its `matrix_rates`; write it in all formats, and the rounds as JSON."""
     machine = {"processor": f"{machine_name('cpu')}, {os.cpu_count()} cores", "time": time.strftime("%Y-%m-%d %H:%M")}
     if torch.cuda.is_available():
         machine["GPU"] = torch.cuda.get_device_name()
@@ -113,7 +113,7 @@ def report(
 
 
 def quantity(value: float, unit: str) -> str:
-    """Format seconds ("s") with three significant digits, or bytes ("bytes"), in a suitable unit."""
+    """Format seconds ("s") or bytes ("bytes") with a suitable unit."""
     if unit == "bytes":
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
     if value >= 100:
@@ -123,9 +123,9 @@ def quantity(value: float, unit: str) -> str:
 
 
 def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
-    """Return the best rate of a product of square matrices on the CPU, in operations a second, by precision.
+    """Return the peak rate of products of square matrices on the CPU in operations per second, by precision.
 
-    A job's floor is the number of its operations over this rate, a lower bound of its time.
+    The number of a job's operations divided by this rate is the floor, a lower bound of its time.
     """
     rates = {}
     for precision, dtype in DTYPES.items():
@@ -135,14 +135,14 @@ def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
 
 
 def count_operations(run: Callable[[], object]) -> int:
-    """Return the operations of all matrix products that a function computes."""
+    """Return the number of operations in all matrix products of a function."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Return the peak of the bytes that a function allocates."""
+    """Return the peak memory that a function allocates, in bytes."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -156,6 +156,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """Return this process's resident memory, mapped files included: the present ("VmRSS") or the peak ("VmHWM")."""
+    """Return this process's resident bytes, mapped files included: current ("VmRSS") or peak ("VmHWM")."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))

@@ -1,18 +1,15 @@
-"""Time LAVISH beside the released way of training it, on generated videos of ten seconds, with random weights.
+"""Time LAVISH against its released training procedure, on generated videos of ten seconds, with random weights.
 
     python -m benchmarks.lavish_benchmark --output_dir temp_lavish_benchmark [--table frames]
 
-`epoch`: the released (naive) way decodes each video and computes its filter banks in every epoch, in batches of two;
-ours reads packed clips. `frames`: time and memory of a step for clips of 1 to 64 frames, with the activations of all
-blocks kept (naive) and checkpointed (ours).
+`epoch`: the released (naive) procedure decodes videos and computes filter banks in every epoch, in batches of two; ours
+reads packed clips. `frames`: time and memory of a step on clips of 1 to 64 frames, with all activations kept (naive)
+and with checkpointed blocks (ours).
 """
 
 from utils.entry_point import run_entry_point
 
 import argparse
-import time
-from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +31,7 @@ from utils.training.device import Precision, select_device
 
 SECONDS, FRAME_RATE, VIDEO_SIZE = 10, 25, 240  # of the generated videos
 FRAME_COUNTS = (1, 4, 8, 16, 64)
-# Image size and kind of spectrogram, its shape, and the backbone's sizes where they are not ViT-Ti/16's.
+# Image size, kind and shape of spectrograms, and changes to the sizes of ViT-Ti/16.
 SIZES = {
     "test": (64, "small", (32, 32), {"patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 4}),
     "tiny": (224, "vit", (102, 128), {}),
@@ -50,7 +47,7 @@ def make_network(size: str, temporal: str, device: torch.device, checkpointed: b
 
 
 def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
-    """Write videos with a drifting shape and a tone, unless they exist."""
+    """Write videos of a drifting shape and a tone unless they exist, and return their sources."""
     rng = np.random.default_rng(0)
     sources = tuple(ClipSource(f"video{n}", folder / f"video{n}.avi") for n in range(count))
     for source in sources:
@@ -61,7 +58,7 @@ def write_clips(folder: Path, count: int) -> tuple[ClipSource, ...]:
 
 
 def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: torch.device) -> list[Measurement]:
-    """Measure an epoch of each way, packing once, and the products of the backbone's frozen weights."""
+    """Measure packing, and an epoch of the released procedure and of ours."""
     image_size, sound, _, _ = SIZES[size]
     sources, form = write_clips(folder / "videos", num_clips), ClipFormat(10, image_size, sound=sound)
     packing, _ = timed(open_pack, folder / f"packed_{size}", sources, form)
@@ -91,32 +88,11 @@ def epoch_rows(size: str, folder: Path, num_clips: int, rounds: int, device: tor
         ways[name] = Way(partial(timed, train, network, optimizer, batch_size))
     rows = compare(f"LAVISH epoch of {num_clips} clips, {size}", ways, rounds)
     rows.append(Measurement(f"packing {num_clips} clips once, {size}", None, packing))
-    if device.type == "cpu":
-        frozen = seconds_of_linear_layers(network.backbone, ways[name].run)
-        sample = f"{100 * frozen / rows[1].ours:.0f} % of the epoch"
-        rows.append(Measurement(f"of which frozen products, {name}, {size}", None, frozen, sample=sample))
     return rows
 
 
-def seconds_of_linear_layers(network: nn.Module, run: Callable[[], object]) -> float:
-    """Return the seconds of a run in a network's linear layers, forwards and backwards; on the CPU."""
-    times: dict[nn.Module, list[float]] = defaultdict(list)  # begin, end, begin, end, ...
-
-    def note_time(layer: nn.Module, *_) -> None:
-        times[layer].append(time.perf_counter())
-
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            layer.register_forward_pre_hook(note_time)
-            layer.register_forward_hook(note_time)
-            layer.register_full_backward_pre_hook(note_time)
-            layer.register_full_backward_hook(note_time)
-    run()
-    return sum(sum(of_layer[1::2]) - sum(of_layer[::2]) for of_layer in times.values())
-
-
 def frames_rows(size: str, device: torch.device, precision: str, rounds: int) -> list[Measurement]:
-    """Measure seconds and memory of a training step on one clip of T frames, with kept and with checkpointed blocks."""
+    """Measure seconds and memory of a training step on one clip of T frames, with and without checkpointing."""
     image_size, _, bank, _ = SIZES[size]
     how, label = Precision(precision, device), torch.zeros(1, dtype=torch.int64, device=device)
 
@@ -149,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=list(SIZES))
     parser.add_argument("--num_clips", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of the table of frames")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of --table frames")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     device = select_device(args.device)
@@ -159,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
             rows += epoch_rows(size, args.output_dir, args.num_clips, args.rounds, device)
         else:
             rows += frames_rows(size, device, args.precision, args.rounds)
-    report(args.output_dir / f"{args.table}_table", "LAVISH beside the released way", rows)
+    report(args.output_dir / f"{args.table}_table", "LAVISH against the released procedure", rows)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Run every benchmark on simulated features at true shapes and print one table; docs/performance.md explains it.
+"""Run all benchmarks on simulated features with real shapes; docs/performance.md describes them.
 
-python -m benchmarks.run            all of it
-python -m benchmarks.run --quick    a smaller sample of everything, in under three minutes
-python -m benchmarks.run --accuracy bf16 against float32 in accuracy, instead
-python -m benchmarks.run --layers   CPU time with and without each fast variant in `models.layers`, instead
+python -m benchmarks.run             everything
+python -m benchmarks.run --quick     a smaller sample of everything, in under three minutes
+python -m benchmarks.run --accuracy  only the accuracy of bf16 against float32
+python -m benchmarks.run --layers    only CPU time with and without each fast variant in `models.layers`
 """
 
 from utils.entry_point import run_entry_point
@@ -11,7 +11,7 @@ from utils.entry_point import run_entry_point
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -38,12 +38,12 @@ from utils.recipes import make_network
 from utils.reporting.tables import Cell, Column, Row, Table, format_text, write_tables
 from utils.settings import with_settings
 
-# Flags of the comparison of precisions
+# Flags of `bf16_difference`
 NETWORK = ("--dim", "128", "--num_heads", "4", "--ffn_dim", "256", "--num_layers", "2")
 SHORT_STAGE_1 = ("--num_epochs", "10", "--warmup_epochs", "2", "--lr", "1e-3", "--lr_min", "1e-4", "--dropout", "0.1")
 SHORT_STAGE_3 = ("--num_epochs", "20", "--warmup_epochs", "2", "--lr", "5e-4", "--lr_min", "5e-5")
-# Each fast variant's class, and plain definitions of its methods. Without packing every layer computes padding, too,
-# (B, T, D) -> (B·T, D), which attention masks.
+# By name: the class of each fast variant, and plain definitions of its methods. Without packing, (B, T, D) -> (B·T, D),
+# all layers also compute padding, which attention masks.
 WITHOUT_PACKING = {"pack": lambda _, x: x.flatten(0, 1), "pad": lambda self, x: x.unflatten(0, self.mask.shape)}
 PLAIN = {
     "FastDropout": (FastDropout, {"forward": nn.Dropout.forward}),
@@ -52,12 +52,10 @@ PLAIN = {
 }
 
 
-def cpu_rows(setup: Setup, memory_videos: int = 10_000) -> Iterator[Measurement]:
-    """Yield the rows of the CPU table, in its order."""
-    jobs = (cpu.han_epoch, cpu.transformer_epoch, cpu.evaluation, cpu.metrics)
-    for measure in (*jobs, cpu.threshold_search, cpu.pseudo_labels, cpu.opening):
-        yield from measure(setup)
-    yield cpu.peak_memory(setup.stage_3, memory_videos)
+def cpu_rows(setup: Setup) -> list[Measurement]:
+    """Return the rows of the CPU table."""
+    jobs = (cpu.han_epoch, cpu.transformer_epoch, cpu.evaluation, cpu.threshold_search, cpu.pseudo_labels)
+    return [row for measure in jobs for row in measure(setup)]
 
 
 def gpu_rows(
@@ -65,15 +63,15 @@ def gpu_rows(
     precision: str,
     num_epochs: int,
     device: str = "cuda",
-    compiled: bool = False,  # train compiled networks as well; the seconds include compiling
+    compiled: bool = False,  # also train compiled networks, compilation included
     num_seeds: int = 5,
-    network: tuple[str, ...] = (),  # flags of the networks' sizes where they are not the paper's
+    network: tuple[str, ...] = (),  # flags that change the networks' sizes
 ) -> list[Measurement]:
-    """Time stages 1 to 4, and several seeds of stage 3 side by side; features are packed before the clock starts."""
+    """Time stages 1 to 4, and several seeds of stage 3 in parallel; features are packed beforehand."""
     for dataset, split in product(("LLP", "UnAV"), SPLITS):
         annotations = load_annotations(dataset, folder / dataset, split)
         open_features(annotations, list(DATASETS[dataset].features), folder / dataset)
-    torch.randn(1024, 1024, device=device).square().sum().item()  # starts the device's libraries
+    torch.randn(1024, 1024, device=device).square().sum().item()  # initialises the device's libraries
     runs, common = str(folder / "gpu_runs"), ["--device", device, "--precision", precision]
     unav, llp = ([*common, "--data_dir", str(folder / dataset)] for dataset in ("UnAV", "LLP"))
     how_long = ["--num_epochs", str(num_epochs), "--output_dir", runs, "--save_every", "20", *network]
@@ -83,7 +81,7 @@ def gpu_rows(
         return timed(command, flags)[WALL]
 
     def add(what: str, ours: float, goal: str) -> None:
-        sample = f"{device}, {precision}, validation after each epoch; packed before"
+        sample = f"{device}, {precision}, with validation after each epoch, without packing"
         rows.append(Measurement(f"GPU: {what}", None, ours, goal, sample=sample))
 
     for how, flags in (("", []), (", compiled", ["--compile"]))[: 1 + compiled]:
@@ -96,12 +94,12 @@ def gpu_rows(
         add(f"all four stages{how}", stage_1 + stage_2 + stage_3 + stage_4, "3 min")
         if not flags:
             several = seconds(train_han.main, *llp, *how_long, "--num_runs", str(num_seeds))
-            add(f"stage 3 of {num_seeds} seeds side by side", several, f"{2 * stage_3:.0f} s, twice one")
+            add(f"stage 3 of {num_seeds} seeds in parallel", several, f"{2 * stage_3:.0f} s, twice one")
     return rows
 
 
 def without(layer: str, run: Callable, *arguments: object) -> object:
-    """Call a function with a variant of `PLAIN` replaced by its plain definition."""
+    """Call a function with one fast variant replaced by its plain definition (see `PLAIN`)."""
     fast, methods = PLAIN[layer]
     with patch.multiple(fast, **methods):
         return run(*arguments)
@@ -109,14 +107,15 @@ def without(layer: str, run: Callable, *arguments: object) -> object:
 
 def layer_rows(
     folder: Path,
-    rounds: int = 7,  # after one to warm up
+    rounds: int = 7,  # after one warm-up round
     stage_1: train_transformer.Settings = STAGE_1,
     stage_3: train_han.Settings = STAGE_3,
-    longest: int = 60,  # segments of the temporal transformer's videos; a third of all is padding
-    videos: tuple[int, int, int] = (64, 512, 16),  # of each job
+    longest: int = 60,  # segments of the temporal transformer's longest video; a third of all segments is padding
+    videos: tuple[int, int, int] = (64, 512, 16),  # of HAN's step and evaluation, and of the transformer's step
 ) -> list[Measurement]:
-    """Measure CPU time, which is independent of other load, of steps and an evaluation with ("ours") and without each
-    fast variant, on features of zeros. Variants that save five percent of a step are kept.
+    """Measure the CPU time of steps and an evaluation with ("ours") and without ("naive") each fast variant.
+
+    Features are zeros. Variants that save five percent of a step are kept.
     """
     train, val = (
         zero_split(folder, "LLP", s, torch.full((n,), 10)) for s, n in (("train", videos[0]), ("val", videos[1]))
@@ -154,7 +153,7 @@ def bf16_difference(
     stage_1: tuple[str, ...] = SHORT_STAGE_1,
     stage_3: tuple[str, ...] = SHORT_STAGE_3,
 ) -> Table:
-    """Compare segment-level Type@AV of the test split by precision and seed, and the difference."""
+    """Compare segment-level Type@AV on the test split after training in float32 and in bf16, by seed."""
     for dataset, number in zip(("UnAV", "LLP"), sizes, strict=False):
         simulate(dataset, folder / "data", annotations, {"train": number, "val": sizes[2], "test": sizes[2]})
     runs, teacher = str(folder / "runs"), str(folder / "pseudo_labels")
@@ -179,12 +178,13 @@ def bf16_difference(
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smaller sample of everything")
-    parser.add_argument("--accuracy", action="store_true", help="bf16 against float32 on simulated LLP, three seeds")
-    parser.add_argument("--layers", action="store_true", help="CPU time with and without each fast layer, one thread")
-    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, help="default: not with --quick")
+    parser.add_argument(
+        "--accuracy", action="store_true", help="only bf16 against float32 on simulated LLP, three seeds"
+    )
+    parser.add_argument("--layers", action="store_true", help="only CPU time with and without fast layers, one thread")
     parser.add_argument("--compiled", action="store_true", help="also train compiled networks")
-    parser.add_argument("--work_dir", type=Path, default=Path("data/benchmark"), help="takes data and results")
-    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/; default: generated annotations")
+    parser.add_argument("--work_dir", type=Path, default=Path("data/benchmark"), help="folder of data and results")
+    parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/ (default: generate annotations)")
     args = parser.parse_args(argv)
     if args.accuracy:
         table = bf16_difference(args.work_dir / "accuracy", args.annotations)
@@ -194,11 +194,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.layers:
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory() as folder:
-            report(args.work_dir / "layers", "What the fast layers save", layer_rows(Path(folder)))
+            report(args.work_dir / "layers", "Fast layers against plain ones", layer_rows(Path(folder)))
         return
     effort = QUICK if args.quick else {}
     setup = Setup(args.work_dir, args.annotations, matrix_rates(), compiled=args.compiled, **effort)
-    title, rows = "Speed beside a naive implementation", list(cpu_rows(setup))
+    title, rows = "Speed against a naive implementation", cpu_rows(setup)
     report(args.work_dir / "benchmark", title, rows, setup.rates)
     if torch.cuda.is_available():
         folder = args.work_dir / "paper_size"
@@ -206,8 +206,8 @@ def main(argv: list[str] | None = None) -> None:
             simulate(dataset, folder, args.annotations)
         rows += gpu_rows(folder, "bf16", 4 if args.quick else 80, compiled=args.compiled)
         report(args.work_dir / "benchmark", title, rows, setup.rates)
-    if args.growth or (args.growth is None and not args.quick):
-        report(args.work_dir / "growth", "How stage 3 grows", cpu.growth(num_videos=10_000, num_steps=3))
+    if not args.quick:
+        report(args.work_dir / "growth", "Cost of stage 3 by size", cpu.growth(num_videos=10_000, num_steps=3))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Recompute tables and figures of the paper, ours beside the published numbers, and some that it does not have.
+"""Reproduce tables and figures of the paper, with the published numbers beside ours, and further experiments.
 
-Every run has a folder of its own, named after its settings: finished runs are not repeated, whichever table needs them,
-and an interrupted training resumes from its last epoch.
+Every run has its own folder, named after its settings: finished runs are shared by all tables and not repeated, and an
+interrupted training resumes from its last epoch.
 """
 
 from utils.entry_point import run_entry_point
@@ -28,16 +28,16 @@ EXPERIMENTS = {function.__name__.replace("_a", "A"): function for function in FU
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     parser.add_argument("experiments", nargs="+", choices=EXPERIMENTS, metavar="NAME", help=", ".join(EXPERIMENTS))
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[20000], help="of stages 3 and 4")
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[20000], help="seeds of stage 3")
     parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
-    parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder of LLP/, UnAV/ and AVE/")
-    parser.add_argument("--annotations_root", type=Path, help="the same for annotation files (default: data_root)")
+    parser.add_argument("--data_root", type=Path, default=Path("data"), help="folder with LLP/, UnAV/ and AVE/")
+    parser.add_argument("--annotations_root", type=Path, help="same for annotation files (default: data_root)")
     parser.add_argument("--runs_dir", type=Path, default=Path("temp_train_logs/paper"), help="folder of all runs")
-    parser.add_argument("--results_dir", type=Path, help="where tables and figures go (default: results[/<preset>])")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest there is)")
+    parser.add_argument("--results_dir", type=Path, help="folder of tables and figures (default: results[/<preset>])")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--allow_missing", action="store_true", help="leave out videos without feature files")
-    parser.add_argument("--list", action="store_true", help="print which runs are to do, and stop")
+    parser.add_argument("--list", action="store_true", help="print the missing runs and exit")
     args = parser.parse_args(argv)
     seeds, where = tuple(dict.fromkeys(args.seeds)), (args.data_root, args.annotations_root or args.data_root)
     study = Study(args.preset, *where, seeds, args.precision, args.allow_missing)
@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> None:
 
     wanted = dict.fromkeys(job for experiment in experiments.values() for job in experiment.jobs)
     missing = runner.missing(wanted)
-    finished = f"{sum(runner.output(job) is not None for job in wanted)} of {len(wanted)} results there"
-    print(f"{', '.join(experiments)}: {finished}, {len(missing)} runs to do", flush=True)
+    finished = f"{sum(runner.output(job) is not None for job in wanted)} of {len(wanted)} results available"
+    print(f"{', '.join(experiments)}: {finished}, {len(missing)} runs missing", flush=True)
     if args.list:
         print(*(job.key for job in missing), sep="\n")
         return
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
 
     for experiment in experiments.values():
         marks = dict.fromkeys(m for job in experiment.jobs for m in read_provenance(runner.finished_output(job)).marks)
-        partial = [f"{mark}, since features are missing." for mark in marks if re.search(r"\d of \d", mark)]
+        partial = [f"{mark}, because feature files are missing." for mark in marks if re.search(r"\d of \d", mark)]
         written = []
         for stem, table in experiment.tables(runner).items():
             table = replace(table, notes=(*table.notes, *partial))

@@ -1,5 +1,5 @@
-"""Tables that are not in the paper: later methods and settings, what choosing the epoch on test adds, and which
-ingredient of UWAV matters."""
+"""Tables beyond the paper: later methods and settings, the gain from selecting the epoch on test, and the effect of
+each ingredient of UWAV."""
 
 from itertools import combinations, product
 from pathlib import Path
@@ -18,8 +18,8 @@ from utils.reporting.tables import Cell, Column, Row, Table
 from utils.training.checkpoints import load_checkpoint
 from utils.training.loop import LAST_STATE
 
-SELECTION = {"LLP": "segment_Type", "AVE": "accuracy"}  # the score that chooses, by data set
-FACTORS = {  # of UWAV's Table 4, with their settings off and on
+SELECTION = {"LLP": "segment_Type", "AVE": "accuracy"}  # score by which epochs are selected, by data set
+FACTORS = {  # ingredients of Table 4, and CMRC, with their settings when off and on
     "soft labels": ({"segment_labels": "hard", "mixup_labels": "hard"}, {}),
     "re-weighting": ({"reweight": False}, {}),
     "mixup": ({"mixup": False}, {}),
@@ -30,7 +30,7 @@ RESAMPLES, CHUNK = 10_000, 500
 
 
 def additions(study: Study) -> Experiment:
-    """Compare UWAV and VALOR with CMRC, UWAV on PE-A-Frame's labels, and the three possible recipes of MM-CSE."""
+    """Compare UWAV and VALOR with and without CMRC, UWAV on PE-A-Frame's labels, and three recipes of MM-CSE."""
     sizes = {"num_epochs": 60, "lr": 1e-4} | study.preset["mmcse"]
     warmup, cosine = sizes["num_epochs"] // 6, {"schedule": "cosine"}
     ours = {
@@ -50,16 +50,16 @@ def additions(study: Study) -> Experiment:
 
 
 class Selection(Experiment):
-    """The test score of the epoch that val chooses beside that of the epoch that test itself chooses."""
+    """Test scores of the epoch selected on val and of the epoch selected on test itself."""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """Return the jobs of all rows; LAVISH trains once for the scores of each split."""
+        """Return the jobs of all rows; LAVISH is trained once for each of the two splits."""
         every = (job for jobs in self.ours.values() for job in jobs)
         return tuple(one for job in every for one in ((lavish_on_val(job), job) if is_lavish(job) else (job,)))
 
     def scores(self, runner: Runner, job: Job) -> tuple[float, float]:
-        """Return the test score of the epoch chosen on val, and of that chosen on test."""
+        """Return the test scores of the epoch selected on val and of the epoch selected on test."""
         metric = SELECTION[dataset_of(job)]
         if is_lavish(job):
             val, test = (history_of(runner, one, metric) for one in (lavish_on_val(job), job))
@@ -74,34 +74,34 @@ class Selection(Experiment):
             on_val, on_test = np.array([self.scores(runner, job) for job in jobs]).T
             cells = tuple(Cell.over_runs(list(values)) for values in (on_val, on_test, on_test - on_val))
             rows.append(Row((name, dataset_of(jobs[0])), cells, self.mark))
-        columns = tuple(Column(name, "Test score of the epoch chosen on") for name in ("val", "test"))
+        columns = tuple(Column(name, "Test score of the epoch selected on") for name in ("val", "test"))
         columns += (Column("difference"),)
         return {self.name: Table(self.title, ("Method", "Data"), columns, tuple(rows), (self.remark, *self.footnotes))}
 
 
 def dataset_of(job: Job) -> str:
-    """Return the data set that a row's training learned from."""
+    """Return the data set on which a row's network was trained."""
     return job.settings["dataset"] if is_lavish(job) else job.inputs["checkpoint_dir"].settings["dataset"]
 
 
 def is_lavish(job: Job) -> bool:
-    """Return whether a job trains a classifier of clips."""
+    """Return whether a job trains a clip classifier."""
     return job.entry_point == "train_classifier"
 
 
 def lavish_on_val(job: Job) -> Job:
-    """Return the same training of LAVISH, scored on val after every epoch."""
+    """Return the same training of LAVISH with validation on val."""
     return Job(job.entry_point, job.name + "_val", {**job.settings, "select_on": "val"}, data=job.data)
 
 
 def history_of(runner: Runner, job: Job, metric: str) -> list[float]:
-    """Return a score of every epoch that a training wrote down."""
+    """Return the validation scores of all epochs of a training."""
     state = load_checkpoint(runner.finished_output(job) / LAST_STATE)
     return [scores[metric] for scores in state["progress"]["history"]]
 
 
 def selection(study: Study) -> Experiment:
-    """Compare the epoch chosen on val with that chosen on test, for every method with a recipe, and LAVISH on AVE."""
+    """Compare epochs selected on val and on test, for every method with a recipe and for LAVISH on AVE."""
     ours: dict[str, tuple[Job, ...]] = {}
     for dataset, method in product(SELECTION, method_names()):
         if method.endswith("_base") or not (CONFIGS / f"{method}_{dataset.lower()}.yaml").is_file():
@@ -110,21 +110,21 @@ def selection(study: Study) -> Experiment:
         ours[name] = tuple(study.epochs(method, seed, dataset) for seed in study.seeds)
     if (study.data_root / "AVE" / "videos").is_dir():
         ours["LAVISH on AVE"] = tuple(study.lavish(seed) for seed in study.seeds)
-    title = "The epoch chosen on val, and on test"
-    remark = "LLP: segment-level Type@AV; AVE: accuracy; percent. LAVISH, DG-SCT and AVMoE publish the second column."
+    title = "Epochs selected on val and on test"
+    remark = "Percent; LLP: segment-level Type@AV, AVE: accuracy. LAVISH, DG-SCT and AVMoE publish the second column."
     return Selection(study, "selection", title, ours, remark=remark, datasets=("UnAV", "LLP", "AVE"))
 
 
 class Factorial(Experiment):
-    """Main effects of UWAV's ingredients and of pairs of them, with bootstrap intervals over videos and seeds."""
+    """Main effects and pairwise interactions of UWAV's ingredients, with bootstrap intervals over videos and seeds."""
 
     def effects(self, runner: Runner) -> dict[tuple[str, ...], np.ndarray]:
-        """Return each effect on segment-level Type@AV: its estimate and its resamples, (1 + R,) in percent.
+        """Return each effect on segment-level Type@AV: its estimate and its R resamples, (1 + R,) in percent.
 
-        A main effect is the mean difference that a factor makes over all settings of the others; that of a pair is the
-        difference that one makes to the effect of the other. Videos and seeds are drawn with replacement.
+        A main effect is the mean difference due to a factor over all settings of the others; an interaction is the
+        change of one factor's effect due to the other. Videos and seeds are resampled with replacement.
         """
-        first, scores = None, []  # of each setting
+        first, scores = None, []
         for jobs in self.ours.values():
             of_seeds = []
             for job in jobs:
@@ -148,7 +148,7 @@ class Factorial(Experiment):
         return dict(zip(names, np.concatenate([estimates, *resamples], axis=1), strict=True))
 
     def intervals(self, runner: Runner) -> dict[str, tuple[float, float, float]]:
-        """Return each effect with the limits of its 95 % percentile interval."""
+        """Return each effect with the bounds of its 95 % percentile interval."""
         effects = {" × ".join(names): values for names, values in self.effects(runner).items()}
         return {name: (x[0], *np.percentile(x[1:], (2.5, 97.5)).tolist()) for name, x in effects.items()}
 
@@ -166,7 +166,7 @@ class Factorial(Experiment):
 
 
 def factorial(study: Study) -> Experiment:
-    """Train UWAV with every choice of its ingredients and of CMRC."""
+    """Compare UWAV with every combination of its ingredients and CMRC."""
     ours = {}
     for on in product((False, True), repeat=len(FACTORS)):
         settings = {}
@@ -174,6 +174,6 @@ def factorial(study: Study) -> Experiment:
             settings |= with_it if is_on else off
         name = " + ".join(name for name, is_on in zip(FACTORS, on, strict=True) if is_on) or "none of them"
         ours[name] = study.over_seeds("uwav", **settings)
-    remark = "Differences in percent; 95 % intervals of 10,000 resamples of videos and seeds, percentiles."
-    title = "Ingredients of UWAV, each with all choices of the others"
+    remark = "Differences in percent; 95 % percentile intervals from 10,000 resamples of videos and seeds."
+    title = "Ingredients of UWAV in all combinations"
     return Factorial(study, "factorial", title, ours, remark=remark)

@@ -1,8 +1,8 @@
-"""Analyses of a trained classifier of clips, each a PNG and a CSV in the run's folder of results.
+"""Analyse a trained clip classifier; each analysis writes a PNG and a CSV to the run's folder of results.
 
 python -m experiments.clip_analysis --analysis features --checkpoint_dir RUN  (PCA and t-SNE of the head's input)
-python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (accuracy of classes without a modality)
-python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (the worst mistakes as contact sheets)
+python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (class accuracy without one modality)
+python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (contact sheet of the worst mistakes)
 """
 
 from utils.entry_point import run_entry_point
@@ -28,21 +28,21 @@ from utils.reporting.figures import COLOURS, DPI, save_figure
 from utils.reporting.tables import Cell, Column, Row, Table, write_table
 from utils.settings import FromFile, parse_settings, settings_group
 
-WORST = 24  # mistakes of a sheet
+WORST = 24  # mistakes per sheet
 THUMBNAIL = 112  # pixels
-LARGEST_MAP = 5_000  # rows of t-SNE, drawn at random beyond
-LEGEND_CLASSES = 28  # more do not fit beside the map
-LEAST_FALL = 10.0  # percent of accuracy; less counts as none
+LARGEST_MAP = 5_000  # points of t-SNE; a larger split is subsampled
+LEGEND_CLASSES = 28  # most classes that fit into the legend
+LEAST_DROP = 10.0  # points of accuracy; smaller drops are neglected
 
 
 def features(run: ClipRun, split: str, folder: Path) -> None:
-    """Map the head's input by PCA and t-SNE, one point a clip (AVE: a second)."""
+    """Project the head's input by PCA and t-SNE, one point per clip (AVE: per second)."""
     predictions, classes = run.predict(split), run.data.splits[split].classes
     points = predictions.features.flatten(0, -2).numpy().astype(np.float64)  # (R, D)
     labels = predictions.labels.flatten().numpy()
     correct = predictions.logits.argmax(-1).flatten().numpy() == labels
     if len(points) < 4:
-        raise InputError(f"--split {split}", f"{len(points)} points", "4 or more", "Choose another split.")
+        raise InputError(f"--split {split}", f"{len(points)} points", "at least 4", "Choose another split.")
     if len(points) > LARGEST_MAP:
         chosen = np.sort(np.random.default_rng(0).choice(len(points), LARGEST_MAP, replace=False))
         points, labels, correct = points[chosen], labels[chosen], correct[chosen]
@@ -62,7 +62,7 @@ def features(run: ClipRun, split: str, folder: Path) -> None:
 def scatter_figure(
     path: Path, maps: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], title: str
 ) -> None:
-    """Draw two-dimensional maps side by side, points (R, 2) by name, coloured by class: labels (R,) int."""
+    """Plot projections (R, 2) side by side, by name and coloured by class: labels (R,) int."""
     figure = Figure(figsize=(4.2 * len(maps) + 1.5, 4.4), dpi=DPI)
     panels = figure.subplots(1, len(maps))
     palette = matplotlib.colormaps["hsv"].resampled(len(classes) + 1)
@@ -79,59 +79,59 @@ def scatter_figure(
 def reliance(run: ClipRun, split: str, folder: Path) -> None:
     """Compare the accuracy of each class with both modalities, without audio and without visual input."""
     if not (run.network.has_visual and run.network.has_audio):
-        raise InputError(run.folder, "a model of one modality", "an audio-visual model", "Name another run.")
+        raise InputError(run.folder, "a unimodal model", "an audio-visual model", "Choose another run.")
     classes = run.data.splits[split].classes
     accuracies = []
     for without in (None, "audio", "visual"):
         predictions = run.predict(split, without)
         matrix = label_confusion(predictions.logits.argmax(-1), predictions.labels, len(classes)).double()
         accuracies.append((100 * matrix.diag() / matrix.sum(dim=1)).tolist())  # NaN for classes that never occur
-    rows, falls = [], []
-    for name, both, no_sound, no_picture in zip(classes, *accuracies, strict=True):
+    rows, drops = [], []
+    for name, both, no_audio, no_visual in zip(classes, *accuracies, strict=True):
         if not np.isnan(both):
-            falls.append((name, both - no_sound, both - no_picture))
-            values = (both, no_sound, no_picture, both - no_sound, both - no_picture)
-            rows.append(Row((name, _relied_on(*falls[-1][1:])), tuple(map(Cell, values)), run.note))
-    columns = [Column(name, "Accuracy") for name in ("both", "without sound", "without picture")]
-    columns += [Column(name, "Falls without") for name in ("sound", "picture")]
-    notes = ("Accuracy in percent. A modality is left out by putting its mean, 0, in its place.",)
+            drops.append((name, both - no_audio, both - no_visual))
+            values = (both, no_audio, no_visual, *drops[-1][1:])
+            rows.append(Row((name, _relied_on(*drops[-1][1:])), tuple(map(Cell, values)), run.note))
+    columns = [Column(name, "Accuracy") for name in ("both", "without audio", "without visual")]
+    columns += [Column(name, "Drop without") for name in ("audio", "visual")]
+    notes = ("Accuracy in percent. A modality is left out by replacing its input with the mean, 0.",)
     table = Table(run.title(split), ("Class", "Relies on"), tuple(columns), tuple(rows), notes)
     write_table(folder / f"reliance_{split}.csv", table)
-    reliance_figure(folder / f"reliance_{split}.png", falls, run.title(split))
+    reliance_figure(folder / f"reliance_{split}.png", drops, run.title(split))
 
 
-def _relied_on(without_sound: float, without_picture: float) -> str:
-    """Return in words which modalities' absence lowers the accuracy."""
-    falls = {"sound": without_sound, "picture": without_picture}
-    return " and ".join(name for name, fall in falls.items() if fall >= LEAST_FALL) or "neither alone"
+def _relied_on(drop_without_audio: float, drop_without_visual: float) -> str:
+    """Return the modalities without which the accuracy drops."""
+    drops = {"audio": drop_without_audio, "visual": drop_without_visual}
+    return " and ".join(name for name, drop in drops.items() if drop >= LEAST_DROP) or "neither alone"
 
 
-def reliance_figure(path: Path, falls: Sequence[tuple[str, float, float]], title: str) -> None:
-    """Draw two bars a class: the fall of its accuracy without audio and without visual input, in percent."""
-    figure = Figure(figsize=(6.0, 1.2 + 0.28 * len(falls)), dpi=DPI)
+def reliance_figure(path: Path, drops: Sequence[tuple[str, float, float]], title: str) -> None:
+    """Plot two bars per class: the drop of its accuracy without audio and without visual input, in points."""
+    figure = Figure(figsize=(6.0, 1.2 + 0.28 * len(drops)), dpi=DPI)
     axes = figure.subplots()
-    names, without_sound, without_picture = zip(*falls, strict=True)
-    places = np.arange(len(falls))
-    axes.barh(places - 0.18, without_sound, 0.34, color=COLOURS[1], label="without sound")
-    axes.barh(places + 0.18, without_picture, 0.34, color=COLOURS[0], label="without picture")
+    names, without_audio, without_visual = zip(*drops, strict=True)
+    places = np.arange(len(drops))
+    axes.barh(places - 0.18, without_audio, 0.34, color=COLOURS[1], label="without audio")
+    axes.barh(places + 0.18, without_visual, 0.34, color=COLOURS[0], label="without visual")
     axes.set_yticks(places, [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.axvline(0, color="#333333", linewidth=0.6)
-    axes.set_xlabel("Fall of accuracy (percent)")
+    axes.set_xlabel("Drop of accuracy (points)")
     axes.set_title(title, fontsize=7)
     axes.legend(frameon=False, loc="lower right")
     save_figure(figure, path)
 
 
 def mistakes(run: ClipRun, split: str, folder: Path) -> None:
-    """Show the samples whose wrong class was most probable compared with the true one: frames, truth, prediction."""
+    """Show the samples with the largest margins of a wrong class over the true one: frames, truth, prediction."""
     clips, predictions = run.data.splits[split], run.predict(split)
     labels = predictions.labels.flatten()  # (R,)
     probs = predictions.logits.softmax(-1).flatten(0, -2)  # (R, C)
     best, predicted = probs.max(dim=-1)
     true = probs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     order = (best - true).argsort(descending=True, stable=True)
-    seconds = len(labels) // clips.num_clips  # that are labelled in a clip
+    seconds = len(labels) // clips.num_clips  # labels per clip
     sheet, rows = [], []
     for row in order[(predicted != labels)[order]][:WORST].tolist():
         n, second = divmod(row, seconds)
@@ -151,7 +151,7 @@ def mistakes(run: ClipRun, split: str, folder: Path) -> None:
 
 
 def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str) -> Image.Image:
-    """Draw for each entry up to four frames (T, S, S, 3) uint8 side by side above two lines of text."""
+    """Return a page that shows, for each entry, up to four frames (T, S, S, 3) uint8 above two lines of text."""
     font, columns = ImageFont.load_default(11), 3
     width, height = 4 * THUMBNAIL + 8, THUMBNAIL + 40
     rows = max(1, math.ceil(len(entries) / columns))
@@ -171,10 +171,10 @@ ANALYSES = {"features": features, "reliance": reliance, "mistakes": mistakes}
 
 @settings_group
 class Settings(FromFile):
-    """Which analysis, of which run."""
+    """Settings of the analysis."""
 
     analysis: Literal[tuple(ANALYSES)] = "features"
-    """features: PCA and t-SNE; reliance: accuracy without a modality; mistakes: the worst as contact sheets"""
+    """features: PCA and t-SNE; reliance: accuracy without one modality; mistakes: contact sheet of the worst ones"""
     split: Literal["train", "val", "test"] = "test"  # split to analyse
     which: TrainedClassifier = TrainedClassifier()
 

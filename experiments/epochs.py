@@ -1,4 +1,4 @@
-"""Score every kept checkpoint of a run of stage 3 on the test split: what choosing the epoch there would add.
+"""Score every checkpoint of a stage-3 run on the test split, to measure the gain from selecting the epoch there.
 
 python -m experiments.epochs --checkpoint_dir temp_train_logs/HAN_... --output_dir test_logs/epochs
 """
@@ -19,11 +19,11 @@ from utils.settings import parse_settings, settings_group
 
 @settings_group
 class Settings:
-    """Settings of the scores of epochs."""
+    """Settings of the evaluation of all epochs."""
 
-    checkpoint_dir: Path = Path()  # run of train_han.py --checkpoint_every 1
-    output_dir: Path = Path("test_logs/epochs")  # where the scores go
-    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto: the fastest there is
+    checkpoint_dir: Path = Path()  # run folder of train_han.py --checkpoint_every 1
+    output_dir: Path = Path("test_logs/epochs")  # folder of the scores
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto selects the fastest available
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = sorted(args.checkpoint_dir.glob("checkpoints/checkpoint_epoch_*.pt"))
     if not checkpoints:
         way_out = "Train with --checkpoint_every 1."
-        raise InputError(args.checkpoint_dir, "no checkpoint of an epoch", "those of all epochs", way_out)
+        raise InputError(args.checkpoint_dir, "no checkpoints of single epochs", "one per epoch", way_out)
     device, precision = settings.device.select()
     split = open_split(settings.dataset, "test", settings.data, device, subset=settings.subset)
     task, truth, scores = find_task(settings.dataset), true_events(split.annotations, device), {}
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     record = record.inherit(read_provenance(args.checkpoint_dir), "training")
     log = begin_output(args.output_dir, settings, ("summary.json",), record)
     finish_run(args.output_dir, {"test": scores})
-    log.info(f"{task.best_metric} of {len(scores)} epochs on test: {args.output_dir}")
+    log.info(f"test {task.best_metric} of {len(scores)} epochs: {args.output_dir}")
 
 
 if __name__ == "__main__":

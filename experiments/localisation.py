@@ -1,4 +1,4 @@
-"""Audio-visual event localisation on UnAV-100 by its published metric: average precision of a stage-1 run's spans.
+"""Evaluate a stage-1 run on UnAV-100 by its published metric, mean average precision of event spans.
 
 python -m experiments.localisation --checkpoint_dir temp_train_logs/TemporalTransformer_UnAV_<time> --split val test
 """
@@ -23,13 +23,13 @@ from utils.settings import ARGS_FILE, with_file, with_settings
 
 COLUMNS = {name: Column(name, "mAP at tIoU") for name in (*map(str, THRESHOLDS), "mean")}
 NOTES = (
-    "Mean over classes of the average precision in percent; the truth as annotated, to fractions of a second.",
-    "Spans: runs of segments with p_a · p_v above 0.1, 0.2, ..., 0.9, scored by their mean.",
+    "Average precision in percent, averaged over classes; true spans as annotated, to fractions of a second.",
+    "Predicted spans: consecutive segments with p_a · p_v above 0.1, 0.2, ..., 0.9, scored by their mean.",
 )
 
 
 def mean_average_precisions(teacher: Teacher, split: SplitBatches, annotations_dir: Path) -> dict[str, float]:
-    """Return mAP in percent at each tIoU, and their mean, by the names of `COLUMNS`."""
+    """Return mAP in percent at each tIoU and its mean over tIoUs, by the names of `COLUMNS`."""
     audio, visual = teacher(split).map(torch.sigmoid)
     true = Spans(*load_events(annotations_dir, split.annotations.sample_ids))
     predicted = predicted_spans((audio * visual).cpu())
@@ -39,9 +39,9 @@ def mean_average_precisions(teacher: Teacher, split: SplitBatches, annotations_d
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.localisation", description=__doc__)
-    parser.add_argument("--checkpoint_dir", type=Path, required=True, help="run of train_transformer.py")
+    parser.add_argument("--checkpoint_dir", type=Path, required=True, help="run folder of train_transformer.py")
     parser.add_argument("--split", nargs="+", choices=("val", "test"), default=["val"])
-    parser.add_argument("--data_dir", type=Path, help="UnAV's folder (default: the run's)")
+    parser.add_argument("--data_dir", type=Path, help="UnAV's folder (default: that of the run)")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
     args = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Orders between rows that support the paper's claims, looked up in collected tables.
+"""Check in collected tables whether methods rank as the paper claims.
 
 python -m experiments.orders results/small
 """
@@ -14,7 +14,7 @@ from utils.reporting.tables import Cell, Column, Row, Table, format_markdown
 
 TYPE = "Segment-level Type"
 OF_VIDEOS = "UWAV, {} % of the training videos"
-# Table and column, and the names of two rows of ours: the first should not score less than the second.
+# Table, column, and two of our rows, of which the first should score at least as high as the second.
 ORDERS = (
     *[("table1", TYPE, "UWAV", name) for name in ("HAN", "MA", "JoMoLD", "CMPAE", "VALOR", "LSLD", "CoLeaf", "LEAP")],
     ("table1", TYPE, "JoMoLD", "MA"),
@@ -32,7 +32,7 @@ ORDERS = (
 
 
 def orders_table(results_dir: Path) -> Table:
-    """Return each order with both scores, their difference and whether it holds; absent tables are left out."""
+    """Return each order with both scores, their difference and whether it holds, without those of absent tables."""
     rows = []
     for table, column, better, worse in ORDERS:
         path = results_dir / f"{table}.json"
@@ -41,7 +41,7 @@ def orders_table(results_dir: Path) -> Table:
         ours = [row for row in json.loads(path.read_text())["rows"] if row["note"] != "published"]
         scores = {row["labels"]["Method"]: row["values"][column]["mean"] for row in ours}
         if absent := {better, worse} - scores.keys():
-            raise InputError(path, f"no row of ours named {absent.pop()}", "one", "Run the table's script again.")
+            raise InputError(path, f"none of our rows named {absent.pop()}", "one", "Run the table's script again.")
         first, second = scores[better], scores[worse]
         labels = (f"{better} over {worse}", f"{table}, {column}", "yes" if first >= second else "NO")
         rows.append(Row(labels, (Cell(first), Cell(second), Cell(first - second))))

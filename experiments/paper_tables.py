@@ -1,4 +1,4 @@
-"""The paper's tables and figures: the methods and settings that each compares, beside the published numbers."""
+"""The paper's tables and figures: the methods and settings that each of them compares, and the published numbers."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from utils.settings import flat
 from utils.training.checkpoints import load_checkpoint
 from utils.training.loop import LAST_STATE
 
-# The rows of Table 4/A8, as stage-3 settings. The last is UWAV.
+# Stage-3 settings of the rows of Tables 4 and A8. The last row is UWAV.
 ABLATION: dict[str, dict[str, object]] = {
     "hard": {"segment_labels": "hard", "reweight": False, "mixup": False},
     "soft": {"reweight": False, "mixup": False},
@@ -30,35 +30,35 @@ ABLATION: dict[str, dict[str, object]] = {
     "soft+mixup": {"reweight": False},
     "soft+reweight+mixup": {},
 }
-# CLAP for VGGish and CLIP for ResNet-152; R(2+1)D stays.
+# CLAP in place of VGGish, CLIP in place of ResNet-152; R(2+1)D remains.
 CLIP_AND_CLAP = {"audio_features": ("clap",), "visual_features": ("clip", "r2plus1d_18")}
 TRAINING_SHARES = (100, 80, 60)  # percent
 NUM_CLASSES = (25, 20, 15)
 LABELS_ONLY = "Video labels only, UWAV's network"  # UWAV's network and recipe without pseudo-labels
-# The paper gives the range of alpha, and the best value of each; the values between are ours.
+# The paper states the range of alpha and the best value of each setting; the values in between are ours.
 ALPHAS = (0.1, 0.5, 0.9, 1.3, 1.7, 2.0)
 POSITIVE_WEIGHTS = (0.1, 0.25, 0.5, 1.0, 2.0)
 NUM_TIMELINES = 8
 ACCURACY_ON_AVE = {"metric": "accuracy", "column": Column("Accuracy"), "datasets": ("UnAV", "AVE")}
-ACCURACY_ON_AVE |= {"remark": "Percent of segments whose label is right."}
+ACCURACY_ON_AVE |= {"remark": "Percentage of correctly labelled segments."}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure of the paper; by default one score a row, ours under each published row of the same name."""
+    """A table or figure of the paper; by default with one score per row, ours below the published row of that name."""
 
     study: Study
-    name: str  # of its result files
+    name: str  # stem of its result files
     title: str
-    ours: Mapping[str, Sequence[Job]]  # by row, the jobs that hold its scores, one a seed
+    ours: Mapping[str, Sequence[Job]]  # by row: the jobs that hold its scores, one per seed
     published: Mapping[str, Mapping[str, float] | float | None] = field(default_factory=dict)  # in the paper's order
-    metric: str = "segment_Type"  # in the summary of stage 4
+    metric: str = "segment_Type"  # key in stage 4's summary.json
     column: Column = Column("Type", "Segment-level")
     label: str = "Method"
     remark: str = "F-scores in percent."
-    datasets: tuple[str, ...] = ("UnAV", "LLP")  # whose features the scores depend on
-    points: Sequence[PublishedPoint] = ()  # of a curve
-    parts: Sequence["Experiment"] = ()  # whose tables make up this one
+    datasets: tuple[str, ...] = ("UnAV", "LLP")  # data sets on whose features the scores depend
+    points: Sequence[PublishedPoint] = ()  # published points of a curve
+    parts: Sequence["Experiment"] = ()  # experiments whose tables replace this one's
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -71,22 +71,22 @@ class Experiment:
 
     @property
     def footnotes(self) -> list[str]:
-        """Return sizes, seeds and origin of the data of our rows."""
-        study, order = self.study, "the numbers do not compare with the published ones, their order may."
-        notes = [f"Sizes of the preset {study.preset_name}; seeds {', '.join(map(str, study.seeds))}."]
+        """Return the preset and seeds of our rows, and the origin of simulated data."""
+        study, order = self.study, "scores are not comparable to the published ones, but their order may be."
+        notes = [f"Preset {study.preset_name}; seeds {', '.join(map(str, study.seeds))}."]
         note = study.note(*self.datasets)
         return [*notes, f"Not real data ({note}): {order}"] if note else notes
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
-        """Write figures into a folder, and return their paths."""
+        """Write the figures to a folder, and return their paths."""
         return []
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float] | float:
-        """Return the scores of one of our runs that the table shows."""
+        """Return the scores of one of our runs for the table."""
         return runner.test_scores(job)[self.metric]
 
     def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
-        """Return name, scores of all runs, and note of each row; ours without published ones come last."""
+        """Return the name, scores of all runs and note of each row; rows without published scores are the last."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
             if self.published.get(name) is not None:
@@ -96,7 +96,7 @@ class Experiment:
         return rows
 
     def tables(self, runner: Runner) -> dict[str, Table]:
-        """Return tables of finished jobs, by the stem of their files."""
+        """Return the tables of finished jobs by the stem of their files."""
         if self.parts:
             return {name: table for part in self.parts for name, table in part.tables(runner).items()}
         rows = [Row((name,), (Cell.over_runs(scores),), note) for name, scores, note in self.rows(runner)]
@@ -105,7 +105,7 @@ class Experiment:
 
 
 class ParsingExperiment(Experiment):
-    """All F-scores on LLP's test split; of segments only where the published ones are."""
+    """All F-scores on LLP's test split, or segment-level ones only if these alone are published."""
 
     def scores(self, runner: Runner, job: Job) -> dict[str, float]:
         printed, scores = set().union(*self.published.values()), runner.test_scores(job)
@@ -117,20 +117,20 @@ class ParsingExperiment(Experiment):
 
 
 def without_defaults(**settings: object) -> dict[str, object]:
-    """Return the stage-3 settings that differ from the paper's, so that tables share runs at the paper's values."""
+    """Return the stage-3 settings that differ from the defaults, so that tables share runs with default settings."""
     defaults = flat(train_han.Settings())
     return {name: value for name, value in settings.items() if value != defaults[name]}
 
 
 def methods_on_llp(study: Study) -> dict[str, tuple[Job, ...]]:
-    """Return our rows of Table 1."""
+    """Return the jobs of our rows in Table 1."""
     names = ("han", "ma", "jomold", "cmpae", "valor", "valor_plus", "valor_plus_plus", "lsld", "coleaf")
     return {find_method(name).published_name: study.over_seeds(name) for name in names} | {
         "CoLeaf, best epoch by Type@AV": study.over_seeds("coleaf", select_on="segment_Type"),
         "LEAP": study.over_seeds("leap"),
         "MM-CSE": study.over_seeds("mmcse"),
         "UWAV": study.over_seeds("uwav"),
-        # Only the labels differ from the "hard" row of Table 4.
+        # differs from the "hard" row of Table 4 in the pseudo-labels only
         "VALOR's labels, UWAV's network": study.over_seeds("uwav", teacher="framewise", **ABLATION["hard"]),
         LABELS_ONLY: study.over_seeds("uwav", segment_labels="none"),
     }
@@ -144,11 +144,11 @@ def table1(study: Study) -> Experiment:
 
 
 class Significance(Experiment):
-    """Comparison of each of our rows with UWAV by a paired bootstrap over LLP's test videos; seeds are averaged."""
+    """Paired bootstrap of each of our rows against UWAV over LLP's test videos; scores are averaged over seeds."""
 
     note = (
-        "Type@AV of the method less that of UWAV; 95 % percentile interval and two-sided p of a paired bootstrap "
-        "over videos, 10,000 resamples. It says nothing about other seeds."
+        "Type@AV of the method minus that of UWAV, with the 95 % percentile interval and two-sided p of a paired "
+        "bootstrap over videos, 10,000 resamples. Variation over seeds is not tested."
     )
 
     def tables(self, runner: Runner) -> dict[str, Table]:
@@ -156,7 +156,7 @@ class Significance(Experiment):
         predictions = {name: [load_predictions(run, "test") for run in runs] for name, runs in outputs.items()}
         uwav, rows = predictions.pop("UWAV"), []
         for name, runs in predictions.items():
-            compared = [c for c in compare_runs(runs, uwav) if c.metric == "Type"]  # of both levels
+            compared = [c for c in compare_runs(runs, uwav) if c.metric == "Type"]  # one per level
             cells = [Cell(value) for c in compared for value in (c.difference, c.low, c.high, c.p_value)]
             rows.append(Row((name,), tuple(cells), self.mark))
         decimals = {"difference": 1, "2.5 %": 1, "97.5 %": 1, "p": 4}
@@ -165,8 +165,8 @@ class Significance(Experiment):
 
 
 def significance(study: Study) -> Experiment:
-    """Compare each of our rows of Table 1 with UWAV."""
-    return Significance(study, "significance", "Methods against UWAV on LLP", methods_on_llp(study))
+    """Test the difference of each of our rows in Table 1 to UWAV."""
+    return Significance(study, "significance", "Difference to UWAV on LLP", methods_on_llp(study))
 
 
 def table2(study: Study) -> Experiment:
@@ -179,7 +179,7 @@ def table2(study: Study) -> Experiment:
 
 
 def table3(study: Study) -> Experiment:
-    """Compare the quality of pseudo-labels. Stages 1 and 2 have one seed."""
+    """Compare the quality of pseudo-labels; stages 1 and 2 are run with one seed."""
     paper = "table3_pseudo_label_quality_segment"
     ours = {"VALOR": (study.pseudo_labels("LLP", "framewise"),), "UWAV": (study.pseudo_labels("LLP"),)}
     if text_features_path(study.data_root / "LLP", "pe_audio").is_file():
@@ -189,14 +189,14 @@ def table3(study: Study) -> Experiment:
 
 
 def table4(study: Study) -> Experiment:
-    """Compare UWAV without soft labels, re-weighting or mixup."""
+    """Compare UWAV with and without soft labels, re-weighting and mixup."""
     ours = {name: study.over_seeds("uwav", **settings) for name, settings in ABLATION.items()}
     published = {name: published_scores("table4_a8_ablation", name) for name in ABLATION}
     return ParsingExperiment(study, "table4", "Ablation on LLP (paper Tables 4 and A8)", ours, published)
 
 
 class ComputingTime(Experiment):
-    """Time of the median epoch of stage 3, and of stage 4 on the test split, on this machine."""
+    """Time of the median epoch of stage 3, and of stage 4 on the test split, on the current machine."""
 
     def tables(self, runner: Runner) -> dict[str, Table]:
         names = ("train_seconds_per_epoch", "inference_seconds_test_split")
@@ -211,20 +211,20 @@ class ComputingTime(Experiment):
             Row(("UWAV", record["machine"]), (Cell(epoch), Cell(record["seconds"])), self.mark),
         )
         columns = (Column("training epoch", "Seconds"), Column("test split", "Seconds"))
-        notes = ("Test split: all of stage 4, with loading of the features and scoring.", *self.footnotes)
+        notes = ("Test split: all of stage 4, including loading of features and scoring.", *self.footnotes)
         return {self.name: Table(self.title, ("Method", "Machine"), columns, rows, notes)}
 
 
 def table_a5(study: Study) -> Experiment:
-    """Measure the computing time on this machine."""
+    """Measure the computing time on the current machine."""
     training = study.training("uwav", study.seeds[0])
-    evaluation = study.evaluation(training, splits=("test",))  # alone, for its running time
+    evaluation = study.evaluation(training, splits=("test",))  # without val, for the time on test
     title, ours = "Computing time on LLP (paper Table A5)", {"UWAV": (evaluation,)}
     return ComputingTime(study, "tableA5", title, ours, datasets=("LLP",))
 
 
 def table_a6(study: Study) -> Experiment:
-    """Replace HAN's features by CLIP's and CLAP's; the paper's row of VALOR is VALOR++."""
+    """Compare methods on CLIP and CLAP features; the paper's row VALOR is VALOR++."""
     ours = {"VALOR": study.over_seeds("valor_plus_plus"), "UWAV": study.over_seeds("uwav", **CLIP_AND_CLAP)}
     published = {name: published_scores("table_a6_clip_clap_backbones", name) for name in ours}
     title = "CLAP and CLIP in place of VGGish and ResNet-152 on LLP (paper Table A6)"
@@ -232,7 +232,7 @@ def table_a6(study: Study) -> Experiment:
 
 
 def table_a7(study: Study) -> Experiment:
-    """Train on fewer videos, and on fewer classes."""
+    """Compare UWAV on fewer training videos, and methods on fewer classes."""
     shares, published_shares, classes, published_classes = {}, {}, {}, {}
     for share in TRAINING_SHARES:
         name = f"UWAV, {share} % of the training videos"
@@ -242,7 +242,7 @@ def table_a7(study: Study) -> Experiment:
         name, settings = f"{method}, {number} classes", {"num_classes": number} if number < max(NUM_CLASSES) else {}
         classes[name] = study.over_seeds(method.lower(), **settings)
         published_classes[name] = published_value("table_a7_num_classes_segment_type", method, number)
-    first = "F-scores in percent. The first classes in index order, and the videos that have one of them."
+    first = "F-scores in percent. The first classes by index, and the videos with at least one of them."
     title = "Fewer training videos of LLP (paper Table A7)"
     of_shares = ParsingExperiment(study, "tableA7_training_videos", title, shares, published_shares)
     title = "Fewer classes of LLP (paper Table A7)"
@@ -260,7 +260,7 @@ def table_a9(study: Study) -> Experiment:
 
 
 class Curve(Experiment):
-    """Segment-level Type@AV over the values of one setting, as a table and a curve."""
+    """Segment-level Type@AV for values of one setting, as a table and a curve."""
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
         cells = [Cell.over_runs([self.scores(runner, job) for job in jobs]) for jobs in self.ours.values()]
@@ -292,7 +292,7 @@ def figure_a5(study: Study) -> Experiment:
 
 
 class Timelines(Experiment):
-    """Timelines of the truth and, under it, each method's events, as in Figure 3."""
+    """Timelines of the true events and each method's predictions, as in Figure 3."""
 
     def tables(self, runner: Runner) -> dict[str, Table]:
         return {}
@@ -315,14 +315,14 @@ class Timelines(Experiment):
 
 
 def qualitative(study: Study) -> Experiment:
-    """Draw timelines of four methods, of the first seed."""
+    """Plot timelines of four methods with the first seed."""
     names, seed = ("HAN", "MA", "VALOR", "UWAV"), study.seeds[0]
     ours = {name: (study.evaluation(study.training(name.lower(), seed)),) for name in names}
     return Timelines(study, "qualitative", "Timelines", ours)
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
-    """Choose videos by the truth alone, spread over those of several classes with different audio and visual events."""
+    """Choose videos evenly from those with several classes and different audio and visual events in the truth."""
     audio, visual = predictions.truth  # (N, T, C)
     chosen = ((audio | visual).any(axis=1).sum(axis=1) >= 2) & (audio != visual).any(axis=(1, 2))  # (N,)
     videos = np.flatnonzero(chosen if chosen.any() else np.ones_like(chosen))

@@ -1,8 +1,8 @@
-"""Tune a method's settings on val with Optuna, and report on test how far that moves them.
+"""Tune a method's settings on val with Optuna, and compare the best ones with the recipe on test.
 
     python -m experiments.tune --method uwav --trials 40 -- --num_epochs 40
 
-What follows `--` goes to train_han.py. The first trial is the recipe. A search that was killed continues where it was.
+Arguments after `--` are passed to train_han.py. The first trial is the recipe. An interrupted search resumes.
 """
 
 from utils.entry_point import run_entry_point
@@ -39,7 +39,7 @@ except ImportError:
 
 def main(argv: list[str] | None = None) -> None:
     if optuna is None:
-        raise InputError("experiments.tune", "no optuna", "the package that searches", "pip install 'optuna>=4'")
+        raise InputError("experiments.tune", "no optuna", "this package", "pip install 'optuna>=4'")
     argv = sys.argv[1:] if argv is None else argv
     own, train_flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     args = parse_arguments(own)
@@ -52,15 +52,15 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(args.space, f"no setting {', '.join(unknown)}", f"settings of {args.method}", "Correct it.")
     recipe = {name: recipe[name] for name in space}
 
-    # The search
+    # Search
     output_dir.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(output_dir / "optuna.log")))
     study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
     if not study.trials:
         study.enqueue_trial(recipe)
-    for killed in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(killed.number, state=TrialState.FAIL)
-        study.enqueue_trial(killed.params)  # its training is resumed
+    for interrupted in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(interrupted.number, state=TrialState.FAIL)
+        study.enqueue_trial(interrupted.params)  # resumes its training
     study.sampler = optuna.samplers.TPESampler(seed=args.seed + len(study.trials))
     study.pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=settings.recipe.num_epochs // 4)
     while len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])) < args.trials:
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
 
-    # What it is worth: trainings with other seeds
+    # Comparison with the recipe on further seeds
     rows, best = [], study.best_trial
     for name, found in (("recipe", study.trials[0]), (f"best of {args.trials} trials", best)):
         scores = []
@@ -90,8 +90,8 @@ def main(argv: list[str] | None = None) -> None:
         val, test = zip(*scores, strict=True)
         cells = Cell(found.value), Cell.over_runs(list(val)), Cell.over_runs(list(test))
         rows.append(Row((f"{args.method}, {name}",), cells, read_provenance(run).note))
-    columns = Column("val, the search's seed"), Column("val", "other seeds"), Column("test", "other seeds")
-    notes = [f"{metric} in percent; seeds {', '.join(map(str, args.seeds))}; the search saw val alone."]
+    columns = Column("val, seed of the search"), Column("val", "other seeds"), Column("test", "other seeds")
+    notes = [f"{metric} in percent; seeds {', '.join(map(str, args.seeds))}; the search used val only."]
     notes.append("Best: " + ", ".join(f"{name} {value:.4g}" for name, value in best.params.items()))
     table = Table(f"{args.method} on {args.dataset}, tuned on val", ("Settings",), columns, tuple(rows), tuple(notes))
     print("\n" + format_text(table))
@@ -103,18 +103,18 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.tune", description=__doc__, formatter_class=form)
     parser.add_argument("--method", choices=method_names(), default="uwav")
     parser.add_argument("--dataset", default="LLP")
-    parser.add_argument("--space", type=Path, default=Path("configs/search/uwav.yaml"), help="what is searched")
+    parser.add_argument("--space", type=Path, default=Path("configs/search/uwav.yaml"), help="search space")
     parser.add_argument("--preset", default="paper", help=f"sizes and epochs: {', '.join(PRESETS)}, or a YAML file")
     parser.add_argument("--trials", type=whole_number(1), default=40)
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the search")
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[1, 2, 3], help="of the final trainings")
-    parser.add_argument("--output_dir", type=Path, help="default: temp_train_logs/tune_<method>")
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the search")
+    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[1, 2, 3], help="seeds of the comparison")
+    parser.add_argument("--output_dir", type=Path, help="(default: temp_train_logs/tune_<method>)")
     parser.add_argument("--device", default="auto")
     return parser.parse_args(argv)
 
 
 def read_space(path: Path) -> dict[str, "optuna.distributions.BaseDistribution"]:
-    """Read ranges or lists of values by setting; raise InputError for anything else."""
+    """Read the ranges or lists of values to search, by setting. Raises InputError for anything else."""
     try:
         return {
             name: optuna.distributions.CategoricalDistribution(values)
@@ -123,17 +123,17 @@ def read_space(path: Path) -> dict[str, "optuna.distributions.BaseDistribution"]
             for name, values in yaml.safe_load(path.read_text(encoding="utf-8")).items()
         }
     except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        expected = "settings with {low, high, log} or a list of values, as configs/search/uwav.yaml"
+        expected = "settings with {low, high, log} or a list of values, as in configs/search/uwav.yaml"
         raise InputError(path, f"no search space ({error})", expected, "Correct the file.") from error
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
-    """Return the name of the folder of a training with these settings."""
+    """Return the folder name of a training with these settings."""
     return f"trial_{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
 
 
 def train(folder: Path, flags: list[str], on_epoch: Callable[[int, float], None] | None = None) -> Path:
-    """Return the run of a training, which is not repeated where it is finished, and resumed where it was killed."""
+    """Train unless the run is finished, resuming an interrupted one, and return the run folder."""
     if not any(folder.glob(f"*/{SUMMARY_FILE}")):
         begun = [path.parent for path in folder.glob(f"HAN_*/{ARGS_FILE}")]
         train_han.main(["--resume", str(begun[0])] if begun else [*flags, "--output_dir", str(folder)], on_epoch)
@@ -141,7 +141,7 @@ def train(folder: Path, flags: list[str], on_epoch: Callable[[int, float], None]
 
 
 def evaluate(run: Path, folder: Path, device: str, metric: str) -> tuple[float, float]:
-    """Return a run's scores on val and test, evaluated once."""
+    """Return a run's scores on val and test, after evaluating it unless that is done."""
     if not (folder / SUMMARY_FILE).is_file():
         where = ["--checkpoint_dir", str(run), "--output_dir", str(folder), "--device", device]
         test_han.main([*where, "--num_figures", "0"])

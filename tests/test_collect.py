@@ -108,7 +108,7 @@ def test_marks_stand_in_rows_of_their_own_and_val_for_test_where_that_is_all(tmp
 
 def test_one_seed_with_equal_settings_is_not_averaged_but_can_be_told_apart(tmp_path: Path):
     folders = [evaluated(tmp_path, name, 50.0, name=name, pseudo_label_dir=f"labels/{name}") for name in "ab"]
-    with pytest.raises(InputError, match=r"test_logs/b: found settings and seed of .*test_logs/a; .*--by"):
+    with pytest.raises(InputError, match=r"test_logs/b: found the settings and seed of .*test_logs/a; .*--by"):
         collected(tmp_path, *folders)
     for setting, expected in (("name", ["a", "b"]), ("pseudo_label_dir", ["labels/a", "labels/b"])):
         rows = collected(tmp_path, *folders, "--by", setting)
@@ -131,7 +131,7 @@ def test_what_is_no_evaluation_and_no_setting_is_named(tmp_path: Path):
         collected(tmp_path, folder, "--by", "learning_rate")
     (folder / "summary.json").unlink()
     for run in (folder, tmp_path / "runs/a"):
-        with pytest.raises(InputError, match=r"test_logs/a: found none; expected a finished evaluation.*test_han\.py"):
+        with pytest.raises(InputError, match=r"test_logs/a: found no scores; expected a finished evaluation.*test_han\.py"):
             collected(tmp_path, run)
     with pytest.raises(InputError, match=r"nowhere/args\.yaml"):
         collected(tmp_path, tmp_path / "nowhere")

@@ -190,11 +190,11 @@ def test_spectrograms_have_at_least_a_patch_where_they_are_looked_at(model: str,
         ("AVE", "test", 6, {"train", "val", "test"}),  # its validation split is official
     ],
 )
-def test_what_a_run_learns_from(dataset: str, select_on: str, train: int, splits: set[str]):
+def test_the_splits_that_a_run_uses(dataset: str, select_on: str, train: int, splits: set[str]):
     settings = settings_with(dataset, **TINY, select_on=select_on)
-    learned = used_splits(settings, data_of(settings)[0])
-    assert learned.splits["train"].num_clips == train and learned.splits.keys() == splits
-    assert learned.splits["test"].sources == ("v9", "v10", "v11")
+    used = used_splits(settings, data_of(settings)[0])
+    assert used.splits["train"].num_clips == train and used.splits.keys() == splits
+    assert used.splits["test"].sources == ("v9", "v10", "v11")
 
 
 @pytest.mark.parametrize(

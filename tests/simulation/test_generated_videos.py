@@ -84,7 +84,7 @@ def test_videos_are_made_once_and_parameters_are_not_mixed(tmp_path: Path):
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "LLP" / "raw_videos").iterdir()}
     main([*flags, *sizes])
     assert {path: path.stat().st_mtime_ns for path in files} == files
-    with pytest.raises(InputError, match="another seed"):
+    with pytest.raises(InputError, match="different seed"):
         generate_videos("LLP", tmp_path, sizes=SIZES, num_events=4, seed=1)
     (tmp_path / "LLP" / VIDEOS_MARKER).unlink()
     with pytest.raises(InputError, match="perhaps real data"):

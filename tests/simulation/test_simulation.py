@@ -212,7 +212,7 @@ def test_other_parameters_in_the_same_folder_are_refused(generated, tmp_path):
     arguments = ["--output", str(tmp_path), "--dataset", "LLP", "--features", "vggish"]
     arguments += ["--annotations", str(generated)]
     simulation_main(arguments)
-    with pytest.raises(InputError, match="another seed"):
+    with pytest.raises(InputError, match="different seed"):
         simulation_main([*arguments, "--seed", "1"])
 
 
