@@ -30,7 +30,7 @@ class Way:
     run: Callable[[], np.ndarray]  # performs a part of the job and returns its time, as `timed` does
     amount: float = 1  # size of that part, in the unit of `whole` in `compare`
     goal: str = ""
-    floor: float | None = None  # lower bound of the whole job in seconds
+    floor: float | None = None  # lower bound of the whole job in seconds: its operations over `matrix_rates`
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def matrix_rates(size: int = 2048, rounds: int = 10) -> dict[str, float]:
-    """Return the peak rate of products of square matrices on the CPU in operations per second, by precision.
-
-    The number of a job's operations divided by this rate is the floor, a lower bound of its time.
-    """
+    """Return the peak rate of matrix products on the CPU in operations per second, by precision, for `Way.floor`."""
     rates = {}
     for precision, dtype in DTYPES.items():
         a, b = torch.randn(2, size, size, dtype=dtype)

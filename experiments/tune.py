@@ -39,7 +39,7 @@ except ImportError:
 
 def main(argv: list[str] | None = None) -> None:
     if optuna is None:
-        raise InputError("experiments.tune", "no optuna", "this package", "pip install 'optuna>=4'")
+        raise InputError("experiments.tune", "no optuna", "the package optuna", "Run pip install 'optuna>=4'.")
     argv = sys.argv[1:] if argv is None else argv
     own, train_flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     args = parse_arguments(own)
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     _, settings = parse_recipe(train_han.Settings, "", flags, ())
     recipe, metric = flat(settings), settings.select_on or find_task(args.dataset).best_metric
     if unknown := sorted(space.keys() - recipe.keys()):
-        raise InputError(args.space, f"no setting {', '.join(unknown)}", f"settings of {args.method}", "Correct it.")
+        raise InputError(args.space, f"unknown {', '.join(unknown)}", f"settings of {args.method}", "Correct it.")
     recipe = {name: recipe[name] for name in space}
 
     # Search

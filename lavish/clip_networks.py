@@ -83,7 +83,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(file, f"damage ({error})", "a safetensors file", "Copy or download it again.") from error
+        raise InputError(file, f"damage ({error})", "a whole safetensors file", "Copy or download it again.") from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise InputError(file, "no state dict", "tensors by name", "Name a file that holds the weights themselves.")

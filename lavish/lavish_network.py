@@ -25,9 +25,8 @@ LARGEST_SIZE = 65_536  # upper bound of widths, depths and the like
 class LavishAdapter(nn.Module):
     """Adapter of one modality: attention to the other through K latent tokens, then a bottleneck of D / r (Eq. 5 to 7).
 
-    Without latent tokens it is a plain adapter, independent of the other modality. Tokens remain rows: the released
-    grouped 1x1 convolutions become one product for each of G column groups, and batch norm is over (B·N, D). Parameter
-    names are the released ones.
+    Without latent tokens it is a plain adapter, independent of the other modality. The released grouped 1x1
+    convolutions are products of rows here, one for each of G column groups. Parameter names are the released ones.
     """
 
     def __init__(self, dim: int, reduction: int, num_tokens: int, groups: int):

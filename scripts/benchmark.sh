@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Every benchmark beside a naive implementation, on simulated features at true shapes; docs/performance.md explains it.
+# All benchmarks against a naive implementation, on simulated features with real shapes (docs/performance.md).
 #   bash scripts/benchmark.sh --quick       a smaller sample, in under three minutes on two CPU cores
-#   bash scripts/benchmark.sh --accuracy    what bf16 costs in accuracy, instead
-#   bash scripts/benchmark.sh --layers      what each fast layer saves, instead
-#   ANNOTATIONS=../shared/annotations bash scripts/benchmark.sh    real annotations, and so the real lengths of videos
+#   bash scripts/benchmark.sh --accuracy    only the accuracy of bf16 against float32
+#   bash scripts/benchmark.sh --layers      only the time that each fast layer saves
+#   ANNOTATIONS=../shared/annotations bash scripts/benchmark.sh    real annotations with real lengths of videos
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-ANNOTATIONS=${ANNOTATIONS:-}         # folder that holds LLP/ and UnAV/; empty: annotations are generated
-WORK_DIR=${WORK_DIR:-data/benchmark} # takes data (9 GB without --quick) and results
+ANNOTATIONS=${ANNOTATIONS:-}         # folder with LLP/ and UnAV/; empty: generated annotations
+WORK_DIR=${WORK_DIR:-data/benchmark} # folder of data (9 GB without --quick) and results
 
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
-export TQDM_DISABLE=1 # bars of every few timed steps
+export TQDM_DISABLE=1 # no progress bars
 "$PYTHON" -m benchmarks.run --work_dir "$WORK_DIR" ${ANNOTATIONS:+--annotations "$ANNOTATIONS"} "$@"

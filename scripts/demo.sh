@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# All four stages on a fresh machine: environment, a small simulated data set, a small network. Prints the table of
-# scores and where the figures lie. Takes a few minutes on two CPU cores, after installation.
-#   ANNOTATIONS=../shared/annotations bash scripts/demo.sh    features are simulated for real annotation files
+# All four stages on a fresh machine: environment, small simulated data sets, small networks. Prints scores and the folder
+# of the figures. Takes a few minutes on two CPU cores after installation.
+#   ANNOTATIONS=../shared/annotations bash scripts/demo.sh    features simulated for real annotation files
 #   DATASET=AVE bash scripts/demo.sh                          the second experiment
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATASET=${DATASET:-LLP}            # LLP or AVE
-ANNOTATIONS=${ANNOTATIONS:-}       # folder that holds LLP/, UnAV/, AVE/; empty: annotations are generated
-DEMO_DIR=${DEMO_DIR:-demo}         # takes data, runs and tables
+ANNOTATIONS=${ANNOTATIONS:-}       # folder with LLP/, UnAV/, AVE/; empty: generated annotations
+DEMO_DIR=${DEMO_DIR:-demo}         # folder of data, runs and tables
 NUM_PRETRAIN=${NUM_PRETRAIN:-1000} # UnAV videos for stage 1
 NUM_TRAIN=${NUM_TRAIN:-800}        # videos for stage 3
-NUM_EVAL=${NUM_EVAL:-300}          # validation videos, and as many test videos
+NUM_EVAL=${NUM_EVAL:-300}          # validation videos, and the same number of test videos
 STAGE1=${STAGE1:---dim 128 --num_heads 4 --ffn_dim 256 --num_layers 1 --dropout 0.1 --num_epochs 12 --warmup_epochs 2 --lr 1e-3 --batch_size 32}
 STAGE3=${STAGE3:---dim 64 --num_heads 4 --ffn_dim 128 --num_layers 1 --num_epochs 16 --warmup_epochs 1 --lr 1e-3 --batch_size 16}
 

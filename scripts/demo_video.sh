@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# From pixels to F-scores without a download: generated videos whose events are known, features of small networks with
-# random weights, all four stages, and the score of guessing without looking. Under five minutes on two CPU cores, after
-# installation.
-#   RANDOM_WEIGHTS=real bash scripts/demo_video.sh    the real architectures, with random weights; takes an hour
+# From pixels to F-scores without downloads: generated videos with known events, features of small networks with random
+# weights, all four stages, and the constant baseline. Takes under five minutes on two CPU cores after installation.
+#   RANDOM_WEIGHTS=real bash scripts/demo_video.sh    real architectures with random weights, in an hour
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RANDOM_WEIGHTS=${RANDOM_WEIGHTS:-small}
-DEMO_DIR=${DEMO_DIR:-demo/videos}  # takes videos, features, runs and tables
-NUM_EVENTS=${NUM_EVENTS:-6}        # different events in the videos
+DEMO_DIR=${DEMO_DIR:-demo/videos}  # folder of videos, features, runs and tables
+NUM_EVENTS=${NUM_EVENTS:-6}        # number of different events in the videos
 NUM_PRETRAIN=${NUM_PRETRAIN:-60}   # UnAV videos for stage 1
 NUM_TRAIN=${NUM_TRAIN:-120}        # LLP videos for stage 3
-NUM_EVAL=${NUM_EVAL:-40}           # validation videos, and as many test videos
+NUM_EVAL=${NUM_EVAL:-40}           # validation videos, and the same number of test videos
 STAGE1=${STAGE1:---dim 128 --num_heads 4 --ffn_dim 256 --num_layers 1 --dropout 0.1 --num_epochs 60 --warmup_epochs 4 --lr 1e-3 --batch_size 16}
 STAGE3=${STAGE3:---dim 128 --num_heads 4 --ffn_dim 256 --num_layers 1 --num_epochs 40 --warmup_epochs 2 --lr 1e-3 --batch_size 16}
 

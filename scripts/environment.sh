@@ -1,6 +1,6 @@
-# Sourced by the scripts that promise to run on a fresh machine, or run by itself: makes $PYTHON an interpreter with the
-# packages of requirements.txt, or of the files that $REQUIREMENTS names.
-# An active virtual or conda environment is used as it is; otherwise .venv is created here, and each file installed once.
+# Set $PYTHON to an interpreter with the packages of requirements.txt, or of the files in $REQUIREMENTS. Scripts that must
+# run on a fresh machine source this file; it can also be run on its own. An active virtual or conda environment is used
+# as it is; otherwise .venv is created in the repository, and each file is installed once.
 if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
     set -euo pipefail
     cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
                 "activate an environment that has it." >&2
             exit 2
         fi
-        python3 -m venv --clear .venv # absent, broken, or of an older Python
+        python3 -m venv --clear .venv # absent, broken or made by an older Python
     fi
     for requirements in ${REQUIREMENTS:-requirements.txt}; do
         wanted=$(cksum "$requirements")

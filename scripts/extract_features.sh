@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Features of a data set's videos, or of any. Extra arguments go to video.extract_features.
-#   DATASET=UnAV bash scripts/extract_features.sh                     into data/UnAV, beside the annotations
-#   DATASET= bash scripts/extract_features.sh --videos my_videos/     into features/
-#   bash scripts/extract_features.sh --shard 3/16                     one of sixteen parts
+# Extract features of a data set's videos or any others. Extra arguments are passed to video.extract_features.
+#   DATASET=UnAV bash scripts/extract_features.sh                     to data/UnAV, beside the annotations
+#   DATASET= bash scripts/extract_features.sh --videos my_videos/     to features/
+#   bash scripts/extract_features.sh --shard 3/16                     only the third of sixteen parts
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-DATASET=${DATASET-LLP} # or UnAV, AVE; empty: the videos that --videos names
+DATASET=${DATASET-LLP} # or UnAV, AVE; empty: the videos given by --videos
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 VIDEOS_DIR=${VIDEOS_DIR:-$DATA_DIR/raw_videos} # <id>.mp4, ...
 WEIGHTS_DIR=${WEIGHTS_DIR:-weights}            # bash scripts/download.sh weights

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Parse one's own video: bash scripts/parse_video.sh VIDEO. Extra arguments go to video.parse_video.
-#   bash scripts/parse_video.sh VIDEO --networks light                               nothing trained, 27 MB of weights
-#   bash scripts/parse_video.sh VIDEO --networks clip_clap --events "dog barking"    nothing trained, any events
+# Parse your own video: bash scripts/parse_video.sh VIDEO. Extra arguments are passed to video.parse_video.
+#   bash scripts/parse_video.sh VIDEO --networks light                               without training, 27 MB of weights
+#   bash scripts/parse_video.sh VIDEO --networks clip_clap --events "dog barking"    without training, any events
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # paths of videos are relative to where one is, so no cd
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # no cd: paths of videos are relative to the current folder
 
-MODEL=${MODEL:-} # run folder, exported folder or hub id; empty: the newest HAN in RUNS_DIR, light networks where there is none
+MODEL=${MODEL:-} # run folder, exported folder or hub id; empty: the newest HAN in RUNS_DIR, or light networks if there is none
 RUNS_DIR=${RUNS_DIR:-$ROOT/temp_train_logs}
 WEIGHTS_DIR=${WEIGHTS_DIR:-$ROOT/weights} # of the feature networks
 

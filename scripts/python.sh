@@ -1,5 +1,4 @@
-# Sourced by every script: makes $PYTHON the interpreter of the active virtual or conda environment, else that of the
-# repository's .venv.
+# Set $PYTHON to the interpreter of the active virtual or conda environment, else of .venv. All scripts source this file.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=python
 if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, linters of code and words, shell-script check, all tests. Extra arguments go to pytest.
+# Environment, linters of code and words, shell-script check, all tests. Extra arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,5 +11,5 @@ source scripts/environment.sh
 codespell -D - -D scripts/british.txt . # spelling; British where no name of a library is American
 proselint check ./*.md {docs,data,baselines/*,tests/*,experiments/*}/*.md # style; .proselintrc.json names the rules
 shellcheck --external-sources --shell=bash scripts/*.sh scripts/*/*.sh .ci/run
-# A process for each core, with one thread: tiny networks gain nothing from more.
+# One process per core with one thread each: tiny networks do not benefit from more.
 OMP_NUM_THREADS=1 "$PYTHON" -m pytest -q -n auto --dist worksteal "$@"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Stage 4: evaluate HAN on val and test. Extra arguments go to test_han.py.
+# Stage 4: evaluate HAN on val and test. Extra arguments are passed to test_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # stage-3 run; empty: the newest finished one
+CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # stage-3 run; empty: the newest finished run
 DATASET=${DATASET:-LLP} # or AVE
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
-RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # folder searched for runs
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
 # shellcheck source=scripts/python.sh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Stage 3: train HAN on video labels and pseudo-labels. Extra arguments go to train_han.py.
+# Stage 3: train HAN on video labels and pseudo-labels. Extra arguments are passed to train_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest one
+PRETRAINED_TRANSFORMER_DIR=${PRETRAINED_TRANSFORMER_DIR:-} # stage-1 run with pseudo-labels; empty: the newest run
 DATASET=${DATASET:-LLP} # or AVE, or one of configs/datasets/
-CONFIG=${CONFIG:-} # the recipe: edit configs/uwav_llp.yaml, or name another; empty: UWAV's of the data set
+CONFIG=${CONFIG:-} # the recipe; empty: UWAV's for the data set, such as configs/uwav_llp.yaml, which can be edited
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}

@@ -19,7 +19,6 @@ from utils.settings import whole_number
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Simulate the data sets named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("data"), help="parent folder of the data sets")
     parser.add_argument("--dataset", nargs="+", choices=list(SIMULATED), default=["LLP", "UnAV"])
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             from simulation.generated_videos import generate_videos  # whose packages features do not need
         except ImportError as error:
-            expected, way_out = "the packages that write videos", "pip install -r requirements-video.txt"
+            expected, way_out = "the packages that write videos", "Run pip install -r requirements-video.txt."
             raise InputError("--videos", f"no {error.name}", expected, way_out) from error
     for dataset in args.dataset:
         where = (dataset, args.output, args.annotations, sizes, args.seed)

@@ -119,7 +119,7 @@ def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, 
     free = shutil.disk_usage(data_dir).free
     if num_bytes > free:
         found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, num_bytes))
-        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train ...) or --features.")
+        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train) or --features.")
 
     def write(video: str) -> None:
         for name, values in simulator.features(video, truth[video], missing[video]).items():

@@ -131,7 +131,7 @@ def test_what_is_no_evaluation_and_no_setting_is_named(tmp_path: Path):
         collected(tmp_path, folder, "--by", "learning_rate")
     (folder / "summary.json").unlink()
     for run in (folder, tmp_path / "runs/a"):
-        with pytest.raises(InputError, match=r"test_logs/a: found no scores; expected a finished evaluation.*test_han\.py"):
+        with pytest.raises(InputError, match=r"test_logs/a: found no scores; expected a finished .*test_han\.py"):
             collected(tmp_path, run)
     with pytest.raises(InputError, match=r"nowhere/args\.yaml"):
         collected(tmp_path, tmp_path / "nowhere")

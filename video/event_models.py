@@ -1,4 +1,4 @@
-"""Models that find events in one's own video: trained here or released. T segments of one second, C events."""
+"""Models that detect events in the user's own video. T segments of one second, C events."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,51 +22,51 @@ from utils.trained import open_trained, thresholds_of
 from video.extraction.feature_networks import LIGHT, FeatureNetwork
 
 LIGHT_CLASSES = Path(__file__).resolve().parents[1] / "data" / "light_classes.yaml"
-OTHER_THRESHOLDS = AudioVisual(2.0, 15.0)  # for events beyond LLP's: the medians of VALOR's
+OTHER_THRESHOLDS = AudioVisual(2.0, 15.0)  # of events other than LLP's: medians of VALOR's thresholds
 FILTER, FIRST_THRESHOLD, GAMMA = 0.5, 0.75, 1.0  # of AV2A, for CLIP and CLAP
 
 
 @dataclass(frozen=True)
 class OwnFeatures:
-    """The features of one's own video."""
+    """The features of the user's own video."""
 
-    segments: AudioVisual[Tensor]  # (T, D), those of a modality concatenated
+    segments: AudioVisual[Tensor]  # (T, D), all features of a modality concatenated
     texts: AudioVisual[Tensor] | None  # (C, D) of the events
-    networks: Mapping[str, FeatureNetwork]  # by feature, those that were needed
+    networks: Mapping[str, FeatureNetwork]  # the feature networks in use, by feature
 
 
 @dataclass(frozen=True)
 class EventModel:
-    """A model that finds events, and the features that it needs."""
+    """A model that detects events, and the features that it requires."""
 
     name: str
     events: tuple[str, ...]  # (C,)
     features: AudioVisual[tuple[str, ...]]
     score: Callable[[OwnFeatures], SegmentProbs]  # NaN where a modality has no score for an event
-    prompts: str | None = None  # of the events' text features; None: not needed
-    uses_networks: bool = False  # the feature networks' classifiers, too
-    widths: AudioVisual[int] | None = None  # of the features; None: those of the networks
+    prompts: str | None = None  # prompts of the events' text features; None: no text features
+    uses_networks: bool = False  # whether `score` uses the feature networks themselves
+    widths: AudioVisual[int] | None = None  # widths of the features; None: those of the networks
     notes: tuple[str, ...] = ()
     warning: str = ""
     segments_per_second: int = 1
-    scores_per_segment: int = 1  # finer than the features' segments
+    scores_per_segment: int = 1  # above 1 if scores are finer than the features' segments
 
 
 def trained_model(
     source: str, named: Sequence[str] | None, window: int | None, stride: int | None, device: torch.device
 ) -> EventModel:
-    """Return the HAN or temporal transformer of `source` (see `open_trained`) over overlapping windows.
+    """Return the HAN or temporal transformer of `source` (see `open_trained`), applied to overlapping windows.
 
-    `named` are the events to find, by default the model's own; the defaults of the windows are those of `windows_of`.
-    Raises InputError as `open_trained` does, for events that the model cannot find, and for windows with gaps.
+    `named` are the events to detect (default: the model's own). Raises InputError as `open_trained` and `windows_of`,
+    and for events that the model cannot detect.
     """
     model = open_trained(source).to(device)
     description, is_transformer = model.description, isinstance(model, TemporalTransformer)
     window, stride = windows_of(is_transformer, window, stride, description.segments_per_second)
     if named is None and not description.classes:
-        raise InputError("--model", "a model without class names", "one with class names", "Name --events.")
+        raise InputError("--model", "a model without class names", "one with class names", "Add --events.")
     if named is not None and not is_transformer:
-        way_out = "Name a run of train_transformer.py, use --networks clip_clap, or leave out --events."
+        way_out = "Choose a run of train_transformer.py or --networks clip_clap, or leave out --events."
         raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
     return EventModel(
         name=Path(source).name,
@@ -83,7 +83,7 @@ def trained_model(
 def windows_of(
     is_transformer: bool, window: int | None, stride: int | None, segments_per_second: int = 1
 ) -> tuple[int, int]:
-    """Return the window and the stride in segments; raise InputError for windows that leave segments out."""
+    """Return window and stride in segments (default: HAN 10 s and 1, transformer 60 and 30 s); InputError for gaps."""
     window = window or (TRANSFORMER_WINDOW if is_transformer else HAN_WINDOW) * segments_per_second
     stride = stride or (max(1, window // 2) if is_transformer else 1)
     if not 1 <= stride <= window:
@@ -92,7 +92,7 @@ def windows_of(
 
 
 def trained_probs(model: nn.Module, own: OwnFeatures, any_events: bool, window: int, stride: int) -> SegmentProbs:
-    """Return the model's probabilities, for any events without the thresholds, which belong to its own classes."""
+    """Return the model's probabilities; thresholds are applied to its own classes only."""
     if not isinstance(model, TemporalTransformer):
         return han_probs(model, own.segments, window, stride, model.description.decoding)
     thresholds = None if any_events else thresholds_of(model.description)
@@ -100,7 +100,7 @@ def trained_probs(model: nn.Module, own: OwnFeatures, any_events: bool, window: 
 
 
 def different_names(named: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of events; raise InputError when two are the same, or one cannot be displayed."""
+    """Return the names of events. Raises InputError if two are equal, or one is empty or not printable."""
     if len(set(named)) < len(named) or not all(name.strip() and name.isprintable() for name in named):
         expected = "different names of printable characters, none empty"
         raise InputError("--events", ", ".join(map(ascii, named)), expected, "Correct them.")
@@ -108,14 +108,14 @@ def different_names(named: Sequence[str]) -> tuple[str, ...]:
 
 
 def light_model(named: Sequence[str] | None) -> EventModel:
-    """Return the two light networks; raise InputError for events without classes in data/light_classes.yaml."""
+    """Return the two light networks. Raises InputError for events that are not in data/light_classes.yaml."""
     classes = read_light_classes(LIGHT_CLASSES)
     events = tuple(classes) if named is None else different_names(named)
     if unknown := [event for event in events if event not in classes]:
-        way_out = "Add its classes there, or use --networks clip_clap, which compares with any names."
+        way_out = "Add its classes there, or use --networks clip_clap, which accepts any names."
         raise InputError(LIGHT_CLASSES, f"no {', '.join(unknown)}", f"some of {', '.join(classes)}", way_out)
     chosen = [classes[event] for event in events]
-    notes = ["nothing was trained for these events: mn04 has AudioSet's classes, EfficientNet-Lite2 ImageNet's"]
+    notes = ["not trained on these events: mn04 has AudioSet's classes, EfficientNet-Lite2 ImageNet's"]
     for modality, places in (("audio", 0), ("visual", 1)):
         if without := [event.replace("_", " ") for event, of in zip(events, chosen, strict=True) if not of[places]]:
             notes.append(f"no {modality} score: {', '.join(without)}")
@@ -124,7 +124,7 @@ def light_model(named: Sequence[str] | None) -> EventModel:
 
 
 def read_light_classes(path: Path) -> dict[str, AudioVisual[list[int]]]:
-    """Return each event's class indices of mn04 and EfficientNet-Lite2; raise InputError for an unusable file."""
+    """Read each event's class indices of mn04 and EfficientNet-Lite2. Raises InputError for an invalid file."""
     found = {}
     try:
         for event, modalities in yaml.safe_load(path.read_text(encoding="utf-8")).items():
@@ -137,7 +137,7 @@ def read_light_classes(path: Path) -> dict[str, AudioVisual[list[int]]]:
                     raise ValueError(f"{event}: {modality} classes are numbered from 0 to {size - 1}")
             found[str(event)] = AudioVisual(*both)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        expected = "events, each with `audio` and `visual` classes and their numbers"
+        expected = "events, each with `audio` and `visual` classes and their indices"
         raise InputError(path, f"no such table ({error})", expected, "Correct the file.") from error
     return found
 
@@ -153,19 +153,19 @@ def light_probs(own: OwnFeatures, classes: Sequence[AudioVisual[list[int]]]) -> 
 
 
 def pe_frame_model(named: Sequence[str] | None) -> EventModel:
-    """Return PE-A-Frame for audible events, in frames of 40 ms, and CLIP for visible ones; InputError for equal names.
+    """Return PE-A-Frame for audible events, in frames of 40 ms, and CLIP for visible ones.
 
-    A probability is the sigmoid of a frame's own logit, above 0.5 where it exceeds its authors' threshold of 0.3.
+    Audio probabilities are shifted such that 0.5 is PE-A-Frame's threshold of 0.3. Raises InputError for equal names.
     """
     events = LLP_CLASSES if named is None else different_names(named)
-    notes = ("nothing was trained for these events: PE-A-Frame and CLIP compare frames and segments with names",)
+    notes = ("not trained on these events: PE-A-Frame and CLIP compare frames and segments with names",)
     score, features = partial(pe_frame_probs, events=events), AudioVisual(("pe_audio_frames",), ("clip",))
     more = {"scores_per_segment": PACKED["pe_audio_frames"].parts, "uses_networks": True}
     return EventModel("PE-A-Frame and CLIP", events, features, score, "valor", notes=notes, **more)
 
 
 def pe_frame_probs(own: OwnFeatures, events: Sequence[str]) -> SegmentProbs:
-    """Return sigmoid(logit - logit of the threshold) of each 40 ms, and CLIP's of the segment that it lies in."""
+    """Return sigmoid(logit - logit of the threshold) of every 40 ms, and CLIP's probability of its segment."""
     frames = own.segments.audio.unflatten(-1, (PACKED["pe_audio_frames"].parts, -1))  # (T, F, D)
     logits = frames @ own.texts.audio.T + own.networks["pe_audio"].network.bias  # (T, F, C)
     audio = torch.sigmoid(logits - torch.tensor(FIXED_PROBABILITY).logit()).flatten(0, 1)
@@ -175,21 +175,21 @@ def pe_frame_probs(own: OwnFeatures, events: Sequence[str]) -> SegmentProbs:
 
 
 def clip_clap_model(named: Sequence[str] | None, decoding: str) -> EventModel:
-    """Return CLIP and CLAP, which compare each segment with the names of events, by default LLP's.
+    """Return CLIP and CLAP, which compare each segment with the names of events (default: LLP's).
 
     The decoding is "thresholds", that of VALOR's framewise teacher, or "av2a". Raises InputError for equal names, and
-    for too few events for AV2A, which standardises over them.
+    for fewer than three events with AV2A, which standardises over events.
     """
     events = LLP_CLASSES if named is None else different_names(named)
     if decoding == "av2a" and len(events) < 3:
-        raise InputError("--events", f"{len(events)} for --decoding av2a", "three or more", "Name other events, too.")
-    notes = ("nothing was trained for these events: CLIP and CLAP compare segments with names", f"decoding: {decoding}")
+        raise InputError("--events", f"{len(events)} for --decoding av2a", "at least three", "Add further events.")
+    notes = ("not trained on these events: CLIP and CLAP compare segments with names", f"decoding: {decoding}")
     score = partial(clip_clap_probs, events=events, decoding=decoding)
     return EventModel("CLIP and CLAP", events, AudioVisual(("clap",), ("clip",)), score, "valor", notes=notes)
 
 
 def clip_clap_probs(own: OwnFeatures, events: Sequence[str], decoding: str) -> SegmentProbs:
-    """Return sigmoid(scale · cosine - threshold), 0.5 at VALOR's threshold; or the scores of AV2A."""
+    """Return sigmoid(scale · cosine - threshold), 0.5 at VALOR's threshold, or AV2A's scores."""
     audio, visual = (segments @ texts.T for segments, texts in zip(own.segments, own.texts, strict=True))
     if decoding == "av2a":
         return SegmentProbs(AudioVisual(av2a_probs(audio), av2a_probs(visual, own.segments.visual)))
@@ -214,10 +214,10 @@ def similarities(cosines: Tensor) -> Tensor:
 
 
 def dynamic_thresholds(scores: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Return AV2A's threshold of each segment and event, from the scores of `similarities`: (T, C) -> (T, C).
+    """Return AV2A's threshold of each segment and event from the scores of `similarities`: (T, C) -> (T, C).
 
-    A threshold falls with each detection of its event, and with the shift of the label distribution over time. The
-    cosine similarity between a frame of `frames` (T, D) and the next one scales the fall; None for audio.
+    A threshold decreases with each detection of its event and with the shift of the label distribution over time; the
+    cosine similarity of adjacent `frames` (T, D) scales the decrease (None for audio).
     """
     scores, num_events = scores.double(), scores.shape[1]
     closeness = torch.ones(len(scores)) if frames is None else F.cosine_similarity(frames[:-1], frames[1:])
@@ -230,16 +230,16 @@ def dynamic_thresholds(scores: Tensor, frames: Tensor | None = None) -> Tensor:
         confusion, following = together / (t + 1), scores[t + 1]
         identity = torch.eye(num_events, dtype=scores.dtype, device=scores.device)
         weights = torch.linalg.solve(confusion.T @ confusion + identity, confusion.T @ following)  # label shift (BBSE)
-        fall = FIRST_THRESHOLD * torch.exp(-GAMMA * counts) * float(closeness[t]) * weights * following
-        thresholds.append(thresholds[t] - fall)
+        decrease = FIRST_THRESHOLD * torch.exp(-GAMMA * counts) * float(closeness[t]) * weights * following
+        thresholds.append(thresholds[t] - decrease)
     return torch.stack(thresholds)
 
 
 def av2a_probs(cosines: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Decode the cosines of a modality without training as AV2A does (CVPR 2025, arXiv 2503.13693): (T, C) -> (T, C).
+    """Decode the cosines of a modality by training-free AV2A (CVPR 2025, arXiv 2503.13693): (T, C) -> (T, C).
 
-    A score of 0.5 is at the threshold. Events of a single segment have 0, and so have those whose mean over the video
-    is not above FILTER. AV2A's refinement, which encodes each interval again, is left out.
+    A score of 0.5 corresponds to the threshold. Events of a single segment and those with a mean over the video of at
+    most FILTER get 0. AV2A's refinement, which encodes each interval again, is left out.
     """
     scores = similarities(cosines).double()
     thresholds = dynamic_thresholds(scores, frames).clamp(1e-6, 1 - 1e-6)

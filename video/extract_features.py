@@ -1,8 +1,8 @@
-"""Extract the feature files that all other commands read: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
+"""Extract the features that all other commands read: VGGish, ResNet-152, R(2+1)D-18, CLIP and CLAP.
 
 `--features mn04 efficientnet_lite2` extracts those of two light networks instead.
 
-Exit status: 0 when all features exist, 1 when some do not (`failures.csv` lists them and the reasons), 2 for bad input.
+Exit status: 0 if all features exist, 1 if some are missing (`failures.csv` lists the reasons), 2 for invalid input.
 """
 
 from utils.entry_point import run_entry_point
@@ -28,32 +28,28 @@ from video.extraction.video_lists import SPLITS, fixed_segments, shard_of, video
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    videos = parser.add_argument_group("videos: of a data set, or any")
-    videos.add_argument("--dataset", choices=tuple(DATASETS), help="videos and classes of its annotations")
-    videos.add_argument("--annotations_dir", type=Path, help="default: data/<dataset>")
-    videos.add_argument("--videos_dir", type=Path, help="the data set's videos; default: data/<dataset>/raw_videos")
+    videos = parser.add_argument_group("videos (of a data set or any others)")
+    videos.add_argument("--dataset", choices=tuple(DATASETS), help="data set of the videos and classes")
+    videos.add_argument("--annotations_dir", type=Path, help="(default: data/<dataset>)")
+    videos.add_argument("--videos_dir", type=Path, help="the data set's videos (default: data/<dataset>/raw_videos)")
     videos.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
     videos.add_argument("--videos", type=Path, nargs="+", default=[], help="files, folders, or lists (.txt) instead")
-    videos.add_argument("--num_segments", type=whole_number(1), help="default: the data set's, or the duration")
-    videos.add_argument(
-        "--segments_per_second", type=whole_number(1), help="2 for half seconds; default: the data set's"
-    )
-    videos.add_argument("--shard", default="1/1", help="k/n: the k-th of n parts, for several machines")
+    videos.add_argument("--num_segments", type=whole_number(1), help="(default: by the data set or the duration)")
+    videos.add_argument("--segments_per_second", type=whole_number(1), help="(default: by the data set, or 1)")
+    videos.add_argument("--shard", default="1/1", help="k/n: only the k-th of n parts, for several machines")
     features = parser.add_argument_group("features")
     features.add_argument("--features", nargs="+", choices=feature_networks.NETWORKS, default=list(PUBLISHED))
-    features.add_argument("--output", type=Path, help="default: data/<dataset>, or `features`")
-    features.add_argument("--recipe", choices=RECIPES, help="default: valor for LLP and AVE, centre for all else")
-    features.add_argument(
-        "--no_sound", choices=("fail", "silence"), default="fail", help="for videos without audio track"
-    )
-    features.add_argument("--text_only", action="store_true", help="text features of events alone, without videos")
-    features.add_argument("--events", nargs="+", help="names for text features; default: the data set's classes")
+    features.add_argument("--output", type=Path, help="(default: data/<dataset>, or `features`)")
+    features.add_argument("--recipe", choices=RECIPES, help="(default: valor for LLP and AVE, else centre)")
+    features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="if there is no audio track")
+    features.add_argument("--text_only", action="store_true", help="only text features of events, no videos")
+    features.add_argument("--events", nargs="+", help="names for text features (default: the data set's classes)")
     features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
     feature_networks.add_network_flags(parser.add_argument_group("networks"))
     speed = parser.add_argument_group("speed")
-    speed.add_argument("--batch_size", type=whole_number(1), help="segments; default: 4 on the CPU, 64 on a GPU")
-    speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster: docs/corpora.md")
-    speed.add_argument("--num_workers", type=whole_number(1), help="of Ray; default: one a GPU")
+    speed.add_argument("--batch_size", type=whole_number(1), help="segments (default: 4 on the CPU, 64 on a GPU)")
+    speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster (docs/corpora.md)")
+    speed.add_argument("--num_workers", type=whole_number(1), help="Ray workers (default: one per GPU)")
     speed.add_argument("--num_decoders", type=whole_number(1), default=default_num_decoders(), help="threads")
     return parser
 
@@ -61,9 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if (args.videos and args.dataset) or not (args.videos or args.dataset or args.events):
-        raise InputError("--dataset, --videos", "both or neither", "one of them, or --events alone", "Choose one.")
+        found = "both flags" if args.videos and args.dataset else "neither flag"
+        raise InputError("--dataset, --videos", found, "exactly one of them, or only --events", "Choose one.")
     if args.text_only and not (args.dataset or args.events):
-        raise InputError("--text_only", "no events", "--dataset or --events", "Name one of them.")
+        raise InputError("--text_only", "no events", "--dataset or --events", "Add one of these flags.")
     device = select_device(args.device)
     output = args.output or (Path("data") / args.dataset if args.dataset else Path("features"))
     recipe = args.recipe or ("valor" if fixed_segments(args.dataset) else "centre")
@@ -105,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     suffix = "" if args.shard == "1/1" else "_" + args.shard.replace("/", "_of_")
     failures = output / f"failures{suffix}.csv"
     write_failures(failures, outcome.failures)
-    print(f"{outcome.written} videos written, {outcome.already_there} were there already, to {output}")
+    print(f"{outcome.written} videos written to {output}, {outcome.already_there} existed already")
     if outcome.failures:
         print(f"{len(outcome.failures)} failures: {failures}", file=sys.stderr)
         sys.exit(1)

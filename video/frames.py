@@ -1,6 +1,6 @@
-"""The choice of a video's frames, and the pixels that each network takes.
+"""Sampling of a video's frames, and preprocessing of their pixels for each network.
 
-Sources are the authors' extraction scripts; docs/extraction.md describes every recipe. N frames at 8 a second, T
+The sources are the authors' extraction scripts; docs/extraction.md describes all recipes. N frames at 8 per second, T
 segments of one second, images (H, W, 3) uint8 RGB.
 """
 
@@ -13,26 +13,23 @@ FRAMES_PER_SECOND = 8
 
 
 def spread_frames(num_frames: int, count: int) -> np.ndarray:
-    """Return `count` of N frames, spread from first to last and rounded, as for LLP's and VALOR's features: int64."""
+    """Return the indices of `count` evenly spread frames of N, rounded, as for LLP's and VALOR's features: int64."""
     return np.round(np.linspace(0, num_frames - 1, count)).astype(np.int64)
 
 
 def lavish_frames(num_frames: int, count: int) -> np.ndarray:
-    """Return LAVISH's choice of `count` of N frames: as `spread_frames`, but rounded down."""
+    """Return the indices of `count` evenly spread frames of N, rounded down as by LAVISH: int64."""
     return np.linspace(0, num_frames - 1, count).astype(np.int64)
 
 
 def centre_frames(times: np.ndarray, num_segments: int) -> np.ndarray:
-    """Return the frame nearest to the middle of each segment: times of the N frames in seconds -> (T,) int64.
-
-    UWAV's paper uses the centre frame of each segment. Where a video ends early, its last frame stands for the rest.
-    """
+    """Return the index of the frame closest to each segment's centre (UWAV's paper): N times in seconds -> (T,)."""
     middles = np.arange(num_segments) + 0.5  # (T,)
     return np.abs(times[None, :] - middles[:, None]).argmin(1)
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation of the RGB values in [0, 1] with which a network was trained."""
+    """Mean and standard deviation by which a network's RGB values in [0, 1] are normalised."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -46,7 +43,7 @@ NORMALIZATIONS = {"res152": IMAGENET, "r2plus1d_18": KINETICS, "clip": CLIP, "ef
 
 
 def resnet152_pixels(image: np.ndarray) -> np.ndarray:
-    """Resize the shorter side to 256, antialiased, and crop the centre: (224, 224, 3) uint8."""
+    """Resize the shorter side to 256, bilinear with antialiasing, and crop the centre: (224, 224, 3) uint8."""
     return _central_square(image, 256, 224, Image.Resampling.BILINEAR)
 
 
@@ -63,15 +60,12 @@ def _central_square(image: np.ndarray, shorter_side: int, side: int, resampling:
 
 
 def r2plus1d_pixels(image: np.ndarray) -> np.ndarray:
-    """Squash an image to (112, 112, 3) uint8, antialiased."""
+    """Squash an image to (112, 112, 3) uint8, bilinear with antialiasing."""
     return np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BILINEAR))
 
 
 def clip_pixels(image: np.ndarray) -> np.ndarray:
-    """Squash an image to (224, 224, 3) float32 in [0, 1], bilinear without antialiasing.
-
-    VALOR's CLIP features were computed from such pixels. CLIP's own processor crops, which gives another feature.
-    """
+    """Squash an image to (224, 224, 3) float32 in [0, 1], bilinear without antialiasing (VALOR; CLIP itself crops)."""
     return _resample(image, 224, "bilinear")
 
 
@@ -81,7 +75,7 @@ def lavish_pixels(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resample(image: np.ndarray, size: int, kernel: str) -> np.ndarray:
-    """Resize (H, W, 3) uint8 to (size, size, 3) float32 in [0, 1] as torch's `interpolate` without antialiasing."""
+    """Resize (H, W, 3) uint8 to (size, size, 3) float32 in [0, 1], as torch's `interpolate` without antialiasing."""
     rows, row_weights = _taps(image.shape[0], size, kernel)  # (size, K)
     columns, column_weights = _taps(image.shape[1], size, kernel)  # (size, K)
     resized = np.zeros((size, size, 3), np.float32)
@@ -95,10 +89,10 @@ def _resample(image: np.ndarray, size: int, kernel: str) -> np.ndarray:
 
 
 def _taps(old: int, new: int, kernel: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the K old pixels of each new pixel of a row, and their weights: (new, K) int64, float32."""
+    """Return the K source pixels of each new pixel of a row, and their weights: (new, K) int64 and float32."""
     position = (np.arange(new) + 0.5) * (old / new) - 0.5
     if kernel == "bilinear":
-        position = position.clip(min=0)  # as torch: there is nothing before the first pixel's centre
+        position = position.clip(min=0)  # as in torch: no extrapolation before the first pixel's centre
     first = np.floor(position).astype(np.int64)
     t = (position - first)[:, None]
     if kernel == "bilinear":

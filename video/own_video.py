@@ -1,4 +1,4 @@
-"""One's own video: its overview for the page, and its features. T segments of one second, C events."""
+"""The user's own video: its overview for the page, and its features. T segments of one second, C events."""
 
 import tempfile
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ from video.extraction.feature_networks import NETWORKS, Source, build_networks, 
 from video.extraction.video_lists import Video
 from video.video_decoding import Colours, Frame, decode_stretches
 
-FRAMES_SHOWN = 90  # at most, in the page's strip
-FRAME_HEIGHT = 96  # pixels, nearly twice the size on the page
-SOUND_RATE, PEAK_SAMPLES = 8000, 160  # hertz; samples of a peak of the waveform
+FRAMES_SHOWN = 90  # largest number of frames in the page's strip
+FRAME_HEIGHT = 96  # pixels, nearly twice the height on the page
+SOUND_RATE, PEAK_SAMPLES = 8000, 160  # hertz; samples per peak of the waveform
 PEAKS_RATE = SOUND_RATE // PEAK_SAMPLES
 STRETCH = 60.0  # seconds in memory at a time
-BATCH_SIZE = 8  # segments that a feature network computes at a time
+BATCH_SIZE = 8  # segments per batch of a feature network
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The parts of a video that a page shows."""
+    """The parts of a video that are displayed on a page."""
 
     duration: float  # seconds
     num_segments: int  # T
-    frames: list[np.ndarray]  # (96, W, 3) uint8, evenly spread, at most FRAMES_SHOWN
-    peaks: np.ndarray | None  # (P,) float32 in [0, 1], PEAKS_RATE a second; None: no audio track
-    notes: tuple[str, ...]  # on tracks that end early or cannot be decoded
+    frames: list[np.ndarray]  # at most FRAMES_SHOWN of (96, W, 3) uint8, evenly spread
+    peaks: np.ndarray | None  # (P,) float32 in [0, 1], PEAKS_RATE per second; None: no audio track
+    notes: tuple[str, ...]  # about tracks that end early or cannot be decoded
 
 
 def overview(path: Path, segments_per_second: int = 1) -> Overview:
-    """Decode a video once at a small size; raise InputError as `decode_stretches` does."""
-    rate = 2.0  # frames a second
+    """Decode a video once at a small size. Raises InputError as `decode_stretches` does."""
+    rate = 2.0  # frames per second
 
     def small(frame: Frame) -> np.ndarray | None:
         if frame.time % max(1 / rate, frame.declared / FRAMES_SHOWN) >= 1 / rate:
@@ -81,17 +81,17 @@ class Extraction:
 
 
 def own_features(video: Path, model: EventModel, num_segments: int, how: Extraction, folder: Path) -> OwnFeatures:
-    """Read the video's features from a folder in the layout of a data set, into which missing ones are extracted first.
+    """Return the video's features from a folder in the layout of a data set; missing ones are extracted first.
 
-    A video without audio track counts as silent. Raises InputError when weights are absent, the video cannot be read,
-    the folder holds features made with other settings or of other widths, or a modality lacks the one feature with a
-    text encoder that the model needs.
+    A video without an audio track is treated as silent. Raises InputError if weights are absent, the video is not
+    readable, the folder holds features of other settings or widths, or the model has text features and a modality has
+    not exactly one feature with a text encoder.
     """
     of_model = (*model.features.audio, *model.features.visual)
     every_name = list(dict.fromkeys(name.removesuffix("_frames") for name in of_model))
     if unknown := [name for name in every_name if name not in NETWORKS]:
         found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
-        raise InputError("--model", found, expected, "Name another one.")
+        raise InputError("--model", found, expected, "Choose another model.")
     wanted = Video(video.stem, video, num_segments, segments_per_second=model.segments_per_second)
     missing = missing_features(wanted, folder, every_name)
     to_build = every_name if model.prompts or model.uses_networks else missing
@@ -102,7 +102,7 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
         record_extraction(folder, settings_of(to_build, how.source, *settings))
     outcome = extract([wanted], folder, networks, how.recipe or "centre", BATCH_SIZE, 1, True, how.colours)
     if outcome.failures:
-        raise InputError(video, outcome.failures[0].reason, "a video that has all features", "Name another video.")
+        raise InputError(video, outcome.failures[0].reason, "a video with all features", "Choose another video.")
 
     def read_segments(names: Sequence[str]) -> Tensor:  # (T, D), the features of a modality concatenated
         paths = {name: feature_path(folder, name, video.stem) for name in names}
@@ -113,14 +113,14 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
         with_text = [name for name in names if PACKED[name].text_folder]
         if len(with_text) != 1:
             found, expected = " ".join(names), "exactly one feature with a text encoder"
-            raise InputError("the model's features", found, expected, "Name a model that was trained on CLAP and CLIP.")
+            raise InputError("the model's features", found, expected, "Use a model that was trained on CLAP and CLIP.")
         return load_text_features(Path(own), with_text[0], model.events, model.prompts).to(how.device)
 
     segments = model.features.map(read_segments)
     widths = segments.map(lambda rows: rows.shape[1])
     if model.widths not in (None, widths):
-        found, expected = f"features of widths {tuple(widths)}", f"{tuple(model.widths)}, as the model was trained"
-        raise InputError(video, found, expected, "Use the networks on whose features the model was trained.")
+        found, expected = f"features of widths {tuple(widths)}", f"{tuple(model.widths)}, as in the model's training"
+        raise InputError(video, found, expected, "Use the networks with which the model's features were extracted.")
     if model.prompts is None:
         return OwnFeatures(segments, None, networks)
     with tempfile.TemporaryDirectory() as own:  # `folder` may hold the text features of a data set's classes
@@ -129,7 +129,7 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
 
 
 def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]) -> None:
-    """Raise InputError when existing features were made with another recipe or other weights than the flags name."""
+    """Raise InputError if existing features were made with another recipe or other weights than requested."""
     recorded = read_extraction(folder)
     for name in features:
         requested = how.source.record(name, how.precision) if how.source.drawn else {}
@@ -137,4 +137,4 @@ def refuse_other_settings(how: Extraction, folder: Path, features: Sequence[str]
         for key, value in (requested | {"recipe": how.recipe}).items():
             if value is not None and made.get(key, value) != value:
                 found, way_out = f"{name} features whose {key} is {made[key]}", "Leave out the flag, or delete them."
-                raise InputError(folder, found, f"{value}, as by the flags", way_out)
+                raise InputError(folder, found, f"{value}, as requested", way_out)

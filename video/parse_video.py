@@ -1,9 +1,9 @@
-"""Parse one's own video: find the audible, visible and audio-visual events of every second, for a page and files.
+"""Parse your own video: detect the audible, visible and audio-visual events of every second, as a page and files.
 
-    python -m video.parse_video VIDEO                       # the newest HAN, or light networks without a HAN
-    python -m video.parse_video VIDEO --model RUN           # a trained HAN: its classes
-    python -m video.parse_video VIDEO --model RUN --events "dog barking" "glass breaking"    # stage 1: any events
-    python -m video.parse_video VIDEO --networks clip_clap --events "dog barking" ...    # without training: any events
+    python -m video.parse_video VIDEO                       # the newest HAN, or light networks if there is none
+    python -m video.parse_video VIDEO --model RUN           # a trained HAN with its classes
+    python -m video.parse_video VIDEO --model RUN --events "dog barking" "glass breaking"    # stage 1, any events
+    python -m video.parse_video VIDEO --networks clip_clap --events "dog barking" ...    # without training, any events
 
 MODEL is a run folder of train_han.py or train_transformer.py, a folder exported with `python -m utils.trained`, or
 the id of such a repository on the Hugging Face hub. docs/own_video.md describes the output.
@@ -40,20 +40,20 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("video", type=Path, metavar="VIDEO")
     add("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
-    add("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder in which runs are searched")
-    of_networks = "no training: AudioSet's and ImageNet's classes (default without a HAN), CLIP and CLAP, or PE-A-Frame"
+    add("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder searched for the newest HAN")
+    of_networks = "untrained: AudioSet's and ImageNet's classes (default without a HAN), CLIP and CLAP, or PE-A-Frame"
     add("--networks", choices=("light", "clip_clap", "pe_frame"), help=of_networks)
-    add("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="of clip_clap")
-    add("--segments_per_second", type=whole_number(1), help="of --networks, such as 2 for half seconds")
-    add("--events", nargs="+", metavar="NAME", help="any, for a temporal transformer, clip_clap and pe_frame")
-    add("--threshold", type=float, default=0.5, help="of the probability of an event")
-    add("--window", type=whole_number(1), help="segments of a window (default: HAN 10, transformer 60)")
+    add("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="decoding of clip_clap")
+    add("--segments_per_second", type=whole_number(1), help="for --networks, such as 2 for half seconds")
+    add("--events", nargs="+", metavar="NAME", help="any events, for a temporal transformer, clip_clap or pe_frame")
+    add("--threshold", type=float, default=0.5, help="probability above which an event is detected")
+    add("--window", type=whole_number(1), help="segments per window (default: HAN 10, transformer 60)")
     add("--stride", type=whole_number(1), help="segments between windows (default: HAN 1, transformer half a window)")
     add("--output_dir", type=Path, help="(default: parsed_videos/<name of the video>)")
-    add("--embed_below", type=float, default=20, metavar="MB", help="embed smaller videos in the page")
+    add("--embed_below", type=float, default=20, metavar="MB", help="embed videos below this size in the page")
     features = parser.add_argument_group("features")
-    features.add_argument("--features_dir", type=Path, help="keep feature files here, and reuse existing ones")
-    features.add_argument("--recipe", choices=RECIPES, help="frames and slices for CLIP and CLAP (default: centre)")
+    features.add_argument("--features_dir", type=Path, help="folder in which feature files are kept and reused")
+    features.add_argument("--recipe", choices=RECIPES, help="sampling of CLIP's and CLAP's input (default: centre)")
     add_network_flags(features)
     return parser
 
@@ -61,10 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.video.name in (PAGE, *EXPORTS):
-        found, expected = "the name of a file that this command writes", f"none of {PAGE}, {', '.join(EXPORTS)}"
+        found, expected = "the name of an output file", f"none of {PAGE}, {', '.join(EXPORTS)}"
         raise InputError(args.video, found, expected, "Rename the video.")
     if not 0 < args.threshold < 1:
-        raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "0.5 is usual.")
+        raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "The default is 0.5.")
     device = select_device(args.device)
     model = model_of(args, device)
     shown = overview(args.video, model.segments_per_second)
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     networks = ", ".join(f"{name} ({file})" if file else name for name, file in weights.items())
     notes = [model.name, f"{len(model.events)} events", networks, *model.notes, *shown.notes]
     if shown.peaks is None:
-        notes.append("no audio track, taken as silence")
+        notes.append("no audio track, treated as silence")
     warning = f"This video has {note}. {model.warning}".rstrip() if note else model.warning
     probs, around = (pair and pair.map(lambda x: x.cpu().numpy()) for pair in (found.probs, found.around))
     track, how = (
@@ -100,21 +100,21 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
-    """Return the model of the flags, else the newest HAN, else the light networks; raise InputError for wrong flags."""
+    """Return the model of the flags, else the newest HAN or the light networks. Raises InputError for invalid flags."""
     networks, source = args.networks, args.model
     if networks and source:
-        raise InputError("--networks, --model", "both", "one of them", "Leave one out.")
+        raise InputError("--networks, --model", "both flags", "one of them", "Leave one out.")
     if args.decoding == "av2a" and networks != "clip_clap":
-        raise InputError("--decoding", "av2a", "--networks clip_clap with it", "Leave it out, or name them.")
+        raise InputError("--decoding", "av2a", "thresholds without --networks clip_clap", "Leave out the flag.")
     if not networks and not source:
         try:
             source = str(newest_han(args.runs_dir))
         except InputError:
             networks = "light"
-            print(f"No trained HAN in {args.runs_dir}: light networks. --networks clip_clap finds any events.")
+            print(f"No trained HAN in {args.runs_dir}: using light networks; --networks clip_clap detects any events.")
     if source and args.segments_per_second:
-        way_out = "Leave it out: a trained model keeps the segments of its training."
-        raise InputError("--segments_per_second", args.segments_per_second, "--networks with it", way_out)
+        way_out = "Leave out the flag: a trained model has the segments of its training."
+        raise InputError("--segments_per_second", f"a trained model ({source})", "--networks", way_out)
     if source:
         return trained_model(source, args.events, args.window, args.stride, device)
     if networks == "light" and not args.random_weights:

@@ -1,4 +1,4 @@
-"""Spectrograms of waveforms for VGGish, CLAP and mn04. L samples int16 mono, T segments of one second."""
+"""Spectrograms for VGGish, CLAP and mn04. L samples of int16 mono audio, T segments of one second."""
 
 from functools import cache
 
@@ -6,8 +6,8 @@ import numpy as np
 
 VGGISH_RATE = 16_000
 CLAP_RATE = 48_000
-CLAP_SAMPLES = 480_000  # ten seconds, CLAP's input, whatever the sound's length
-MN_RATE = 32_000  # mn04's input is two seconds: shorter windows miss events, as docs/own_video.md shows
+CLAP_SAMPLES = 480_000  # ten seconds, the fixed length of CLAP's input
+MN_RATE = 32_000  # mn04's input is two seconds; shorter windows miss events (docs/own_video.md)
 
 _VGGISH_WINDOW, _VGGISH_HOP, _VGGISH_FFT = 400, 160, 512
 _CLAP_FFT, _CLAP_HOP = 1024, 480
@@ -17,8 +17,7 @@ _MN_FFT, _MN_WINDOW, _MN_HOP = 1024, 800, 320
 def vggish_log_mel(pcm: np.ndarray, num_segments: int) -> np.ndarray:
     """Compute the log-mel spectrogram of each second: (L,) int16 at 16 kHz -> (T, 96, 64) float32.
 
-    It covers the first 0.96 s: 96 frames of 25 ms every 10 ms, log(mel magnitude + 0.01) in 64 bands. Seconds after the
-    end of the sound are silent.
+    96 frames of 25 ms every 10 ms, log(mel magnitude + 0.01) in 64 bands; silence follows the audio.
     """
     bands = _mel_bands(_VGGISH_FFT, 125, 7500, VGGISH_RATE, triangularize_in_mel_space=True)
     needed = num_segments * VGGISH_RATE
@@ -31,7 +30,7 @@ def vggish_log_mel(pcm: np.ndarray, num_segments: int) -> np.ndarray:
 
 
 def clap_boundaries(num_samples: int, num_segments: int) -> np.ndarray:
-    """Return the first sample and the end of VALOR's T slices of a sound of L samples: (T, 2) int64."""
+    """Return the first sample and the end of VALOR's T slices of L samples: (T, 2) int64."""
     starts = np.round(np.linspace(0, num_samples, num_segments + 1)).astype(np.int64)[:-1]
     return np.stack([starts, starts + num_samples // num_segments], axis=1)
 
@@ -43,10 +42,10 @@ def segment_boundaries(num_segments: int, rate: int = CLAP_RATE, per_second: int
 
 
 def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """Compute mel spectrograms in decibels of a sound's slices: (L,) int16 at 48 kHz, (K, 2) -> (K, 1001, 64) float32.
+    """Compute mel spectrograms of audio slices in decibels: (L,) int16 at 48 kHz, (K, 2) -> (K, 1001, 64) float32.
 
-    A slice that reaches beyond the end of the sound is padded with zeros. It is repeated as often as it fits into ten
-    seconds; the rest is zeros.
+    A slice is padded with zeros beyond the end of the audio, repeated as often as it fits into ten seconds, and padded
+    with zeros again.
     """
     return np.stack([_clap_mel_of_slice(pcm, start, end) for start, end in boundaries])
 
@@ -54,7 +53,7 @@ def clap_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
 def centred_boundaries(
     num_samples: int, num_segments: int, rate: int = MN_RATE, seconds: int = 2, per_second: int = 1
 ) -> np.ndarray:
-    """Return the boundaries of some seconds around the middle of each segment, moved into the video: (T, 2) int64."""
+    """Return windows of some seconds centred on each segment, shifted into the video: (T, 2) int64."""
     starts = (np.arange(num_segments) + 0.5) * rate / per_second - seconds * rate / 2
     last = max(num_samples, num_segments * rate // per_second) - seconds * rate
     starts = starts.clip(0, max(0, last)).astype(np.int64)
@@ -64,7 +63,7 @@ def centred_boundaries(
 def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
     """Compute EfficientAT's log-mel spectrograms: (L,) int16 at 32 kHz, (K, 2) -> (K, frames, 128) float32.
 
-    Pre-emphasis; centred Hann windows, 25 ms every 10 ms; Kaldi's mel bands to 15 kHz; (log(power + 1e-5) + 4.5) / 5.
+    Pre-emphasis; centred Hann windows of 25 ms every 10 ms; Kaldi's mel bands to 15 kHz; (log(power + 1e-5) + 4.5) / 5.
     """
     samples = np.pad(pcm, (0, max(0, int(boundaries.max()) - len(pcm)))) / np.float32(32768)
     pieces = np.stack([samples[start:end] for start, end in boundaries])
@@ -81,7 +80,7 @@ def mn_mel(pcm: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
 
 def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
     piece = np.zeros(min(end - start, CLAP_SAMPLES), np.float32)
-    # laion-clap clips to [-1, 1] and truncates to 16 bits and back, which changes the sample -32768 alone.
+    # laion-clap clips to [-1, 1] and truncates to 16 bits and back, which changes only the sample -32768.
     inside = np.maximum(pcm[start : start + len(piece)], -32767) / np.float32(32767)
     piece[: len(inside)] = inside
     repeated = np.tile(piece, CLAP_SAMPLES // len(piece))
@@ -96,10 +95,9 @@ def _clap_mel_of_slice(pcm: np.ndarray, start: int, end: int) -> np.ndarray:
 
 
 def _different_frames(length: int, num_frames: int) -> np.ndarray:
-    """Return the first equal frame of each frame of a repeated slice of `length` samples: (frames,).
+    """Return for each frame of a repeated slice of `length` samples the first frame equal to it: (frames,).
 
-    If the slice lasts whole hops and fills the ten seconds, as one of a second does, its frames repeat, except those at
-    both ends, which the reflection reaches.
+    If the slice is a multiple of the hop and divides ten seconds, frames repeat, except for the reflected ends.
     """
     frames = np.arange(num_frames)
     if length % _CLAP_HOP or CLAP_SAMPLES % length:
@@ -113,7 +111,7 @@ def _different_frames(length: int, num_frames: int) -> np.ndarray:
 def _mel_bands(
     fft_size: int, lowest: float, highest: float, rate: int, num_bands: int = 64, mel_scale: str = "htk", **how: bool
 ) -> np.ndarray:
-    """Return triangular bands on a mel scale over the bins of an FFT, not normalised: (bins, bands) float32."""
+    """Return the triangular filters of a mel scale over FFT bins, not normalised: (bins, bands) float32."""
     from transformers.audio_utils import mel_filter_bank
 
     bands = mel_filter_bank(fft_size // 2 + 1, num_bands, lowest, highest, rate, mel_scale=mel_scale, **how)

@@ -1,4 +1,4 @@
-"""Decode a video file once into frames at a constant rate and mono waveforms; docs/extraction.md has the rules."""
+"""Decode a video file once into frames at a constant rate and mono waveforms, by the rules of docs/extraction.md."""
 
 import math
 import re
@@ -21,12 +21,12 @@ from av.video.reformatter import Colorspace
 from utils.errors import InputError
 from video.frames import FRAMES_PER_SECOND
 
-LARGEST_SHORTER_SIDE = 720  # of a frame; larger ones, such as 4K, are scaled down to it as they are decoded
-LONGEST_SIDE = 100  # times the other; scaling the shorter one up would take all memory
-LOST_SECONDS = 1.0  # a file that yields less than it declares by this is damaged
-EARLY_END_SECONDS = 0.5  # before the end of the other track, which is reported
-GAP_SECONDS = 0.04  # between pieces of sound, which is filled with silence; packets of AAC last 0.02 to 0.06
-JUMP_SECONDS, BACK_SECONDS = 10.0, 0.1  # of time stamps ahead or back, which are no gap (ffmpeg's thresholds)
+LARGEST_SHORTER_SIDE = 720  # pixels to which larger frames, such as 4K, are downscaled while decoding
+LONGEST_SIDE = 100  # largest aspect ratio; resizing the shorter side would otherwise exhaust memory
+LOST_SECONDS = 1.0  # a file that lacks more of its declared duration is damaged
+EARLY_END_SECONDS = 0.5  # a track that ends this long before the other one is reported
+GAP_SECONDS = 0.04  # longer gaps in the audio are filled with silence; AAC packets last 0.02 to 0.06
+JUMP_SECONDS, BACK_SECONDS = 10.0, 0.1  # ffmpeg's thresholds of jumps in time stamps, which are no gaps
 Colours = Literal["bt601", "tagged"]
 _to_mono = partial(av.AudioResampler, format="s16", layout="mono")
 
@@ -35,12 +35,12 @@ _to_mono = partial(av.AudioResampler, format="s16", layout="mono")
 class DecodedVideo:
     """Decoded frames and waveforms of a file. N frames, L samples."""
 
-    frames: list[Any]  # N outputs of `keep`, by default (H, W, 3) uint8
-    times: np.ndarray  # (N,) float64, seconds from the start at which the file shows each frame
+    frames: list[Any]  # N results of `keep`, by default (H, W, 3) uint8
+    times: np.ndarray  # (N,) float64, time of each frame in the file, in seconds from its start
     sounds: dict[int, np.ndarray]  # by sample rate: (L,) int16, mono, from the start of the file; empty: no audio track
     duration: float  # seconds, of the longer of both tracks
-    pictures_end: float  # seconds, of the last frame; 0: no frames were requested
-    notes: tuple[str, ...] = ()  # for the user: a track that ends early, or cannot be decoded
+    pictures_end: float  # seconds, end of the last frame; 0: no frames were requested
+    notes: tuple[str, ...] = ()  # messages about tracks that end early or cannot be decoded
 
 
 @dataclass(eq=False)
@@ -53,10 +53,9 @@ class Frame:
     colours: Colours = "bt601"
 
     def rgb(self) -> np.ndarray:
-        """Return (H, W, 3) uint8, rotated and mirrored as the file declares, limited by LARGEST_SHORTER_SIDE.
+        """Return (H, W, 3) uint8, rotated and mirrored as declared by the file, limited by LARGEST_SHORTER_SIDE.
 
-        The matrix is BT.601's, whatever the file is tagged with: the published features come from JPEG files, which
-        have no other. "tagged" uses the file's own.
+        The matrix is BT.601's, as in the JPEG files of the published features, or the file's own if "tagged".
         """
         frame, options = self.frame, {}
         scale = min(1.0, LARGEST_SHORTER_SIDE / min(frame.width, frame.height))
@@ -70,38 +69,38 @@ class Frame:
 
 
 def _as_displayed(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Rotate and mirror an image (H, W, 3) by the frame's display matrix, whose rotations are by quarter turns."""
+    """Rotate (by multiples of 90 degrees) and mirror an image (H, W, 3) by the frame's display matrix."""
     found = [data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX]
     if not found:
         return image
     (a, b, _), (c, d, _), _ = np.frombuffer(found[0], np.int32).reshape(3, 3)
-    if abs(a) + abs(d) < abs(b) + abs(c):  # x becomes y
+    if abs(a) + abs(d) < abs(b) + abs(c):  # x and y are swapped
         image, a, d = image.transpose(1, 0, 2), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def open_media(path: Path) -> av.container.InputContainer:
-    """Open a file whose tags need not be UTF-8, and whose name may contain a colon."""
+    """Open a file, whose tags may be other than UTF-8 and whose name may contain a colon."""
     container = av.open(str(path.absolute()), metadata_errors="replace")
-    # By default PyAV asks for missing time stamps to be generated, which are wrong in an AVI whose codec reorders
-    # frames; ffmpeg uses those of the packets instead.
+    # By default PyAV generates missing time stamps, which are wrong in an AVI whose codec reorders frames; ffmpeg uses
+    # those of the packets instead.
     container.flags &= ~av.container.Flags.gen_pts.value
     return container
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open a file; raise InputError when it is no readable video."""
+    """Open a file. Raises InputError, also from the body, if it is not a readable video."""
     try:
         with open_media(path) as container:
             yield container
     except (av.FFmpegError, ValueError) as error:  # PyAV raises ValueError for some broken headers
-        found, way_out = f"no readable video ({error})", "Check the path, or get the video again."
+        found, way_out = f"no readable video ({error})", "Check the path, or download the video again."
         raise InputError(path, found, "a video file", way_out) from error
 
 
 def expected_seconds(path: Path) -> float:
-    """Return the approximate duration of a file by its header; infinity where it declares none."""
+    """Return the approximate duration of a file by its header in seconds; infinity if it declares none."""
     with suppress(av.FFmpegError, ValueError), open_media(path) as container:
         if container.duration:
             return container.duration / av.time_base
@@ -109,29 +108,29 @@ def expected_seconds(path: Path) -> float:
 
 
 def decode_video(path: Path, *args: Any, **options: Any) -> DecodedVideo:
-    """Decode a whole file at once; arguments and errors are those of `decode_stretches`."""
+    """Decode a whole file at once; see `decode_stretches` for arguments and errors."""
     [whole] = decode_stretches(path, *args, **options)
     return whole
 
 
 def decode_stretches(
     path: Path,
-    frame_rate: float | None = FRAMES_PER_SECOND,  # frames a second; None: audio alone
-    sample_rates: Sequence[int] = (),  # of the waveforms, in hertz; none: frames alone
-    keep: Callable[[Frame], Any] = Frame.rgb,  # computes from each frame what stays in memory
-    lost_seconds: float = LOST_SECONDS,  # a file that yields less than it declares by this is damaged
-    longest: float = math.inf,  # seconds that the file may last
-    colours: Colours = "bt601",  # the matrix from YUV to RGB, as in `Frame.rgb`
-    seconds: float = math.inf,  # of a stretch, about
+    frame_rate: float | None = FRAMES_PER_SECOND,  # frames per second; None: audio only
+    sample_rates: Sequence[int] = (),  # of the waveforms, in hertz; none: frames only
+    keep: Callable[[Frame], Any] = Frame.rgb,  # computes what is stored of each frame
+    lost_seconds: float = LOST_SECONDS,  # a file that lacks more of its declared duration is damaged
+    longest: float = math.inf,  # longest allowed duration in seconds
+    colours: Colours = "bt601",  # conversion from YUV to RGB (see `Frame.rgb`)
+    seconds: float = math.inf,  # approximate length of a stretch
 ) -> Iterator[DecodedVideo]:
     """Decode a file in stretches, each with its frames, times and samples.
 
     Only the last stretch has the duration, the end of the video track and the notes of the whole file. Frames are
-    chosen and repeated as by `ffmpeg -r <frame_rate>`, with which the published features were made: the k-th (from 0)
-    shows the file about one frame earlier than k / frame_rate, and a ten-second video at 8 a second has 82.
+    selected and repeated as by `ffmpeg -r <frame_rate>`, with which the published features were made: frame k (from 0)
+    is about one frame earlier in the file than k / frame_rate, and ten seconds at 8 frames per second result in 82.
 
-    Raises InputError for a file that is absent, no video, damaged or too long, without a video track where frames are
-    requested, and without a frame that can be decoded.
+    Raises InputError for a file that is absent, no video, damaged or too long, and for one without a video track or a
+    decodable frame if frames are requested.
     """
     with _opened(path) as container:
         pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -141,7 +140,7 @@ def decode_stretches(
             notes.append(f"an audio track of a codec that cannot be decoded ({_codec_of(path, audio)})")
             audio = None
         if frame_rate is not None and video is None:
-            raise InputError(path, "no video track", "a file with a video track", "Ask for audio features alone.")
+            raise InputError(path, "no video track", "a file with a video track", "Request audio features only.")
         if video is not None and video.codec_context is None:
             if frame_rate is not None:
                 found = f"a video track of a codec that cannot be decoded ({_codec_of(path, video)})"
@@ -151,16 +150,16 @@ def decode_stretches(
             yield DecodedVideo([], np.zeros(0), {}, 0.0, 0.0, tuple(notes))
             return
         start = (container.start_time or 0) / av.time_base
-        may_jump = bool(container.format.flags & av.format.Flags.ts_discont.value)  # time stamps may restart
+        may_jump = bool(container.format.flags & av.format.Flags.ts_discont.value)  # discontinuous time stamps
         streams = [stream for stream in (video, audio) if stream is not None]
         declared = 0.0 if may_jump else _declared_duration(container, streams)
         _check_length(path, declared, longest)
         if video is not None and max(video.width, video.height) > LONGEST_SIDE * max(1, min(video.width, video.height)):
             found = f"frames of {video.width} x {video.height} pixels"
-            raise InputError(path, found, f"a side at most {LONGEST_SIDE} times the other", "Leave this video out.")
+            raise InputError(path, found, f"an aspect ratio of at most {LONGEST_SIDE}", "Leave this video out.")
         picture = None if frame_rate is None else _Picture(video, frame_rate, keep, start, declared, colours)
         sounds = {} if audio is None else {rate: _Sound(rate, start) for rate in sample_rates}
-        packets_end = {"video": 0.0, "audio": 0.0}  # seconds, where each track ends by its packets
+        packets_end = {"video": 0.0, "audio": 0.0}  # seconds, end of each track by its packets
         for packet in _packets(container, streams, may_jump):
             kind, stamp = packet.stream.type, packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
@@ -168,13 +167,13 @@ def decode_stretches(
                 packets_end[kind] = max(packets_end[kind], end)
             if (kind == "video" and picture is None) or (kind == "audio" and not sounds):
                 continue
-            with suppress(av.FFmpegError):  # damaged packets are skipped; missing seconds are judged below
+            with suppress(av.FFmpegError):  # skips damaged packets; missing seconds are checked below
                 for frame in packet.decode():
                     if kind == "video":
                         picture.add(frame)
                         continue
-                    # The frame's own rate comes last: where nothing is to be converted, FFmpeg names the layout of a
-                    # frame with unnamed channels "mono", and another resampler would refuse it.
+                    # The frame's own rate comes last: without conversion, FFmpeg sets the layout of frames with unnamed
+                    # channels to "mono", which other resamplers reject.
                     for rate in sorted(sounds, key=lambda rate: rate == frame.sample_rate):
                         sounds[rate].add(frame)
             ahead = picture.waiting if picture is not None else max(sound.waiting for sound in sounds.values())
@@ -182,29 +181,29 @@ def decode_stretches(
                 yield DecodedVideo(*_take(picture, sounds), 0.0, 0.0)
         pictures_end = 0.0 if picture is None else picture.finish()
         if picture is not None and not picture.num_written:
-            raise InputError(path, "no frame that can be decoded", "a video of a second or more", "Get it again.")
+            raise InputError(path, "no decodable frame", "a video of at least one second", "Download it again.")
         ends = packets_end | ({} if picture is None else {"video": pictures_end})
         if sounds:
             ends["audio"] = max(sound.end for sound in sounds.values())
-        # A file is damaged where packets are missing, or packets cannot be decoded.
+        # A file is damaged if packets are missing or cannot be decoded.
         of_tracks = ((ends[kind], packets_end[kind]) for kind in ends)
         for reached, of_file in ((max(packets_end.values()), declared), *of_tracks):
             if reached < of_file - lost_seconds:
                 found = f"a damaged file: {reached:.1f} of {of_file:.1f} seconds can be decoded"
-                raise InputError(path, found, "a whole file", "Get the video again.")
+                raise InputError(path, found, "a whole file", "Download the video again.")
         duration = max(ends.values())
         _check_length(path, duration, longest)
         if picture is not None and pictures_end < duration - EARLY_END_SECONDS:
-            notes.append(f"the video track ends after {pictures_end:.1f} s; its last frame stands for the rest")
+            notes.append(f"the video track ends after {pictures_end:.1f} s; its last frame is repeated")
         if sounds and ends["audio"] < duration - EARLY_END_SECONDS:
-            notes.append(f"the audio track ends after {ends['audio']:.1f} s; silence stands for the rest")
+            notes.append(f"the audio track ends after {ends['audio']:.1f} s; silence follows")
         for sound in sounds.values():
             sound.resample(None)
         yield DecodedVideo(*_take(picture, sounds), duration, pictures_end, tuple(notes))
 
 
 def _take(picture: "_Picture | None", sounds: "dict[int, _Sound]") -> tuple[list, np.ndarray, dict[int, np.ndarray]]:
-    """Take the frames, their times and the samples that have been decoded since the last call."""
+    """Return the frames, their times and the samples decoded since the last call."""
     frames, times = ([], []) if picture is None else picture.take()
     waveforms = {rate: sound.take() for rate, sound in sounds.items() if sound.first is not None}
     return frames, np.array(times, np.float64), waveforms
@@ -226,21 +225,21 @@ def _codec_of(path: Path, stream) -> str:
 
 def _check_length(path: Path, seconds: float, longest: float) -> None:
     if seconds > longest:
-        found, expected = f"a video of {seconds:.1f} seconds", f"a clip of at most {longest:g}"
+        found, expected = f"a video of {seconds:.1f} seconds", f"a clip of at most {longest:g} seconds"
         raise InputError(path, found, expected, "Cut the annotated clip out of the whole video.")
 
 
 def _packets(container, streams: list, may_jump: bool) -> Iterator[av.Packet]:
-    """Yield the packets of some streams in the order of the file, the last of each without data.
+    """Yield the packets of some streams in the order of the file; the last packet of each stream is empty.
 
-    Where time stamps may jump (MPEG streams of joined parts, recordings with a break), gaps are closed as in ffmpeg.
+    If time stamps may jump (joined MPEG streams, interrupted recordings), jumps are removed as in ffmpeg.
     """
     for stream in streams:
-        stream.codec_context.thread_count = 1  # many files are decoded at a time instead
-    ahead = 0.0  # seconds by which all further time stamps are moved
-    following: dict[int, float] = {}  # by stream, when its next packet is due
+        stream.codec_context.thread_count = 1  # several files are decoded in parallel instead
+    ahead = 0.0  # seconds by which all further time stamps are shifted
+    following: dict[int, float] = {}  # expected time of the next packet by stream
     last: dict[int, float] = {}
-    with suppress(av.FFmpegError):  # the file ends in the middle of a packet
+    with suppress(av.FFmpegError):  # the file may end within a packet
         for packet in container.demux(*streams):
             if may_jump and packet.dts is not None:
                 number, time = packet.stream.index, float(packet.dts * packet.time_base) + ahead
@@ -256,10 +255,10 @@ def _packets(container, streams: list, may_jump: bool) -> Iterator[av.Packet]:
 
 
 def _declared_duration(container, tracks: list) -> float:
-    """Return the seconds that the file declares for its tracks; 0: none."""
+    """Return the duration that the file declares for its tracks in seconds; 0 if none."""
     of_tracks = [float(stream.duration * stream.time_base) for stream in tracks if stream.duration]
     if container.format.name == "avi" and tracks[0].type == "video" and tracks[0].average_rate:
-        # FFmpeg shortens the duration of a truncated AVI to what exists; the header's number of frames stays.
+        # FFmpeg shortens the duration of a truncated AVI; the number of frames in the header is unaffected.
         of_tracks.append(float(tracks[0].frames / tracks[0].average_rate))
     if len(of_tracks) >= len(tracks):
         return max(of_tracks)
@@ -267,19 +266,19 @@ def _declared_duration(container, tracks: list) -> float:
 
 
 class _Picture:
-    """Convert a track of any frame rate, constant or not, into frames at a constant rate."""
+    """Converts a track of any frame rate, constant or variable, into frames at a constant rate."""
 
     def __init__(self, stream, frame_rate: float, keep: Callable, start: float, declared: float, colours: Colours):
         self.rate, self.keep, self.start, self.declared, self.colours = frame_rate, keep, start, declared, colours
         source_rate = stream.guessed_rate or stream.average_rate or Fraction(25)
         self.seconds_a_frame = float(1 / source_rate)
-        self.frames, self.times = [], []  # not taken yet
+        self.frames, self.times = [], []  # since the last `take`
         self.num_written = 0
         self.last: Frame | None = None
-        self.written: tuple[Frame | None, Any] = (None, None)  # the last frame in `frames`, and the output of `keep`
+        self.written: tuple[Frame | None, Any] = (None, None)  # the last frame in `frames`, and the result of `keep`
         self.end = 0.0
         self.is_alone, self.skipped = len(stream.container.streams) == 1, 0
-        self.repeated = deque([0, 0, 0], maxlen=3)  # how often the frame before was written, last three
+        self.repeated = deque([0, 0, 0], maxlen=3)  # the last three numbers of copies of a previous frame
 
     def add(self, frame: av.VideoFrame) -> None:
         stamp = frame.dts if frame.pts is None else frame.pts
@@ -294,15 +293,15 @@ class _Picture:
         self.last = current
 
     def _copies(self, position: float, seconds: float) -> tuple[int, int]:
-        """Return how often the frame before and this one are written now, by the rule of `ffmpeg -r`.
+        """Return the copies of the previous and the current frame to write now, by the rule of `ffmpeg -r`.
 
-        This frame is shown for `seconds` from `position` on, which is counted in frames of the output.
+        The current frame lasts `seconds` from `position`, which is counted in output frames.
         """
-        position += np.sign(position) / 2**17  # keeps equal values on one side of the bounds, as in ffmpeg
+        position += np.sign(position) / 2**17  # as in ffmpeg: breaks ties at the bounds
         whole = round(seconds * self.rate)
         length = whole if whole > 0 else min(1.0, self.seconds_a_frame * self.rate)
         if self.last is None and self.is_alone and position >= 0.5:
-            position = self.skipped = round(position)  # a file of one track begins with its first frame, however late
+            position = self.skipped = round(position)  # a file of one track starts with its first frame, however late
         ahead = position - self.skipped - self.num_written
         until = ahead + length
         if until < -1.1:
@@ -329,7 +328,7 @@ class _Picture:
 
     @property
     def waiting(self) -> float:
-        """Return the seconds that have not been taken yet."""
+        """Return the seconds decoded since the last `take`."""
         return len(self.frames) / self.rate
 
     def take(self) -> tuple[list[Any], list[float]]:
@@ -378,7 +377,7 @@ class _Sound:
 
     @property
     def waiting(self) -> float:
-        """Return the seconds that have not been taken yet."""
+        """Return the seconds decoded since the last `take`."""
         return (self.num_samples - self.num_taken) / self.rate
 
     def take(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Write video files: generated videos, and those of tests."""
+"""Write video files, for generated videos and tests."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -23,10 +23,10 @@ def write_video(
     sound_start: float = 0.0,
     quality: int = 23,
 ) -> None:
-    """Write a video file, atomically: H.264 and AAC into MP4, MPEG-4 and uncompressed sound into AVI and Matroska.
+    """Write a video file atomically: H.264 and AAC in MP4, MPEG-4 and uncompressed audio in AVI and Matroska.
 
-    Frames are (H, W, 3) uint8 RGB with even H and W, the sound is (channels, L) int16. `times`, of the frames, and
-    `sound_start` are in seconds; by default frames have a constant rate. `quality` is libx264's, 0 (lossless) to 51.
+    Frames are (H, W, 3) uint8 RGB with even H and W, `sound` is (channels, L) int16. `times` of the frames (default: a
+    constant rate) and `sound_start` are in seconds. `quality` is libx264's crf, 0 (lossless) to 51.
     """
     codecs, options, ticks = ("libx264", "aac"), {"preset": "veryfast", "crf": str(quality)}, 90_000
     if path.suffix != ".mp4":
@@ -35,7 +35,7 @@ def write_video(
         video = container.add_stream(codecs[0], rate=Fraction(frame_rate).limit_denominator(1001))
         video.pix_fmt = "yuv420p"
         video.options = options
-        video.codec_context.time_base = Fraction(1, ticks)  # of the clock that frame times are counted in
+        video.codec_context.time_base = Fraction(1, ticks)  # unit of the frames' time stamps
         audio = None
         if sound is not None:
             audio = container.add_stream(codecs[1], rate=sample_rate, layout="mono" if len(sound) == 1 else "stereo")
@@ -48,9 +48,9 @@ def write_video(
             container.mux(video.encode(frame))
         container.mux(video.encode())
         if audio is not None:
-            size = round(sample_rate / frame_rate)  # samples of a frame
+            size = round(sample_rate / frame_rate)  # samples per video frame
             for start in range(0, sound.shape[1], size):
-                piece = np.ascontiguousarray(sound[:, start : start + size].T.reshape(1, -1))  # s16: channels alternate
+                piece = np.ascontiguousarray(sound[:, start : start + size].T.reshape(1, -1))  # s16 is interleaved
                 samples = av.AudioFrame.from_ndarray(piece, format="s16", layout=audio.layout.name)
                 samples.sample_rate, samples.time_base = sample_rate, Fraction(1, sample_rate)
                 samples.pts = round(sound_start * sample_rate) + start

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Stage 4 on AVE: evaluate HAN on val and test. Extra arguments go to test_han.py.
+# Stage 4 on AVE: evaluate HAN on val and test. Extra arguments are passed to test_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-export CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # stage-3 run; empty: the newest finished one
+export CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # stage-3 run; empty: the newest finished run
 export DATA_DIR=${DATA_DIR:-data/AVE}
 export ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
-export RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+export RUNS_DIR=${RUNS_DIR:-temp_train_logs} # folder searched for runs
 export LOGS_DIR=${LOGS_DIR:-test_logs}
 
 DATASET=AVE bash scripts/test_han.sh "$@"

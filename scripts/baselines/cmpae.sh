@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# CMPAE (Gao, Chen and Xu, CVPR 2023) on LLP: noise ratios, train, evaluate. Extra arguments go to the last training.
+# CMPAE (Gao, Chen and Xu, CVPR 2023) on LLP: noise ratios, train, evaluate. Extra arguments are passed to the last training.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-CONFIG=${CONFIG:-configs/cmpae_llp.yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/cmpae_llp.yaml} # the recipe; edit it or name another
 ESTIMATOR_CONFIG=${ESTIMATOR_CONFIG:-configs/jomold_base_llp.yaml}
 DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # of an earlier run; empty: train JoMoLD's estimator and find them now
+NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # output of an earlier run; empty: train JoMoLD's estimator and compute them
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# JoMoLD (Cheng et al., ECCV 2022) on LLP: noise ratios, then train, then evaluate. Extra arguments go to both trainings.
+# JoMoLD (Cheng et al., ECCV 2022) on LLP: noise ratios, then train, then evaluate. Extra arguments are passed to both trainings.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-CONFIG=${CONFIG:-configs/jomold_llp.yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/jomold_llp.yaml} # the recipe; edit it or name another
 ESTIMATOR_CONFIG=${ESTIMATOR_CONFIG:-configs/jomold_base_llp.yaml}
 DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # of an earlier run; empty: train JoMoLD's estimator and find them now
+NOISE_RATIO_DIR=${NOISE_RATIO_DIR:-} # output of an earlier run; empty: train JoMoLD's estimator and compute them
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh

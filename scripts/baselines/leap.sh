@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# LEAP (Zhou et al., ECCV 2024) on LLP: VALOR's labels, then train, then evaluate. Extra arguments go to train_han.py.
+# LEAP (Zhou et al., ECCV 2024) on LLP: VALOR's labels, then train, then evaluate. Extra arguments are passed to train_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-CONFIG=${CONFIG:-configs/leap_llp.yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/leap_llp.yaml} # the recipe; edit it or name another
 DATA_DIR=${DATA_DIR:-data/LLP}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier framewise run; empty: make them now
-THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own. Simulated features need search
+PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # output of an earlier framewise run; empty: generate them
+THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own. simulated features require search
 GLOVE=${GLOVE:-}                       # word vectors in GloVe's text format; empty: glove.txt in DATA_DIR
 
 # shellcheck source=scripts/python.sh

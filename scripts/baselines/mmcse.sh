@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MM-CSE (Zhao et al., AAAI 2025) on LLP: VALOR's labels, then train, then evaluate. Extra arguments go to train_han.py.
+# MM-CSE (Zhao et al., AAAI 2025) on LLP: VALOR's labels, then train, then evaluate. Extra arguments are passed to train_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

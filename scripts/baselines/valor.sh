@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# VALOR: framewise pseudo-labels from CLIP and CLAP, then HAN on them, then evaluate. Extra arguments go to train_han.py.
+# VALOR: framewise pseudo-labels from CLIP and CLAP, then HAN on them, then evaluate. Extra arguments are passed to train_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-LLP} # or AVE
-CONFIG=${CONFIG:-configs/valor_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/valor_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe; edit it or name another
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
-PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # of an earlier framewise run; empty: make them now
-THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own on LLP. Simulated features need search
+PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # output of an earlier framewise run; empty: generate them
+THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own on LLP. simulated features require search
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Pack the clips of AVE or UCF-101: frames and spectrograms, decoded once. Extra arguments go to lavish.prepare_clips.
+# Pack the clips of AVE or UCF-101: decode frames and audio once. Extra arguments are passed to lavish.prepare_clips.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-AVE} # or UCF101
-DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
+DATA_DIR=${DATA_DIR:-data/$DATASET} # folder with videos/
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
 PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
 

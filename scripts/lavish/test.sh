@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Evaluate a classifier of clips on val and test. Extra arguments go to lavish.test_classifier.
+# Evaluate a clip classifier on val and test. Extra arguments are passed to lavish.test_classifier.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # run of train.sh; empty: the newest finished one
-RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+CHECKPOINT_DIR=${CHECKPOINT_DIR:-} # run of train.sh; empty: the newest finished run
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # folder searched for runs
 LOGS_DIR=${LOGS_DIR:-test_logs}
 
 # shellcheck source=scripts/python.sh

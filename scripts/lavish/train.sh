@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Train LAVISH, or what it is compared with (--model). Extra arguments go to lavish.train_classifier.
+# Train LAVISH, or a model that it is compared with (--model). Extra arguments are passed to lavish.train_classifier.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-DATASET=${DATASET:-AVE} # or UCF101; the one of CONFIG
-CONFIG=${CONFIG:-} # a recipe; empty: configs/<model>_<dataset>.yaml, or else LAVISH's on the data set
-DATA_DIR=${DATA_DIR:-data/$DATASET} # holds videos/
+DATASET=${DATASET:-AVE} # or UCF101; must be that of CONFIG
+CONFIG=${CONFIG:-} # a recipe; empty: configs/<model>_<dataset>.yaml if it exists, else LAVISH's for the data set
+DATA_DIR=${DATA_DIR:-data/$DATASET} # folder with videos/
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR} # AVE's annotations, or the official lists of UCF-101
 PACKED_DIR=${PACKED_DIR:-$DATA_DIR/packed_clips}
-BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-} # hub, random, a file, or a folder; empty: as the recipe says
+BACKBONE_WEIGHTS=${BACKBONE_WEIGHTS:-} # hub, random, a file or a folder; empty: as in the recipe
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# MA (Wu and Yang, CVPR 2021), stage 1: train the base model. Extra arguments go to train_han.py.
+# MA (Wu and Yang, CVPR 2021), stage 1: train the base model. Extra arguments are passed to train_han.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 DATASET=${DATASET:-LLP} # or AVE
-CONFIG=${CONFIG:-configs/ma_base_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe: edit it, or name another
+CONFIG=${CONFIG:-configs/ma_base_$(tr '[:upper:]' '[:lower:]' <<< "$DATASET").yaml} # the recipe; edit it or name another
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}

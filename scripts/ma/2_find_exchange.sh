@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# MA, stage 2: find what each modality does not show. Extra arguments go to baselines.ma.find_exchange.
+# MA, stage 2: find the video labels that are absent from each modality. Extra arguments are passed to baselines.ma.find_exchange.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-BASE_MODEL_DIR=${BASE_MODEL_DIR:-} # run of stage 1; empty: the newest finished one
+BASE_MODEL_DIR=${BASE_MODEL_DIR:-} # run of stage 1; empty: the newest finished run
 DATASET=${DATASET:-LLP}            # or AVE
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
-RUNS_DIR=${RUNS_DIR:-temp_train_logs} # where runs are looked for
+RUNS_DIR=${RUNS_DIR:-temp_train_logs} # folder searched for runs
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# One table or figure of the paper, as the scripts beside this one name it: experiment.sh NAME. Further arguments, such
-# as --seeds and --preset: see `python -m experiments --help`.
+# One table or figure: experiment.sh NAME, where NAME is that of a script in this folder. See `python -m experiments
+# --help` for further arguments such as --seeds and --preset.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 NAME=$1
-DATA_ROOT=${DATA_ROOT:-data} # holds LLP/, UnAV/ and AVE/
+DATA_ROOT=${DATA_ROOT:-data} # folder with LLP/, UnAV/ and AVE/
 ANNOTATIONS_ROOT=${ANNOTATIONS_ROOT:-$DATA_ROOT}
-RUNS_DIR=${RUNS_DIR:-temp_train_logs/paper} # finished runs in it are not repeated
+RUNS_DIR=${RUNS_DIR:-temp_train_logs/paper} # finished runs in this folder are not repeated
 RESULTS_DIR=${RESULTS_DIR:-}                # empty: results, or results/<preset>
 
 # shellcheck source=scripts/python.sh

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Not in the paper: the epoch chosen on val and on test, for every method, on LLP, AVE and (with its videos) LAVISH.
+# Beyond the paper: epochs selected on val and on test, for all methods on LLP and AVE, and LAVISH if AVE's videos exist.
 exec bash "$(dirname "${BASH_SOURCE[0]}")/experiment.sh" selection "$@"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Each of our rows of Table 1 against UWAV: difference, interval and p by paired bootstrap over the test videos.
+# Difference of each of our rows in Table 1 to UWAV, with interval and p of a paired bootstrap over test videos.
 exec bash "$(dirname "${BASH_SOURCE[0]}")/experiment.sh" significance "$@"

@@ -18,7 +18,7 @@ from tests.video.made_videos import make_video
 from utils.errors import InputError
 from video import parse_video
 from video.backbones.drawn_weights import draw_weights_of, small_pe_audio
-from video.backbones.pe_audio import SAMPLES_OF_A_FRAME, PEAudio
+from video.backbones.pe_audio import PEAudio
 from video.extract_features import main as extract_features
 from video.extraction.event_texts import sentences_of
 from video.extraction.extraction_inputs import pe_clips, read_inputs
@@ -91,7 +91,7 @@ def test_clips_of_ten_seconds_are_silent_after_the_sound_and_nan_after_the_last_
     assert clips.shape == (2, 480_000) and (clips[0] == 0.5).all()
     assert (clips[1, : 5 * RATE // 2] == 0.5).all() and (clips[1, 5 * RATE // 2 : 4 * RATE] == 0).all()
     assert np.isnan(clips[1, 4 * RATE :]).all()
-    assert 480_000 % SAMPLES_OF_A_FRAME == 0 == RATE % SAMPLES_OF_A_FRAME  # nothing is left to be reflected
+    assert 480_000 % 1920 == 0 == RATE % 1920  # 40 ms: nothing is left to be reflected
 
 
 def test_extraction_writes_25_rows_a_second_whatever_the_batch_and_texts_with_scale_and_bias(tmp_path: Path, network):

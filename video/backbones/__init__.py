@@ -1,1 +1,1 @@
-"""Feature networks: VGGish, ResNet-152, R(2+1)D-18, CLIP, CLAP, and two light classifiers."""
+"""Feature networks: VGGish, ResNet-152, R(2+1)D-18, CLIP, CLAP, PE-A-Frame and two light classifiers."""

@@ -1,7 +1,7 @@
 """CLIP ViT-L/14 (Radford et al., 2021) and LAION CLAP, HTSAT-tiny with fusion (Wu et al., ICASSP 2023).
 
-transformers has both networks. open_clip and laion-clap, which are extras, compute the same features with the same
-weights; the tests compare them. All features have unit length. B rows, L tokens.
+Both networks come from transformers. The optional packages open_clip and laion-clap compute the same features with the
+same weights, as tests show. All features have unit length. B rows, L tokens.
 """
 
 import re
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 
 
 def tower(width: int, hidden: int, layers: int, heads: int) -> dict[str, int]:
-    """Return the sizes of a transformer under the names that transformers gives them."""
+    """Return the sizes of a transformer under the names of the package transformers."""
     names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     return dict(zip(names, (width, hidden, layers, heads), strict=True))
 
 
-# The sizes of openai/clip-vit-large-patch14; quick GELU is the class's default.
+# Sizes of openai/clip-vit-large-patch14; quick GELU is the default of the class.
 VIT_L_14 = {
     "projection_dim": 768,
     "vision_config": tower(1024, 4096, 24, 16) | {"image_size": 224, "patch_size": 14},
     "text_config": tower(768, 3072, 12, 12) | {"bos_token_id": 49406, "eos_token_id": 49407},
 }
-# The classes' defaults are HTSAT-tiny and RoBERTa; the epsilon of LAION's RoBERTa differs from transformers' default.
+# The defaults of the classes are HTSAT-tiny and RoBERTa; only the epsilon of LAION's RoBERTa differs.
 HTSAT_TINY_FUSION = {"audio_config": {"enable_fusion": True}, "text_config": {"layer_norm_eps": 1e-5}}
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # stored beside the weights in OpenAI's archive
 
-# LAION's parameter names and those of transformers. LAION keeps query, key and value in one matrix.
+# LAION's parameter names and those of transformers. LAION stores query, key and value in one matrix.
 _RENAMED = (
     (r"^module\.", ""),
     (r"^text_branch\.", "text_model."),
@@ -45,8 +45,8 @@ _RENAMED = (
     (r"\.mlp\.fc1\.", ".intermediate.dense."),
     (r"\.mlp\.fc2\.", ".output.dense."),
 )
-# Not needed for embeddings: spectrograms, the tagging head, the MLPs that only CLAP's training loss uses, and buffers
-# that every model computes for itself.
+# Parameters not needed for embeddings: spectrograms, the tagging head, MLPs of CLAP's training loss, and buffers that
+# models compute themselves.
 _LEFT_OUT = re.compile(
     r"audio_branch\.(spectrogram_extractor|logmel_extractor|tscam_conv|head)\."
     r"|(audio|text)_transform\."
@@ -55,7 +55,7 @@ _LEFT_OUT = re.compile(
 
 
 class _TextEncoder(nn.Module):
-    """A network of transformers that encodes text."""
+    """Base class of networks that encode text; those of transformers."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -68,7 +68,7 @@ class _TextEncoder(nn.Module):
 
 
 class CLIP(_TextEncoder):
-    """transformers' `CLIPModel` with its weights, or a new one of the given sizes."""
+    """A given `CLIPModel` of transformers, or a new one with the given sizes."""
 
     def __init__(self, network: nn.Module | None = None, config: dict = VIT_L_14):
         from transformers import CLIPConfig, CLIPModel
@@ -82,7 +82,7 @@ class CLIP(_TextEncoder):
 
 
 class CLAP(_TextEncoder):
-    """transformers' `ClapModel` with its weights, or a new one of the given sizes."""
+    """A given `ClapModel` of transformers, or a new one with the given sizes."""
 
     def __init__(self, network: nn.Module | None = None, config: dict = HTSAT_TINY_FUSION):
         from transformers import ClapConfig, ClapModel
@@ -90,11 +90,8 @@ class CLAP(_TextEncoder):
         super().__init__(ClapModel(ClapConfig(**config)) if network is None else network)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Compute features of mel spectrograms in decibels: (B, 1001, 64) -> (B, 512).
-
-        The released code passes four equal copies to the fusion and marks none as longer than ten seconds; the network
-        then uses the first alone, so one is enough.
-        """
+        """Compute features of mel spectrograms in decibels: (B, 1001, 64) -> (B, 512)."""
+        # of the four equal copies in the released code, the network uses only the first
         longer = torch.zeros(len(mel), 1, dtype=torch.bool, device=mel.device)
         pooled = self.network.audio_model(input_features=mel[:, None], is_longer=longer).pooler_output
         return F.normalize(self.network.audio_projection(pooled).float(), dim=-1)
@@ -108,7 +105,7 @@ class OpenCLIP(_TextEncoder):
         return F.normalize(self.network.encode_image(images).float(), dim=-1)
 
     def text(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Compute text features: (B, L) both -> (B, 768). The network finds the end of a sentence by its token."""
+        """Compute text features: (B, L) both -> (B, 768)."""
         length = self.network.context_length
         padded = torch.where(attention_mask.bool(), token_ids, 0)
         return F.normalize(self.network.encode_text(F.pad(padded, (0, length - padded.shape[1]))).float(), dim=-1)
@@ -150,18 +147,18 @@ def from_laion_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_laion_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict of laion-clap into transformers' model; torch raises RuntimeError where they do not fit."""
+    """Load a state dict of laion-clap into transformers' model. Raises RuntimeError if they do not match."""
     own = network.state_dict()
     kept = {name: own[name] for name in own if _LEFT_OUT.search(name) or name.endswith("num_batches_tracked")}
     network.load_state_dict(kept | from_laion_names(state))
 
 
 def read_open_clip(path: Path) -> OpenCLIP:
-    """Return open_clip's ViT-L/14 with OpenAI's weights: their archive, or a state dict of open_clip."""
+    """Return open_clip's ViT-L/14 with OpenAI's weights, from their archive or a state dict of open_clip."""
     import open_clip
 
     network = open_clip.create_model("ViT-L-14-quickgelu")
-    if is_torchscript(path):  # open_clip loads weights only, so it no longer reads archives that contain code
+    if is_torchscript(path):  # open_clip itself no longer reads archives that contain code
         archive = torch.jit.load(path, map_location="cpu").state_dict()
         network.load_state_dict({name: tensor.float() for name, tensor in archive.items() if name not in _SIZES})
     else:
@@ -170,7 +167,7 @@ def read_open_clip(path: Path) -> OpenCLIP:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Return whether a file is an archive of code and weights, as OpenAI's is, rather than one of tensors."""
+    """Return whether a file is an archive of code and weights, such as OpenAI's, and not one of tensors."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -180,13 +177,12 @@ def is_torchscript(path: Path) -> bool:
 def make_laion_clap(state: Mapping[str, Tensor]) -> LaionCLAP:
     """Return HTSAT-tiny with fusion and the weights of LAION's 630k-fusion-best.pt.
 
-    They are passed as a state dict, since the package itself would run any code in a file. The package takes the
-    tokenizers of BERT, RoBERTa and BART, and RoBERTa itself, from Hugging Face's cache or hub.
+    The package loads the tokenizers of BERT, RoBERTa and BART, and RoBERTa itself, from Hugging Face's cache or hub.
     """
     from laion_clap import CLAP_Module
 
     module = CLAP_Module(enable_fusion=True, amodel="HTSAT-tiny", device="cpu")
     own = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    own.pop("text_branch.embeddings.position_ids", None)  # written by earlier versions of transformers
+    own.pop("text_branch.embeddings.position_ids", None)  # from earlier versions of transformers
     module.model.load_state_dict(own)
     return LaionCLAP(module.model)

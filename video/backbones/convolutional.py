@@ -1,7 +1,7 @@
-"""VGGish, ResNet-152 and R(2+1)D-18; and for laptops two light classifiers, whose weights are 27 MB.
+"""VGGish, ResNet-152 and R(2+1)D-18, and two light networks for laptops with 27 MB of weights. B rows.
 
-The features of the light networks, MN04 and EfficientNet-Lite2, are the inputs of their classifiers; the classifiers
-themselves recognise events without further training. B rows.
+Features of the light networks, MN04 and EfficientNet-Lite2, are the inputs of their classifiers, which recognise events
+without further training.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ class VGGish(nn.Module):
     """VGGish with the parameter names of the PyTorch port of the released checkpoint.
 
     Hershey et al., "CNN Architectures for Large-Scale Audio Classification", ICASSP 2017. The output is that of the
-    last ReLU: neither PCA nor quantisation follows, as in LLP's published features.
+    last ReLU, without PCA and quantisation, as in LLP's published features.
     """
 
     def __init__(self):
@@ -30,7 +30,7 @@ class VGGish(nn.Module):
     def forward(self, log_mel: Tensor) -> Tensor:
         """Compute features of log-mel spectrograms of a second each: (B, 96, 64) -> (B, 128)."""
         maps = self.features(log_mel[:, None])  # (B, 512, 6, 4)
-        # Time, mel, channel: the order in which the TensorFlow original flattens.
+        # (time, mel, channel) is the order in which the TensorFlow original flattens
         return self.embeddings(torch.flatten(maps.permute(0, 2, 3, 1), 1))
 
 
@@ -49,7 +49,7 @@ def torchvision_features(name: str) -> nn.Module:
 class MN04(nn.Module):
     """EfficientAT's MobileNet of width 0.4 on AudioSet (Schmid et al., ICASSP 2023), under the names of its checkpoint.
 
-    MobileNetV3-Large but for one input channel, squeeze-and-excitation by linear layers, and narrower widths.
+    MobileNetV3-Large with one input channel, squeeze-and-excitation by linear layers, and smaller widths.
     """
 
     def __init__(self):
@@ -60,7 +60,7 @@ class MN04(nn.Module):
         network = mobilenet_v3_large(width_mult=0.4, num_classes=527, block=block)
         self.features = network.features
         self.features[0][0] = nn.Conv2d(1, 8, 3, stride=2, padding=1, bias=False)
-        # The checkpoint counts the two layers that average over places.
+        # in the checkpoint, two pooling layers precede the classifier
         self.classifier = nn.Sequential(nn.Identity(), nn.Identity(), *network.classifier)
 
     def forward(self, log_mel: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class MN04(nn.Module):
         return self.features(log_mel.transpose(1, 2).unsqueeze(1)).mean((2, 3))
 
     def probs(self, features: Tensor) -> Tensor:
-        """Return the probabilities of AudioSet's classes, several of which may be present: (B, 384) -> (B, 527)."""
+        """Return the multi-label probabilities of AudioSet's classes: (B, 384) -> (B, 527)."""
         return self.classifier(features).sigmoid()
 
 
@@ -101,5 +101,5 @@ class EfficientNetLite2(nn.Module):
         return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
 
     def probs(self, features: Tensor) -> Tensor:
-        """Return the probabilities of ImageNet's classes, one of which is present: (B, 1280) -> (B, 1000)."""
+        """Return the probabilities of ImageNet's classes, which sum to 1: (B, 1280) -> (B, 1000)."""
         return self.network.classifier(features).softmax(-1)

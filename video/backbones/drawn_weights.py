@@ -1,6 +1,6 @@
-"""Reproducible random weights, and small stand-ins for the feature networks that demonstrations give them to.
+"""Randomly initialised weights from a fixed seed, and small stand-ins for the feature networks, for demonstrations.
 
-A weight depends on its name, its shape and a seed alone, so it is the same on every machine. The stand-ins take the
+A weight depends only on its name, its shape and the seed, and so is the same on every machine. Stand-ins have the
 inputs of the networks that they replace. B rows.
 """
 
@@ -17,11 +17,10 @@ from video.backbones.pe_audio import PEAudio
 
 
 def draw(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
-    """Draw the weight of a name: float32.
+    """Return a random float32 weight.
 
-    x is normal, drawn from a generator seeded with the CRC-32 of the name (plus `seed`). Variances are 1 + 0.1 |x|;
-    other entries of one dimension or none are 1 + 0.1 x if they are called `weight`, else 0.1 x; matrices and kernels
-    are x divided by the square root of the number of inputs of one output.
+    From x, normal and seeded with the CRC-32 of the name plus `seed`: variances are 1 + 0.1 |x|, other scalars and
+    vectors 1 + 0.1 x if called `weight`, else 0.1 x; matrices and kernels are x / sqrt(inputs of an output).
     """
     x = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(name.encode()) + seed))
     if name.endswith("running_var"):
@@ -33,7 +32,7 @@ def draw(name: str, shape: Sequence[int], seed: int = 0) -> Tensor:
 
 @torch.no_grad()
 def draw_weights_of(network: nn.Module, seed: int = 0) -> None:
-    """Draw a network's parameters and running statistics; other buffers, such as masks, stay as they are."""
+    """Initialise a network's parameters and running statistics randomly; other buffers remain as they are."""
     parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     for name, values in network.state_dict().items():
         if name in parameters or name.endswith(("running_mean", "running_var")):
@@ -41,14 +40,11 @@ def draw_weights_of(network: nn.Module, seed: int = 0) -> None:
 
 
 def convolution_stack(channels: int, widths: tuple[int, ...], places: tuple[int, ...]) -> nn.Sequential:
-    """Return strided convolutions whose maps are averaged into a grid of `places`: (B, channels, ...) -> (B, D).
-
-    Each of the convolutions, of these widths, halves every side. They have no biases and the output is normalised, so
-    that features still tell inputs apart when the weights are random.
-    """
+    """Return strided convolutions, pooled into a grid of size `places` and normalised: (B, channels, ...) -> (B, D)."""
     convolution, pool = {2: (nn.Conv2d, nn.AdaptiveAvgPool2d), 3: (nn.Conv3d, nn.AdaptiveAvgPool3d)}[len(places)]
     layers: list[nn.Module] = []
     for width in widths:
+        # without biases, so that features of different inputs differ even with random weights
         layers += [convolution(channels, width, 3, stride=2, padding=1, bias=False), nn.ReLU()]
         channels = width
     norm = nn.LayerNorm(channels * math.prod(places), elementwise_affine=False)

@@ -1,9 +1,9 @@
-"""Compare own features with published ones: per video and over all, in numbers and in words.
+"""Compare own features with published ones, per video and over all videos, and diagnose differences.
 
     python -m video.extraction.compare_features data/own/feats_CLIP/segment_feats data/LLP/feats_CLIP/segment_feats
 
-T rows a video, D features. Cosines are between centred features, each side minus its mean over all videos: raw cosines
-of CLIP or of ReLU features are high between any two images.
+Cosines are between centred features (each side minus its mean over all videos), since raw cosines of CLIP or ReLU
+features are high between any two images. T rows per video, D features.
 """
 
 from utils.entry_point import run_entry_point
@@ -22,64 +22,61 @@ from dataloaders.features import feature_error, read_npy
 from utils.errors import InputError
 
 OFFSETS = (0, -1, 1, -2, 2, -3, 3)  # rows by which features may be shifted
-MOST_ROWS = 4000  # of all videos, on which the whole sets are compared
+MOST_ROWS = 4000  # approximate number of rows for CKA and the linear map
 
-# Bounds of the verdicts, on the cosine of centred features or another score from 0 to 1.
+# Bounds of the verdicts
 EQUAL = 0.9999
 SAME = 0.99
-SAME_NETWORK = 0.5  # other pixels of the same moments leave at least this
-SHIFT_GAIN = 0.1  # by which a shift has to raise it
-LINEAR = 0.8  # share of the variance in held-out videos that a linear map of the own features explains
-RELATED = 0.3  # similarity of the inner structures of both sets (linear CKA)
-QUANTISED = "PCA and 8-bit quantisation applied to the {} ones (whole numbers from 0 to 255): {}."
+SAME_NETWORK = 0.5  # lowest cosine for other pixels of the same moments
+SHIFT_GAIN = 0.1  # smallest gain in cosine by a shift
+LINEAR = 0.8  # share of variance in held-out videos explained by a linear map
+RELATED = 0.3  # linear CKA
+QUANTISED = "PCA and 8-bit quantisation of the {} ones (whole numbers from 0 to 255): {}."
 OTHER_PIXELS = (
     "The same network on other pixels or samples of the same moments: cropped instead of squashed, other antialiasing, "
-    "other frames of a second, or another resampling."
+    "other frames within a second, or another resampling."
 )
 UNRELATED = "Unrelated: other videos under these names, rows in another order, or a network without its weights."
-Pairs = list[tuple[np.ndarray, np.ndarray]]  # own and published rows (T, D) of each video
+Pairs = list[tuple[np.ndarray, np.ndarray]]  # own and published rows (T, D) by video
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two folders of feature files. Cosines and scales are NaN where the widths differ."""
+    """The comparison of two folders of feature files. Cosines and scales are NaN if the widths differ."""
 
-    videos: pd.DataFrame  # one row a video: its name, both shapes, and its scores
+    videos: pd.DataFrame  # name, both shapes and scores of each video
     only_own: int
     only_published: int
     widths: tuple[int, int]
-    raw_cosine: float  # not centred; cosines are means over segments, then over videos
+    raw_cosine: float  # without centring; cosines are averaged over segments, then over videos
     cosine: float
-    scale: float  # length of the published rows over that of the own ones, median over segments, then over videos
-    offset: int  # the number of rows by which the published features come later, where most videos fit best
+    scale: float  # norm of published rows over that of own ones, median over segments, then over videos
+    offset: int  # most frequent best offset: number of rows by which the published features are later
     cosine_at_offset: float
-    structure: float  # linear CKA, 0 to 1, of the videos whose files have equal lengths; NaN: too few rows
-    linear: float | None  # share of their variance that a linear map explains; None: too few rows
-    whole_numbers: tuple[bool, bool]  # own and published: nothing but integers from 0 to 255
-    zeros: tuple[int, int] = (0, 0)  # rows of zeros, own ones where the published are none, and vice versa
-    remarks: str = ""  # on rows that were averaged, and lengths that differ
+    structure: float  # linear CKA (0 to 1) of videos with files of equal length; NaN: too few rows
+    linear: float | None  # share of their variance explained by a linear map; None: too few rows
+    whole_numbers: tuple[bool, bool]  # whether own and published values are all integers from 0 to 255
+    zeros: tuple[int, int] = (0, 0)  # own rows of zeros where published ones are not zero, and vice versa
+    remarks: str = ""  # on averaged rows and different lengths
 
     @property
     def verdict(self) -> str:
-        """Return the probable cause of the difference in words: the first of these that applies."""
+        """Return the probable cause of the difference in words: the first that applies."""
         rescaled, (own_whole, published_whole) = abs(self.scale - 1), self.whole_numbers
         shifted = self.offset and self.cosine_at_offset > max(self.cosine + SHIFT_GAIN, SAME_NETWORK)
         shift = f"{abs(self.offset)} segment{'s' * (abs(self.offset) > 1)} {'later' if self.offset > 0 else 'earlier'}"
-        zeros = f"{self.zeros[0]} own and {self.zeros[1]} published ones that the other side does not have"
+        zeros = f"{self.zeros[0]} own and {self.zeros[1]} published ones without a counterpart"
         linear = (self.linear is not None and self.linear > LINEAR) or self.structure > SAME
         own, published = self.widths
         verdicts = (
-            (own != published, f"Another network: {own} features a row, published {published}."),
-            (any(self.zeros), f"Rows of zeros: {zeros}: silence, or failed extraction. Leave these videos out."),
+            (own != published, f"Another network: {own} features a row, published features {published}."),
+            (any(self.zeros), f"Rows of zeros ({zeros}): silence or a failed extraction. Leave these videos out."),
             (self.raw_cosine > EQUAL and rescaled < 1e-3, "The same features."),
-            (published_whole > own_whole, QUANTISED.format("published", "the own ones are the network's output")),
-            (own_whole > published_whole, QUANTISED.format("own", "leave VGGish's post-processing out")),
-            (shifted, f"Shifted: the published features come {shift}: other cuts of the videos, or counts of frames."),
-            (self.cosine > SAME and rescaled < 0.02, "The same features but for rounding or the decoder."),
-            (
-                rescaled >= 0.02 and self.raw_cosine > SAME,
-                f"The same features times {self.scale:.3g}, a normalisation.",
-            ),
+            (published_whole > own_whole, QUANTISED.format("published", "own ones are the network's output")),
+            (own_whole > published_whole, QUANTISED.format("own", "omit VGGish's post-processing")),
+            (shifted, f"Shifted: the published features are {shift}, due to other cuts or numbers of frames."),
+            (self.cosine > SAME and rescaled < 0.02, "The same features except for rounding or the decoder."),
+            (rescaled >= 0.02 and self.raw_cosine > SAME, f"The same features times {self.scale:.3g} (normalised)."),
             (self.cosine > SAME_NETWORK, OTHER_PIXELS),
             (linear, "A linear transformation of the same features: PCA, whitening or a projection of one side."),
             (self.structure > RELATED, "Other weights, or another network of the same width, on the same videos."),
@@ -88,10 +85,10 @@ class Comparison:
 
 
 def compare_folders(own: Path, published: Path) -> Comparison:
-    """Compare the videos in both folders; raise InputError if there is none, or a file is no array (rows, width)."""
+    """Compare the videos in both folders. Raises InputError if there are none, or a file is no array (rows, width)."""
     for folder in (own, published):
         if not folder.is_dir():
-            raise InputError(folder, "no folder", "a folder of .npy files, one a video", "Check the path.")
+            raise InputError(folder, "no folder", "a folder of .npy files, one per video", "Check the path.")
     ours, theirs = ({path.stem for path in folder.glob("*.npy")} for folder in (own, published))
     names = sorted(ours & theirs)
     if not names:
@@ -101,7 +98,7 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     ratios = {Fraction(len(x), len(y)) for x, y in zip(own_rows, published_rows, strict=True)}
     repeats = ratios.pop().as_integer_ratio() if len(ratios) == 1 else (1, 1)
     repeats = repeats if 1 in repeats else (1, 1)
-    xs = [rows.reshape(-1, repeats[0], rows.shape[1]).mean(1) for rows in own_rows]  # one row a segment
+    xs = [rows.reshape(-1, repeats[0], rows.shape[1]).mean(1) for rows in own_rows]  # one row per segment
     ys = [rows.reshape(-1, repeats[1], rows.shape[1]).mean(1) for rows in published_rows]
     mean_x, mean_y = np.concatenate(xs).mean(0), np.concatenate(ys).mean(0)
     centred = [(x - mean_x, y - mean_y) for x, y in zip(xs, ys, strict=True)]
@@ -109,10 +106,9 @@ def compare_folders(own: Path, published: Path) -> Comparison:
     remarks = ""
     if repeats != (1, 1):
         many, few = ("own", "published") if repeats[1] == 1 else ("published", "own")
-        per_row = f"{max(repeats)} rows for one of the {few} ones"
-        remarks += f" The {many} files have {per_row}, and were averaged for the comparison."
+        remarks += f" The {many} files have {max(repeats)} rows per {few} row, which were averaged for the comparison."
     if differing := len(centred) - len(whole):
-        remarks += f" Lengths differ in {differing} videos; only rows that both files have were compared."
+        remarks += f" Lengths differ in {differing} videos, of which only common rows were compared."
 
     lengths = [(np.abs(x[: len(y)]).sum(1), np.abs(y[: len(x)]).sum(1)) for x, y in zip(xs, ys, strict=True)]
     cosines = pd.DataFrame([[_cosine(x, y, k) for k in OFFSETS] for x, y in centred], columns=OFFSETS)
@@ -123,11 +119,11 @@ def compare_folders(own: Path, published: Path) -> Comparison:
             "published_shape": [rows.shape for rows in published_rows],
             "cosine": cosines[0],
             "scale": map(_scale, xs, ys),
-            "offset": cosines.fillna(-1).idxmax(axis=1),  # the smallest of those that fit best
+            "offset": cosines.fillna(-1).idxmax(axis=1),  # the smallest one in case of ties
             "cosine_at_offset": cosines.max(axis=1),
         }
     )
-    offset = multimode(sorted(videos.offset, key=abs))[0]  # the smallest of the most frequent ones
+    offset = multimode(sorted(videos.offset, key=abs))[0]  # the smallest one in case of ties
     return Comparison(
         videos=videos,
         only_own=len(ours) - len(names),
@@ -155,23 +151,23 @@ def _read(folder: Path, names: list[str]) -> list[np.ndarray]:
         except (OSError, ValueError) as error:
             raise feature_error(path, error) from error
         if rows[-1].ndim != 2 or 0 in rows[-1].shape or rows[-1].shape[1] != rows[0].shape[1]:
-            found, expected = f"shape {rows[-1].shape}", "a 2-D array (rows, width), of one width in all files"
-            raise InputError(path, found, expected, "Is this a feature file?")
+            found, expected = f"shape {rows[-1].shape}", "a 2-D array (rows, width) with the same width in all files"
+            raise InputError(path, found, expected, "Check that this is a feature file.")
         if rows[-1].dtype.kind not in "fiu" or not np.isfinite(rows[-1]).all():
-            found = f"values of type {rows[-1].dtype}, or NaN or infinite ones"
+            found = f"values of type {rows[-1].dtype}, or NaN or infinity"
             raise InputError(path, found, "finite numbers", "Extract the features again.")
     return [values.astype(np.float64) for values in rows]
 
 
 def _whole_numbers(rows: list[np.ndarray]) -> bool:
-    """Return whether all values are whole and lie between 0 and 255, as after quantisation."""
+    """Return whether all values are integers between 0 and 255, as after quantisation."""
     return all((x == np.round(x)).all() and x.min() >= 0 and 1 < x.max() <= 255 for x in rows)
 
 
 def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
-    """Return the mean cosine between rows of x and those of y that come `offset` later, without rows of length 0.
+    """Return the mean cosine between rows of x and rows of y that are `offset` later, without zero rows.
 
-    It is NaN if no row is left, the widths differ, or the offset leaves less than half of the rows.
+    NaN if no row is left, the widths differ, or the offset leaves less than half of the rows.
     """
     if x.shape[1] != y.shape[1] or 2 * abs(offset) > min(len(x), len(y)):
         return np.nan
@@ -183,7 +179,7 @@ def _cosine(x: np.ndarray, y: np.ndarray, offset: int = 0) -> float:
 
 
 def _scale(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the median ratio of the lengths of y's rows to those of x's; 0 where x has only rows of length 0."""
+    """Return the median ratio of the norms of y's rows to those of x's; 0 if x has only zero rows."""
     if x.shape[1] != y.shape[1]:
         return np.nan
     ratios = [b / a for a, b in zip(np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1), strict=False) if a > 0]
@@ -191,7 +187,7 @@ def _scale(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _sample(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Return every k-th row of all videos on both sides, about MOST_ROWS of them."""
+    """Return every k-th row of both sides, about MOST_ROWS in total."""
     x, y = np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
     step = max(1, len(x) // MOST_ROWS)
     return x[::step], y[::step]
@@ -215,7 +211,7 @@ def _hsic(k: np.ndarray, m: np.ndarray) -> float:
 
 
 def _linear_fit(pairs: Pairs) -> float | None:
-    """Return the share of published variance explained by a linear map, fitted on every other video, in the rest."""
+    """Return the share of published variance explained by a linear map that was fitted on half of the videos."""
     if len(pairs) < 2 or sum(len(x) for x, _ in pairs[::2]) < 2 * pairs[0][0].shape[1]:
         return None
     (x, y), (x_new, y_new) = _sample(pairs[::2]), _sample(pairs[1::2])
@@ -227,30 +223,29 @@ def _linear_fit(pairs: Pairs) -> float | None:
 
 
 def report(c: Comparison) -> str:
-    """Return the comparison over all videos as lines of text."""
+    """Return the comparison over all videos as text."""
     shapes = sorted(set(zip(c.videos.own_shape, c.videos.published_shape, strict=True)))
     linear = "too few rows" if c.linear is None else f"{c.linear:.3f}"
     return f"""\
 videos in both      {len(c.videos)} (own only {c.only_own}, published only {c.only_published})
 shapes              {", ".join(f"{x} / {y}" for x, y in shapes[:4])}{" ..." * (len(shapes) > 4)}
 cosine              {c.cosine:.4f} centred, {c.raw_cosine:.4f} raw
-scale               {c.scale:.4g} (length of published over own)
+scale               {c.scale:.4g} (norm of published over own)
 best offset         {c.offset:+d} segments, cosine {c.cosine_at_offset:.4f}
 same structure      {c.structure:.3f} (linear CKA), explained by a linear map: {linear}
-it looks like       {c.verdict}"""
+verdict             {c.verdict}"""
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the comparison of two folders."""
     parser = argparse.ArgumentParser("python -m video.extraction.compare_features", description=__doc__.split("\n")[0])
-    parser.add_argument("own", type=Path, help="folder of .npy files, one a video")
+    parser.add_argument("own", type=Path, help="folder of .npy files, one per video")
     parser.add_argument("published", type=Path, help="folder to compare with")
-    parser.add_argument("--csv", type=Path, help="table of all videos to write")
+    parser.add_argument("--csv", type=Path, help="write a table of all videos")
     args = parser.parse_args(argv)
     comparison = compare_folders(args.own, args.published)
     print(report(comparison))
     for side, folder in (("own", args.own), ("published", args.published)):
-        if note := feature_note(folder.resolve().parent.parent):  # the data set's folder, two above a feature's
+        if note := feature_note(folder.resolve().parent.parent):  # the data set's folder
             print(f"note                the {side} ones: {note}")
     if args.csv:  # the least similar videos first
         table = comparison.videos.sort_values("cosine", na_position="first", kind="stable")

@@ -1,11 +1,11 @@
-"""Fetch annotations, published features and weights by the table data/downloads.yaml.
+"""Fetch annotations, published features and weights listed in data/downloads.yaml.
 
     python -m video.extraction.download --list
     python -m video.extraction.download LLP weights
     python -m video.extraction.download --missing LLP --videos_dir data/LLP/raw_videos > missing.txt
 
-An interrupted download resumes; a complete file is not fetched again. docs/extraction.md describes how yt-dlp fetches
-missing videos and cuts clips out of them.
+Interrupted downloads resume; existing files are skipped. docs/extraction.md describes how to fetch missing videos with
+yt-dlp and cut clips from them.
 """
 
 from utils.entry_point import run_entry_point
@@ -33,7 +33,7 @@ from utils.files import NO_ROOM, hash_of_file, write_error
 
 TABLE = Path(__file__).resolve().parents[2] / "data" / "downloads.yaml"
 WAITS = (0, 2, 4, 8, None)  # seconds after each attempt
-TRY_AGAIN = (429, 500, 502, 503, 504)  # answers of a busy server
+TRY_AGAIN = (429, 500, 502, 503, 504)  # status codes of a busy server
 FIELDS = {"files", "by_hand", "address", "size", "licence", "for", "sha256", "unpack"}  # of a group or its files
 
 
@@ -44,7 +44,7 @@ class Download:
     path: Path
     address: str
     sha256: str = ""  # or its beginning; empty: unknown
-    unpack: Path | None = None  # the folder of the archive's content
+    unpack: Path | None = None  # folder of the archive's content
     group: str = ""
     size: str = "unknown"  # free text, as are the next two
     licence: str = "unknown"
@@ -52,7 +52,7 @@ class Download:
 
     @property
     def mark(self) -> Path:
-        """Return the marker file of an archive that was unpacked and removed."""
+        """Return the path of the marker of an archive that was unpacked and removed."""
         return self.path.with_name(f".{self.path.name}.done")
 
     def is_there(self) -> bool:
@@ -61,7 +61,7 @@ class Download:
 
 
 def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download], list[str]]:
-    """Return files of groups (none: all) and the pages to fetch by hand; raise InputError for an unusable table."""
+    """Return the files of groups (none: all) and the pages to fetch by hand. Raises InputError for an invalid table."""
     files, by_hand = [], []
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -83,10 +83,9 @@ def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download
 
 
 def fetch(download: Download) -> bool:
-    """Fetch one file unless it is there, and return whether it was fetched.
+    """Fetch one file unless it exists, and return whether it was fetched.
 
-    Raises InputError when the server does not answer, the file has another hash or cannot be unpacked, or the folder
-    holds own features.
+    Raises InputError for no answer, another hash, an invalid archive, and a folder that holds own features.
     """
     path, unpack = download.path, download.unpack
     if download.is_there():
@@ -95,7 +94,7 @@ def fetch(download: Download) -> bool:
         refuse_own_features(unpack)
     path.parent.mkdir(parents=True, exist_ok=True)
     part, tag_file = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
-    if part.is_symlink():  # planted by others
+    if part.is_symlink():  # not ours, and perhaps malicious
         part.unlink()
     for seconds in WAITS:
         try:
@@ -128,9 +127,9 @@ def fetch(download: Download) -> bool:
 
 
 def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
-    """Append the missing rest to a partial download, or fetch the whole file if it may have changed since.
+    """Complete a partial download, or fetch the whole file if it may have changed in the meantime.
 
-    `tag_file` holds the server's name of the version. Raises InputError when the answer cannot be the file.
+    `tag_file` holds the server's version of the file. Raises InputError if the answer cannot be the file.
     """
     tag = tag_file.read_text() if tag_file.exists() else ""
     have = part.stat().st_size if (tag or download.sha256) and part.exists() else 0
@@ -142,17 +141,17 @@ def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
             return
         raise
     with response:
-        answer, way_out = response.headers, "Correct data/downloads.yaml, or fetch it by hand."
+        answer, way_out = response.headers, "Correct data/downloads.yaml, or fetch the file by hand."
         if response.status == 206 and not answer.get("Content-Range", "").startswith(f"bytes {have}-"):
             part.unlink()
-            raise http.client.HTTPException(f"another range than requested: {answer.get('Content-Range')}")
+            raise http.client.HTTPException(f"not the requested range: {answer.get('Content-Range')}")
         if answer.get_content_type() == "text/html":
-            raise InputError(download.address, "a page", f"the file {download.path.name}", way_out)
+            raise InputError(download.address, "a web page", f"the file {download.path.name}", way_out)
         length, in_chunks = answer.get("Content-Length"), "chunked" in answer.get("Transfer-Encoding", "")
         if not (length or in_chunks or download.sha256):
-            found = "an answer that does not declare how long it is"
+            found = "an answer of undeclared length"
             raise InputError(download.address, found, "one with a length, or a sha256 in the table", way_out)
-        start = have if response.status == 206 else 0  # a server without ranges sends all of it again
+        start = have if response.status == 206 else 0  # servers without range requests send the whole file
         whole, version = start + int(length or 0), answer.get("ETag", "")
         is_strong = version and not version.startswith("W/")
         tag_file.write_text(version if is_strong else answer.get("Last-Modified", ""))
@@ -162,18 +161,18 @@ def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
     if part.stat().st_size < whole:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
     if not part.stat().st_size:
-        raise InputError(download.address, "nothing", f"the file {download.path.name}", way_out)
+        raise InputError(download.address, "an empty answer", f"the file {download.path.name}", way_out)
 
 
 def check_sha256(path: Path, beginning: str, source: str) -> None:
-    """Raise InputError when a file's hash does not begin as published; some have no published hash."""
+    """Raise InputError if a file's hash does not start with the published `beginning`, which is empty if unknown."""
     if beginning and not (digest := hash_of_file(path)).startswith(beginning):
-        found, expected = f"a file with SHA-256 {digest[:16]}...", f"one that begins with {beginning}"
+        found, expected = f"SHA-256 {digest[:16]}...", f"one that starts with {beginning}"
         raise InputError(path, found, expected, f"Download it again from {source}.")
 
 
 def _unpack(archive: Path, folder: Path, name: str) -> None:
-    """Unpack a zip file, without a top folder named like `folder` or `name`; raise InputError if it is unusable."""
+    """Unpack a zip file, without a top folder named `folder` or `name`. Raises InputError if it is invalid."""
     try:
         with zipfile.ZipFile(archive) as content:
             forks = "__MACOSX/"  # resource forks
@@ -186,20 +185,20 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
                     raise ValueError(f"{entry.filename} would lie outside of {folder}")
             content.extractall(folder, entries)
     except OSError as error:
-        raise write_error(folder, error, "Run this again: the archive is kept.") from error
+        raise write_error(folder, error, "Run this again; the archive is kept.") from error
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise InputError(archive, f"no archive to unpack ({error})", "a zip file", "Run this again.") from error
+        raise InputError(archive, f"no readable archive ({error})", "a zip file", "Run this again.") from error
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Fetch the groups on the command line and return the exit status: 1 when a file could not be fetched."""
+    """Fetch the groups on the command line, and return the exit status: 1 if a file could not be fetched."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", help="groups of the table, which --list prints")
-    parser.add_argument("--list", action="store_true", help="print the files (of these groups) and fetch nothing")
-    parser.add_argument("--root", type=Path, default=Path("."), help="folder that the table's paths are below")
+    parser.add_argument("groups", nargs="*", help="groups of files, as printed by --list")
+    parser.add_argument("--list", action="store_true", help="print the files (of these groups) without fetching any")
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder to which the table's paths are relative")
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of videos without a file")
-    parser.add_argument("--videos_dir", type=Path, help="default: data/<dataset>/raw_videos")
+    parser.add_argument("--missing", choices=tuple(DATASETS), help="print the addresses of missing videos")
+    parser.add_argument("--videos_dir", type=Path, help="(default: data/<dataset>/raw_videos)")
     args = parser.parse_args(argv)
     if args.missing:
         from video.extraction.video_lists import videos_of_dataset
@@ -212,11 +211,11 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"https://www.youtube.com/watch?v={video.feature_id}")
         return 0
     if not (args.groups or args.list):
-        raise InputError("groups", "none", "some of those that --list prints", "Name what to fetch.")
+        raise InputError("groups", "none", "groups that --list prints", "Name the groups to fetch.")
     files, by_hand = read_table(args.table, args.groups, args.root)
     by_hand = [f"by hand  {page}" for page in by_hand]
     if args.list:
-        rows = [("group", "file", "size", "licence", "needed for", "SHA-256", "there")]
+        rows = [("group", "file", "size", "licence", "needed for", "SHA-256", "exists")]
         for file in files:
             texts = (file.group, str(file.path), file.size, file.licence, file.needed_for)
             rows.append((*texts, file.sha256[:8] or "unknown", "yes" if file.is_there() else "no"))
@@ -226,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     failed = 0
     for download in files:
         try:
-            print(f"{'fetched' if fetch(download) else 'there'}  {download.unpack or download.path}")
+            print(f"{'fetched' if fetch(download) else 'exists'}  {download.unpack or download.path}")
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1

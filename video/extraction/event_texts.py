@@ -1,4 +1,4 @@
-"""Text features of event names by the text encoders of CLIP and CLAP: prompts, tokens and files. C events, L tokens."""
+"""Text features of event names: prompts, tokens and files. C events, L tokens."""
 
 import re
 import zlib
@@ -19,15 +19,15 @@ from video.extraction.feature_networks import FeatureNetwork, Source, find_weigh
 
 PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
 PE_PROMPTS_FILE = PROMPTS_FILE.with_name("pe_prompts.yaml")
-WITH_SENTENCES = ("LLP", "AVE")  # data sets with sentences in data/valor_prompts.yaml
+WITH_SENTENCES = ("LLP", "AVE")  # data sets with prompts in data/valor_prompts.yaml
 
-# First token, last token, padding and size of the vocabularies with which the encoders were trained.
+# First token, last token, padding token and size of the encoders' vocabularies.
 _SPECIAL_TOKENS = {
     "clip": (49406, 49407, 49407, 49408),
     "clap": (0, 2, 1, 50265),
     "pe_audio": (50281, 50282, 50283, 50368),
 }
-_LONGEST = 77  # tokens of a sentence, in both
+_LONGEST = 77  # largest number of tokens of a prompt
 
 
 def write_event_features(
@@ -40,10 +40,9 @@ def write_event_features(
 ) -> None:
     """Write the text features (C, D) of event names for those of `networks` that encode text, unless they exist.
 
-    `dataset` is the data set whose classes they are, if any. A list of the events, in the order of the rows, is written
-    beside each file (`all_event_feats.txt`). Several processes may call this at the same time.
-
-    Raises InputError when prompts or a tokenizer are absent, or a file holds other events or has no list.
+    `dataset` is the data set of the events, if any. Beside each file, `all_event_feats.txt` lists the events in the
+    order of the rows. Several processes may call this concurrently. Raises InputError if prompts or a tokenizer are
+    absent, or a file holds other events or has no list.
     """
     for feature, network in networks.items():
         if not FEATURES[feature].text_folder:
@@ -54,8 +53,7 @@ def write_event_features(
         with exclusive(path.parent):
             if path.exists():
                 if not listed.exists() or listed.read_text() != wanted:
-                    found = "text features of other events, or of another origin"
-                    expected = f"none, or those of the {len(names)} events that {listed.name} lists"
+                    found, expected = "text features of other or unknown events", f"those of the {len(names)} events"
                     raise InputError(path, found, expected, "Choose another --output, or delete this file.")
                 continue
             sentences = sentences_of(feature, names, prompts, dataset)
@@ -72,12 +70,11 @@ def write_event_features(
 def sentences_of(
     encoder: str, events: tuple[str, ...], prompts: str, dataset: str | None, prompts_file: Path = PROMPTS_FILE
 ) -> list[str]:
-    """Return the text encoder's input for each event: `A photo of Frying (food)` for `Frying_(food)`.
+    """Return the prompt of each event for a text encoder: `A photo of Frying (food)` for `Frying_(food)`.
 
-    The encoder is "clip", "clap" or "pe_audio", whose phrases are those of data/pe_prompts.yaml. The prompts are
-    "event_names" or "valor"; for a data set of `WITH_SENTENCES`, the latter are those of data/valor_prompts.yaml.
-    `prompts_file` has sentences by prompts and encoder, with {event} or {lower} for the event. Raises InputError when
-    it is absent or lacks the sentence.
+    The encoder is "clip", "clap" or "pe_audio", which has its own prompts in data/pe_prompts.yaml. `prompts` is
+    "event_names" or "valor", whose prompts for data sets of `WITH_SENTENCES` are in data/valor_prompts.yaml. All others
+    are templates in `prompts_file`, with {event} or {lower} for the event. Raises InputError for a missing template.
     """
     if encoder == "pe_audio":
         known = yaml.safe_load(PE_PROMPTS_FILE.read_text(encoding="utf-8")).get(dataset, {})
@@ -90,14 +87,14 @@ def sentences_of(
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         prompt = f"none ({error})"
     if "{event}" not in prompt and "{lower}" not in prompt:
-        expected = f"under `{prompts}` a sentence for {encoder} that holds {{event}} or {{lower}}"
+        expected = f"under `{prompts}` one for {encoder} that contains {{event}} or {{lower}}"
         raise InputError(prompts_file, f"the prompt {prompt!r}", expected, "Correct the file.")
     names = [event.replace("_", " ") for event in events]
     return [prompt.format(event=name, lower=name.lower()) for name in names]
 
 
 def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:
-    """Return the token ids and the mask of C sentences, (C, L) int64 each; raise InputError without a tokenizer."""
+    """Return the token ids and the mask of C prompts, (C, L) int64 each. Raises InputError without a tokenizer."""
     from transformers import AutoTokenizer
 
     folder = find_weights({"clap": "clap tokenizer"}.get(encoder, encoder), source.weights_dir)
@@ -111,7 +108,7 @@ def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Te
 
 
 def hashed_words(encoder: str, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Tokenize sentences for networks with random weights: the token of a word is a hash of it."""
+    """Return the token ids and the mask of C prompts for networks with random weights: tokens are hashes of words."""
     first, last, padding, size = _SPECIAL_TOKENS[encoder]
     words = [re.findall(r"[a-z0-9]+", sentence.lower())[: _LONGEST - 2] for sentence in sentences]
     ids = [torch.tensor([first, *(10 + zlib.crc32(w.encode()) % (size - 20) for w in row), last]) for row in words]
@@ -121,7 +118,7 @@ def hashed_words(encoder: str, sentences: Sequence[str]) -> tuple[Tensor, Tensor
 
 @torch.inference_mode()
 def text_features(network: nn.Module, token_ids: Tensor, mask: Tensor) -> np.ndarray:
-    """Compute the features of C sentences with CLIP or CLAP: (C, L) each -> (C, D) float32 of unit length."""
+    """Compute the features of C prompts: token ids and mask (C, L) -> (C, D) float32."""
     device = next(network.parameters()).device
     batches = zip(token_ids.to(device).split(64), mask.to(device).split(64), strict=True)
     return torch.cat([network.text(*batch) for batch in batches]).float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The inputs of the feature networks from one video, decoded once for all of them. T segments of one second."""
+"""Inputs of all feature networks from one video, which is decoded once for all of them. T segments of one second."""
 
 import math
 from collections import Counter
@@ -28,16 +28,16 @@ PIXELS = {
     "clip": frames.clip_pixels,
     "efficientnet_lite2": frames.lite2_pixels,
 }
-ONE_FRAME = ("clip", "efficientnet_lite2")  # networks that take one frame of a segment; others take eight
-NEGLIGIBLE_SECONDS = 0.1  # a remainder so short is no segment: 10.04 s are ten segments
-SHORTEST_SECONDS = 0.5  # of a video
-EARLY_END_SECONDS = 0.5  # sound that ends earlier before the last segment does is followed by silence
-PE_SECONDS = 10  # of sound that PE-A-Frame attends over
-STRETCH = 60  # segments of a long video that are in memory at a time
+ONE_FRAME = ("clip", "efficientnet_lite2")  # networks with one frame per segment; others have eight
+NEGLIGIBLE_SECONDS = 0.1  # remainder that is no segment: 10.04 s are ten segments
+SHORTEST_SECONDS = 0.5  # shortest accepted video
+EARLY_END_SECONDS = 0.5  # audio that ends this long before the last segment is padded with silence
+PE_SECONDS = 10  # length of PE-A-Frame's input
+STRETCH = 60  # segments of a long video in memory at a time
 
 
 def num_segments_of(duration: float, segments_per_second: int = 1) -> int:
-    """Return the number of segments that a duration in seconds gives, rounded up."""
+    """Return the number of segments in a duration in seconds, rounded up."""
     return max(1, math.ceil((duration - NEGLIGIBLE_SECONDS) * segments_per_second))
 
 
@@ -46,26 +46,26 @@ def read_inputs(
     features: list[str],
     num_segments: int | None,
     recipe: Recipe,
-    silence_if_no_sound: bool = False,  # a video without audio track is silent; otherwise it has no audio features
-    longest: float = math.inf,  # seconds that the video may last
+    silence_if_no_sound: bool = False,  # treat a missing audio track as silence; else there are no audio features
+    longest: float = math.inf,  # longest allowed duration in seconds
     colours: Colours = "bt601",
     segments_per_second: int = 1,
-    is_asked: bool = False,  # the user requests `num_segments`, for which the video has to last
+    is_asked: bool = False,  # whether the user requests `num_segments`, so that a shorter video is an error
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
-    """Decode a video and yield the inputs of the networks of `features`, by feature, and whether they are the last.
+    """Decode a video and yield the inputs of its feature networks, by feature, and whether they are the last.
 
-    Of S segments: vggish (S, 96, 64), clap (S, 1001, 64), mn04 (S, 201, 128) and pe_audio (clips of ten seconds,
+    For S segments: vggish (S, 96, 64), clap (S, 1001, 64), mn04 (S, 201, 128) and pe_audio (clips of ten seconds,
     480,000 samples, NaN after the last segment) float32; res152 (8 S, 224, 224, 3), r2plus1d_18 (S, 8, 112, 112, 3) and
     efficientnet_lite2 (S, 260, 260, 3) uint8; clip (S, 224, 224, 3) float32 in [0, 1]. Pixels are not normalised yet.
-    The inputs of VGGish and mn04 are one and two seconds around the middle of a segment. By the recipe "valor", that of
-    LLP's features, CLIP and EfficientNet take T frames from the first to the last, and CLAP T equal slices of the
-    sound; by "centre" the middle frame and the sound of each segment.
+    VGGish and mn04 use one and two seconds around the centre of a segment. With the recipe "valor", that of LLP's
+    features, CLIP and EfficientNet use T evenly spread frames and CLAP T equal slices of the audio; with "centre" they
+    use the centre frame and the audio of each segment.
 
-    A video of up to STRETCH seconds is decoded once. A longer one is decoded twice, since the choice of frames depends
-    on their number, and comes in stretches of STRETCH segments. Without `num_segments` the video lasts as long as the
-    longer of its tracks, whichever features are requested: its last frame, or silence, follows the shorter track.
+    A video of at most STRETCH seconds is decoded once. A longer one is decoded twice, since the choice of frames
+    depends on their number, and is yielded in parts of STRETCH segments. Without `num_segments` the video lasts as long
+    as the longer of its tracks, whichever features are requested; the last frame, or silence, extends the shorter one.
 
-    Raises InputError as `decode_stretches` does, and when the video is too short.
+    Raises InputError as `decode_stretches` does, and if the video is too short.
     """
     per_second = segments_per_second
     visual = [name for name in features if name in PIXELS]
@@ -73,7 +73,7 @@ def read_inputs(
     streams = (frames.FRAMES_PER_SECOND * per_second if visual else None, list(rates.values()))
     limits = {"longest": longest, "colours": colours}
 
-    # 1 The number of frames and samples, and all of a short video
+    # 1 Count frames and samples; a short video is kept
     is_long = expected_seconds(path) > STRETCH
     keep = (lambda frame: None) if is_long else partial(_keep, visual, partial(_may_be_chosen, recipe, per_second))
     every_time, num_samples = [], Counter()
@@ -83,19 +83,19 @@ def read_inputs(
     pieces = [piece]
     if (visual or num_samples) and piece.duration < SHORTEST_SECONDS:
         found = f"{piece.duration:.2f} seconds"
-        raise InputError(path, found, f"{SHORTEST_SECONDS} seconds or more", "Leave this video out.")
+        raise InputError(path, found, f"at least {SHORTEST_SECONDS} seconds", "Leave this video out.")
     for note in piece.notes:
         tqdm.write(f"{path}: {note}")
 
-    # 2 The frames and samples of each segment
+    # 2 Choose the frames and samples of each segment
     times, num_frames = np.concatenate(every_time), sum(map(len, every_time))
     lasts = num_segments_of(piece.duration, per_second)
     if "pe_audio" in features and per_second > 1:
-        found, way_out = f"pe_audio, {per_second} segments a second", "Leave out the flag: its frames are 40 ms long."
-        raise InputError("--segments_per_second", found, "1 for PE-A-Frame", way_out)
+        found, way_out = f"{per_second} for pe_audio", "Leave out the flag: PE-A-Frame has frames of 40 ms anyway."
+        raise InputError("--segments_per_second", found, "1", way_out)
     if is_asked and num_segments > lasts + per_second:
-        found, way_out = f"{piece.duration:.1f} seconds", "Ask for fewer; --segments_per_second makes shorter ones."
-        raise InputError(path, found, f"{num_segments} segments, {per_second} a second", way_out)
+        found, way_out = f"{piece.duration:.1f} seconds", "Request fewer, or shorter ones by --segments_per_second."
+        raise InputError(path, found, f"{num_segments} segments, {per_second} per second", way_out)
     if num_segments is None:
         num_segments = lasts
         if num_segments_of(piece.pictures_end, per_second) < num_segments:
@@ -107,7 +107,7 @@ def read_inputs(
         if rate in num_samples or silence_if_no_sound
     }
 
-    # 3 The segments. A long video is decoded again; so is one of few frames, the nearest of them far from the middle
+    # 3 Yield the segments; a long video is decoded again, as is one with few frames far from the centres
     if is_long or not all(name in piece.frames[n] for name in visual for n in chosen[name].flat):
         wanted = {name: set(times[chosen[name]].flat) for name in visual}
         keep = partial(_keep, visual, lambda name, frame: frame.time in wanted[name])
@@ -117,21 +117,21 @@ def read_inputs(
 
 
 def _may_be_chosen(recipe: Recipe, per_second: int, name: str, frame: Frame) -> bool:
-    """Return whether a network may take a frame: one around the middle of a segment, or at the end of the video."""
-    # The last frame stands for the middle of a segment that it does not reach.
+    """Return whether a network may use a frame: one near the centre of a segment, or at the end of the video."""
+    # The last frame may replace a later segment centre.
     near = abs(frame.time * per_second % 1 - 0.5) <= 1 / frames.FRAMES_PER_SECOND or frame.time > frame.declared - 0.75
     return near or recipe != "centre" or name not in ONE_FRAME
 
 
 def _keep(visual: list[str], is_needed: Callable[[str, Frame], bool], frame: Frame) -> dict[str, np.ndarray]:
-    """Return a frame's pixels for the networks that need it; for CLIP the whole frame, until it is chosen."""
+    """Return a frame's pixels for the networks that need it; for CLIP the whole frame until it is chosen."""
     kept = [name for name in visual if is_needed(name, frame)]
     image = frame.rgb() if kept else None
     return {name: image if name == "clip" else PIXELS[name](image) for name in kept}
 
 
 def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int, recipe: Recipe) -> np.ndarray:
-    """Return a network's frames of each segment, in order: (T, 1 or 8) int64. `times` of all frames are in segments."""
+    """Return the indices of a network's frames by segment: (T, 1 or 8) int64. The unit of `times` is segments."""
     if name in ONE_FRAME and recipe == "centre":
         return frames.centre_frames(times, num_segments)[:, None]
     per_segment = 1 if name in ONE_FRAME else frames.FRAMES_PER_SECOND
@@ -140,7 +140,7 @@ def _frames_of(name: str, times: np.ndarray, num_frames: int, num_segments: int,
 
 
 def _slices_of(name: str, num_samples: int, num_segments: int, recipe: Recipe, per_second: int) -> np.ndarray:
-    """Return the first sample and the end of a network's sound of each segment: (T, 2) int64."""
+    """Return the first sample and the end of a network's audio by segment: (T, 2) int64."""
     if name == "mn04":
         return sounds.centred_boundaries(num_samples, num_segments, sounds.MN_RATE, 2, per_second)
     if name == "vggish" and per_second > 1:
@@ -157,10 +157,10 @@ def _segments(
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """Yield the inputs of each stretch of segments once it is decoded, and whether it is the last.
 
-    `places` are, by feature, the frames of each segment, (T, 1 or 8), or its first sample and its end, (T, 2). `ends`
-    are the numbers of all frames or samples.
+    `places` are by feature the frames of each segment, (T, 1 or 8), or its first sample and end, (T, 2); `ends` are the
+    total numbers of frames or samples.
     """
-    starts, items, first = dict.fromkeys(places, 0), {}, 0  # `items` in memory, the first of which is at `starts`
+    starts, items, first = dict.fromkeys(places, 0), {}, 0  # items in memory, and the position of the first one
     for piece in pieces:
         for name in places:
             part = _part_of(piece, name)
@@ -179,7 +179,7 @@ def _segments(
 
 
 def _part_of(piece: DecodedVideo, name: str) -> np.ndarray:
-    """Return the samples for one network, or its pixels of each frame (None where it does not need the frame)."""
+    """Return the samples for a network, or its pixels of each frame (None for unused frames)."""
     if name in SAMPLE_RATES:
         return piece.sounds.get(SAMPLE_RATES[name], np.zeros(0, np.int16))
     pixels = np.empty(len(piece.frames), object)
@@ -202,7 +202,7 @@ def _input_of(name: str, items: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def pe_clips(samples: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return clips of ten seconds for PE-A-Frame, (clips, 480,000) float32: silence where sound ends, then NaN."""
+    """Return clips of ten seconds for PE-A-Frame, (clips, 480,000) float32, padded with silence, then NaN."""
     clips = []
     for first in range(0, len(rows), PE_SECONDS):
         start, end = rows[first, 0], rows[min(first + PE_SECONDS, len(rows)) - 1, 1]

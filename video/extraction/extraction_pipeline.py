@@ -1,4 +1,4 @@
-"""Features of many videos: decode in parallel, compute in batches, write one file for each video and feature."""
+"""Extract features of many videos: decode in parallel, compute in batches, write a file per video and feature."""
 
 import csv
 import io
@@ -26,13 +26,13 @@ from video.extraction.feature_networks import FeatureNetwork
 from video.extraction.video_lists import LONGEST_NAME, Video
 from video.video_decoding import Colours
 
-LONGER_SECONDS = 1.1  # by which a clip may exceed its segments, including a packet of sound
-ROWS_OF_A_SEGMENT = {"res152": 8, "pe_audio": 1 / PE_SECONDS}  # inputs of a network for a segment, other than one
+LONGER_SECONDS = 1.1  # by which a clip may exceed its segments, including a packet of audio
+ROWS_OF_A_SEGMENT = {"res152": 8, "pe_audio": 1 / PE_SECONDS}  # inputs per segment; others have one
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Features of one video that could not be extracted."""
+    """Features of a video that could not be extracted, and the reason."""
 
     feature_id: str
     path: str
@@ -50,33 +50,33 @@ class Outcome:
 
 
 def missing_features(video: Video, data_dir: Path, features: Iterable[str]) -> list[str]:
-    """Return the features of a video that have no file yet."""
+    """Return the features of a video without a file."""
     return [name for name in features if not feature_path(data_dir, name, video.feature_id).exists()]
 
 
 class BatchQueue:
-    """Batches of one size for a network, cut from the rows of many videos.
+    """Queue of the rows of many videos, which a network processes in batches of one size.
 
-    The last batch is padded with zeros, so that a row's feature does not depend on its neighbours: an interrupted
-    extraction ends with the same files as an uninterrupted one.
+    The last batch is padded with zeros, so that features do not depend on other rows: an interrupted extraction results
+    in the same files as an uninterrupted one.
     """
 
     def __init__(self, network: FeatureNetwork, batch_size: int):
         self.network, self.batch_size = network, batch_size
-        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # a row, its video, whether it is the last
+        self.waiting: deque[tuple[np.ndarray, str, bool]] = deque()  # row, video, whether it is the video's last
         self.features: dict[str, list[Tensor]] = defaultdict(list)  # of unfinished videos
 
     def put(self, video: str, rows: np.ndarray, is_all: bool = True) -> list[tuple[str, np.ndarray]]:
-        """Add rows of a video, its last if `is_all`, and return the complete videos with their features (rows, D)."""
+        """Add rows of a video, the last ones if `is_all`; return the completed videos with their features (rows, D)."""
         self.waiting.extend((row, video, is_all and n == len(rows)) for n, row in enumerate(rows, start=1))
         return self._run_while(self.batch_size)
 
     def finish(self) -> list[tuple[str, np.ndarray]]:
-        """Compute the remaining rows."""
+        """Process the remaining rows, and return as `put`."""
         return self._run_while(1)
 
     def drop(self, video: str) -> None:
-        """Forget a video that cannot be completed."""
+        """Discard a video that cannot be completed."""
         self.waiting = deque(waiting for waiting in self.waiting if waiting[1] != video)
         self.features.pop(video, None)
 
@@ -95,7 +95,7 @@ class BatchQueue:
 
 
 def rows_of(features: Tensor) -> Tensor:
-    """Return a video's rows: (T, D) as they are; of clips (clips, F, D) those of all frames, without NaN at the end."""
+    """Return features (T, D) unchanged; flatten those of clips (clips, F, D) without NaN at the end: (frames, D)."""
     return features if features.dim() == 2 else features.flatten(0, 1)[~features.isnan().all(dim=-1).flatten()]
 
 
@@ -104,21 +104,21 @@ def extract(
     data_dir: Path,
     networks: dict[str, FeatureNetwork],  # by feature
     recipe: Recipe,
-    batch_size: int,  # segments that are computed at a time
+    batch_size: int,  # segments per batch
     num_decoders: int,  # threads
     silence_if_no_sound: bool = False,
     colours: Colours = "bt601",
 ) -> Outcome:
-    """Write the missing feature files of `videos`; a video that fails stops no other, and is part of the outcome."""
+    """Write the missing feature files of videos. Failures are part of the outcome and do not affect other videos."""
     outcome, to_do = Outcome(), []  # videos, each with its missing features
     others = other_videos(data_dir, _files_of(videos))
     for video in videos:
         missing, reason = missing_features(video, data_dir, networks), "no video file"
         if video.feature_id in others:
             missing = list(networks)
-            reason = "features of another video of this name; delete them, or choose another folder"
+            reason = "features of another video with this name; delete them, or choose another folder"
         elif len(os.fsencode(video.feature_id)) > LONGEST_NAME:
-            reason = f"a name of more than {LONGEST_NAME} bytes, which is too long for feature files"
+            reason = f"a name of more than {LONGEST_NAME} bytes, too long for feature files"
         elif not missing:
             outcome.already_there += 1
             continue
@@ -132,14 +132,14 @@ def extract(
     queues = {name: BatchQueue(network, sizes[name]) for name, network in networks.items()}
 
     def read(video: Video, missing: list[str]) -> tuple[Iterator, Future]:
-        """Begin to decode a video."""
+        """Start decoding a video."""
         rate = video.segments_per_second
         longest = video.num_segments / rate + LONGER_SECONDS if video.is_clip else math.inf
         how = (video.num_segments, recipe, silence_if_no_sound, longest, colours, rate, video.is_asked)
         stretches = read_inputs(video.path, missing, *how)
         return stretches, pool.submit(next, stretches)
 
-    # OpenBLAS would start further threads for each of numpy's small products.
+    # without limits, OpenBLAS starts threads for each of numpy's small products
     pool = ThreadPoolExecutor(num_decoders)
     with torch.inference_mode(), threadpool_limits({"openblas": 1}):
         try:
@@ -154,7 +154,7 @@ def extract(
                     try:
                         inputs, is_all = stretch.result()
                         stretch = None if is_all else pool.submit(next, stretches)
-                    except Exception as error:  # a broken file makes a decoder raise anything
+                    except Exception as error:  # decoders may raise anything for broken files
                         for name in inputs:
                             queues[name].drop(video.feature_id)
                         inputs, is_all = {}, True
@@ -173,12 +173,12 @@ def extract(
 
 
 def _files_of(videos: Iterable[Video]) -> dict[str, Path]:
-    """Return the file of each video that has one, by feature id."""
+    """Return the existing video files by feature id."""
     return {video.feature_id: video.path for video in videos if video.path and video.path.is_file()}
 
 
 def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]]) -> list[Failure]:
-    """Write feature files, and return those with NaN or infinity as failures: half precision may overflow."""
+    """Write feature files, and return those with NaN or infinity as failures (bf16 may overflow)."""
     failures = []
     for feature_id, values in computed:
         if not np.isfinite(values).all():
@@ -190,13 +190,13 @@ def _write(data_dir: Path, feature: str, computed: list[tuple[str, np.ndarray]])
 
 
 def write_failures(path: Path, failures: list[Failure]) -> None:
-    """Write `failures.csv`, or without failures remove an earlier one."""
+    """Write `failures.csv`, or remove an earlier one if there are no failures."""
     if not failures:
         path.unlink(missing_ok=True)
         return
     rows = sorted((one.feature_id, one.path, " ".join(one.features), one.reason) for one in failures)
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")  # pandas refuses names that are not Unicode
+    table = csv.writer(text, lineterminator="\n")  # pandas rejects names that are not Unicode
     table.writerow(["id", "file", "features", "reason"])
     table.writerows([csv_cell(cell) for cell in row] for row in rows)
     write_text(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""The feature networks: their weights, their computation on a device, and their description in a folder's record."""
+"""Feature networks: their weights, their computation on a device, and their entries in a folder's record."""
 
 import argparse
 import re
@@ -29,7 +29,7 @@ from video.extraction.download import TABLE, Download, check_sha256, fetch, read
 from video.frames import NORMALIZATIONS
 from video.video_decoding import Colours
 
-WEIGHTS = {  # files or folders; data/downloads.yaml holds their addresses and hashes
+WEIGHTS = {  # files or folders; addresses and hashes are in data/downloads.yaml
     "vggish": "vggish-10086976.pth",
     "res152": "resnet152-394f9c45.pth",  # ImageNet V1
     "r2plus1d_18": "r2plus1d_18-91a641e6.pth",  # Kinetics-400 V1
@@ -51,10 +51,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
     "mn04": (MN04, MN04),
     "efficientnet_lite2": (EfficientNetLite2, EfficientNetLite2),
 }
-CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18", "mn04")  # plain enough for torch.fx to trace
-LIGHT = ("mn04", "efficientnet_lite2")  # classifiers, whose classes stand for events
+CONVOLUTIONAL = ("vggish", "res152", "r2plus1d_18", "mn04")  # networks that torch.fx can trace
+LIGHT = ("mn04", "efficientnet_lite2")  # networks with classifiers
 BACKENDS = {"clip": ("transformers", "open_clip"), "clap": ("transformers", "laion_clap")}
-PACKAGES = {  # how to install a backend
+PACKAGES = {  # installation of each backend
     "transformers": "pip install -r requirements-video.txt",
     "open_clip": "pip install open_clip_torch",
     "laion_clap": "pip install laion-clap 'numpy<2', which fetches bert-base-uncased, roberta-base, facebook/bart-base",
@@ -65,10 +65,10 @@ OPEN_CLIP_FILES = (WEIGHTS["open_clip"], "open_clip_model.safetensors", "open_cl
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights of the networks come from."""
+    """Source of the networks' weights."""
 
     weights_dir: Path
-    drawn: Literal["real", "small"] | None = None  # random weights, for the real architectures or small stand-ins
+    drawn: Literal["real", "small"] | None = None  # random weights of the real architectures or of small stand-ins
     seed: int = 0
     clip_backend: str = "transformers"
     clap_backend: str = "transformers"
@@ -78,11 +78,11 @@ class Source:
         return {"clip": self.clip_backend, "clap": self.clap_backend}.get(feature, "transformers")
 
     def record(self, feature: str, precision: str) -> dict[str, object]:
-        """Return the description of a feature's network in a folder's record."""
+        """Return the entry of a feature's network in a folder's record."""
         backend, digest = self.backend(feature), None
         weights = f"drawn from seed {self.seed}" if self.drawn else WEIGHTS[_weights_name(feature, backend)]
         if self.drawn is None:
-            with suppress(InputError):  # not needed where all features exist already
+            with suppress(InputError):  # weights are not required if all features exist
                 path = weights_of(feature, self.weights_dir, backend)
                 if path.is_relative_to(self.weights_dir):
                     weights = path.relative_to(self.weights_dir).as_posix()
@@ -92,12 +92,12 @@ class Source:
 
 
 def _weights_name(feature: str, backend: str) -> str:
-    """Return the name in `WEIGHTS` of a feature's network."""
+    """Return the key of a feature's network in `WEIGHTS`."""
     return "open_clip" if backend == "open_clip" else feature
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages on which pixels and features depend."""
+    """Return the versions of the packages on which features depend."""
     return versions("torch", "torchvision", "transformers", "av") | {"ffmpeg": av.ffmpeg_version_info}
 
 
@@ -110,7 +110,7 @@ def settings_of(
     colours: Colours = "bt601",
     segments_per_second: int = 1,
 ) -> dict[str, dict]:
-    """Return the entry of each feature in a folder's record; no `num_segments`: by the data set or the duration."""
+    """Return the entry of each feature in a folder's record."""
     more = {"num_segments": num_segments, "versions": package_versions()}
     more |= {"segments_per_second": segments_per_second} if segments_per_second > 1 else {}
     settings = {name: source.record(name, precision) | more for name in features}
@@ -131,28 +131,28 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of the feature networks; `source_of` reads those of their weights."""
     group.add_argument("--weights_dir", type=Path, default=Path("weights"))
     group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
-    group.add_argument("--seed", type=whole_number(0), default=0, help="of random weights")
+    group.add_argument("--seed", type=whole_number(0), default=0, help="seed of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
     colours = get_args(Colours)
-    group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or by file tag")
+    group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or by the file's tag")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
-    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of the feature networks")
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of feature networks")
 
 
 def source_of(args: argparse.Namespace) -> Source:
-    """Return the source of the weights that the flags of `add_network_flags` name."""
+    """Return the source of weights given by the flags of `add_network_flags`."""
     return Source(args.weights_dir, args.random_weights, args.seed, args.clip_backend, args.clap_backend)
 
 
 def download_of(name: str) -> Download:
-    """Return the entry of a network's weights in data/downloads.yaml, or of the first file of a folder of weights."""
+    """Return the entry of a network's weights, or of the first file of its folder, in data/downloads.yaml."""
     files, _ = read_table(TABLE, ["weights", "open_clip", "light", "pe_a_frame"], Path("."))
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 
 def find_weights(name: str, weights_dir: Path) -> Path:
-    """Return a network's file or folder in `weights_dir` or a hub's cache; raise InputError if absent or altered."""
+    """Return a network's file or folder in `weights_dir` or a hub's cache. Raises InputError if absent or altered."""
     from huggingface_hub import try_to_load_from_cache
 
     file, download = WEIGHTS[name], download_of(name)
@@ -163,16 +163,16 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             places.append(Path(cached) if of_hub[3] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        fetched = f"`bash scripts/download.sh {download.group}` fetches them; --weights_dir names another folder"
-        expected, way_out = f"the weights of {name} from {download.address}", f"{fetched}; or use --random_weights."
+        fetched = f"Run `bash scripts/download.sh {download.group}`, name another --weights_dir"
+        expected, way_out = f"those of {name} from {download.address}", f"{fetched}, or use --random_weights."
         raise InputError(places[0], "no weights", expected, way_out)
     check_sha256(path, download.sha256, download.address)
     return path
 
 
 def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> Path:
-    """Return the file or folder of a network's weights for a backend; raise InputError as `find_weights` does."""
-    # Of these files only OpenAI's archive has a published hash.
+    """Return the file or folder of a network's weights for a backend. Raises InputError as `find_weights` does."""
+    # among these files only OpenAI's archive has a published hash
     other_files = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(name, ())
     path = next((weights_dir / file for file in other_files if (weights_dir / file).exists()), None)
     if path is None or is_torchscript(path):
@@ -181,7 +181,7 @@ def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> P
 
 
 def fetch_light_weights(weights_dir: Path) -> None:
-    """Fetch the weights of the light networks unless they exist; raise InputError when they cannot be fetched."""
+    """Fetch the weights of the light networks unless they exist. Raises InputError if they cannot be fetched."""
     for name in LIGHT:
         try:
             weights_of(name, weights_dir)
@@ -190,7 +190,7 @@ def fetch_light_weights(weights_dir: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint file; LAION's file also holds training counters of numpy types."""
+    """Return the state dict in a checkpoint file, which may also hold counters of numpy types (LAION's does)."""
     if path.suffix == ".safetensors":
         return load_file(path)
     scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
@@ -204,7 +204,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def load_network(name: str, weights_dir: Path, backend: str = "transformers") -> nn.Module:
-    """Return a feature's network with its published weights; raise InputError if weights or package are unusable."""
+    """Return a feature's network with published weights. Raises InputError for unusable weights or packages."""
     path = weights_of(name, weights_dir, backend)
     try:
         if backend == "open_clip":
@@ -227,15 +227,15 @@ def load_network(name: str, weights_dir: Path, backend: str = "transformers") ->
                 network.network.load_state_dict(state)
             else:  # without the classifier
                 network.load_state_dict({key: x for key, x in state.items() if not key.startswith("fc.")})
-    except Exception as error:  # an absent package or a damaged file makes torch or the package raise anything
-        found = f"nothing that {backend} reads as {name} ({' '.join(str(error).split())[:200]})"
+    except Exception as error:  # packages may raise anything for damaged files
+        found = f"no {name} weights that {backend} can read ({' '.join(str(error).split())[:200]})"
         expected = f"the weights from {download_of(_weights_name(name, backend)).address}, and the package"
-        raise InputError(path, found, expected, f"Download it again, or {PACKAGES[backend]}.") from error
+        raise InputError(path, found, expected, f"Download them again, or {PACKAGES[backend]}.") from error
     return network.eval()
 
 
 def draw_network(name: str, kind: Literal["real", "small"], seed: int) -> nn.Module:
-    """Return a feature's network with random weights from a seed, the same on every machine, in evaluation mode."""
+    """Return a feature's network with random weights from a fixed seed, in evaluation mode."""
     real, stand_in = NETWORKS[name]
     network = real() if kind == "real" else stand_in()
     drawn_weights.draw_weights_of(network, seed)
@@ -243,10 +243,10 @@ def draw_network(name: str, kind: Literal["real", "small"], seed: int) -> nn.Mod
 
 
 def build_network(feature: str, source: Source) -> nn.Module:
-    """Return a feature's network, in evaluation mode on the CPU, or raise InputError where it cannot be made."""
+    """Return a feature's network in evaluation mode on the CPU. Raises InputError if it cannot be built."""
     if feature not in NETWORKS:
-        found, expected = "a feature that no network here makes", f"one of {', '.join(NETWORKS)}"
-        raise InputError(feature, found, expected, "Add its files to the folder by other means.")
+        found, expected = "a feature without a network in this repository", f"one of {', '.join(NETWORKS)}"
+        raise InputError(feature, found, expected, "Add its feature files by other means.")
     backend = source.backend(feature)
     if source.drawn is None:
         return load_network(feature, source.weights_dir, backend)
@@ -257,13 +257,10 @@ def build_network(feature: str, source: Source) -> nn.Module:
 
 
 class FeatureNetwork:
-    """A feature's network, in evaluation mode, between normalised pixels and float32 features.
-
-    `network` is modified. The precision is "float32", "tf32" or "bf16" (of the weights, too).
-    """
+    """A feature's network (which is modified) on a device, from unnormalised pixels or audio to float32 features."""
 
     def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str = "float32"):
-        self.probs = getattr(network, "probs", None)  # of a light network: from features to class probabilities
+        self.probs = getattr(network, "probs", None)  # of light networks: features -> class probabilities
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
         if name in CONVOLUTIONAL:
             from torch.fx.experimental.optimization import fuse
@@ -295,5 +292,5 @@ class FeatureNetwork:
 def build_networks(
     features: list[str], source: Source, device: torch.device, precision: str
 ) -> dict[str, FeatureNetwork]:
-    """Return the networks of some features on a device; raise InputError as `build_network` does."""
+    """Return the networks of some features on a device. Raises InputError as `build_network` does."""
     return {name: FeatureNetwork(name, build_network(name, source), device, precision) for name in features}

@@ -1,8 +1,8 @@
-"""Extraction by Ray Data: the same extractor as a stateful worker, on one machine or on the nodes of a cluster.
+"""Extract features with Ray Data, on one machine or the nodes of a cluster.
 
-Each worker holds its networks and writes finished files itself, atomically, to a folder that all nodes share. Existing
-files are skipped; so the loss of a worker or node costs only its current videos, which Ray gives to others, and a run
-that was killed resumes with the same command.
+Each worker holds its own networks and writes files atomically to a folder shared by all nodes. Existing files are
+skipped: the loss of a worker or node costs only its current videos, which Ray reassigns, and an interrupted extraction
+resumes with the same command.
 """
 
 import os
@@ -23,12 +23,12 @@ from video.video_decoding import Colours
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("baselines", "configs", "data", "dataloaders", "models", "utils", "video")  # the folders that workers need
-VIDEOS_AT_A_TIME = 8  # of a worker
+VIDEOS_AT_A_TIME = 8  # videos per call of a worker
 
 
 @dataclass(frozen=True)
 class Job:
-    """Settings of every worker. Paths are absolute, and valid on every node."""
+    """Settings of all workers. Paths are absolute and valid on every node."""
 
     features: list[str]
     source: Source
@@ -38,12 +38,12 @@ class Job:
     batch_size: int
     num_decoders: int
     silence_if_no_sound: bool
-    device: str = "auto"  # as in `select_device`; Ray assigns one of several GPUs to a worker
+    device: str = "auto"  # as in `select_device`; Ray assigns GPUs to workers
     colours: Colours = "bt601"
 
 
 class ExtractionWorker:
-    """The networks of one process, which extract the features of some videos in each call."""
+    """The networks of a process, which extracts the features of some videos per call."""
 
     def __init__(self, job: Job):
         self.job = job
@@ -51,23 +51,23 @@ class ExtractionWorker:
         self.networks = build_networks(job.features, job.source, device, job.precision)
 
     def __call__(self, batch: dict[str, Iterable[bytes]]) -> dict[str, list]:
-        """Extract the features of pickled `Video`s in the rows `video` -> a row with their pickled `Outcome`."""
+        """Extract the features of the pickled `Video`s in `video` -> one row with their pickled `Outcome`."""
         job, videos = self.job, [pickle.loads(video) for video in batch["video"]]
         how = (job.recipe, job.batch_size, job.num_decoders, job.silence_if_no_sound, job.colours)
         return {"outcome": [pickle.dumps(extract(videos, job.data_dir, self.networks, *how))], "videos": [len(videos)]}
 
 
 def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int | None = None) -> Outcome:
-    """Extract features on the cluster at `address`; "auto": that of this machine, or a new one of this machine alone.
+    """Extract features on the cluster at `address`; "auto": that of this machine, or a new one of this machine only.
 
-    The default number of workers is one a GPU, or one for every two cores if there is no GPU. Raises InputError when
-    Ray is not installed or the cluster cannot be reached.
+    The default number of workers is one per GPU, or one per two cores without GPUs. Raises InputError if Ray is not
+    installed or the cluster cannot be reached.
     """
     try:
         import ray
         from ray._private import ray_constants
     except ImportError as error:
-        raise InputError("--ray", "no ray", "the package", "pip install 'ray[data]'") from error
+        raise InputError("--ray", "no ray", "the package ray", "Run pip install 'ray[data]'.") from error
     if not ray.is_initialized():
         excludes = [f"/{path.name}" for path in ROOT.iterdir() if path.name not in SHIPPED]
         excludes += [f"/data/{path.name}" for path in (ROOT / "data").iterdir() if path.suffix != ".yaml"]
@@ -80,13 +80,13 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
             except ConnectionError:
                 if address != "auto":
                     raise
-                # Start one of this machine alone, on the loopback address as Ray does by default on a Mac.
+                # start a cluster of this machine only, on the loopback address, as Ray does by default on macOS
                 os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
                 ray_constants.ENABLE_RAY_CLUSTER = False
                 ray.init(include_dashboard=False, **options)
         except (ConnectionError, ValueError) as error:
             found, expected = f"no cluster at {address} ({str(error).splitlines()[0]})", "`auto` or a running cluster"
-            raise InputError("--ray", found, expected, "ray start --head") from error
+            raise InputError("--ray", found, expected, "Start one with ray start --head.") from error
     gpus = int(ray.cluster_resources().get("GPU", 0)) if job.device.startswith(("auto", "cuda")) else 0
     num_workers = num_workers or gpus or max(1, int(ray.cluster_resources().get("CPU", 1)) // 2)
     to_do = [video for video in videos if missing_features(video, job.data_dir, job.features)]
@@ -106,7 +106,7 @@ def extract_on_ray(videos: list[Video], job: Job, address: str, num_workers: int
     with tqdm(total=len(to_do), desc="extracting features", unit="video", smoothing=0.1) as progress:
         for row in outcomes.iter_rows():
             outcome = pickle.loads(row["outcome"])
-            # Videos that exist already were written by a worker that died before it could report them.
+            # existing files were written by a worker that died before reporting them
             total.written += outcome.written + outcome.already_there
             total.failures += outcome.failures
             progress.update(row["videos"])
