@@ -292,7 +292,7 @@ def test_open_clip_refuses_an_archive_of_another_hash_and_other_weights(tmp_path
     with pytest.raises(InputError, match="SHA-256"):
         load_network("clip", tmp_path, "open_clip")
     (tmp_path / WEIGHTS["open_clip"]).unlink()
-    with pytest.raises(InputError, match=r"nothing that open_clip reads.*openaipublic"):
+    with pytest.raises(InputError, match=r"no clip weights that open_clip can read.*openaipublic"):
         load_network("clip", tmp_path, "open_clip")
 
 
@@ -329,7 +329,7 @@ def test_laion_clap_gets_its_weights_without_running_the_code_of_a_pickle(tmp_pa
 
     monkeypatch.setitem(sys.modules, "laion_clap", types.SimpleNamespace(CLAP_Module=Module))
     torch.save({"weight": torch.ones(1, 1), "bias": Planted()}, tmp_path / WEIGHTS["clap"])
-    with pytest.raises(InputError, match="nothing that laion_clap reads"):
+    with pytest.raises(InputError, match="no clap weights that laion_clap can read"):
         load_network("clap", tmp_path, "laion_clap")
     assert not (tmp_path / "planted").exists()
     state = {"epoch": 1, "state_dict": {"module.weight": torch.full((1, 1), 3.0), "module.bias": torch.zeros(1)}}
@@ -380,7 +380,7 @@ def test_published_weights_are_read_without_the_classifier_of_the_resnet(tmp_pat
 def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / WEIGHTS["vggish"])
     monkeypatch.setattr(download, "hash_of_file", lambda path: download_of("vggish").sha256)
-    with pytest.raises(InputError, match=r"nothing that transformers reads as vggish.*harritaylor"):
+    with pytest.raises(InputError, match=r"no vggish weights that transformers can read.*harritaylor"):
         load_network("vggish", tmp_path)
     torch.save({"state_dict": {"module.audio_branch.bn0.weight": torch.zeros(64)}}, tmp_path / WEIGHTS["clap"])
     with pytest.raises(InputError, match="Missing key"):
@@ -390,11 +390,11 @@ def test_weights_of_another_network_are_an_error(tmp_path: Path, monkeypatch):
 def test_a_damaged_checkpoint_is_an_error(tmp_path: Path):
     path = tmp_path / WEIGHTS["clap"]
     path.write_bytes(b"<html>")
-    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found nothing that transformers reads"):
+    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found no clap weights that transformers can read"):
         load_network("clap", tmp_path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"no pickle")
-    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found nothing that transformers reads"):
+    with pytest.raises(InputError, match=r"630k-fusion-best\.pt: found no clap weights that transformers can read"):
         load_network("clap", tmp_path)
 
 

@@ -165,9 +165,9 @@ def test_a_linear_map_needs_two_rows_for_each_feature(compared, num_videos: int,
     [
         ({}, "Unrelated"),
         ({"raw_cosine": 0.99995, "cosine": 0.99995, "scale": 1.0005}, "The same features."),
-        ({"raw_cosine": 0.99995, "cosine": 0.99995, "scale": 0.998}, "The same features but for rounding"),
-        ({"raw_cosine": 0.9998, "cosine": 0.9998}, "The same features but for rounding"),
-        ({"raw_cosine": 0.991, "cosine": 0.991, "scale": 0.981}, "The same features but for rounding"),
+        ({"raw_cosine": 0.99995, "cosine": 0.99995, "scale": 0.998}, "The same features except for rounding"),
+        ({"raw_cosine": 0.9998, "cosine": 0.9998}, "The same features except for rounding"),
+        ({"raw_cosine": 0.991, "cosine": 0.991, "scale": 0.981}, "The same features except for rounding"),
         ({"raw_cosine": 0.991, "cosine": 0.991, "scale": 0.979}, "The same features times 0.979"),
         ({"raw_cosine": 0.991, "cosine": 0.97, "scale": 0.979}, "The same features times 0.979"),
         ({"raw_cosine": 0.989, "cosine": 0.991, "scale": 0.979}, "The same network"),
@@ -176,11 +176,11 @@ def test_a_linear_map_needs_two_rows_for_each_feature(compared, num_videos: int,
         ({"cosine": 0.49}, "Unrelated"),
         (
             {"offset": 1, "cosine": 0.45, "cosine_at_offset": 0.56},
-            "Shifted: the published features come 1 segment later",
+            "Shifted: the published features are 1 segment later",
         ),
         (
             {"offset": -2, "cosine": 0.4, "cosine_at_offset": 0.51},
-            "Shifted: the published features come 2 segments earlier",
+            "Shifted: the published features are 2 segments earlier",
         ),
         ({"offset": 1, "cosine": 0.45, "cosine_at_offset": 0.54}, "Unrelated"),
         ({"offset": 1, "cosine": 0.3, "cosine_at_offset": 0.49}, "Unrelated"),
@@ -190,10 +190,10 @@ def test_a_linear_map_needs_two_rows_for_each_feature(compared, num_videos: int,
         ({"structure": 0.989}, "Other weights"),
         ({"structure": 0.31}, "Other weights"),
         ({"structure": 0.29}, "Unrelated"),
-        ({"whole_numbers": (False, True)}, "PCA and 8-bit quantisation applied to the published"),
-        ({"whole_numbers": (True, False)}, "PCA and 8-bit quantisation applied to the own"),
+        ({"whole_numbers": (False, True)}, "PCA and 8-bit quantisation of the published"),
+        ({"whole_numbers": (True, False)}, "PCA and 8-bit quantisation of the own"),
         ({"whole_numbers": (True, True)}, "Unrelated"),
-        ({"widths": (4, 5)}, "Another network: 4 features a row, published 5."),
+        ({"widths": (4, 5)}, "Another network: 4 features per row, published 5."),
     ],
 )
 def test_the_verdict_follows_from_the_numbers(numbers: dict[str, object], words: str):
@@ -237,8 +237,8 @@ def test_eight_bits_are_recognised_as_vggish_post_processing(compared):
     rng = np.random.default_rng(2)
     rotation = np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))[0]
     quantised = [np.clip(np.round((rows @ rotation + 2) * 64), 0, 255) for rows in OWN]
-    assert "8-bit quantisation applied to the published" in compared(OWN, quantised).verdict
-    assert "8-bit quantisation applied to the own" in compared(quantised, OWN).verdict
+    assert "8-bit quantisation of the published" in compared(OWN, quantised).verdict
+    assert "8-bit quantisation of the own" in compared(quantised, OWN).verdict
 
 
 def test_other_weights_are_recognised(compared):
@@ -253,7 +253,7 @@ def test_other_videos_are_recognised(compared):
 
 def test_another_width_is_another_network(compared):
     comparison = compared(OWN, [rows[:, :20] for rows in OWN])
-    assert comparison.verdict == "Another network: 32 features a row, published 20."
+    assert comparison.verdict == "Another network: 32 features per row, published 20."
     assert "Another network" in report(comparison)
 
 
@@ -261,8 +261,8 @@ def test_eight_rows_a_second_are_averaged(compared):
     frames = [np.repeat(rows, 8, 0) for rows in OWN]
     comparison = compared(frames, OWN)
     assert comparison.verdict.startswith("The same features.")
-    assert "The own files have 8 rows for one of the published ones" in comparison.verdict
-    assert "The published files have 8 rows for one of the own ones" in compared(OWN, frames).verdict
+    assert "The own files have 8 rows per published row" in comparison.verdict
+    assert "The published files have 8 rows per own row" in compared(OWN, frames).verdict
 
 
 def test_rows_of_one_second_are_averaged_and_not_dropped(compared):
@@ -377,5 +377,5 @@ def test_rows_of_zeros_and_constant_files_are_not_called_the_same(tmp_path: Path
         values[::2] = 0
         np.save(tmp_path / f"zeros/v{video}.npy", values)
     verdict = compare_folders(tmp_path / "own", tmp_path / "zeros").verdict
-    assert verdict.startswith("Rows of zeros: 0 own and 200 published ones")
+    assert verdict.startswith("Rows of zeros (0 own and 200 published ones")
     assert "same features" not in compare_folders(tmp_path / "own", tmp_path / "constant").verdict.lower()

@@ -145,9 +145,9 @@ def test_a_server_that_is_busy_is_asked_again(server: str, tmp_path: Path, statu
 @pytest.mark.parametrize(
     ("content", "headers", "message"),
     [
-        (b"<html>Sign in</html>", {"Content-Type": "text/html; charset=utf-8"}, "a page"),
+        (b"<html>Sign in</html>", {"Content-Type": "text/html; charset=utf-8"}, "a web page"),
         (b"", {}, "nothing"),
-        (CONTENT, {"Content-Length": None}, "how long"),
+        (CONTENT, {"Content-Length": None}, "undeclared length"),
     ],
 )
 def test_what_cannot_be_the_file_is_refused(server: str, tmp_path: Path, content: bytes, headers: dict, message: str):
@@ -201,7 +201,7 @@ def test_an_archive_with_a_damaged_file_is_never_taken_for_unpacked(server: str,
     Handler.archive = buffer.getvalue().replace(b"abcabc", b"abcabd", 1)
     wanted = Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats")
     for _ in range(2):
-        with pytest.raises(InputError, match="no archive to unpack"):
+        with pytest.raises(InputError, match="no readable archive"):
             fetch(wanted)
     Handler.archive = buffer.getvalue()
     assert fetch(wanted) and (tmp_path / "feats/a.npy").read_bytes() == b"abc" * 100
@@ -262,7 +262,7 @@ def test_an_archive_that_would_write_outside_of_its_folder_is_refused(server: st
         archive.writestr("archive/a.npy", b"abc")
         archive.writestr(name, b"abc")
     Handler.archive = buffer.getvalue()
-    with pytest.raises(InputError, match=r"archive\.zip.*no archive to unpack"):
+    with pytest.raises(InputError, match=r"archive\.zip.*no readable archive"):
         fetch(Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats"))
     assert list(tmp_path.iterdir()) == []
 
@@ -333,7 +333,7 @@ def test_the_list_says_of_each_file_what_the_table_says_and_whether_it_is_there(
     (in_folder / ".videos.zip.done").touch()  # unpacked and removed
     assert main(["--list", "--table", "table.yaml"]) == 0
     assert [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()] == [
-        ["group", "file", "size", "licence", "needed for", "SHA-256", "there"],
+        ["group", "file", "size", "licence", "needed for", "SHA-256", "exists"],
         ["annotations", "a.csv", "3 kB", "MIT", "training", "unknown", "no"],
         ["annotations", "b.csv", "unknown", "GPL-3.0", "tests", "0123abcd", "yes"],
         ["videos", "videos.zip", "unknown", "unknown", "unknown", "unknown", "yes"],
@@ -345,7 +345,7 @@ def test_the_list_is_aligned_and_can_be_of_some_groups(in_folder: Path, capsys):
     main(["--list", "videos", "--table", "table.yaml"])
     header, *lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 and lines[0].index("videos.zip") == header.index("file")
-    assert lines[0][header.index("there") :] == "no"
+    assert lines[0][header.index("exists") :] == "no"
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_the_text_features_of_classes_are_not_replaced_by_those_of_other_events(
     extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only"))
     path = tmp_path / "feats_CLIP/event_feats/all_event_feats.npy"
     content = path.read_bytes()
-    with pytest.raises(InputError, match="other events"):
+    with pytest.raises(InputError, match="other or unknown events"):
         extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only", "--events", "rain"))
     extract_features.main(text_flags(tmp_path, "--dataset", "AVE", "--text_only"))
     assert path.read_bytes() == content
@@ -474,7 +474,7 @@ def test_the_record_names_the_file_of_the_backend(tmp_path: Path):
 
 def test_a_feature_without_a_network_is_an_error_in_words(tmp_path: Path):
     assert NETWORKS.keys() <= FEATURES.keys() & WEIGHTS.keys()
-    with pytest.raises(InputError, match="no network here makes"):
+    with pytest.raises(InputError, match="without a network in this repository"):
         build_network("i3d", Source(tmp_path, "small"))
 
 
@@ -526,7 +526,7 @@ def test_another_video_of_a_name_is_a_failure_and_not_already_there(videos_dir: 
     before = files_of(tmp_path)
     outcome = extract([replace(other, feature_id=one.feature_id)], tmp_path, networks, "centre", 4, 1)
     assert (outcome.written, outcome.already_there) == (0, 0)
-    assert "another video of this name" in outcome.failures[0].reason and files_of(tmp_path) == before
+    assert "another video with this name" in outcome.failures[0].reason and files_of(tmp_path) == before
 
 
 def test_another_number_of_segments_is_not_mixed_in(videos_dir: Path, tmp_path: Path):

@@ -229,7 +229,7 @@ def test_another_video_of_the_same_name_does_not_get_the_kept_features(tmp_path:
     parse(clip, run, tmp_path / "one", "--features_dir", features)
     (tmp_path / "other").mkdir()
     other = make_clip(tmp_path / "other" / clip.name, 11.9)
-    with pytest.raises(InputError, match="another video of this name"):
+    with pytest.raises(InputError, match="another video with this name"):
         parse(other, run, tmp_path / "two", "--features_dir", features)
 
 

@@ -117,7 +117,7 @@ def test_extraction_writes_25_rows_a_second_whatever_the_batch_and_texts_with_sc
 
 def test_finer_segments_are_refused(tmp_path: Path):
     video = make_video(tmp_path / "v.mp4", 2)
-    with pytest.raises(InputError, match="--segments_per_second: found pe_audio, 2"):
+    with pytest.raises(InputError, match="--segments_per_second: found 2 for pe_audio"):
         next(read_inputs(video, ["pe_audio"], None, "centre", segments_per_second=2))
 
 

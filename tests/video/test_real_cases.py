@@ -119,7 +119,7 @@ def test_the_last_picture_stands_for_what_the_pictures_do_not_reach(file: str, c
     inputs = whole_inputs(CASES / file, ["r2plus1d_18", "res152", "vggish"], None, "centre")
     assert inputs["r2plus1d_18"].shape[:2] == (10, 8) and len(inputs["res152"]) == 80 and len(inputs["vggish"]) == 10
     assert (inputs["res152"][40:] == inputs["res152"][-1]).all()
-    assert "its last frame stands for the rest" in capsys.readouterr().out
+    assert "its last frame is repeated" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("features", [["vggish"], ["r2plus1d_18"], ["clip"], ["vggish", "clip"]])

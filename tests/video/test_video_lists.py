@@ -63,7 +63,7 @@ def test_named_videos_are_files_those_of_folders_and_of_lists(tmp_path: Path):
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="a second video called one"):
+    with pytest.raises(InputError, match="a second video named one"):
         videos_of_paths([tmp_path / "a" / "one.mp4", tmp_path / "b" / "one.mp4"])
 
 
@@ -81,5 +81,5 @@ def test_two_clips_of_one_feature_id_are_not_taken_for_each_other(llp_dir: Path,
     found = {video.feature_id: video.path for video in videos_of_dataset("LLP", tmp_path / "LLP", videos, ("train",))}
     assert found[annotations.feature_ids[0]] == videos / f"{first}.mp4"
     (videos / f"{second}.mp4").touch()
-    with pytest.raises(InputError, match=f"one clip for the one feature file {annotations.feature_ids[0]}"):
+    with pytest.raises(InputError, match=f"one clip for the feature file {annotations.feature_ids[0]}"):
         videos_of_dataset("LLP", tmp_path / "LLP", videos, ("train",))

@@ -69,7 +69,7 @@ class Comparison:
         linear = (self.linear is not None and self.linear > LINEAR) or self.structure > SAME
         own, published = self.widths
         verdicts = (
-            (own != published, f"Another network: {own} features a row, published features {published}."),
+            (own != published, f"Another network: {own} features per row, published {published}."),
             (any(self.zeros), f"Rows of zeros ({zeros}): silence or a failed extraction. Leave these videos out."),
             (self.raw_cosine > EQUAL and rescaled < 1e-3, "The same features."),
             (published_whole > own_whole, QUANTISED.format("published", "own ones are the network's output")),
