@@ -347,7 +347,7 @@ def test_downloads_equal_the_files_beside_the_page(browser: Browser, tmp_path: P
     exports = write_exports(tmp_path / "out", parsed, tmp_path / "clip.mp4")
     write_video_page(tmp_path / "page.html", parsed, exports=exports)
     (tmp_path / "got").mkdir()
-    where = {"behavior": "allow", "downloadPath": str(tmp_path / "got")}
+    where = {"behavior": "allow", "downloadPath": str(tmp_path / "got")}  # codespell:ignore behavior
     browser.driver.execute_cdp_cmd("Browser.setDownloadBehavior", where)
     browser.open(tmp_path / "page.html")
     browser.run("document.querySelectorAll('#downloads button').forEach((button) => button.click())")
