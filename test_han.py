@@ -65,7 +65,7 @@ class Settings(FromFile):
     checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
     ensemble: tuple[str, ...] = ()
     """folders of evaluations (in logs_dir) whose probabilities are averaged, without running a network"""
-    method: str = "uwav"  # training method, whose published scores are printed beside UWAV's
+    method: str = "uwav"  # training method, whose published scores are printed along with UWAV's
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     unimodal_scores: bool = False  # LLP: also score audible-only and visible-only events, as CoLeaF does
     num_runs: PositiveInt = 1  # number of seeds that one command trained
@@ -92,7 +92,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     named = any(chosen.get(name) not in (None, []) for name in ("ensemble", "checkpoint_dir", "checkpoint"))
     if given["ensemble"] is not None:
         if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
-            raise InputError("--ensemble", "a run beside it", "only one of the two", "Leave out the other flag.")
+            raise InputError("--ensemble", "a run or checkpoint, too", "only one of them", "Leave out the other flag.")
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run train_han.py first, or give --checkpoint_dir."
@@ -125,7 +125,7 @@ def settings_of_ensemble(settings: Settings) -> Settings:
         found = "class-wise gates, which are searched for one network"
         raise InputError("--ensemble", found, "one gate for all classes", "Add --no-class_gates.")
     if output_dir.resolve() in (Path(folder).resolve() for folder in settings.ensemble):
-        raise InputError("--output_dir", output_dir, "none of the averaged runs", "Name another folder.")
+        raise InputError("--output_dir", output_dir, "a folder of none of the averaged runs", "Name another folder.")
     return with_settings(settings, checkpoint_dir=None, checkpoint=None, output_dir=output_dir)
 
 

@@ -85,7 +85,8 @@ def check_settings(settings: Settings) -> None:
         raise InputError("--select_on", settings.select_on, expected, "Leave out the flag.")
     epoch = getattr(decoding, "gates_epoch", 0) if getattr(decoding, "class_gates", False) else 0
     if epoch > settings.recipe.num_epochs or epoch % settings.saving.checkpoint_every:
-        found = f"{epoch} of {settings.recipe.num_epochs} epochs, checkpoints every {settings.saving.checkpoint_every}"
+        every = settings.saving.checkpoint_every
+        found = f"epoch {epoch} of {settings.recipe.num_epochs}, with checkpoints every {every} epochs"
         expected = "an epoch whose checkpoint is kept, or 0 for the evaluated checkpoint"
         way_out = "Change it or --checkpoint_every; see baselines/cmpae/README.md."
         raise InputError("--gates_epoch", found, expected, way_out)

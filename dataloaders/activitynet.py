@@ -71,7 +71,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
         found = " ".join([*map(str, wrong["loc"]), wrong["msg"]])
         raise InputError(path, found, "classes, annotations, features, segments_per_second", WAY_OUT) from None
     if len(set(described.classes)) < len(described.classes):
-        raise InputError(path, "a class twice", "different classes", WAY_OUT)
+        raise InputError(path, "a class twice", "each class once", WAY_OUT)
     return described
 
 

@@ -47,7 +47,7 @@ class CombinedBatches:
         occurring = split.pseudo.labels.map(lambda hard: hard.cpu().unflatten(0, (-1, length)).any(dim=1))  # (N, C)
         self.usable = occurring.map(lambda x: x.any(dim=1) | (settings.cmrc_empty == "keep"))  # (N,)
         if any(usable.sum() < 2 for usable in self.usable):
-            raise InputError("--cmrc", "fewer than two videos with pseudo-labels", "more", "Leave out the flag.")
+            raise InputError("--cmrc", "too few videos with pseudo-labels", "at least two", "Leave out the flag.")
         labels, self.label_set = split.annotations.video_labels.unique(dim=0, return_inverse=True)
         absent = (~labels).float()  # (K, C), K distinct sets of labels
         self.fitting = occurring.map(lambda x, usable: usable & (absent @ x.float().T == 0), self.usable)  # (K, N)

@@ -99,7 +99,7 @@ def open_features(
 
 
 def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, int]) -> Manifest:
-    """Return the existing source files of the videos, or those of the packed file if their folder is gone."""
+    """Return the existing source files of the videos, or those of the packed file if their folder is absent."""
     folder = data_dir / PACKED[feature].folder
     if not folder.is_dir():
         found = _read(pack, feature)
@@ -111,7 +111,7 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
             found = f"videos of other lengths than annotated, and no folder {folder} to pack them again from"
             way_out = "Restore the feature files, or the annotations with which the file was packed."
             raise InputError(pack, found, "features of the annotated lengths", way_out)
-        tqdm.write(f"{folder} is gone; using {pack} as it is")
+        tqdm.write(f"{folder} does not exist; using the packed file {pack}")
         return found.manifest
     found = {}
     for feature_id, length in segments.items():

@@ -41,7 +41,7 @@ def open_trained(source: str) -> Pretrained:
         return open_run(folder)
     if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         expected = f"a run folder with {ARGS_FILE}, or an exported one with {CONFIG_FILE}"
-        raise InputError(folder, "neither", expected, "With several seeds, name the folder run_<seed> of one.")
+        raise InputError(folder, "neither file", expected, "With several seeds, name the folder run_<seed> of one.")
     try:
         description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without a description"
     except ValueError as error:

@@ -94,7 +94,7 @@ def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
         raise InputError(path, "no readable file", "LSLD's texts, one per line", WAY_OUT) from error
     features = torch.from_numpy(load_rows(folder / FEATURES_FILE))
     if len(texts) != len(features):
-        found = f"{len(features)} rows beside {len(texts)} texts in {TEXTS_FILE}"
+        found = f"{len(features)} rows for {len(texts)} texts in {TEXTS_FILE}"
         raise InputError(folder / FEATURES_FILE, found, "a row for each text", WAY_OUT)
     return TextFeatures(path, {text: row for row, text in enumerate(texts)}, F.normalize(features, dim=-1))
 

@@ -68,7 +68,7 @@ def test_texts_and_features_that_do_not_fit_are_refused(tmp_path: Path):
     with pytest.raises(InputError, match="no readable file"):
         load_subset_texts(tmp_path, "clip")
     write_texts(tmp_path, ["Dog", "Cat"], 3)
-    with pytest.raises(InputError, match="3 rows beside 2 texts"):
+    with pytest.raises(InputError, match="3 rows for 2 texts"):
         load_subset_texts(tmp_path, "clip")
     write_texts(tmp_path, ["Dog", "Cat"], 2)
     with pytest.raises(InputError, match="no text 'other'"):

@@ -206,7 +206,7 @@ def test_packed_file_is_used_as_it_is_when_its_source_folder_is_gone(llp_dir, ca
     annotations, before = open_llp(llp_dir)
     (llp_dir / "feats/vggish").rename(llp_dir / "elsewhere")
     _, after = open_llp(llp_dir)
-    assert "is gone; using" in capsys.readouterr().out
+    assert "does not exist; using" in capsys.readouterr().out
     assert torch.equal(packed_rows(annotations, before["vggish"]), packed_rows(annotations, after["vggish"]))
 
 

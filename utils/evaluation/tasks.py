@@ -55,7 +55,7 @@ class _Scored:
         published = self.dataset.published_quality if segments_per_second == 1 else None
         name = f"{method} pseudo-labels"
         rows = [tables.ScoreRow(name, split, [of_split], note) for split, of_split in scores.items()]
-        printed = published_methods(published) if published else ()
+        printed = published_methods(published)
         for other in [other for other in printed if other == method or method not in printed]:
             rows.append(tables.ScoreRow(other, "test", [published_scores(published, other)], "published"))
         return self.layout(self.titled("Quality of the pseudo-labels", published), rows, self.quality_notes)
