@@ -233,10 +233,8 @@ def _find_videos(
     path: Path, feature: str, pack: _Pack, annotations: SplitAnnotations, marks: tuple[str, ...]
 ) -> PackedFeature:
     """Find the annotated videos in a packed file."""
-    ends = accumulate(length for length, _, _ in pack.manifest.values())
-    first_rows = {
-        feature_id: end - pack.manifest[feature_id][0] for feature_id, end in zip(pack.manifest, ends, strict=True)
-    }
+    lengths = (length for length, _, _ in pack.manifest.values())
+    first_rows = dict(zip(pack.manifest, accumulate(lengths, initial=0), strict=False))
     wanted = torch.tensor([first_rows[feature_id] for feature_id in annotations.feature_ids], dtype=torch.int64)
     marks = tuple(dict.fromkeys([*filter(None, pack.metadata.get("marks", "").split("\n")), *marks]))
     return PackedFeature(path, feature, pack.values, wanted, pack.metadata.get("sha256", ""), marks)

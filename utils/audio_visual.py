@@ -15,10 +15,7 @@ class AudioVisual(NamedTuple, Generic[T]):
 
     def map(self, function: Callable[..., R], *others: "AudioVisual") -> "AudioVisual[R]":
         """Apply `function` to each modality, with the same modality of the other pairs as further arguments."""
-        return AudioVisual(
-            function(self.audio, *(other.audio for other in others)),
-            function(self.visual, *(other.visual for other in others)),
-        )
+        return AudioVisual(*map(function, self, *others))
 
 
 MODALITIES = AudioVisual._fields  # ("audio", "visual")

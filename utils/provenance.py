@@ -70,8 +70,8 @@ class Provenance:
                 both = {key: (known[key], value[key]) for key in known.keys() & value.keys()}
                 differing = [key for key, hashes in both.items() if all(hashes) and hashes[0] != hashes[1]]
                 if differing:
-                    found, expected = f"other {name} ({', '.join(sorted(differing))})", "the recorded ones"
-                    raise InputError(where, found, expected, way_out)
+                    found = f"other {name} ({', '.join(sorted(differing))})"
+                    raise InputError(where, found, f"the same {name}", way_out)
             elif known and known != value and not (name == "kind" and known.startswith(f"{value} ")):
                 shown = [text if isinstance(text, str) else ", ".join(text) for text in (known, value)]
                 raise InputError(where, f"{name}: {shown[0]}", shown[1], way_out)

@@ -96,9 +96,8 @@ def parse_recipe(
         if name in chosen and given[name] not in (None, chosen[name]):
             expected = f"{chosen[name]} as in {path}"
             raise InputError(f"--{name}", given[name], expected, "Leave out the flag, or the file.")
-    name, dataset = (
-        chosen.get(key) or given[key] or default for key, default in (("method", "uwav"), ("dataset", "LLP"))
-    )
+    name = chosen.get("method") or given["method"] or "uwav"
+    dataset = chosen.get("dataset") or given["dataset"] or "LLP"
     method = find_method(name)
     groups = {"losses": method.losses, "model": method.config, "decoding": method.decoding, "data": method.data}
     start = with_groups(kind, **groups)(method=name)

@@ -59,11 +59,6 @@ def test_dropout_takes_sixteen_random_bits_an_element_and_no_more():
     assert torch.equal(next_number, torch.rand(1))
 
 
-def test_dropout_of_everything_is_refused():
-    with pytest.raises(ValueError, match="below 1"):
-        FastDropout(1.0)
-
-
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("kind", [MultiheadAttention, FastMultiheadAttention])
 def test_attention_equals_pytorch_with_its_weights(kind, training):
