@@ -44,7 +44,7 @@ class HANConfig(EncoderConfig):
     proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection (default: 2·dim)
     mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads (default: 2·dim)
     num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN, 2020: 1)
-    visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: each feature first (HAN, 2020)
+    visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: project each first (HAN, 2020)
     cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)
     visual_dropout: Share = 0.0  # dropout of visual features between encoder and heads (JoMoLD: 0.5)
 

@@ -73,7 +73,7 @@ def trains_han(run_dir: Path) -> bool:
 
 def open_run(run_dir: Path) -> Pretrained:
     """Open the best checkpoint of a run with its description. Raises InputError for methods with other networks."""
-    settings = read_args(run_dir / ARGS_FILE)
+    settings = {"cross_attention": True, **read_args(run_dir / ARGS_FILE)}  # earlier versions did not record it
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has its own network"
         raise InputError(run_dir, found, "a run of HAN or of the temporal transformer", "Name another run.")
@@ -84,9 +84,8 @@ def open_run(run_dir: Path) -> Pretrained:
         if is_han:
             kind, config, dataset = method.network, method.config, settings["dataset"]
         names = [field.name for field in fields(config)]
-        chosen = {name: settings[name] for name in ("num_heads", "pre_norm", "encoder_order") if name in names}
-        if "cross_attention" in names:
-            chosen["cross_attention"] = settings.get("cross_attention", True)  # earlier versions did not record it
+        own = ("num_heads", "pre_norm", "encoder_order", "cross_attention")
+        chosen = {name: settings[name] for name in own if name in names}
         network = load_network(kind, checkpoint, {}, config_of_run(run_dir, config), **chosen)
         network.description = Description(
             network="HAN" if is_han else "TemporalTransformer",

@@ -1,1 +1,1 @@
-"""Networks over whole splits, and what becomes of it: predictions, scores, comparisons."""
+"""Inference over whole splits, predictions, scores and comparisons."""

@@ -22,14 +22,16 @@ class UWAVLosses(PseudoLabels):
 
     run_prefix: ClassVar = "TemporalTransformer_"
     base_command: ClassVar = "train_transformer.py"
-    segment_labels: Literal["soft", "hard", "none"] = "soft"  # none: video labels only
+    segment_labels: Literal["soft", "hard", "none"] = "soft"  # labels of the segment losses; none: video labels only
     temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released code) or 1 (paper)
     reweight: bool = True  # weight segment losses to balance classes
     positive_weight: NonNegativeFloat = 0.5  # W of the class-balance weights
-    weight_normalization: Literal["sum", "mean"] = "sum"  # of class frequencies: sum (released code) or mean (paper)
+    weight_normalization: Literal["sum", "mean"] = "sum"  # over classes: sum (released code) or mean (paper)
     mixup: bool = True  # mix features of segments
     mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution of lambda
-    mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"  # ceiling: soft labels rounded up (the paper on AVE)
+    mixup_labels: Literal["soft", "hard", "ceiling"] = (
+        "soft"  # labels of mixup; ceiling: soft ones rounded up (paper, AVE)
+    )
     video_weight: NonNegativeFloat = 1.0  # weight of the video loss
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     mixup_weight: NonNegativeFloat = 1.0  # weight of the mixup losses
