@@ -93,9 +93,8 @@ def read_segment_features(
     """Read one video's features, one row per second: (T, D) float32 with T = num_segments.
 
     If `pooled`, any number of rows is reduced to T by adaptive average pooling over time (UnAV). Otherwise the file
-    must have T x rows_per_second rows, and those of a second are averaged (ResNet-152: 80 -> 10), or concatenated if
-    the feature is not `averaged`. Raises FeatureError if the file is absent, unreadable (truncated, a pickle), not a
-    2-D array of floats, not finite, or has another number of rows or another `width` (if given).
+    must have T x rows_per_second rows, which are averaged (ResNet-152: 80 -> 10), or concatenated if the feature is not
+    `averaged`. Raises FeatureError for an absent or unreadable file, and for another shape or type or infinite values.
     """
     rows = load_rows(path, width)  # (L, D)
     if pooled and len(rows) != num_segments:

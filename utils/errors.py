@@ -2,14 +2,11 @@
 
 
 class InputError(Exception):
-    """A file or flag that cannot be used. Entry points print the message without a traceback and exit with status 2."""
+    """The error for an unusable file or flag; entry points print it without a traceback and exit with status 2.
 
-    def __init__(
-        self,
-        where: object,  # the file (and line) or flag
-        found: str,  # what is there
-        expected: str,  # what should be there
-        way_out: str,  # what the user can do, as a sentence
-    ):
+    `where` is the file (and line) or flag; `found` and `expected` are noun phrases, and `way_out` is a sentence.
+    """
+
+    def __init__(self, where: object, found: str, expected: str, way_out: str):
         self.where, self.found, self.expected, self.way_out = str(where), found, expected, way_out
         super().__init__(f"{where}: found {found}; expected {expected}. {way_out}")

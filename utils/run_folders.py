@@ -54,9 +54,8 @@ def begin_run(settings: object, name: str, record: Provenance) -> tuple[Path, lo
 def begin_output(folder: Path, settings: object, files: Sequence[str], record: Provenance) -> logging.Logger:
     """Prepare a command's output folder, write its settings and provenance into it, and return its log.
 
-    An earlier command's summary is removed first, then its files, so that the folder counts as unfinished if this
-    process is killed. `files` are patterns of all files that the command may write; without settings of an earlier
-    command, nothing is removed. Raises InputError if the folder is not writable, or of another kind.
+    An earlier command's summary is removed first, then its `files` (patterns), so that the folder counts as unfinished
+    if this process is killed. Raises InputError if the folder is not writable, or of another kind.
     """
     way_out = "Name another folder with --output_dir."
     read_provenance(folder).check(folder, way_out, kind=record.kind)

@@ -36,8 +36,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
     """Train every unfinished seed with an entry point, several in parallel, and return the folder `name` of all seeds.
 
     Each seed is an ordinary run, started by `script --resume run_<seed>`: a failed one does not stop the others, and
-    each can be resumed, repeated and evaluated alone. `settings` have groups `run` (`TrainingRun`), `recipe` (`Recipe`)
-    and `seeds` (`SeveralSeeds`). On a CPU, runs share the cores. Raises InputError at the end if a run has failed.
+    each can be resumed, repeated and evaluated alone. On a CPU, runs share the cores. InputError if a run has failed.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)

@@ -102,8 +102,7 @@ def guidance_losses(
     """Compute the losses by which the reference networks guide the anchor, by name, and their weighted sum, "total".
 
     Each modality has a class-correlation loss, and a contrastive loss that matches the reference's and the anchor's
-    features of the same second, weighted by the video's `unimodal_shares`. The references' outputs are computed after
-    their own step, without gradients, in training mode; targets, (B, C), are cleaned.
+    features of the same second, weighted by the video's `unimodal_shares`. Targets, (B, C), are cleaned.
     """
     shares = unimodal_shares(references.map(lambda reference: reference.probs))
     losses: Losses = {}
@@ -137,7 +136,7 @@ class CoLeaFStep(CMPAEStep):
 
         losses = self.losses(output, batch, targets, moment)
         if moment.epoch >= FIRST_GUIDED_EPOCH:
-            with torch.no_grad():
+            with torch.no_grad():  # after their own step, in training mode
                 references = self.references(network, batch)
             guided = guidance_losses(output, references, targets, self.settings, batch.mask)
             losses = {**losses, **guided, "total": losses["total"] + guided["total"]}

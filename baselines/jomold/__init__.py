@@ -39,14 +39,13 @@ def cleaned_targets(
     """Return a batch's targets, (B, C), with 0 for those that are probably wrong: probs (B, C), ratios (C,).
 
     For a class with N positive videos by the video labels, (B, C), let n_m = floor(ratio_m · N). A visual target is
-    removed if it is both among the n_v smallest audio losses and the n_v largest visual ones, and an audio target if it
-    is both among the n_a largest audio losses and the n_a smallest visual ones (`train_label_denoising` of the released
-    code). Of equal losses, that of the earlier video counts as smaller.
+    removed if it is among the n_v smallest audio losses and the n_v largest visual ones, an audio target if it is among
+    the n_a largest audio losses and the n_a smallest visual ones (`train_label_denoising` of the released code).
     """
     positive = labels.bool()
     counts = positive.sum(dim=0)  # (C,)
 
-    def ranks(probs: Tensor, targets: Tensor) -> Tensor:  # among a class's positives, 0 for the smallest loss: (B, C)
+    def ranks(probs: Tensor, targets: Tensor) -> Tensor:  # (B, C), 0 for a class's smallest loss; ties: earlier video
         losses = F.binary_cross_entropy(probs.clamp(1e-7, 1 - 1e-7), targets, reduction="none")
         return losses.masked_fill(~positive, torch.inf).argsort(dim=0, stable=True).argsort(dim=0)
 

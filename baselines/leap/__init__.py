@@ -38,9 +38,8 @@ def semantic_similarity_loss(
     """Compute LEAP's semantic similarity loss (AVSS, `avss_loss`) of encoded features (B, T, D) and labels (B, T, C).
 
     The overlap x of an audio and a visual segment is the number of their common events, divided by the largest number
-    of events in any segment of the video and either modality (released code; an intersection over union in the paper);
-    without events, x = 0. The loss is the mean squared error of relu(cosine) against x / (1 + x) + 0.01 over all pairs
-    of segments for which `mask`, (B, T) bool, is True.
+    of events in any segment of the video and either modality (released code; an intersection over union in the paper).
+    The loss is the mean squared error of relu(cosine) against x / (1 + x) + 0.01 over pairs of segments in the `mask`.
     """
     shared = labels.audio @ labels.visual.transpose(1, 2)  # (B, T, T)
     most = torch.maximum(labels.audio.sum(dim=-1).amax(dim=1), labels.visual.sum(dim=-1).amax(dim=1))  # (B,)

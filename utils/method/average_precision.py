@@ -25,8 +25,8 @@ class Spans:
 def predicted_spans(probs: Tensor) -> Spans:
     """Find the maximal spans above each of `THRESHOLDS` in probabilities (N, T, C), which are 0 in padding.
 
-    A span's score is the mean probability of its segments. A span found at several thresholds is kept once; nested
-    spans are all kept. This rule is ours: the transformer is trained on segments, and its authors extract no spans.
+    A span found at several thresholds is kept once; nested spans are all kept. This rule is ours: the transformer is
+    trained on segments, and its authors extract no spans.
     """
     return scored_spans([probs.double() > threshold for threshold in THRESHOLDS], probs)
 

@@ -162,7 +162,7 @@ def format_markdown(table: Table) -> str:
 
 
 def format_csv(table: Table) -> str:
-    """Format as CSV for other programs: unrounded numbers, deviations in separate columns."""
+    """Format as CSV for other programs: up to six decimals, deviations in separate columns."""
     import pandas as pd
 
     columns = {name: [csv_cell(row.labels[i]) for row in table.rows] for i, name in enumerate(table.label_columns)}

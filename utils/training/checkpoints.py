@@ -46,9 +46,8 @@ def load_network(
 ) -> Network:
     """Build a network such as `HAN` with the weights of a state dict in the released layout.
 
-    `expected` are the sizes that the data require, such as `audio_dim`. Without the config of its training, sizes
-    follow from the shapes in the file, and `settings` are the fields that shapes do not determine, such as the number
-    of heads. Raises InputError for weights of another architecture and for weights that are not finite.
+    `expected` are the sizes that the data require, such as `audio_dim`; `config` and `settings` are those of its
+    `from_state`. Raises InputError for weights of another architecture and for weights that are not finite.
     """
     state = load_checkpoint(path)
     check_weights(state, path)
