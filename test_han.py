@@ -193,10 +193,9 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
     ours = machine_name(device.device), device.precision, device.eval_batch_size
     theirs = summary.get("machine"), args.get("precision"), args.get("eval_batch_size")
     if abs(score - trained) > (0 if ours == theirs else ROUNDING):
-        found = f"{select_on} {score:.2f} on val"
         expected = f"{trained:.2f}, which training recorded for epoch {summary.get('best_epoch')}"
         way_out = "Weights, data or code differ from those of the training; evaluate where the run was trained."
-        raise InputError(settings.checkpoint, found, expected, way_out)
+        raise InputError(settings.checkpoint, f"{select_on} {score:.2f} on val", expected, way_out)
 
 
 def record_of(settings: Settings, splits: dict[str, SplitBatches]) -> Provenance:

@@ -137,5 +137,4 @@ def refuse_own_features(folder: Path) -> None:
     for part in read_extraction(folder.parent):
         for file in files_of(folder.parent, part)[:1]:
             if file.is_relative_to(folder):
-                way_out = "Delete them first, or fetch to another --root."
-                raise InputError(file, "features that were extracted here", "no features", way_out)
+                raise InputError(file, "features extracted here", "no features", "Delete them, or name another --root.")

@@ -118,8 +118,8 @@ def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], pro
         raise _shape_error(path, f"{len(rows)} rows", f"{len(classes)} rows, one per class")
     listed = path.with_suffix(".txt")  # names in the order of the rows
     if listed.is_file() and listed.read_text(encoding="utf-8", errors="replace").splitlines() != list(classes):
-        way_out = "Extract the text features again, for this data set."
-        raise FeatureError("wrong names", listed, "other names or another order", "the classes in order", way_out)
+        found, way_out = "other names or another order", "Extract the text features again, for this data set."
+        raise FeatureError("wrong names", listed, found, "the classes in order", way_out)
     return torch.from_numpy(rows)
 
 
@@ -163,10 +163,9 @@ def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
     found = f"an unreadable file ({error})"
     if isinstance(error, FileNotFoundError):
         found = f"a link to {path.readlink()}, which does not exist"
-    way_out = "Copy or extract the file again, or give yourself permission to read it."
+    way_out = "Copy or extract the file again, or change its permissions."
     return FeatureError("unreadable", path, found, "a whole .npy file", way_out)
 
 
 def _shape_error(path: Path, found: str, expected: str) -> FeatureError:
-    way_out = "Extract the file again, or check that it is this feature."
-    return FeatureError("wrong shape", path, found, expected, way_out)
+    return FeatureError("wrong shape", path, found, expected, "Extract it again, or check that it is this feature.")

@@ -48,8 +48,7 @@ def open_trained(source: str) -> Pretrained:
         reason = " ".join(str(error).split())[:300]
         description, found = None, f"a {CONFIG_FILE} with an unusable description ({reason})"
     if description is None:
-        way_out = "Export it with `python -m utils.trained`."
-        raise InputError(source, found, "one that describes HAN or the temporal transformer", way_out)
+        raise InputError(source, found, "one of HAN or the transformer", "Export it with `python -m utils.trained`.")
     is_han = description.network == "HAN"
     network = find_method(description.method).network if is_han else TemporalTransformer
     return network.from_pretrained(source)
@@ -111,8 +110,7 @@ def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint
     read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)
     files = sorted(pseudo_label_dir.glob("*.safetensors"))
     if not files:
-        way_out = "Run pseudo_label_generation.py, or name its output."
-        raise InputError(pseudo_label_dir, "no pseudo-labels", "the output of stage 2", way_out)
+        raise InputError(pseudo_label_dir, "no pseudo-labels", "those of stage 2", "Run stage 2, or name its output.")
     try:
         require_file(files[0])
         with safe_open(files[0], framework="pt") as file:
