@@ -1,10 +1,4 @@
-"""Run all benchmarks on simulated features with real shapes; docs/performance.md describes them.
-
-python -m benchmarks.run             everything
-python -m benchmarks.run --quick     a smaller sample of everything, in under three minutes
-python -m benchmarks.run --accuracy  only the accuracy of bf16 against float32
-python -m benchmarks.run --layers    only CPU time with and without each fast variant in `models.layers`
-"""
+"""Run all benchmarks on simulated features with real shapes; docs/performance.md describes them."""
 
 from utils.entry_point import run_entry_point
 
@@ -160,8 +154,8 @@ def bf16_difference(
     scores: dict[str, list[float]] = {"float32": [], "bf16": []}
     for precision, seed in product(scores, seeds):
         output, how = str(folder / f"{precision}_{seed}"), [*llp, "--precision", precision]
-        learned = ["--pseudo_label_dir", teacher, "--output_dir", output, "--seed", str(seed)]
-        train_han.main([*how, *learned, *network, *stage_3])
+        training = ["--pseudo_label_dir", teacher, "--output_dir", output, "--seed", str(seed)]
+        train_han.main([*how, *training, *network, *stage_3])
         test_han.main([*how, "--runs_dir", output, "--output_dir", f"{output}/test", "--num_figures", "0"])
         scores[precision].append(json.loads(Path(output, "test/summary.json").read_text())["test"]["segment_Type"])
     scores["bf16 - float32"] = [b - a for a, b in zip(scores["float32"], scores["bf16"], strict=True)]
@@ -174,7 +168,7 @@ def bf16_difference(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller sample of everything")
+    parser.add_argument("--quick", action="store_true", help="a smaller sample of everything, in three minutes")
     parser.add_argument(
         "--accuracy", action="store_true", help="only bf16 against float32 on simulated LLP, three seeds"
     )

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper: what is run for each, and how it is collected; see docs/experiments.md."""
+"""Experiments behind the tables and figures of the paper, and collection of their results (docs/experiments.md)."""

@@ -1,8 +1,6 @@
 """Analyse a trained clip classifier; each analysis writes a PNG and a CSV to the run's folder of results.
 
-python -m experiments.clip_analysis --analysis features --checkpoint_dir RUN  (PCA and t-SNE of the head's input)
-python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN  (class accuracy without one modality)
-python -m experiments.clip_analysis --analysis mistakes --checkpoint_dir RUN  (contact sheet of the worst mistakes)
+python -m experiments.clip_analysis --analysis reliance --checkpoint_dir RUN
 """
 
 from utils.entry_point import run_entry_point

@@ -26,7 +26,7 @@ from simulation.generated_clips import ClipVideos, write_data
 from utils.errors import InputError
 from utils.reporting.tables import Table, format_text, write_tables
 from utils.run_folders import SUMMARY_FILE, newest_finished_run
-from utils.settings import read_args
+from utils.settings import read_args, whole_number
 from utils.training.loop import BEST_CHECKPOINT
 
 FLAGS = (
@@ -82,11 +82,9 @@ def compare(folder: Path, data_dir: Path, num_seeds: int) -> Table:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, default=Path("temp_lavish_proof"))
-    parser.add_argument("--num_seeds", type=int, default=3)
+    parser.add_argument("--num_seeds", type=whole_number(1), default=3)
     parser.add_argument("--clips_per_group", type=int, default=4, help="clips in each of a class's 25 groups")
     args = parser.parse_args(argv)
-    if args.num_seeds < 1:
-        raise InputError("--num_seeds", str(args.num_seeds), "at least 1", "Correct the value.")
     data_dir = args.output_dir / "videos"
     settings, marker = ClipVideos(clips_per_group=args.clips_per_group), data_dir / VIDEOS_MARKER
     if not marker.is_file():

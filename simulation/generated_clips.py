@@ -30,13 +30,13 @@ TEST_GROUPS = 7
 FRAME_RATE, SAMPLE_RATE = 10, 16_000
 # The modality that distinguishes a class from its counterpart, and the shapes and tones (hertz) of its clips.
 CLASSES = {
-    "HearLow": ("sound", (("disc", 300.0),)),
-    "HearHigh": ("sound", (("disc", 1500.0),)),
-    "SeeBars": ("picture", (("bars", 700.0),)),
-    "SeeRing": ("picture", (("ring", 700.0),)),
-    "MatchSame": ("both", (("square", 450.0), ("cross", 2500.0))),
-    "MatchOther": ("both", (("square", 2500.0), ("cross", 450.0))),
-    "Silent": ("picture", (("dots", None),)),  # without an audio track, like half of UCF-101's classes
+    "AudioLow": ("audio", (("disc", 300.0),)),
+    "AudioHigh": ("audio", (("disc", 1500.0),)),
+    "VisualBars": ("visual", (("bars", 700.0),)),
+    "VisualRing": ("visual", (("ring", 700.0),)),
+    "PairSame": ("both", (("square", 450.0), ("cross", 2500.0))),
+    "PairOther": ("both", (("square", 2500.0), ("cross", 450.0))),
+    "Silent": ("visual", (("dots", None),)),  # without an audio track, like half of UCF-101's classes
 }
 
 

@@ -59,7 +59,7 @@ def overview(path: Path, segments_per_second: int = 1) -> Overview:
         peaks.append(np.abs(rest[:whole].reshape(-1, PEAK_SAMPLES) / np.float32(32768)).max(1))
         rest = rest[whole:]
     num_segments = num_segments_of(decoded.duration, segments_per_second)
-    missing = round(len(frames) * (decoded.duration / decoded.pictures_end - 1))
+    missing = round(len(frames) * (decoded.duration / decoded.video_end - 1))
     return Overview(
         duration=min(decoded.duration, num_segments / segments_per_second),
         num_segments=num_segments,

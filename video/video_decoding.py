@@ -39,7 +39,7 @@ class DecodedVideo:
     times: np.ndarray  # (N,) float64, time of each frame in the file, in seconds from its start
     sounds: dict[int, np.ndarray]  # by sample rate: (L,) int16, mono, from the start of the file; empty: no audio track
     duration: float  # seconds, of the longer of both tracks
-    pictures_end: float  # seconds, end of the last frame; 0: no frames were requested
+    video_end: float  # seconds, end of the last frame; 0: no frames were requested
     notes: tuple[str, ...] = ()  # messages about tracks that end early or cannot be decoded
 
 
@@ -133,8 +133,8 @@ def decode_stretches(
     decodable frame if frames are requested.
     """
     with _opened(path) as container:
-        pictures = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        video, audio = (streams[0] if streams else None for streams in (pictures, container.streams.audio))
+        videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        video, audio = (streams[0] if streams else None for streams in (videos, container.streams.audio))
         notes = []
         if audio is not None and audio.codec_context is None:
             notes.append(f"an audio track of a codec that cannot be decoded ({_codec_of(path, audio)})")
@@ -157,32 +157,32 @@ def decode_stretches(
         if video is not None and max(video.width, video.height) > LONGEST_SIDE * max(1, min(video.width, video.height)):
             found = f"frames of {video.width} x {video.height} pixels"
             raise InputError(path, found, f"an aspect ratio of at most {LONGEST_SIDE}", "Leave this video out.")
-        picture = None if frame_rate is None else _Picture(video, frame_rate, keep, start, declared, colours)
-        sounds = {} if audio is None else {rate: _Sound(rate, start) for rate in sample_rates}
+        track = None if frame_rate is None else _VideoTrack(video, frame_rate, keep, start, declared, colours)
+        sounds = {} if audio is None else {rate: _AudioTrack(rate, start) for rate in sample_rates}
         packets_end = {"video": 0.0, "audio": 0.0}  # seconds, end of each track by its packets
         for packet in _packets(container, streams, may_jump):
             kind, stamp = packet.stream.type, packet.dts if packet.pts is None else packet.pts
             if stamp is not None:
                 end = float((stamp + (packet.duration or 0)) * packet.time_base) - start
                 packets_end[kind] = max(packets_end[kind], end)
-            if (kind == "video" and picture is None) or (kind == "audio" and not sounds):
+            if (kind == "video" and track is None) or (kind == "audio" and not sounds):
                 continue
             with suppress(av.FFmpegError):  # skips damaged packets; missing seconds are checked below
                 for frame in packet.decode():
                     if kind == "video":
-                        picture.add(frame)
+                        track.add(frame)
                         continue
                     # The frame's own rate comes last: without conversion, FFmpeg sets the layout of frames with unnamed
                     # channels to "mono", which other resamplers reject.
                     for rate in sorted(sounds, key=lambda rate: rate == frame.sample_rate):
                         sounds[rate].add(frame)
-            ahead = picture.waiting if picture is not None else max(sound.waiting for sound in sounds.values())
+            ahead = track.waiting if track is not None else max(sound.waiting for sound in sounds.values())
             if ahead > seconds:
-                yield DecodedVideo(*_take(picture, sounds), 0.0, 0.0)
-        pictures_end = 0.0 if picture is None else picture.finish()
-        if picture is not None and not picture.num_written:
+                yield DecodedVideo(*_take(track, sounds), 0.0, 0.0)
+        video_end = 0.0 if track is None else track.finish()
+        if track is not None and not track.num_written:
             raise InputError(path, "no decodable frame", "a video of at least one second", "Download it again.")
-        ends = packets_end | ({} if picture is None else {"video": pictures_end})
+        ends = packets_end | ({} if track is None else {"video": video_end})
         if sounds:
             ends["audio"] = max(sound.end for sound in sounds.values())
         # A file is damaged if packets are missing or cannot be decoded.
@@ -193,18 +193,18 @@ def decode_stretches(
                 raise InputError(path, found, "a whole file", "Download the video again.")
         duration = max(ends.values())
         _check_length(path, duration, longest)
-        if picture is not None and pictures_end < duration - EARLY_END_SECONDS:
-            notes.append(f"the video track ends after {pictures_end:.1f} s; its last frame is repeated")
+        if track is not None and video_end < duration - EARLY_END_SECONDS:
+            notes.append(f"the video track ends after {video_end:.1f} s; its last frame is repeated")
         if sounds and ends["audio"] < duration - EARLY_END_SECONDS:
             notes.append(f"the audio track ends after {ends['audio']:.1f} s; silence follows")
         for sound in sounds.values():
             sound.resample(None)
-        yield DecodedVideo(*_take(picture, sounds), duration, pictures_end, tuple(notes))
+        yield DecodedVideo(*_take(track, sounds), duration, video_end, tuple(notes))
 
 
-def _take(picture: "_Picture | None", sounds: "dict[int, _Sound]") -> tuple[list, np.ndarray, dict[int, np.ndarray]]:
+def _take(track: "_VideoTrack | None", sounds: "dict[int, _AudioTrack]") -> tuple[list, np.ndarray, dict]:
     """Return the frames, their times and the samples decoded since the last call."""
-    frames, times = ([], []) if picture is None else picture.take()
+    frames, times = ([], []) if track is None else track.take()
     waveforms = {rate: sound.take() for rate, sound in sounds.items() if sound.first is not None}
     return frames, np.array(times, np.float64), waveforms
 
@@ -265,7 +265,7 @@ def _declared_duration(container, tracks: list) -> float:
     return (container.duration or 0) / av.time_base if len(container.streams) == len(tracks) else 0.0
 
 
-class _Picture:
+class _VideoTrack:
     """Converts a track of any frame rate, constant or variable, into frames at a constant rate."""
 
     def __init__(self, stream, frame_rate: float, keep: Callable, start: float, declared: float, colours: Colours):
@@ -337,7 +337,7 @@ class _Picture:
         return taken
 
 
-class _Sound:
+class _AudioTrack:
     """Convert a track into a mono waveform from the start of the file; silence precedes a track that begins late."""
 
     def __init__(self, rate: int, start: float):
@@ -356,7 +356,7 @@ class _Sound:
             self.first = time
             before = round(time * self.rate)
             self.pieces, self.early = [np.zeros(max(0, before), np.int16)], max(0, -before)
-        elif time - self.end > GAP_SECONDS or kind != self.kind:  # another format: an advertisement, say
+        elif time - self.end > GAP_SECONDS or kind != self.kind:  # another format, as in advertisements
             self.resample(None)
             if time - self.end > GAP_SECONDS:  # packets may be missing, or damaged: silence up to this one
                 missing = round((time - self.first) * self.rate) - self.num_samples

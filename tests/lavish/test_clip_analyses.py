@@ -92,7 +92,7 @@ def test_maps_show_the_points_of_each_class(tmp_path: Path, written_figures: lis
 
 def test_the_proof_asks_for_seeds_and_for_its_own_videos(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(lavish_proof, "compare", lambda *args: pytest.fail("runs were trained"))
-    with pytest.raises(InputError, match=r"--num_seeds: found 0"):
+    with pytest.raises(SystemExit):
         lavish_proof.main(["--output_dir", str(tmp_path), "--num_seeds", "0"])
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/generated_videos.yaml").write_text("clips_per_group: 1\nseconds: 2.0\nsize: 64\nseed: 0\n")

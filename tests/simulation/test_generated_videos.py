@@ -70,7 +70,7 @@ def test_the_folder_has_the_layout_of_the_data_set(tmp_path: Path):
         assert annotations.num_videos == SIZES[split]
         for video in annotations.feature_ids:
             decoded = decode_video(data_dir / "raw_videos" / f"{video}.mp4", sample_rates=(16_000,))
-            assert decoded.pictures_end == pytest.approx(10)
+            assert decoded.video_end == pytest.approx(10)
             assert len(decoded.sounds[16_000]) == pytest.approx(160_000, rel=0.01)
         labelled = annotations.video_labels.any(0).nonzero().flatten().tolist()
         assert {concept_of(annotations.classes[c]) for c in labelled} <= allowed

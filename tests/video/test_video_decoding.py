@@ -155,7 +155,7 @@ def test_a_variable_frame_rate_is_decoded_by_timestamps(path: Path):
 def test_both_waveforms_come_with_the_frames(path: Path):
     write_video(path, clock(3, 25), 25, tone(3)[None])
     decoded = decode_video(path, sample_rates=(16_000, 48_000))
-    assert decoded.pictures_end == pytest.approx(3, abs=0.01)
+    assert decoded.video_end == pytest.approx(3, abs=0.01)
     assert decoded.duration == pytest.approx(3, abs=0.05)  # packets of sound have a length of their own
     for rate, pcm in decoded.sounds.items():
         assert pcm.dtype == np.int16
@@ -317,7 +317,7 @@ def test_sound_that_outlasts_the_pictures_is_whole_and_no_damage_where_only_pict
     write_pieces(tmp_path / "clip.mkv", [(0.0, noise(4.0))])
     with_sound, alone = (decode_video(tmp_path / "clip.mkv", sample_rates=rates) for rates in ((16_000,), ()))
     np.testing.assert_array_equal(with_sound.sounds[16_000], noise(4.0))
-    assert with_sound.pictures_end == alone.pictures_end == pytest.approx(2, abs=0.01)
+    assert with_sound.video_end == alone.video_end == pytest.approx(2, abs=0.01)
     assert with_sound.duration == alone.duration == pytest.approx(4, abs=0.01)
 
 

@@ -98,7 +98,7 @@ def read_inputs(
         raise InputError(path, found, f"{num_segments} segments, {per_second} per second", way_out)
     if num_segments is None:
         num_segments = lasts
-        if num_segments_of(piece.pictures_end, per_second) < num_segments:
+        if num_segments_of(piece.video_end, per_second) < num_segments:
             num_frames = frames.FRAMES_PER_SECOND * num_segments
     chosen = {name: _frames_of(name, times * per_second, num_frames, num_segments, recipe) for name in visual}
     slices = {
