@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ from utils.method.thresholds import classwise_thresholds
 from utils.method.uwav_objective import make_step
 from utils.recipes import make_network
 from utils.settings import with_settings
-from utils.training.device import Precision, compile_network
+from utils.training.device import Precision
 from utils.training.loop import Recipe, Saving, fit
 
 CPU = torch.device("cpu")
@@ -71,7 +71,6 @@ class Setup:
     han_steps: int = 6
     labelled: int = 1_024  # videos
     naive_videos: int = 100  # videos that the naive implementation evaluates and labels
-    compiled: bool = False  # also train compiled networks, whose compilation takes a minute or two each
 
     def __post_init__(self):
         """Simulate missing data."""
@@ -143,10 +142,9 @@ def epoch_rows(
             return timed(lambda: list(islice(steps, num_steps)))
 
     ways = {NAIVE: Way(run_naively, amount)}
-    for suffix, (precision, goal) in product(("", ", compiled")[: 1 + setup.compiled], GOALS.items()):
-        losses = losses_of(compile_network(network, CPU) if suffix else network, precision)
-        run = partial(seconds_of_steps, network, losses, split, recipe, num_steps)
-        ways[precision + suffix] = Way(run, amount, goal, operations / setup.rates[precision])
+    for precision, goal in GOALS.items():
+        run = partial(seconds_of_steps, network, losses_of(network, precision), split, recipe, num_steps)
+        ways[precision] = Way(run, amount, goal, operations / setup.rates[precision])
     what = f"{name} epoch of {num_videos:,} videos of {split.annotations.lengths.double().mean():.0f} s"
     return compare(what, ways, setup.rounds, num_videos, f"videos in batches of {recipe.batch_size}", warm_up=0)
 

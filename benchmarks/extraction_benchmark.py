@@ -17,11 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import CLOCKS, NAIVE, Measurement, Way, compare, count_operations, matrix_rates, report, timed
+from benchmarks.harness import CLOCKS, NAIVE, Way, compare, count_operations, matrix_rates, report, timed
 from dataloaders.features import PUBLISHED, feature_path
 from tests.naive.naive_extraction import extract_naively
 from utils.training.device import select_device
-from video.extraction.extraction_inputs import read_inputs
 from video.extraction.extraction_pipeline import default_num_decoders, extract
 from video.extraction.feature_networks import LIGHT, FeatureNetwork, draw_network
 from video.extraction.video_lists import videos_of_paths
@@ -71,8 +70,6 @@ def main(argv: list[str] | None = None) -> None:
             pairs = zip((features[name] for features in naive.values()), ours, strict=True)
             cosines = [F.cosine_similarity(*map(torch.from_numpy, pair)).min().item() for pair in pairs]
             notes[f"smallest cosine with naive {name}, {precision}"] = f"{min(cosines):.5f}"
-    decoding, _ = timed(lambda: [list(read_inputs(v.path, list(PUBLISHED), SEGMENTS, "valor")) for v in videos])
-    rows.append(Measurement("of which decoding, pixels and spectrograms", None, decoding / len(videos)))
     report(args.output.with_suffix(""), "Extraction against the authors' procedure", rows, rates, notes)
 
 

@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
         "--accuracy", action="store_true", help="only bf16 against float32 on simulated LLP, three seeds"
     )
     parser.add_argument("--layers", action="store_true", help="only CPU time with and without fast layers, one thread")
-    parser.add_argument("--compiled", action="store_true", help="also train compiled networks")
+    parser.add_argument("--compiled", action="store_true", help="also train compiled networks on a GPU")
     parser.add_argument("--work_dir", type=Path, default=Path("data/benchmark"), help="folder of data and results")
     parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/ (default: generate annotations)")
     args = parser.parse_args(argv)
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
             report(args.work_dir / "layers", "Fast layers against plain ones", layer_rows(Path(folder)))
         return
     effort = QUICK if args.quick else {}
-    setup = Setup(args.work_dir, args.annotations, matrix_rates(), compiled=args.compiled, **effort)
+    setup = Setup(args.work_dir, args.annotations, matrix_rates(), **effort)
     title, rows = "Speed against a naive implementation", cpu_rows(setup)
     report(args.work_dir / "benchmark", title, rows, setup.rates)
     if torch.cuda.is_available():
