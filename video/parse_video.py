@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("video", type=Path, metavar="VIDEO")
     add("--model", help="run folder, exported folder, or hub id (default: the newest HAN in runs_dir)")
     add("--runs_dir", type=Path, default=DEFAULT_RUNS_DIR, help="folder searched for the newest HAN")
-    of_networks = "untrained: AudioSet's and ImageNet's classes (default without a HAN), CLIP and CLAP, or PE-A-Frame"
+    of_networks = "no training: AudioSet's and ImageNet's classes (default without a HAN), CLIP and CLAP, or PE-A-Frame"
     add("--networks", choices=("light", "clip_clap", "pe_frame"), help=of_networks)
     add("--decoding", choices=("thresholds", "av2a"), default="thresholds", help="decoding of clip_clap")
     add("--segments_per_second", type=whole_number(1), help="for --networks, such as 2 for half seconds")
