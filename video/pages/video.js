@@ -95,7 +95,7 @@ if (plays) {
   for (const type of ["play", "pause", "ended"]) {
     video.addEventListener(type, () => (byId("play").textContent = video.paused ? "Play" : "Pause"));
   }
-  video.addEventListener("pause", keepInAddress);
+  for (const type of ["pause", "seeked"]) video.addEventListener(type, keepInAddress); // by its own controls, too
   for (const type of ["seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(type, update);
   video.src = data.video;
 } else {
