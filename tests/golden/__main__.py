@@ -35,7 +35,7 @@ LEFT_OUT = re.compile(
 )
 NOW = "2026-01-01_00-00-00"  # in the names of run folders
 TEXTS = (".csv", ".eaf", ".html", ".json", ".md", ".txt", ".vtt", ".yaml")
-DATE = re.compile(r'DATE="[^"]*"')  # when an EAF file was written
+DATE = re.compile(r'DATE=\\?"[^"]*"')  # when an EAF file was written, also within a page
 MANY = 20  # files of one folder and kind, from which on one line stands for them all; features always have one line
 
 
