@@ -23,7 +23,7 @@ from tests.test_reference_cases import (
     visual_input,
 )
 from utils.audio_visual import MODALITIES, AudioVisual
-from utils.method import uwav_objective
+from utils.method import losses
 from utils.method.losses import Losses, Moment, audio_visual_loss
 from utils.method.uwav_objective import UWAVLosses, UWAVStep
 
@@ -131,7 +131,7 @@ def test_mixup_draws_anew_for_each_modality_and_step(monkeypatch):
         draws.append((lam.item(), tuple(permutation.tolist())))
         return logits.sum()
 
-    monkeypatch.setattr(uwav_objective, "mixup_loss", record)
+    monkeypatch.setattr(losses, "mixup_loss", record)
     segments = AudioVisual(*torch.zeros(2, 4, 10, 1))
     labels = segments.audio[:, 0]
     batch = Batch(torch.arange(4), segments, None, None, labels, None, SegmentPseudoLabels(None, segments))
@@ -145,7 +145,7 @@ def test_mixup_draws_anew_for_each_modality_and_step(monkeypatch):
 def test_mixup_s_lambda_is_beta_distributed_and_its_permutation_is_of_all_segments(alpha: float, monkeypatch):
     torch.manual_seed(0)
     draws: list[tuple[Tensor, Tensor]] = []
-    monkeypatch.setattr(uwav_objective, "mixup_loss", lambda logits, targets, lam, order: draws.append((lam, order)))
+    monkeypatch.setattr(losses, "mixup_loss", lambda logits, targets, lam, order: draws.append((lam, order)))
     step, features, num_draws = UWAVStep(UWAVLosses(mixup_alpha=alpha), None, None, run), torch.zeros(2, 3, 1), 2000
     for _ in range(num_draws):
         step.mixup(PLAIN_CLASSIFIER, features, features)
