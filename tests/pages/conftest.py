@@ -100,7 +100,7 @@ class Browser:
         """What axe-core objects to, rule and element; skips the test where it is not installed."""
         package = find_spec("axe_playwright_python")  # not imported: Playwright is not needed
         if package is None:
-            pytest.skip("axe-core is not installed: pip install --no-deps axe-playwright-python")
+            pytest.skip("axe-core is not installed: pip install axe-playwright-python")
         self.run(Path(package.origin).with_name("axe.min.js").read_text(encoding="utf-8"))
         found = self.driver.execute_async_script("axe.run().then(({ violations }) => arguments[0](violations))")
         return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]

@@ -355,9 +355,11 @@ def test_downloads_equal_the_files_beside_the_page(browser: Browser, tmp_path: P
         got = tmp_path / "got" / name
         browser.wait_until(got.exists)
         one, other = got.read_bytes(), (tmp_path / "out" / name).read_bytes()
+        if name == "events.eaf":  # the page keeps the folder of the video to itself
+            other = other.replace(f"{tmp_path.resolve().as_uri()}/".encode(), b"")
         if name == "events.json":
             one, other = (json.loads(text) for text in (one, other))  # 1 is 1.0
-        assert one == other, name
+        assert one == other and str(tmp_path).encode() not in got.read_bytes(), name
     assert browser.run("return byId('downloads').innerText.split(/\\s+/)[1]") == "CSV"
 
 
