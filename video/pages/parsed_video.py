@@ -215,8 +215,8 @@ EXPORTS = {
 def write_exports(folder: Path, parsed: ParsedVideo, video: Path) -> dict[str, object]:
     """Write each of `EXPORTS`; ELAN opens `video` with its file.
 
-    Return them for the page: texts, without the folder of the video, which is nobody else's business, and the content of
-    events.json without probabilities, which the page itself holds.
+    Return them for the page: texts, without the path of the video's folder, and the content of events.json without
+    probabilities, which the page itself holds.
     """
     for name, write in EXPORTS.items():
         write(folder / name, parsed, *([video] if write is write_eaf else []))
