@@ -70,9 +70,9 @@ class Settings(FromFile):
     unimodal_scores: bool = False  # LLP: also score audible-only and visible-only events, as CoLeaF does
     num_runs: PositiveInt = 1  # number of seeds that one command trained
     seed: NonNegativeInt = 20000  # the first of several seeds
-    online: bool = False  # also decode each segment from the ten seconds that end with it
+    online: bool = False  # also score online decoding: each segment from the ten seconds that end with it
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
-    num_figures: NonNegativeInt = 10  # videos per split drawn as timelines; 0: no other figure either
+    num_figures: NonNegativeInt = 10  # videos per split drawn as timelines; 0: draw no figures at all
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
     pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: those of the run)
     output_dir: Path | None = None  # folder of the evaluation (default: <logs_dir>/<run>, or <logs_dir>/ensemble)

@@ -32,7 +32,7 @@ from utils.training.loop import BEST_CHECKPOINT, RESUMABLE, Recipe, Saving, fit
 class Settings(FromFile):
     """Settings of stage 3; the defaults are UWAV's released recipe on LLP, `configs/uwav_llp.yaml`."""
 
-    method: str = "uwav"  # method, whose recipe in configs/ gives the defaults
+    method: str = "uwav"  # method; its recipe in configs/ sets the defaults
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     select_on: Literal[SELECTABLE] | None = None
     """score on val that selects the best checkpoint (default: segment_Type; for AVE, accuracy)"""

@@ -75,9 +75,9 @@ def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
 class Subset:
     """Settings of data-efficiency experiments (paper Table A7, which leaves open how the subset was chosen)."""
 
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the training videos; val and test stay whole
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of the training videos; val and test keep all
     num_classes: PositiveInt | None = None
-    """keep the first classes in index order, and only their videos, in every split (default: all)"""
+    """number of classes: keep the first ones, and only videos with these, in every split (default: all)"""
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
         """Return the annotations of the kept videos, in their order, and classes. InputError for too many classes.

@@ -40,7 +40,7 @@ class DataSettings:
     visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")  # visual features, concatenated
     allow_missing: bool = False  # leave out videos without feature files instead of stopping
     segments_per_second: PositiveInt | None = None
-    """finer segments, for features extracted at this rate, such as 2 for half seconds (default: the data set's)"""
+    """segments per second, as in extraction, such as 2 for segments of half a second (default: the data set's)"""
     residency: Literal["auto", "resident", "stream"] = "auto"
     """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 

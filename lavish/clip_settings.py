@@ -33,7 +33,7 @@ class ClipDataSettings:
     annotations_dir: Path | None = None  # AVE's annotations, or UCF-101's official lists (default: data_dir)
     packed_dir: Path | None = None  # folder of the packed clips (default: data_dir/packed_clips)
     fold: Annotated[int, Field(ge=min(FOLDS), le=max(FOLDS))] = 1  # UCF-101: number of the official train/test lists
-    sound_only: bool = True  # leave out UCF-101's clips without audio, refuse AVE's; if off, keep both as silence
+    sound_only: bool = True  # clips without audio: leave out (UCF-101), refuse (AVE); if off: use silence
     pieces: bool = False  # UCF-101: cut clips into consecutive pieces of 64 frames at 20 fps, as in the report
     allow_missing: bool = False  # leave out absent and damaged files, and AVE's files without an audio track
     packed_frames: Annotated[int, Field(ge=1, le=1024)] = 10  # frames packed per clip
@@ -59,8 +59,8 @@ class ClipDataSettings:
 class ClipSettings(FromFile):
     """Settings that determine which clips are packed and how."""
 
-    dataset: Literal["AVE", "UCF101"] = "AVE"  # data set; selects the recipe, and so other defaults
-    model: Literal[tuple(MODELS)] = "lavish"  # network; selects the recipe, and so other defaults
+    dataset: Literal["AVE", "UCF101"] = "AVE"  # data set; selects the recipe, and thus other defaults
+    model: Literal[tuple(MODELS)] = "lavish"  # network; selects the recipe, and thus other defaults
     data: ClipDataSettings = ClipDataSettings()
 
     @property

@@ -106,14 +106,14 @@ class ClipNetworkSettings:
     network_weights: Path | None = None  # initial weights of the whole network: released LAVISH weights or a checkpoint
     train_backbone: bool = False  # fine-tune the backbone
     train_norms: bool = False  # fine-tune the backbone's normalisation layers
-    cross_modal: bool = True  # adapters of lavish attend to the other modality; without: plain adapters
+    cross_modal: bool = True  # LAVISH's adapters attend to the other modality; if off: plain adapters
     fusion: Literal["attention", "concatenation", "i3d"] = "attention"  # fusion of i3d_soundnet; i3d: no audio
     reduction: PositiveInt = 8  # factor by which an adapter reduces the width of tokens
     num_tokens: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 2  # latent tokens per adapter
     groups: PositiveInt = 2  # groups of an adapter's 1x1 convolutions
     head_dim: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 512  # hidden width of the audio-visual head
     temporal: Literal["none", "mean", "transformer"] = "none"  # pooling of frame features into one clip feature
-    drop_path: Share = 0.0  # drop path rate of the backbone's last block, linear from 0 in the first
+    drop_path: Share = 0.0  # drop path rate of the last block, rising linearly from 0 in the first
     checkpoint_blocks: bool = False  # recompute blocks in the backward pass: less memory, more time
 
 

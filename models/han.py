@@ -27,9 +27,8 @@ class EncoderConfig:
     pre_norm: bool = False  # normalise before the sub-layers instead of after
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the updated audio (released code); parallel: to the layer's audio input (paper)"""
-    layer_init: Literal["equal", "independent"] = (
-        "equal"  # initial weights of the layers; the released code's are equal
-    )
+    layer_init: Literal["equal", "independent"] = "equal"
+    """initial weights of the layers; equal: copies of one layer (released code); independent: drawn for each layer"""
 
     def __post_init__(self):
         layers.check_heads(self.dim, self.num_heads)

@@ -26,9 +26,8 @@ class TemporalTransformerConfig:
     dropout: Share = 0.3  # dropout probability
     audio_logit_scale: PositiveFloat = 3.2912  # scale of the audio logits
     visual_logit_scale: PositiveFloat = 4.6052  # scale of the visual logits
-    layer_init: Literal["equal", "independent"] = (
-        "equal"  # initial weights of the layers; the released code's are equal
-    )
+    layer_init: Literal["equal", "independent"] = "equal"
+    """initial weights of the layers; equal: copies of one layer (released code); independent: drawn for each layer"""
 
     def __post_init__(self):
         layers.check_heads(self.dim, self.num_heads)

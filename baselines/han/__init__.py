@@ -22,7 +22,7 @@ class HANLosses(LabelFolder):
     """Settings of the losses of HAN, which MA, JoMoLD, CMPAE and CoLeaF extend."""
 
     video_weight: NonNegativeFloat = 1.0  # weight of the loss on the fused probability
-    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the loss on the audio's probability
+    audio_guided_weight: NonNegativeFloat = 1.0  # weight of the loss on the audio probability
     visual_guided_weight: NonNegativeFloat = 1.0  # weight of the loss on the visual probability
     audio_smoothing: Smoothing = 0.0  # smoothing s of audio labels: (1 - s)·y + s/2
     visual_smoothing: Smoothing = 0.1  # smoothing s of visual labels

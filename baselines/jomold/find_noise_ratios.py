@@ -21,7 +21,7 @@ class Settings(OnBaseRun):
     """Settings of the estimation of noise ratios."""
 
     mean_batch_size: PositiveInt = 128  # videos per batch in the mean over batch means (released code: 128)
-    audio_limit: PositiveFloat = LIMITS.audio  # audio labels below this share of their class's mean are noise
+    audio_limit: PositiveFloat = LIMITS.audio  # audio labels are noise below this share of the class's mean probability
     visual_limit: PositiveFloat = LIMITS.visual  # the same for visual labels
     audio_smoothing: Smoothing = 0.0  # smoothing s of the audio labels in the estimator's training
     visual_smoothing: Smoothing = 0.1  # smoothing s of the visual labels in the estimator's training

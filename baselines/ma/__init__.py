@@ -39,7 +39,7 @@ class MALosses(MABaseLosses):
     base_command: ClassVar = "train_han.py --method ma_base --dataset {dataset}"
     cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
     fused_labels: Literal["audio", "video"] = "audio"
-    """targets of the fused probability: the labels left to the audio (released code), or the video's"""
+    """targets of the fused probability: the labels kept for audio (released code), or all video labels"""
 
 
 def segment_cosines(audio: Tensor, visual: Tensor, temperature: float, mask: Tensor | None = None) -> Tensor:

@@ -29,9 +29,8 @@ class UWAVLosses(PseudoLabels):
     weight_normalization: Literal["sum", "mean"] = "sum"  # over classes: sum (released code) or mean (paper)
     mixup: bool = True  # mix features of segments
     mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution of lambda
-    mixup_labels: Literal["soft", "hard", "ceiling"] = (
-        "soft"  # labels of mixup; ceiling: soft ones rounded up (paper, AVE)
-    )
+    mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"
+    """labels of the mixup loss; ceiling: soft labels rounded up (paper, AVE)"""
     video_weight: NonNegativeFloat = 1.0  # weight of the video loss
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     mixup_weight: NonNegativeFloat = 1.0  # weight of the mixup losses

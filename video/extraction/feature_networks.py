@@ -137,7 +137,7 @@ def add_network_flags(group: argparse._ArgumentGroup) -> None:
     colours = get_args(Colours)
     group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or by the file's tag")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
-    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="of feature networks")
+    group.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision of the networks")
 
 
 def source_of(args: argparse.Namespace) -> Source:
