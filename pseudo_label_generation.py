@@ -89,7 +89,7 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     if run_dir is not None and not run_dir.is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_transformer.py", "Correct --transformer_dir.")
     if run_dir is None and settings.checkpoint is None:
-        way_out = "Run train_transformer.py first, or give --transformer_dir."
+        way_out = "Run train_transformer.py first, or pass --transformer_dir."
         run_dir = newest_finished_run(settings.runs_dir, "TemporalTransformer_", way_out)
     run_dir = run_dir or settings.checkpoint.parent
     num_heads = settings.num_heads
@@ -98,7 +98,7 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     if num_heads is None:
         found = f"no number of attention heads (no num_heads in {run_dir / ARGS_FILE})"
         expected = "the number used in training, which the weights do not determine"
-        way_out = "Give --num_heads; the released recipe has 16."
+        way_out = "Pass --num_heads; the released recipe has 16."
         raise InputError(settings.checkpoint or run_dir, found, expected, way_out)
     completed = with_settings(
         settings,

@@ -92,10 +92,10 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     named = any(chosen.get(name) not in (None, []) for name in ("ensemble", "checkpoint_dir", "checkpoint"))
     if given["ensemble"] is not None:
         if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
-            raise InputError("--ensemble", "a run or checkpoint, too", "only one of them", "Leave out the other flag.")
+            raise InputError("--ensemble", "also a run or checkpoint", "only one of them", "Leave out the other flag.")
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
-        way_out = "Run train_han.py first, or give --checkpoint_dir."
+        way_out = "Run train_han.py first, or pass --checkpoint_dir."
         runs_dir = Path(chosen.get("runs_dir", run_folders.DEFAULT_RUNS_DIR))
         run_dir = run_folders.newest_finished_run(runs_dir, "HAN_", way_out, dataset=dataset)
     if run_dir is not None and not Path(run_dir).is_dir():
@@ -125,7 +125,7 @@ def settings_of_ensemble(settings: Settings) -> Settings:
         found = "class-wise gates, which are searched for one network"
         raise InputError("--ensemble", found, "one gate for all classes", "Add --no-class_gates.")
     if output_dir.resolve() in (Path(folder).resolve() for folder in settings.ensemble):
-        raise InputError("--output_dir", output_dir, "a folder of none of the averaged runs", "Name another folder.")
+        raise InputError("--output_dir", output_dir, "a folder other than the averaged runs'", "Choose another folder.")
     return with_settings(settings, checkpoint_dir=None, checkpoint=None, output_dir=output_dir)
 
 
@@ -194,7 +194,7 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
     theirs = summary.get("machine"), args.get("precision"), args.get("eval_batch_size")
     if abs(score - trained) > (0 if ours == theirs else ROUNDING):
         expected = f"{trained:.2f}, which training recorded for epoch {summary.get('best_epoch')}"
-        way_out = "Weights, data or code differ from those of the training; evaluate where the run was trained."
+        way_out = "Weights, data or code differ from those in training; evaluate on the machine of the training."
         raise InputError(settings.checkpoint, f"{select_on} {score:.2f} on val", expected, way_out)
 
 

@@ -71,7 +71,7 @@ def find_labels(settings: Settings) -> Settings:
     if losses.base_command:
         base = losses.base_command.format(dataset=dataset)
         steps = f"stage 1 ({base}) unless it is finished, then stage 2 ({steps})"
-    way_out, folder = f"Run {steps}, or give --{losses.flag}.", f"{dataset}_{losses.suffix}"
+    way_out, folder = f"Run {steps}, or pass --{losses.flag}.", f"{dataset}_{losses.suffix}"
     marker = f"{folder}/{SUMMARY_FILE}"
     run_dir = newest_finished_run(settings.run.output_dir, losses.run_prefix, way_out, marker, DEFAULT_RUNS_DIR)
     return with_settings(settings, **{losses.flag: run_dir / folder})

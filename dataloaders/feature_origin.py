@@ -48,7 +48,7 @@ def read_extraction(data_dir: Path) -> dict[str, dict]:
         return {str(name): {"drawn_weights": None, **settings} for name, settings in content["features"].items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         found = f"no record of features ({error})"
-        raise InputError(path, found, "the record as written", "Extract the features again.") from error
+        raise InputError(path, found, "an intact record", "Extract the features again.") from error
 
 
 def text_part(feature: str, prompts: str) -> str:
@@ -120,7 +120,7 @@ def _read_videos(data_dir: Path) -> dict[str, str]:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         found = f"no record of videos ({error})"
-        raise InputError(path, found, "the record as written", "Extract again, to another folder.") from error
+        raise InputError(path, found, "an intact record", "Extract again, to another folder.") from error
 
 
 def _fingerprint(path: Path) -> str:
@@ -137,4 +137,4 @@ def refuse_own_features(folder: Path) -> None:
     for part in read_extraction(folder.parent):
         for file in files_of(folder.parent, part)[:1]:
             if file.is_relative_to(folder):
-                raise InputError(file, "features extracted here", "no features", "Delete them, or name another --root.")
+                raise InputError(file, "features extracted here", "no features", "Delete them, or use another --root.")

@@ -164,7 +164,7 @@ def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
     if isinstance(error, FileNotFoundError):
         found = f"a link to {path.readlink()}, which does not exist"
     way_out = "Copy or extract the file again, or change its permissions."
-    return FeatureError("unreadable", path, found, "a whole .npy file", way_out)
+    return FeatureError("unreadable", path, found, "an intact .npy file", way_out)
 
 
 def _shape_error(path: Path, found: str, expected: str) -> FeatureError:

@@ -48,7 +48,7 @@ def convert(tables: Path, data_dir: Path, feature: str) -> dict[str, dict]:
             database[video] = {"subset": split, "duration": duration, "annotations": kept}
     if num_unknown:
         logging.getLogger(__name__).warning(
-            f"{num_unknown} of {len(database)} videos have no {feature} features, so that their durations are guessed. "
+            f"{num_unknown} of {len(database)} videos have no {feature} features, so their durations are guessed. "
             "Extract the features, and run this command again."
         )
     return database

@@ -30,7 +30,7 @@ def load_prompts(path: Path, dataset: str) -> AudioVisual[tuple[str, ...]]:
     for modality, named in zip(MODALITIES, prompts, strict=True):
         empty = {name for name, sentence in named.items() if not isinstance(sentence, str) or not sentence}
         if wrong := set(classes) ^ set(named) | empty:
-            found = f"an absent, unknown or empty sentence of {', '.join(sorted(map(str, wrong)))}"
+            found = f"an absent, unknown or empty sentence for {', '.join(sorted(map(str, wrong)))}"
             raise InputError(f"{path}, {dataset}, {modality}", found, expected, way_out)
     return AudioVisual(*(tuple(named[name] for name in classes) for named in prompts))
 

@@ -66,7 +66,7 @@ def load_record(path: Path, dataset: str, classes: tuple[str, ...], way_out: str
             metadata = file.metadata() or {}
         names = {name: tuple(metadata.get(name, "").split("\n")) for name in ("dataset", "classes", "sample_ids")}
     except (OSError, SafetensorError, TypeError, ValueError) as error:
-        raise InputError(path, f"no readable record ({error})", "a whole safetensors file", way_out) from error
+        raise InputError(path, f"no readable record ({error})", "an intact safetensors file", way_out) from error
     found = names["classes"]
     if names["dataset"] != (dataset,) or found[: len(classes)] != classes:
         found = f"a record of {metadata.get('dataset')} with {len(found)} classes"

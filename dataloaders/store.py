@@ -32,7 +32,7 @@ MANIFEST = ("lengths", "sizes", "mtimes")
 NO_HASH = 64 * "0"  # placeholder in a packed file's header until all is written
 Manifest = dict[str, tuple[int, int, int]]  # by feature id, in the order of the rows
 READER_THREADS = 8
-ANOTHER_FOLDER = "Free some space, or name another --packed_dir."
+ANOTHER_FOLDER = "Free some space, or choose another --packed_dir."
 VIDEOS_IN_FLIGHT = 256  # limits the memory of packing: 256 ResNet files are 168 MB
 
 

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = sorted(args.checkpoint_dir.glob("checkpoints/checkpoint_epoch_*.pt"))
     if not checkpoints:
         way_out = "Train with --checkpoint_every 1."
-        raise InputError(args.checkpoint_dir, "no checkpoints of single epochs", "one per epoch", way_out)
+        raise InputError(args.checkpoint_dir, "no per-epoch checkpoints", "one per epoch", way_out)
     device, precision = settings.device.select()
     split = open_split(settings.dataset, "test", settings.data, device, subset=settings.subset)
     task, truth, scores = find_task(settings.dataset), true_events(split.annotations, device), {}

@@ -83,7 +83,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         state = load_file(file) if file.suffix == ".safetensors" else load_checkpoint(file)
     except (SafetensorError, OSError) as error:
-        raise InputError(file, f"damage ({error})", "a whole safetensors file", "Copy or download it again.") from error
+        raise InputError(file, f"a damaged file ({error})", "an intact file", "Download it again.") from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
         raise InputError(file, "no state dict", "tensors by name", "Name a file that holds the weights themselves.")
@@ -196,10 +196,10 @@ def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
 
 def load_clip_run(which: TrainedClassifier) -> ClipRun:
     """Load the network and data of the named run, or of the newest finished one."""
-    way_out = "Run python -m lavish.train_classifier, or give --checkpoint_dir."
+    way_out = "Run python -m lavish.train_classifier, or pass --checkpoint_dir."
     folder = which.checkpoint_dir or newest_finished_run(which.runs_dir, CLIP_RUN_PREFIX, way_out)
     if not {"model", "pieces"} <= read_args(folder / ARGS_FILE).keys():
-        raise InputError(folder, "another run", "a run of lavish.train_classifier", "Name another --checkpoint_dir.")
+        raise InputError(folder, "another run", "a run of lavish.train_classifier", "Choose another --checkpoint_dir.")
     of_run = with_file(ClassifierSettings(), folder / ARGS_FILE, others=True)
     known = flat(of_run).keys()
     now = {name: value for name, value in flat(which).items() if name in known and value is not None}

@@ -156,7 +156,7 @@ def description_in(content: dict[str, Any]) -> Description | None:
 def _require_hub() -> None:
     if hf_hub_download is None:
         found, expected = "no such package", "huggingface_hub, which saves and loads such folders"
-        raise InputError("huggingface_hub", found, expected, "pip install huggingface_hub")
+        raise InputError("huggingface_hub", found, expected, "Run pip install huggingface_hub.")
 
 
 def _unusable(source: Path | str, found: str, error: Exception) -> InputError:

@@ -256,9 +256,9 @@ def test_an_ensemble_of_two_runs_decodes_the_mean_of_their_probabilities_and_has
 
 def test_an_ensemble_that_cannot_be_made_says_why(run, tmp_path):
     logs = evaluate(run, tmp_path / "logs", "--splits", "val")
-    with pytest.raises(InputError, match=r"--output_dir: .* expected a folder of none of the averaged runs"):
+    with pytest.raises(InputError, match=r"--output_dir: .* expected a folder other than the averaged runs'"):
         stage4.main(["--ensemble", str(logs), "--output_dir", str(logs)])
-    with pytest.raises(InputError, match="--ensemble: found a run or checkpoint, too"):
+    with pytest.raises(InputError, match="--ensemble: found also a run or checkpoint"):
         stage4.main(["--ensemble", str(logs), "--checkpoint_dir", str(run)])
     with pytest.raises(InputError, match="nowhere: found no such folder"):
         stage4.main(["--ensemble", str(tmp_path / "nowhere")])

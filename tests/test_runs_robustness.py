@@ -43,7 +43,7 @@ def test_a_run_is_continued_by_one_process_at_a_time(llp_dir: Path, tmp_path: Pa
     run = train(llp_dir, tmp_path, "--segment_labels", "none", "--num_epochs", "1")  # and this process keeps it
     command = [sys.executable, "train_han.py", "--resume", str(run), "--num_epochs", "2"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
-    assert done.returncode == 2 and "another process at work" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "another process using it" in done.stderr and "Traceback" not in done.stderr
     assert (run / "summary.json").exists()
 
 

@@ -107,5 +107,5 @@ def claim(folder: Path, way_out: str) -> None:
         file.close()
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
-        raise InputError(folder, "another process at work", "no other process in this folder", way_out) from None
+        raise InputError(folder, "another process using it", "no other process in this folder", way_out) from None
     _claimed[folder.resolve()] = file

@@ -110,7 +110,7 @@ def read_provenance(folder: Path) -> Provenance:
             return Provenance(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             found = f"no record ({' '.join(str(error).split())[:200]})"
-            raise InputError(path, found, "the record as written", "Make the folder's content again.") from error
+            raise InputError(path, found, "an intact record", "Regenerate the folder's content.") from error
     if not (folder / ARGS_FILE).is_file():
         return Provenance()
     args = read_args(folder / ARGS_FILE)

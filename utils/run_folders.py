@@ -57,7 +57,7 @@ def begin_output(folder: Path, settings: object, files: Sequence[str], record: P
     An earlier command's summary is removed first, then its `files` (patterns), so that the folder counts as unfinished
     if this process is killed. Raises InputError if the folder is not writable, or of another kind.
     """
-    way_out = "Name another folder with --output_dir."
+    way_out = "Choose another folder with --output_dir."
     read_provenance(folder).check(folder, way_out, kind=record.kind)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def create_run_dir(root: Path, name: str) -> Path:
             return run_dir
         except OSError as error:
             if not isinstance(error, FileExistsError) or not run_dir.is_dir():
-                raise write_error(root, error, "Name another folder with --output_dir or --runs_dir.") from error
+                raise write_error(root, error, "Choose another folder with --output_dir or --runs_dir.") from error
 
 
 def seed_folders(run_dir: Path, first_seed: int, num_runs: int) -> list[Path]:
@@ -116,7 +116,7 @@ def read_summary(run_dir: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
-        raise InputError(path, f"no summary ({error})", "the summary as written", "Train the run again.") from error
+        raise InputError(path, f"no summary ({error})", "an intact summary", "Train the run again.") from error
 
 
 def newest_finished_run(

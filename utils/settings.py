@@ -176,7 +176,7 @@ def read_args(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(path, "no readable file", "a YAML file of settings", "Check the path.") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(path, f"no YAML ({error})", "a YAML file of settings", "Correct the file.") from error
+        raise InputError(path, f"invalid YAML ({error})", "a YAML file of settings", "Correct the file.") from error
     if not isinstance(settings, dict):
         raise InputError(path, f"a {type(settings).__name__}", "a mapping of settings", "Write `name: value` lines.")
     return settings

@@ -75,7 +75,7 @@ def open_run(run_dir: Path) -> Pretrained:
     settings = {"cross_attention": True, **read_args(run_dir / ARGS_FILE)}  # earlier versions did not record it
     if not trains_han(run_dir):
         found = f"a run of {settings['method']}, which has its own network"
-        raise InputError(run_dir, found, "a run of HAN or of the temporal transformer", "Name another run.")
+        raise InputError(run_dir, found, "a run of HAN or of the temporal transformer", "Choose another run.")
     checkpoint, method = run_dir / BEST_CHECKPOINT, find_method(settings.get("method", "uwav"))
     is_han = any(name.startswith("fc_prob.") for name in load_checkpoint(checkpoint))
     try:
@@ -99,7 +99,7 @@ def open_run(run_dir: Path) -> Pretrained:
         )
     except KeyError as error:
         found, expected = f"no setting {error}", "the settings of a run of train_han.py or train_transformer.py"
-        raise InputError(run_dir / ARGS_FILE, found, expected, "Name such a run.") from error
+        raise InputError(run_dir / ARGS_FILE, found, expected, "Choose such a run.") from error
     return network.eval()
 
 
@@ -144,7 +144,7 @@ def export(network: Pretrained, folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(hidden, ignore_errors=True)
         of_system = error if isinstance(error, OSError) else OSError(errno.ENOSPC, str(error))
-        raise write_error(folder, of_system, "Name another folder.") from error
+        raise write_error(folder, of_system, "Choose another folder.") from error
 
 
 def main(argv: list[str] | None = None) -> None:

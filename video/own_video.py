@@ -90,7 +90,7 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
     of_model = (*model.features.audio, *model.features.visual)
     every_name = list(dict.fromkeys(name.removesuffix("_frames") for name in of_model))
     if unknown := [name for name in every_name if name not in NETWORKS]:
-        found, expected = f"a model of the features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
+        found, expected = f"a model with features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
         raise InputError("--model", found, expected, "Choose another model.")
     wanted = Video(video.stem, video, num_segments, segments_per_second=model.segments_per_second)
     missing = missing_features(wanted, folder, every_name)

@@ -190,7 +190,7 @@ def decode_stretches(
         for reached, of_file in ((max(packets_end.values()), declared), *of_tracks):
             if reached < of_file - lost_seconds:
                 found = f"a damaged file: {reached:.1f} of {of_file:.1f} seconds can be decoded"
-                raise InputError(path, found, "a whole file", "Download the video again.")
+                raise InputError(path, found, "an intact file", "Download the video again.")
         duration = max(ends.values())
         _check_length(path, duration, longest)
         if track is not None and video_end < duration - EARLY_END_SECONDS:

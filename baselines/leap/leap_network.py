@@ -304,7 +304,7 @@ def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
         raise InputError(path, f"no word vectors ({error})", "GloVe's text format", WAY_OUT) from error
     widths = {len(vector) for vector in vectors.values()}
     if absent := sorted(wanted - vectors.keys()):
-        raise InputError(path, f"no vector of {', '.join(absent[:5])}", "every word of the class names", WAY_OUT)
+        raise InputError(path, f"no vector for {', '.join(absent[:5])}", "every word of the class names", WAY_OUT)
     if len(widths) > 1 or not min(widths):
         raise InputError(path, f"vectors of {sorted(widths)} numbers", "vectors of one width", WAY_OUT)
     return torch.stack([torch.stack([vectors[word] for word in class_words(name)]).mean(dim=0) for name in classes])

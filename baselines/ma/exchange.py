@@ -101,7 +101,7 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
         found = f"labels that the annotations lack, for instance in {first}"
         raise record.error(found, "labels cleaned from these annotations")
     if not either.any():
-        raise record.error("no label at all", "labels left by an exchange")
+        raise record.error("no label at all", "labels kept by an exchange")
     return left
 
 

@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     splits = {n: open_split(settings.dataset, n, settings.data, device, subset=settings.subset) for n in names}
     train, val = splits.values()
     if not (train.equal_length and val.equal_length):
-        way_out = "Modalities of two videos are exchanged: do without MA, or cut the videos to equal length."
+        way_out = "MA swaps modalities between videos: choose another method, or cut videos to equal length."
         raise InputError(settings.dataset, "videos of different lengths", "videos of equal length", way_out)
     model = settings.trained.load(settings.checkpoint, settings.checkpoint_dir, train)
 

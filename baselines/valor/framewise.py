@@ -76,7 +76,7 @@ def framewise_settings(settings: Any) -> Any:
     thresholds = settings.thresholds or ("fixed" if settings.dataset in FIXED_THRESHOLDS else "search")
     if thresholds == "fixed" and settings.threshold_type != "class_wise":
         found, expected = settings.threshold_type, "class_wise with fixed thresholds"
-        raise InputError("--threshold_type", found, expected, "Give --thresholds search, or leave out the flag.")
+        raise InputError("--threshold_type", found, expected, "Pass --thresholds search, or leave out the flag.")
     prompts = settings.framewise.prompts
     if prompts == "auto":
         prompts = "valor" if has_valor_prompts(settings.dataset, settings.data) else "event_names"

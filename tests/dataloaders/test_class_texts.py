@@ -92,7 +92,7 @@ def test_a_class_has_the_mean_vector_of_its_words(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("dog 1 2\n", "no vector of cat"),
+        ("dog 1 2\n", "no vector for cat"),
         ("dog 1 2\ncat 1\n", r"vectors of \[1, 2\]"),
         ("dog\ncat\n", r"vectors of \[0\]"),
         ("dog 1 2\ncat one two\n", "no word vectors .*'one'"),

@@ -342,6 +342,6 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeyp
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(network, "save_pretrained", fail)
-    with pytest.raises(InputError, match="Name another folder"):
+    with pytest.raises(InputError, match="Choose another folder"):
         export(network, tmp_path / "exported")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -146,7 +146,7 @@ def test_a_server_that_is_busy_is_asked_again(server: str, tmp_path: Path, statu
     ("content", "headers", "message"),
     [
         (b"<html>Sign in</html>", {"Content-Type": "text/html; charset=utf-8"}, "a web page"),
-        (b"", {}, "an empty answer"),
+        (b"", {}, "an empty response"),
         (CONTENT, {"Content-Length": None}, "undeclared length"),
     ],
 )

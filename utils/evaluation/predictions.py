@@ -105,7 +105,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
     path = run_dir / f"predictions_{split}.npz"
     way_out = "Evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
-        raise InputError(run_dir, "several runs", "one run", "Name one of its folders run_<seed>.")
+        raise InputError(run_dir, "several runs", "one run", "Choose one of its folders run_<seed>.")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = [archive[name] for name in (*EVENTS, *(PROBS if "lengths" in archive else ()))]

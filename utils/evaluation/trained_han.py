@@ -32,7 +32,7 @@ class TrainedHAN:
         if self.num_heads is None:
             found = "no number of attention heads, and no run settings that name it"
             expected = "the number used in training, which the weights do not determine"
-            raise InputError(where, found, expected, "Give --num_heads; the released recipe has 16.")
+            raise InputError(where, found, expected, "Pass --num_heads; the released recipe has 16.")
 
     def load(
         self,

@@ -142,7 +142,7 @@ def fit(
 
     for epoch in range(progress.epoch + 1, recipe.num_epochs + 1):
         if patience and progress.epoch - progress.best_epoch >= patience:
-            log.info(f"no better {best_metric} for {patience} epochs")
+            log.info(f"no improvement in {best_metric} for {patience} epochs")
             break
         started = time.perf_counter()
         lr = recipe.learning_rate(epoch)

@@ -106,7 +106,7 @@ def fetch(download: Download) -> bool:
             refused = isinstance(error, urllib.error.HTTPError) and error.code not in TRY_AGAIN
             if refused or seconds is None:
                 way_out = "Run this again, which resumes the download, or correct data/downloads.yaml."
-                raise InputError(download.address, f"no answer ({error})", f"the file {path.name}", way_out) from error
+                raise InputError(download.address, f"an error ({error})", f"the file {path.name}", way_out) from error
             time.sleep(seconds)
     try:
         check_sha256(part, download.sha256, download.address)
@@ -149,7 +149,7 @@ def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
             raise InputError(download.address, "a web page", f"the file {download.path.name}", way_out)
         length, in_chunks = answer.get("Content-Length"), "chunked" in answer.get("Transfer-Encoding", "")
         if not (length or in_chunks or download.sha256):
-            found = "an answer of undeclared length"
+            found = "a response of undeclared length"
             raise InputError(download.address, found, "one with a length, or a sha256 in the table", way_out)
         start = have if response.status == 206 else 0  # servers without range requests send the whole file
         whole, version = start + int(length or 0), answer.get("ETag", "")
@@ -161,7 +161,7 @@ def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
     if part.stat().st_size < whole:
         raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
     if not part.stat().st_size:
-        raise InputError(download.address, "an empty answer", f"the file {download.path.name}", way_out)
+        raise InputError(download.address, "an empty response", f"the file {download.path.name}", way_out)
 
 
 def check_sha256(path: Path, beginning: str, source: str) -> None:
