@@ -141,7 +141,7 @@ def test_the_sweep_of_the_documents_ends_in_one_table_of_four_rows(tmp_path: Pat
     monkeypatch.chdir(tmp_path)
     label(write_llp(Path("data/LLP")), pretrain(write_unav(tmp_path / "UnAV"), Path("temp_train_logs")))
     text = (ROOT / "docs/experiments.md").read_text()
-    (sweep,) = re.findall(r"## Sweeps of one's own\n.*?```bash\n(.*?)```", text, re.S)
+    (sweep,) = re.findall(r"## Your own sweeps\n.*?```bash\n(.*?)```", text, re.S)
     # The shell expands the loop; the commands run in this process, at a size that takes seconds, with one seed.
     listing = "python() { printf '%s\\n' \"$*\"; }\n" + sweep.replace("--num_runs 3", "")
     commands = subprocess.run(["bash", "-ec", listing], capture_output=True, text=True, check=True).stdout.splitlines()
