@@ -79,7 +79,7 @@ def find_settings(settings: Settings) -> Settings:
 
 def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     """Return the settings with the temporal transformer's weights and number of heads, and its run folder."""
-    # args.yaml of an earlier run records these prompts, so that they are no contradiction.
+    # args.yaml of an earlier run records these prompts, so they are not a contradiction.
     allowed = FramewiseSettings(), FramewiseSettings(prompts="event_names")
     if settings.thresholds == "fixed" or settings.framewise not in allowed:
         found = "temporal_transformer with VALOR's thresholds, prompts or scales"

@@ -152,7 +152,7 @@ def epoch_rows(
 def han_losses(network: nn.Module, precision: str, split: SplitBatches) -> BatchLosses:
     """Return the loss function of stage 3 for HAN or its naive counterpart on a split with pseudo-labels."""
     how = Precision(precision, split.device)
-    # LLP's videos have equal lengths, so that naive batches need no masks.
+    # LLP's videos have equal lengths, so naive batches need no masks.
     step = make_step(STAGE_3.losses, split, lambda network, *inputs, **masks: how.run(network, *inputs))
     return lambda batch: step(network, batch, Moment())
 

@@ -1,4 +1,4 @@
-"""Annotations in ActivityNet's JSON format: UnAV-100, and own data sets, which files in configs/datasets/ describe.
+"""Annotations in ActivityNet's JSON format: UnAV-100, and user data sets, which files in configs/datasets/ describe.
 
 ActionFormer, OpenTAD and FiftyOne use this format, too. Besides label and segment, an event may have a `modality`:
 audio, visual or both (the default).
@@ -76,7 +76,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
 
 
 def load_split(path: Path, dataset: str, classes: Sequence[str], rate: int, split: str) -> SplitAnnotations:
-    """Read a split of an own data set, for train only video labels. Raises InputError for unusable files."""
+    """Read a split of a user's data set, for train only video labels. Raises InputError for unusable files."""
     videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's format", WAY_OUT)
     for name, video in videos.items():
         for event in video.annotations:

@@ -23,7 +23,7 @@ class Feature:
 
     name: str
     modality: str  # "audio" or "visual"
-    width: int  # of the published files; own files may have any
+    width: int  # of the published files; other files may have any
     folder: str  # within the data set's folder
     rows_per_second: int = 1
     text_folder: str | None = None  # of the classes' text features; None: no text encoder

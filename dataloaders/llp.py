@@ -18,7 +18,7 @@ FILES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test
 AUDIO_FILE = "AVVP_eval_audio.csv"
 VISUAL_FILE = "AVVP_eval_visual.csv"
 
-# Until April 2024 three rows of `AVVP_eval_audio.csv` had these names. They match no video, so that the rows are
+# Until April 2024 three rows of `AVVP_eval_audio.csv` had these names. They match no video, so the rows are
 # ignored, as in the scores of older papers.
 DAMAGED_NAMES = ("Baby_cry_infant_cry", "KvIjsmANkxI_10_20`")
 

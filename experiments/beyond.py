@@ -92,12 +92,12 @@ def is_lavish(job: Job) -> bool:
 
 
 def lavish_on_val(job: Job) -> Job:
-    """Return the same training of LAVISH with validation on val."""
+    """Return the same training run of LAVISH with validation on val."""
     return Job(job.entry_point, job.name + "_val", {**job.settings, "select_on": "val"}, data=job.data)
 
 
 def history_of(runner: Runner, job: Job, metric: str) -> list[float]:
-    """Return the validation scores of all epochs of a training."""
+    """Return the validation scores of all epochs of a training run."""
     state = load_checkpoint(runner.finished_output(job) / LAST_STATE)
     return [scores[metric] for scores in state["progress"]["history"]]
 

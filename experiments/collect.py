@@ -44,7 +44,7 @@ class EvaluatedRun:
 
 
 def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
-    """Return a run's evaluations, one per seed; those of a training are in `logs_dir`. Raises InputError if none."""
+    """Return a run's evaluations, one per seed; a training run's are in `logs_dir`. Raises InputError if none."""
     if "checkpoint_dir" not in read_args(folder / ARGS_FILE):
         folder = logs_dir / run_name(folder)
     summary = read_summary(folder)

@@ -72,7 +72,7 @@ def to_flags(settings: Mapping[str, object]) -> list[str]:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs jobs below a folder, each once: finished jobs are skipped, interrupted trainings are resumed."""
+    """Runs jobs below a folder, each once: finished jobs are skipped, interrupted training runs are resumed."""
 
     runs_dir: Path
     device: str = "auto"
@@ -175,12 +175,12 @@ class Study:
         return Job("test_han", f"test_{training.name}", settings, {"checkpoint_dir": training}, training.data)
 
     def epochs(self, method: str, seed: int, dataset: str) -> Job:
-        """Return the job that scores every epoch of a training on test."""
+        """Return the job that scores every epoch of a training run on test."""
         training = self.training(method, seed, dataset, checkpoint_every=1)
         return Job("epochs", f"epochs_{training.name}", {}, {"checkpoint_dir": training}, training.data)
 
     def lavish(self, seed: int) -> Job:
-        """Return a training of LAVISH on AVE that is validated on test, as its authors did."""
+        """Return a training run of LAVISH on AVE that is validated on test, as its authors did."""
         settings = {"dataset": "AVE", "select_on": "test", "seed": seed, **self.preset["lavish"]}
         return self._job("train_classifier", f"lavish_AVE_seed{seed}", "AVE", settings)
 

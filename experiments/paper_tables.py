@@ -165,7 +165,7 @@ class Significance(Experiment):
 
 
 def significance(study: Study) -> Experiment:
-    """Test the difference of each of our rows in Table 1 to UWAV."""
+    """Test the difference between each of our rows in Table 1 and UWAV."""
     return Significance(study, "significance", "Difference to UWAV on LLP", methods_on_llp(study))
 
 

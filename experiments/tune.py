@@ -128,7 +128,7 @@ def read_space(path: Path) -> dict[str, "optuna.distributions.BaseDistribution"]
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
-    """Return the folder name of a training with these settings."""
+    """Return the folder name of a training run with these settings."""
     return f"trial_{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]}"
 
 

@@ -98,7 +98,7 @@ class ClipTask:
     unit: str  # what is classified, in the plural
     pools_time: bool  # whether frames are pooled into one prediction per clip
     holds_out: bool  # whether the validation split is held out from the official training list
-    chooses_sound: bool  # whether clips without audio are left out by design, and so are no error
+    chooses_sound: bool  # whether clips without audio are left out by design, which is not an error
 
     @property
     def best_metric(self) -> str:

@@ -2,8 +2,8 @@
 
 A pack is a folder of `frames.npy` (R, T, S, S, 3) uint8, `sound.npy`, `pack.json` with the names and files of the R
 items, and `done.npy`, which marks packed items and those without audio. One process at a time writes it in a hidden
-folder, from which a killed run resumes, and then renames that folder; a training that still reads an earlier pack keeps
-its clips.
+folder, from which a killed run resumes, and then renames that folder; a run that still reads an earlier pack keeps its
+clips.
 """
 
 import json
@@ -32,7 +32,7 @@ PENDING, WHOLE, SILENT = range(3)  # values in done.npy
 FLUSH_EVERY = 64  # items between two writes to disk
 MANIFEST_FILE = "pack.json"
 ANOTHER_FOLDER = "Free some space, or choose another --packed_dir."
-LOST_SECONDS = 0.25  # tolerated difference to a file's declared duration; UCF-101's shortest clips last one second
+LOST_SECONDS = 0.25  # tolerated difference from a file's declared duration; UCF-101's shortest clips last one second
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Decode and pack a data set of clips. Training does the same if there is no pack yet.
 
---config also accepts the args.yaml of a training, and then packs the clips of that training.
+--config also accepts the args.yaml of a training run, and then packs the clips of that run.
 """
 
 from utils.entry_point import run_entry_point

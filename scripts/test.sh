@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Environment, linters of code and words, shell-script check, all tests. Extra arguments are passed to pytest.
+# Environment, linters for code and text, shell-script check, all tests. Extra arguments are passed to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,4 +1,4 @@
-"""A pair of one value for audio and one for visual, which all data use from annotations to scores."""
+"""A pair of values, one audio and one visual, used for all data from annotations to scores."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar

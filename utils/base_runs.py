@@ -76,7 +76,7 @@ def parse_settings_on_run(
     """Parse `OnBaseRun` settings over those of the base run, and fill in its paths.
 
     The base run is `checkpoint_dir`, or the newest finished run of `method`; labels go to `<dataset>_<output>` in it.
-    Raises InputError without such a run of a single seed, and for an export of anything but the whole of LLP.
+    Raises InputError if there is no such single-seed run, and for an export of anything but the whole of LLP.
     """
     named = parse_settings(start, description, argv)
     run_dir = named.checkpoint_dir

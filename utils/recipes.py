@@ -71,7 +71,7 @@ def method_names() -> tuple[str, ...]:
 
 
 def recipe_file(method: str, dataset: str) -> Path:
-    """Return the file of a method's recipe on a data set (that on LLP for own data sets), or raise InputError."""
+    """Return the file of a method's recipe on a data set (that on LLP for user data sets), or raise InputError."""
     path = CONFIGS / f"{method}_{dataset.lower()}.yaml"
     if not path.is_file():
         if dataset in DATASETS and DATASETS[dataset].is_own:

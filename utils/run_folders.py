@@ -104,7 +104,7 @@ def run_name(run_dir: Path) -> str:
 
 
 def finish_run(run_dir: Path, summary: dict, seconds: float | None = None) -> None:
-    """Mark a run as finished by writing its key figures; a training's seconds go to `provenance.json`."""
+    """Mark a run as finished by writing its key figures; a training run's seconds go to `provenance.json`."""
     if seconds is not None:
         write_provenance(run_dir, replace(read_provenance(run_dir), seconds=round(seconds, 2)))
     write_text(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")

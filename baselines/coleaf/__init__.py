@@ -68,7 +68,7 @@ def guided_probs(
 ) -> Tensor:
     """Compute t = m·r + (1 - m)·s: the reference's probability r where it is confident, else the anchor's s, (B, C).
 
-    m is the target where r is confident and 0 elsewhere, so that smoothed targets of 0.05 leak in (released code).
+    m is the target where r is confident and 0 elsewhere, so smoothed targets of 0.05 leak in (released code).
     """
     share = targets * ((reference_probs <= confident[0]) | (reference_probs >= confident[1]))
     return share * reference_probs + (1 - share) * anchor_probs.detach()
@@ -148,7 +148,7 @@ class CoLeaFStep(CMPAEStep):
     def references(self, network: CoLeaF, batch: Batch) -> AudioVisual[ReferenceOutput]:
         """Compute the output of each reference network for its modality."""
         frames, clips = split_frames(batch.features.visual, network.anchor.visual_dims)
-        seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear, so that averages suffice
+        seconds = torch.cat([frames.mean(dim=2), clips], dim=-1)  # the projection is linear, so averages suffice
         inputs = AudioVisual(batch.features.audio, seconds)
         networks = AudioVisual(network.audio_reference, network.visual_reference)
         return networks.map(lambda reference, features: self.run(reference, features, **batch.padding), inputs)

@@ -59,7 +59,7 @@ class LEAPStep:
         self.settings, self.run = settings, run
 
     def __call__(self, network: nn.Module, batch: Batch, moment: Moment) -> Losses:
-        """Compute the losses by name; "total" is minimised. A modality has the labels of all of its segments."""
+        """Compute the losses by name; "total" is minimised. A modality's labels are those of its segments."""
         settings, output = self.settings, self.run(network, *batch.features, **batch.padding)
         audio, visual = (labels.to(batch.video_labels.dtype) for labels in batch.pseudo.labels)  # (B, T, C) each
         losses = {

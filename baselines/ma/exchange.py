@@ -55,7 +55,7 @@ def absent_labels(modality_probs: AudioVisual[Tensor], rates: Tensor) -> Tensor:
 
 
 def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality, (N, C) bool, restoring labels that were removed from both."""
+    """Return the labels kept for each modality, (N, C) bool, restoring labels that were removed from both."""
     neither = labels & ~left.audio & ~left.visual
     return AudioVisual(left.audio | neither, left.visual | neither)
 
@@ -64,7 +64,7 @@ def given_back(left: AudioVisual[Tensor], labels: Tensor) -> AudioVisual[Tensor]
 def exchange_modalities(
     model: HAN, split: SplitBatches, partners: Tensor, rates: AudioVisual[Tensor], batch_size: int, precision: Precision
 ) -> AudioVisual[Tensor]:
-    """Return the labels left to each modality of a split, (N, C) bool; videos whose partner is -1 keep all labels."""
+    """Return the labels kept for each modality of a split, (N, C) bool; videos whose partner is -1 keep all labels."""
     model.eval()
     labels = split.annotations.video_labels
     left = AudioVisual(labels.clone(), labels.clone())
@@ -80,7 +80,7 @@ def exchange_modalities(
 
 
 def save_cleaned_labels(labels: AudioVisual[Tensor], annotations: SplitAnnotations, folder: Path) -> None:
-    """Write the labels left to each modality, (N, C) bool, to `cleaned_labels.safetensors`."""
+    """Write the labels kept for each modality, (N, C) bool, to `cleaned_labels.safetensors`."""
     tensors = {"audio_labels": labels.audio, "visual_labels": labels.visual}
     save_record(folder / FILE, tensors, annotations.dataset, annotations.classes, annotations.sample_ids)
 
@@ -106,7 +106,7 @@ def load_cleaned_labels(folder: Path, annotations: SplitAnnotations) -> AudioVis
 
 
 def export_cleaned_labels(left: AudioVisual[Tensor], labels: Tensor, folder: Path) -> None:
-    """Write `need_to_change.pkl` from the labels left to LLP's training videos and their labels, (N, C) bool each."""
+    """Write `need_to_change.pkl` from the labels kept for LLP's training videos and their labels, (N, C) bool each."""
     both = (labels & ~left.visual, labels & ~left.audio)
     removed = [[rows.nonzero().flatten().tolist() for rows in of_modality.T] for of_modality in both]
     with atomic_write(folder / RELEASED_FILE) as file:
@@ -127,7 +127,7 @@ class _Tensors(pickle.Unpickler):
 
 
 def load_released_labels(path: Path, annotations: SplitAnnotations) -> AudioVisual[Tensor]:
-    """Read the labels left to each modality, (N, C) bool, from a file of the released second stage.
+    """Read the labels kept for each modality, (N, C) bool, from a file of the released second stage.
 
     For visual, then audio, and each class, it lists the rows of LLP's training file whose label is removed. Raises
     InputError if it contains anything but lists and tensors, or rows without the label.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# JoMoLD (Cheng et al., ECCV 2022) on LLP: noise ratios, then train, then evaluate. Extra arguments are passed to both trainings.
+# JoMoLD (Cheng et al., ECCV 2022) on LLP: noise ratios, then train, then evaluate. Extra arguments are passed to both training runs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

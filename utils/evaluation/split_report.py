@@ -22,7 +22,7 @@ from utils.training.events import write_scalars
 from utils.training.loop import LAST_STATE
 
 STATES = ("audible only", "visible only", "both", "neither")  # of a class in a segment
-NO_LOSSES = ("gradient_norm", "learning_rate", "train_seconds", "validation_seconds")  # in the history of a training
+NO_LOSSES = ("gradient_norm", "learning_rate", "train_seconds", "validation_seconds")  # in the history of a run
 
 
 def report_split(

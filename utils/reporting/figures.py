@@ -25,7 +25,7 @@ from utils.reporting.precision_recall import Curves
 
 STYLE = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that every machine draws the same
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so every machine draws the same
     "font.size": 8.0,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
@@ -59,7 +59,7 @@ def timeline_figure(
     title: str,
     classes: Sequence[str],
     truth: Timeline,
-    predictions: Sequence[Timeline],  # one a method, drawn in this order
+    predictions: Sequence[Timeline],  # one per method, drawn in this order
     video_labels: np.ndarray | None = None,  # (C,) bool, the weak labels; other classes are marked with an asterisk
 ) -> None:
     """Draw the events of all occurring classes over time as in the paper's Figure 3, truth above each method."""

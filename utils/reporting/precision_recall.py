@@ -29,7 +29,7 @@ class Curve:
         return Curve(precision, recall, float(average_precision_score(true, scores)))
 
 
-Curves = Mapping[str, Sequence[Curve | None]]  # by modality (A, V, AV), one a class
+Curves = Mapping[str, Sequence[Curve | None]]  # by modality (A, V, AV), one per class
 
 
 def precision_recall_curves(

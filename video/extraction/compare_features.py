@@ -1,4 +1,4 @@
-"""Compare own features with published ones, per video and over all videos, and diagnose differences.
+"""Compare your features with published ones, per video and over all videos, and diagnose differences.
 
     python -m video.extraction.compare_features data/own/feats_CLIP/segment_feats data/LLP/feats_CLIP/segment_feats
 

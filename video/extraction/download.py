@@ -85,7 +85,7 @@ def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download
 def fetch(download: Download) -> bool:
     """Fetch one file unless it exists, and return whether it was fetched.
 
-    Raises InputError for no answer, another hash, an invalid archive, and a folder that holds own features.
+    Raises InputError for no response, another hash, an invalid archive, and a folder of features extracted here.
     """
     path, unpack = download.path, download.unpack
     if download.is_there():
@@ -129,7 +129,7 @@ def fetch(download: Download) -> bool:
 def _fetch_rest(download: Download, part: Path, tag_file: Path) -> None:
     """Complete a partial download, or fetch the whole file if it may have changed in the meantime.
 
-    `tag_file` holds the server's version of the file. Raises InputError if the answer cannot be the file.
+    `tag_file` holds the server's version of the file. Raises InputError if the response cannot be the file.
     """
     tag = tag_file.read_text() if tag_file.exists() else ""
     have = part.stat().st_size if (tag or download.sha256) and part.exists() else 0

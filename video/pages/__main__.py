@@ -2,7 +2,8 @@
 
     python -m video.pages test_logs/RUN [test_logs/RUN ...] [--split test] [--output timelines.html]
 
-It shows each video's truth, pseudo-labels and predictions below each other, and sorts, filters and finds videos.
+It shows each video's ground truth, pseudo-labels and predictions one below the other; videos can be sorted, filtered
+and searched.
 """
 
 from utils.entry_point import run_entry_point
