@@ -166,7 +166,7 @@ class Significance(Experiment):
 
 def significance(study: Study) -> Experiment:
     """Test the difference between each of our rows in Table 1 and UWAV."""
-    return Significance(study, "significance", "Difference to UWAV on LLP", methods_on_llp(study))
+    return Significance(study, "significance", "Difference from UWAV on LLP", methods_on_llp(study))
 
 
 def table2(study: Study) -> Experiment:

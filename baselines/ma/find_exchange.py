@@ -37,7 +37,7 @@ def cleaning_table(annotations: SplitAnnotations, left: AudioVisual[Tensor], rat
         columns[Column("removed (%)", modality)] = 100 * (counts - kept.sum(dim=0)) / counts.clamp(min=1)
         columns[Column("error rate", modality, decimals=2)] = errors
     title = f"Labels that the exchange removes, {annotations.dataset} {annotations.split}"
-    return class_table(title, annotations.classes, columns, ["Error rates in proportion to the worst class."])
+    return class_table(title, annotations.classes, columns, ["Error rates relative to that of the worst class."])
 
 
 def agreement(annotations: SplitAnnotations, left: AudioVisual[Tensor]) -> dict[str, float]:

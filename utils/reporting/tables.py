@@ -251,7 +251,7 @@ def parsing_table(title: str, rows: Sequence[ScoreRow], notes: Sequence[str] = (
 def accuracy_table(title: str, rows: Sequence[ScoreRow], notes: Sequence[str] = ()) -> Table:
     """Lay out accuracies like the paper's Table 2."""
     columns = {"accuracy": Column("Accuracy")}
-    return score_table(title, columns, rows, ("Percent of segments whose label is right.", *notes))
+    return score_table(title, columns, rows, ("Percentage of correctly labelled segments.", *notes))
 
 
 # ---- classes
@@ -297,7 +297,7 @@ def per_class_accuracy(
     columns = {Column("Accuracy"): 100 * right.double() / true}  # 0 / 0 is NaN
     for name, numbers in {"right": right, "true": true, "predicted": predicted}.items():
         columns[Column(name, unit.capitalize(), 0)] = numbers
-    notes = [f"Accuracy: percent of a label's {unit} that got it."]
+    notes = [f"Accuracy: percentage of a label's {unit} that are predicted correctly."]
     return class_table(title, (*_labels(matrix, classes), "all"), columns, notes, note)
 
 

@@ -136,7 +136,7 @@ const ORDERS = {
   lowest: ["lowest first", (run) => (a, b) => score(run, a.n) - score(run, b.n)],
   highest: ["highest first", (run) => (a, b) => score(run, b.n) - score(run, a.n)],
   gain: ["largest gain over A first", (run) => (a, b) => difference(run, b) - difference(run, a)],
-  loss: ["largest loss against A first", (run) => (a, b) => difference(run, a) - difference(run, b)],
+  loss: ["largest loss relative to A first", (run) => (a, b) => difference(run, a) - difference(run, b)],
   name: ["by name", () => (a, b) => (a.lower < b.lower ? -1 : 1)],
 };
 const difference = (run, video) => score(run, video.n) - score(runs[0], video.n);

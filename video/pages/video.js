@@ -1,4 +1,4 @@
-// The page of one video: player, frames, waveform and a row an event, all on one time axis.
+// The page of one video: player, frames, waveform and one row per event, all on one time axis.
 
 const ROW_HEIGHT = 26;
 const STRIP_HEIGHT = 56;
@@ -57,7 +57,7 @@ function seek(seconds) {
 
 let keeping; // the timer of the address
 
-/** Make the address a link to the current moment, as soon as the position rests: browsers limit such changes. */
+/** Make the address a link to the current moment, once the position settles: browsers limit such changes. */
 function keepInAddress() {
   clearTimeout(keeping);
   keeping = setTimeout(() => history.replaceState(null, "", `#t=${now().toFixed(1)}`), 300);
@@ -99,7 +99,7 @@ if (plays) {
   for (const type of ["seeked", "timeupdate", "loadedmetadata"]) video.addEventListener(type, update);
   video.src = data.video;
 } else {
-  withoutVideo("The video itself is not part of this page.");
+  withoutVideo("This page does not include the video itself.");
 }
 byId("play").addEventListener("click", togglePlay);
 
