@@ -256,7 +256,7 @@ def evaluate_ensemble(settings: Settings) -> None:
     folders = [Path(name) for name in settings.ensemble]
     records = [read_provenance(folder) for folder in folders]
     for folder, of_run in zip(folders, records, strict=True):
-        of_run.check(folder, "Name evaluations on this data set.", kind=EVALUATION, dataset=settings.dataset)
+        of_run.check(folder, "Pass evaluations on this data set.", kind=EVALUATION, dataset=settings.dataset)
     runs = {split: load_ensemble(folders, split) for split in settings.splits}
     rate = settings.data.segments_per_second or DATASETS[settings.dataset].segments_per_second
     files = [folder / f"predictions_{split}.npz" for folder in folders for split in runs]

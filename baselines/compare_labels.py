@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kind, counts, first = labels_taken_away(args.source_a, train)
     other_kind, _, second = labels_taken_away(args.source_b, train)
     if other_kind != kind:
-        raise InputError(args.source_b, other_kind, f"{kind} as in {args.source_a}", "Name two sources of one kind.")
+        raise InputError(args.source_b, other_kind, f"{kind} as in {args.source_a}", "Pass two sources of one kind.")
     title = f"Labels removed by two sources of {kind}, {args.dataset} train"
     table = comparison_table(title, counts, first, second, train.classes)
     sources = {"A": args.source_a, "B": args.source_b}

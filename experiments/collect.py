@@ -82,7 +82,7 @@ def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Ta
         chosen = [run.settings.get(name, "") for name in shown]
         seeds = rows.setdefault((*chosen, run.split, run.note, *sorted(run.compared.items())), [])
         if same := [other for other in seeds if other.settings.get("seed") == run.settings.get("seed")]:
-            way_out = "Leave one out, or name a setting in which they differ with --by, such as name."
+            way_out = "Leave one out, or pass a setting in which they differ with --by, such as name."
             raise InputError(run.folder, f"the settings and seed of {same[0].folder}", "different runs", way_out)
         seeds.append(run)
     lines = []

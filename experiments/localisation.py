@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
     args = parser.parse_args(argv)
     run_dir = args.checkpoint_dir
-    read_provenance(run_dir).check(run_dir, "Name a run of train_transformer.py.", dataset=DATASET)
+    read_provenance(run_dir).check(run_dir, "Choose a run of train_transformer.py.", dataset=DATASET)
     settings, _ = settings_of_transformer(Settings(transformer_dir=run_dir))
     settings = with_settings(with_file(settings, run_dir / ARGS_FILE, others=True), device=args.device)
     if args.data_dir is not None:

@@ -69,7 +69,7 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
     except (ValueError, RuntimeError, OSError) as error:
         found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
         expected = "a ViT or SwinV2 of timm with matching sizes and weights"
-        way_out = "Without access to the hub, name a weights file, or use --backbone_weights random."
+        way_out = "Without access to the hub, pass a weights file, or use --backbone_weights random."
         raise InputError("--backbone", found, expected, way_out) from error
 
 
@@ -86,7 +86,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(file, f"a damaged file ({error})", "an intact file", "Download it again.") from error
     state = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), state)
     if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
-        raise InputError(file, "no state dict", "tensors by name", "Name a file that holds the weights themselves.")
+        raise InputError(file, "no state dict", "tensors by name", "Pass a file that holds the weights themselves.")
     check_weights(state, file)
     return state
 

@@ -90,17 +90,17 @@ def test_absent_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", pickle.dumps({"weights": print}, protocol=2)])
 def test_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "bad.pt").write_bytes(content)
-    refused(tmp_path / "bad.pt", "something other than a whole checkpoint")
+    refused(tmp_path / "bad.pt", "something other than an intact checkpoint")
 
 
 def test_truncated_checkpoint_is_refused(han_file):
     han_file.write_bytes(han_file.read_bytes()[:-100])
-    refused(han_file, "something other than a whole checkpoint")
+    refused(han_file, "something other than an intact checkpoint")
 
 
 def test_whole_model_instead_of_its_state_is_refused(tmp_path):
     torch.save(han(), tmp_path / "model.pt")
-    refused(tmp_path / "model.pt", "something other than a whole checkpoint")
+    refused(tmp_path / "model.pt", "something other than an intact checkpoint")
 
 
 def test_tensor_instead_of_a_state_dict_is_refused(tmp_path):

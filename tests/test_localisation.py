@@ -69,7 +69,7 @@ def test_data_may_lie_elsewhere(run: Path, tmp_path: Path, capsys):
 
 def test_a_run_of_another_stage_is_refused(llp_dir: Path, tmp_path: Path):
     other = train(llp_dir, tmp_path / "runs", "--segment_labels", "none", "--num_epochs", "1")
-    with pytest.raises(InputError, match=r"dataset: LLP; expected UnAV\. Name a run of train_transformer\.py"):
+    with pytest.raises(InputError, match=r"dataset: LLP; expected UnAV\. Choose a run of train_transformer\.py"):
         localisation.main(["--checkpoint_dir", str(other)])
     with pytest.raises(InputError, match="no such folder"):
         localisation.main(["--checkpoint_dir", str(tmp_path / "nowhere")])

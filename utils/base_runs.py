@@ -85,7 +85,7 @@ def parse_settings_on_run(
         run_dir = newest_finished_run(named.runs_dir, "HAN_", way_out, method=method, dataset=named.dataset)
     if (num_runs := read_args(run_dir / ARGS_FILE).get("num_runs", 1)) != 1:
         raise InputError(run_dir, f"the runs of {num_runs} seeds", "one run", "Choose one of its folders run_<seed>.")
-    way_out = f"Name a run of train_han.py --method {method} on {named.dataset}."
+    way_out = f"Choose a run of train_han.py --method {method} on {named.dataset}."
     read_provenance(run_dir).check(run_dir, way_out, kind=HAN_RUN.format(method), dataset=named.dataset)
     settings = parse_settings(settings_of(start, run_dir / ARGS_FILE, "seed"), description, argv)
     if settings.export and (settings.dataset != "LLP" or settings.subset != WHOLE):

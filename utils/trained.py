@@ -41,7 +41,7 @@ def open_trained(source: str) -> Pretrained:
         return open_run(folder)
     if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
         expected = f"a run folder with {ARGS_FILE}, or an exported one with {CONFIG_FILE}"
-        raise InputError(folder, "neither file", expected, "With several seeds, name the folder run_<seed> of one.")
+        raise InputError(folder, "neither file", expected, "With several seeds, pass the folder run_<seed> of one.")
     try:
         description, found = description_in(read_config(source)), f"a {CONFIG_FILE} without a description"
     except ValueError as error:
@@ -62,7 +62,7 @@ def newest_han(runs_dir: Path) -> Path:
         if all((run / name).is_file() for name in (BEST_CHECKPOINT, ARGS_FILE)) and trains_han(run):
             return run
     found = f"no finished run HAN_* of an exportable network among {len(finished)}"
-    raise InputError(runs_dir, found, "at least one with its checkpoint", "Run train_han.py first, or name a --model.")
+    raise InputError(runs_dir, found, "at least one with its checkpoint", "Run train_han.py first, or pass --model.")
 
 
 def trains_han(run_dir: Path) -> bool:
@@ -105,7 +105,7 @@ def open_run(run_dir: Path) -> Pretrained:
 
 def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
     """Add the classes and thresholds of stage 2's output to a description. InputError if made with other weights."""
-    kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Name the output of stage 2 for this run."
+    kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Pass the output of stage 2 for this run."
     weights = {"weights": hash_of_file(checkpoint)}
     read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)
     files = sorted(pseudo_label_dir.glob("*.safetensors"))

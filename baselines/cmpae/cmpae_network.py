@@ -83,7 +83,7 @@ class CMPAE(nn.Module):
         self.visual_dims = tuple(visual_dims)
         if len(self.visual_dims) != 2:
             found = f"{len(self.visual_dims)} features"
-            way_out = "Name frames and clips, such as res152 r2plus1d_18."
+            way_out = "Choose frame and clip features, such as res152 r2plus1d_18."
             raise InputError("--visual_features", found, "two features for CMPAE's network", way_out)
         self.sizes = {"num_classes": num_classes, "audio_dim": audio_dim, "visual_dim": sum(visual_dims)}  # of the data
         frames_dim, clips_dim = self.visual_dims

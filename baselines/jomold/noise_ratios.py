@@ -21,7 +21,7 @@ from utils.training.device import Precision
 
 LIMITS = AudioVisual(0.6, 1.8)  # a label is noise below this share of its class's mean probability
 FILE, RELEASED_FILE = "noise_ratios.safetensors", "noise_ratios.npz"  # ours, and that of the released code
-WAY_OUT = "Run python -m baselines.jomold.find_noise_ratios for this data set, or name the folder of its output."
+WAY_OUT = "Run python -m baselines.jomold.find_noise_ratios for this data set, or pass the folder of its output."
 
 
 def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int, limit: float) -> Tensor:

@@ -24,7 +24,7 @@ from utils.training.device import Precision
 
 FILE = "cleaned_labels.safetensors"
 RELEASED_FILE = "need_to_change.pkl"  # of the released code
-WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or name the folder of its output."
+WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or pass the folder of its output."
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:

@@ -398,7 +398,7 @@ def test_a_network_is_rebuilt_from_its_state(network: type[nn.Module]):
 
 
 def test_cmpae_wants_frames_and_clips():
-    with pytest.raises(InputError, match="frames and clips"):
+    with pytest.raises(InputError, match="frame and clip features"):
         CMPAE(3, 4, [6], SMALL_CMPAE)
 
 

@@ -28,7 +28,7 @@ class LabelFolder:
         if self.folder is None:
             return record
         of_labels = read_provenance(self.folder)
-        way_out = f"Name a folder written by {self.command} with --{self.flag}."
+        way_out = f"Pass a folder written by {self.command} with --{self.flag}."
         of_labels.check(self.folder, way_out, kind=LABELS.format(self.command), dataset=record.dataset)
         sources = {**record.sources, "labels": hash_of_labels(self.folder)}
         return replace(record, sources=sources).inherit(of_labels, "labels")

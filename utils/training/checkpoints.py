@@ -25,7 +25,7 @@ def save_checkpoint(state: dict, path: Path) -> None:
 def load_checkpoint(path: Path) -> dict:
     """Read a checkpoint of tensors and plain containers without running code in a pickle, or raise InputError."""
     if not path.is_file():
-        raise InputError(path, "no such file", "a checkpoint", "Name a run whose training has saved a checkpoint.")
+        raise InputError(path, "no such file", "a checkpoint", "Pass a run whose training has saved a checkpoint.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
@@ -33,7 +33,7 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:  # a damaged file may raise anything: IndexError, struct.error, ...
         refused = isinstance(error, pickle.UnpicklingError)  # PyTorch's own message advises loading it anyway
         reason = "a pickle of other objects, or damage" if refused else (str(error) or type(error).__name__)
-        found = f"something other than a whole checkpoint ({reason.splitlines()[0]})"
+        found = f"something other than an intact checkpoint ({reason.splitlines()[0]})"
         way_out = "Copy or download it again; pickles of other objects are refused, since loading them may run code."
         raise InputError(path, found, "a state dict saved by torch.save", way_out) from error
     if not isinstance(state, dict):
@@ -76,7 +76,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], path: Path) -
 def other_architecture(path: Path, network: type[nn.Module], error: Exception) -> InputError:
     """Return the InputError for weights that do not fit a network, with the beginning of PyTorch's message."""
     reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:400]
-    way_out = "Name other weights, or give the settings of their training."
+    way_out = "Pass other weights, or the settings of their training."
     return InputError(path, f"weights of another architecture ({reason})", f"weights of {network.__name__}", way_out)
 
 

@@ -163,7 +163,7 @@ def find_weights(name: str, weights_dir: Path) -> Path:
             places.append(Path(cached) if of_hub[3] == file else Path(cached).parent)
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        fetched = f"Run `bash scripts/download.sh {download.group}`, name another --weights_dir"
+        fetched = f"Run `bash scripts/download.sh {download.group}`, use another --weights_dir"
         expected, way_out = f"those of {name} from {download.address}", f"{fetched}, or use --random_weights."
         raise InputError(places[0], "no weights", expected, way_out)
     check_sha256(path, download.sha256, download.address)

@@ -41,7 +41,7 @@ def videos_of_dataset(
     InputError for invalid annotations, an absent folder, and two clips with one feature id.
     """
     if not videos_dir.is_dir():
-        raise InputError(videos_dir, "no folder", "the folder of the videos", "Name it with --videos_dir.")
+        raise InputError(videos_dir, "no folder", "the folder of the videos", "Pass it with --videos_dir.")
     files = _files_by_stem(videos_dir)
     videos: dict[str, Video] = {}
     for split in splits:

@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="(default: timelines.html in the first run)")
     args = parser.parse_args(argv)
     if len({run.resolve() for run in args.runs}) < len(args.runs):
-        raise InputError("RUN", "the same folder twice", "different runs", "Name each run once.")
+        raise InputError("RUN", "the same folder twice", "different runs", "List each run once.")
     predictions = [load_predictions(run, args.split) for run in args.runs]
     pseudo_labels = None
     if args.pseudo_label_dir:
@@ -52,7 +52,7 @@ def annotations_of(predictions: Predictions, annotations_dir: Path) -> SplitAnno
     place = {sample_id: n for n, sample_id in enumerate(annotations.sample_ids)}
     unknown = [sample_id for sample_id in predictions.sample_ids if sample_id not in place]
     if unknown:
-        way_out = "Name the annotations that the run was evaluated with: --annotations_dir."
+        way_out = "Pass the annotations that the run was evaluated with: --annotations_dir."
         raise InputError(annotations_dir, f"no video {unknown[0]}", "every evaluated video", way_out)
     return annotations.subset(torch.tensor([place[sample_id] for sample_id in predictions.sample_ids]))
 
