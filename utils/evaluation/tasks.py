@@ -153,7 +153,7 @@ class Localisation(_Scored):
     """Localisation of the one event of each video, which is both audible and visible; segment accuracy."""
 
     title, layout = "Audio-visual event localisation", staticmethod(tables.accuracy_table)
-    quality_notes = ("The video's class is given, unlike where methods are scored.",)
+    quality_notes = ("The class of the video is given here, unlike in the evaluation of methods.",)
     curves = ("AV",)
     best_metric = "accuracy"
     selectable = (best_metric,)
