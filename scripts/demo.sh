@@ -4,6 +4,10 @@
 #   ANNOTATIONS=../shared/annotations bash scripts/demo.sh    features simulated for real annotation files
 #   DATASET=AVE bash scripts/demo.sh                          the second experiment
 set -euo pipefail
+if (($#)); then
+    sed -n '2,5s/^# \{0,1\}//p' "$0"
+    exit 2
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 DATASET=${DATASET:-LLP}            # LLP or AVE
@@ -43,3 +47,4 @@ bash "$stages/train_han.sh" "${stage3[@]}"
 echo "== Stage 4: evaluation"
 bash "$stages/test_han.sh"
 echo "Simulated features: these numbers show that the code runs, not how good the method is."
+echo "Open in a browser: $(find "$LOGS_DIR" -name timelines.html | sort | tail -n 1)"

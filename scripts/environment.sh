@@ -18,7 +18,7 @@ if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
     for requirements in ${REQUIREMENTS:-requirements.txt}; do
         wanted=$(cksum "$requirements")
         if [[ "$(cat ".venv/$requirements.cksum" 2> /dev/null)" != "$wanted" ]]; then
-            echo "Installing $requirements into .venv"
+            echo "Installing $requirements into .venv (minutes, several GB)"
             .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
             echo "$wanted" > ".venv/$requirements.cksum"
         fi

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 from utils.errors import InputError
 from utils.files import NO_ROOM, write_error
@@ -47,6 +47,15 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def _missing_package(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Name the file of requirements where a package is not installed; print the traceback of any other exception."""
+    if not isinstance(error, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, traceback)
+    expected = "those of requirements.txt and, for video and LAVISH, requirements-video.txt"
+    way_out = "Activate the environment (source .venv/bin/activate), or pip install -r the file."
+    print(f"\nerror: {InputError(sys.executable, f'no package {error.name}', expected, way_out)}", file=sys.stderr)
+
+
 def _handle(interrupt: object, terminate: object) -> None:
     """Set both handlers, except for signals that the caller ignores (nohup, background jobs)."""
     for number, handler in ((signal.SIGINT, interrupt), (signal.SIGTERM, terminate)):
@@ -57,4 +66,5 @@ def _handle(interrupt: object, terminate: object) -> None:
 _main = sys.modules["__main__"]
 _file = Path(getattr(_main, "__file__", None) or "/").resolve()
 if _main.__name__ == "__main__" and _file.is_relative_to(Path(__file__).resolve().parents[1]):  # a command of ours
+    sys.excepthook = _missing_package
     _handle(_end_at_once, _end_at_once)

@@ -105,8 +105,9 @@ def fetch(download: Download) -> bool:
                 raise write_error(part, error, "Free some space, and run this again.") from error
             refused = isinstance(error, urllib.error.HTTPError) and error.code not in TRY_AGAIN
             if refused or seconds is None:
-                way_out = "Run this again, which resumes the download, or correct data/downloads.yaml."
+                way_out = f"Run this again, which resumes the download, or save the file as {path}."
                 raise InputError(download.address, f"an error ({error})", f"the file {path.name}", way_out) from error
+            print(f"{path.name}: {error}; trying again in {seconds} s", file=sys.stderr)
             time.sleep(seconds)
     try:
         check_sha256(part, download.sha256, download.address)

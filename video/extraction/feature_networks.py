@@ -129,8 +129,9 @@ def text_settings_of(features: list[str], source: Source, prompts: str, precisio
 
 def add_network_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of the feature networks; `source_of` reads those of their weights."""
-    group.add_argument("--weights_dir", type=Path, default=Path("weights"))
-    group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"))
+    group.add_argument("--weights_dir", type=Path, default=Path("weights"), help="folder of the networks' weights")
+    how = "initialise all networks randomly, also those whose weights exist; small: small networks"
+    group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"), help=how)
     group.add_argument("--seed", type=whole_number(0), default=0, help="seed of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
