@@ -301,7 +301,7 @@ def test_bare_checkpoint_in_the_released_layout_is_evaluated(llp_dir, tmp_path):
         evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir)
     logs = evaluate(folder, tmp_path / "logs", "--data_dir", llp_dir, "--num_heads", "4")
     assert json.loads((logs / "summary.json").read_text()).keys() == {"val", "test"}
-    assert "taking encoder_order sequential" in (logs / "log.txt").read_text()
+    assert "assuming encoder_order sequential" in (logs / "log.txt").read_text()
 
 
 def test_videos_to_draw_that_are_in_no_evaluated_split_are_named(run, tmp_path):

@@ -250,9 +250,9 @@ def test_sentences_are_in_class_order_whatever_the_file_s_order(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda p: p["LLP"]["visual"].pop("Dog"), "sentence of Dog"),
-        (lambda p: p["LLP"]["audio"].update(Wolf="A wolf."), "sentence of Wolf"),
-        (lambda p: p["LLP"]["audio"].update(Dog=""), "sentence of Dog"),
+        (lambda p: p["LLP"]["visual"].pop("Dog"), "sentence for Dog"),
+        (lambda p: p["LLP"]["audio"].update(Wolf="A wolf."), "sentence for Wolf"),
+        (lambda p: p["LLP"]["audio"].update(Dog=""), "sentence for Dog"),
         (lambda p: p.pop("LLP"), "no sentences of LLP"),
     ],
 )
