@@ -29,7 +29,7 @@ fi
 bash scripts/paper/all.sh --preset small "$@"
 labels=("$RUNS_DIR"/labels_LLP-*/)
 "$PYTHON" -m experiments.tune --preset small --seeds 20000 20001 20002 --output_dir "$RUNS_DIR/tune" -- \
-    --data_dir "$DATA_ROOT/LLP" --pseudo_label_dir "${labels[0]}LLP_Dataset"
+    --data_dir "$DATA_ROOT/LLP" --pseudo_label_dir "${labels[0]}"
 
 {
     cat << HEADER
