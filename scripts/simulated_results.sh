@@ -28,7 +28,7 @@ if [[ ! -e "$DATA_ROOT/AVE/videos" ]]; then # with the same ground truth, for LA
 fi
 bash scripts/paper/all.sh --preset small "$@"
 labels=("$RUNS_DIR"/labels_LLP-*/)
-"$PYTHON" -m experiments.tune --preset small --seeds 20000 20001 20002 --output_dir "$RUNS_DIR/tune" -- \
+"$PYTHON" -m experiments.tune --preset small --trials 16 --seeds 20000 20001 20002 --output_dir "$RUNS_DIR/tune" -- \
     --data_dir "$DATA_ROOT/LLP" --pseudo_label_dir "${labels[0]}"
 
 {
