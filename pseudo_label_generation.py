@@ -47,17 +47,17 @@ class Settings(FromFile):
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
     """network that scores the segments; framewise: CLIP and CLAP; pe_frame: CLIP and PE-A-Frame"""
-    transformer_dir: Path | None = None  # stage-1 run (default: the newest finished one in runs_dir)
+    transformer_dir: Path | None = None  # stage-1 run; None: the newest finished one in runs_dir
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
-    checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
+    checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
     num_heads: PositiveInt | None = None
-    """attention heads (default: the stage-1 run's; needed for a checkpoint without a run)"""
+    """attention heads, needed for a checkpoint without a run; None: the stage-1 run's"""
     thresholds: Literal["search", "fixed"] | None = None
-    """search: on val; fixed: VALOR's for LLP (default: fixed for the framewise teacher on LLP, else search)"""
+    """search: on val; fixed: VALOR's for LLP; None: fixed for the framewise teacher on LLP, else search"""
     threshold_type: Literal["class_wise", "class_agnostic"] = "class_wise"  # one threshold per class, or one for all
     grid_search: Literal["joint", "apart"] = "joint"
     """AVE: search the thresholds of both modalities jointly, or separately"""
-    output_dir: Path | None = None  # folder of the pseudo-labels (default: <dataset>_Dataset in the run folder)
+    output_dir: Path | None = None  # folder of the pseudo-labels; None: <dataset>_Dataset in the run folder
     export_npy: Annotated[bool, tyro.conf.arg(aliases=("--export",))] = False
     """also write UWAV's released layout, one .npy per video, and VALOR's with the framewise teacher"""
     framewise: FramewiseSettings = FramewiseSettings()
@@ -89,7 +89,7 @@ def settings_of_transformer(settings: Settings) -> tuple[Settings, Path]:
     if run_dir is not None and not run_dir.is_dir():
         raise InputError(run_dir, "no such folder", "a run of train_transformer.py", "Correct --transformer_dir.")
     if run_dir is None and settings.checkpoint is None:
-        way_out = "Run train_transformer.py first, or pass --transformer_dir."
+        way_out = "Run stage 1 first (train_transformer.py or its script), or pass --transformer_dir."
         run_dir = newest_finished_run(settings.runs_dir, "TemporalTransformer_", way_out)
     run_dir = run_dir or settings.checkpoint.parent
     num_heads = settings.num_heads

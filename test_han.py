@@ -59,10 +59,10 @@ FILES = (*TABLES, *FIGURES, "predictions_*.npz", "activitynet_*.json", "events.o
 class Settings(FromFile):
     """Settings of stage 4; the network's settings default to those of the run."""
 
-    checkpoint_dir: Path | None = None  # stage-3 run (default: the newest finished one in runs_dir)
+    checkpoint_dir: Path | None = None  # stage-3 run; None: the newest finished one in runs_dir
     runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder that is searched for the newest run
     logs_dir: Path = Path("test_logs")  # folder of the evaluations
-    checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
+    checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
     ensemble: tuple[str, ...] = ()
     """folders of evaluations (in logs_dir) whose probabilities are averaged, without running a network"""
     method: str = "uwav"  # training method, whose published scores are printed along with UWAV's
@@ -74,8 +74,8 @@ class Settings(FromFile):
     splits: tuple[Literal["val", "test"], ...] = ("val", "test")  # splits to evaluate
     num_figures: NonNegativeInt = 10  # videos per split drawn as timelines; 0: draw no figures at all
     figure_videos: tuple[str, ...] | None = None  # draw these videos (file names) instead
-    pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines (default: those of the run)
-    output_dir: Path | None = None  # folder of the evaluation (default: <logs_dir>/<run>, or <logs_dir>/ensemble)
+    pseudo_label_dir: Path | None = None  # pseudo-labels for the page of timelines; None: those of the run
+    output_dir: Path | None = None  # folder of the evaluation; None: <logs_dir>/<run>, or <logs_dir>/ensemble
     trained: TrainedHAN = TrainedHAN()
     decoding: DecodingSettings = DecodingSettings()
     data: DataSettings = DataSettings()
@@ -95,7 +95,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
             raise InputError("--ensemble", "also a run or checkpoint", "only one of them", "Leave out the other flag.")
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
-        way_out = "Run train_han.py first, or pass --checkpoint_dir."
+        way_out = "Run stage 3 first (train_han.py or its script), or pass --checkpoint_dir."
         runs_dir = Path(chosen.get("runs_dir", run_folders.DEFAULT_RUNS_DIR))
         run_dir = run_folders.newest_finished_run(runs_dir, "HAN_", way_out, dataset=dataset)
     if run_dir is not None and not Path(run_dir).is_dir():

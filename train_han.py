@@ -35,7 +35,7 @@ class Settings(FromFile):
     method: str = "uwav"  # method; its recipe in configs/ sets the defaults
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     select_on: Literal[SELECTABLE] | None = None
-    """score on val that selects the best checkpoint (default: segment_Type; for AVE, accuracy)"""
+    """score on val that selects the best checkpoint; None: segment_Type, or accuracy for AVE"""
     data: DataSettings = DataSettings()
     subset: Subset = Subset()
     cmrc: CMRC = CMRC()

@@ -72,7 +72,7 @@ def comparison_table(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m baselines.compare_labels", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source_a", type=Path, help="folder of cleaned labels, noise ratios or pseudo-labels")
     parser.add_argument("source_b", type=Path)
     parser.add_argument("--dataset", choices=PARSED_DATASETS, default="LLP")

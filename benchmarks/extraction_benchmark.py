@@ -29,7 +29,7 @@ SEGMENTS = 10
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.extraction_benchmark", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--videos", type=Path, nargs="+", required=True)
     parser.add_argument("--num_videos", type=int, default=4)
     parser.add_argument("--num_naive", type=int, default=1, help="number of videos for the authors' procedure")

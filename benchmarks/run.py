@@ -167,7 +167,7 @@ def bf16_difference(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smaller sample of everything, in three minutes")
     parser.add_argument(
         "--accuracy", action="store_true", help="only bf16 against float32 on simulated LLP, three seeds"

@@ -77,7 +77,7 @@ class Subset:
 
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of the training videos; val and test keep all
     num_classes: PositiveInt | None = None
-    """number of classes: keep the first ones, and only videos with these, in every split (default: all)"""
+    """number of classes: keep the first ones, and only videos with these, in every split; None: all"""
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
         """Return the annotations of the kept videos, in their order, and classes. InputError for too many classes.

@@ -33,14 +33,14 @@ RESIDENT_SHARE = 0.6  # of the device's free memory for features; the rest is fo
 class DataSettings:
     """Settings of data folders and features."""
 
-    data_dir: Path | None = None  # folder of the data set (default: data/<dataset>)
-    annotations_dir: Path | None = None  # folder of the annotation files (default: data_dir)
-    packed_dir: Path | None = None  # folder of the packed features (default: data_dir/packed)
+    data_dir: Path | None = None  # folder of the data set; None: data/<dataset>
+    annotations_dir: Path | None = None  # folder of the annotation files; None: data_dir
+    packed_dir: Path | None = None  # folder of the packed features; None: data_dir/packed
     audio_features: tuple[Literal[(*FEATURES, "pe_audio_frames")], ...] = ("vggish",)  # audio features, concatenated
     visual_features: tuple[Literal[tuple(FEATURES)], ...] = ("res152", "r2plus1d_18")  # visual features, concatenated
     allow_missing: bool = False  # leave out videos without feature files instead of stopping
     segments_per_second: PositiveInt | None = None
-    """segments per second, as in extraction, such as 2 for segments of half a second (default: the data set's)"""
+    """segments per second, as in extraction, such as 2 for segments of half a second; None: the data set's"""
     residency: Literal["auto", "resident", "stream"] = "auto"
     """keep a split's features on the device, or stream them from disk; auto: keep them if they fit"""
 

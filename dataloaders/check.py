@@ -56,7 +56,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m dataloaders.check",
         description="Report feature files that are present, missing or unusable. Exit status: 0 if all are usable, 1 "
         "if training would fail, 2 for unusable annotations or arguments.",
     )

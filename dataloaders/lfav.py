@@ -67,7 +67,7 @@ def _add_events(events: dict[str, list[dict]], path: Path, modality: str) -> Non
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m dataloaders.lfav", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tables", type=Path, required=True, help="the folder LFAV_dataset of the authors' repository")
     parser.add_argument("--data_dir", type=Path, default=DATASETS["LFAV"].folder)
     parser.add_argument("--feature", choices=FEATURES, default="r2plus1d_18", help="determines the videos' durations")

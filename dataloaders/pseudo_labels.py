@@ -24,7 +24,7 @@ NPY_LOGITS = AudioVisual("a_segmentwise_logits", "v_segmentwise_logits")
 VALOR_LABELS = AudioVisual("CLAP/segment_pseudo_labels", "CLIP/segment_pseudo_labels")  # as in VALOR's archives
 NPY_FILES = ("[av]_classwise_*.npy", "[av]_segmentwise_*/*.npy", "CL[AI]P/segment_pseudo_labels/*.npy")  # all of these
 LARGEST_LOGIT = 1000.0  # its sigmoid is exactly 1, that of its negative exactly 0
-WAY_OUT = "Run pseudo_label_generation.py for this data set, or pass the folder of its output."
+WAY_OUT = "Run stage 2 for this data set (pseudo_label_generation.py or its script), or pass the folder of its output."
 _VALUES = "labels of 0 or 1; logits and thresholds that are finite, or -inf for absent classes"
 
 

@@ -8,7 +8,7 @@ from utils.errors import InputError
 
 YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # ids become file names, so no other character is allowed
 ID_FORMAT = "11 letters, digits, - or _"
-GET_FILES = "Run `bash scripts/download.sh` with the name of the data set; data/README.md has the sources of all files."
+GET_FILES = "Fetch all its files: `bash scripts/download.sh` and the name of the data set; data/README.md lists them."
 
 
 def read_text(path: Path) -> str:

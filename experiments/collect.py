@@ -101,7 +101,7 @@ def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Ta
 
 def main(argv: list[str] | None = None) -> None:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m experiments.collect", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of an evaluation or a training run")
     parser.add_argument("--by", nargs="+", metavar="SETTING", help="settings to show (default: those that differ)")
     parser.add_argument("--logs_dir", type=Path, default=Path("test_logs"), help="parent folder of evaluations")

@@ -41,7 +41,7 @@ def constant_scores(val: SplitAnnotations, test: SplitAnnotations) -> tuple[int,
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.constant_baseline", description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=Path("data/LLP"))
     data_dir = parser.parse_args(argv).data_dir
     val, test = (load_annotations("LLP", data_dir, split) for split in ("val", "test"))

@@ -50,7 +50,7 @@ def orders_table(results_dir: Path) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.orders", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results_dir", type=Path)
     print(format_markdown(orders_table(parser.parse_args(argv).results_dir)), end="")
 

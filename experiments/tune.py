@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m experiments.tune", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--method", choices=method_names(), default="uwav")
     parser.add_argument("--dataset", default="LLP")
     parser.add_argument("--space", type=Path, default=Path("configs/search/uwav.yaml"), help="search space")

@@ -118,12 +118,12 @@ def load_i3d_soundnet(parts: nn.ModuleDict, folder: Path) -> None:
 class TrainedClassifier:
     """The run to evaluate, and settings that may differ from those of its training."""
 
-    checkpoint_dir: Path | None = None  # run folder of lavish.train_classifier (default: the newest finished run)
+    checkpoint_dir: Path | None = None  # run folder of lavish.train_classifier; None: the newest finished run
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder searched for the newest finished run
     logs_dir: Path = Path("test_logs")  # parent folder of the results, one subfolder per run
-    data_dir: Path | None = None  # folder that holds videos/ (default: that of the run)
-    annotations_dir: Path | None = None  # folder of annotations or lists (default: that of the run)
-    packed_dir: Path | None = None  # folder of the packed clips (default: that of the run)
+    data_dir: Path | None = None  # folder that holds videos/; None: that of the run
+    annotations_dir: Path | None = None  # folder of annotations or lists; None: that of the run
+    packed_dir: Path | None = None  # folder of the packed clips; None: that of the run
     device: str = "auto"  # cpu, cuda, cuda:N or mps; auto selects the fastest available
     eval_batch_size: PositiveInt = 16  # clips per batch
 

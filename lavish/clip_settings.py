@@ -29,9 +29,9 @@ WAVEFORM_SECONDS = 10.0  # the length of AVE's videos
 class ClipDataSettings:
     """Location, packing and augmentation of the clips; the defaults are those of AVE."""
 
-    data_dir: Path | None = None  # folder that holds videos/ (default: data/<dataset>)
-    annotations_dir: Path | None = None  # AVE's annotations, or UCF-101's official lists (default: data_dir)
-    packed_dir: Path | None = None  # folder of the packed clips (default: data_dir/packed_clips)
+    data_dir: Path | None = None  # folder that holds videos/; None: data/<dataset>
+    annotations_dir: Path | None = None  # AVE's annotations, or UCF-101's official lists; None: data_dir
+    packed_dir: Path | None = None  # folder of the packed clips; None: data_dir/packed_clips
     fold: Annotated[int, Field(ge=min(FOLDS), le=max(FOLDS))] = 1  # UCF-101: number of the official train/test lists
     sound_only: bool = True  # clips without audio: leave out (UCF-101), refuse (AVE); if off: use silence
     pieces: bool = False  # UCF-101: cut clips into consecutive pieces of 64 frames at 20 fps, as in the report
@@ -39,12 +39,12 @@ class ClipDataSettings:
     packed_frames: Annotated[int, Field(ge=1, le=1024)] = 10  # frames packed per clip
     image_size: Annotated[int, Field(ge=1, le=4096)] = 192  # side of the network's input images in pixels
     packed_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """side of the packed images in pixels (default: image_size, or 8/7 of it with random_crop)"""
+    """side of the packed images in pixels; None: image_size, or 8/7 of it with random_crop"""
     frame_rate: Annotated[float, Field(gt=0, le=1000)] = 8.0  # frames per second from which the packed ones are sampled
     choice: Literal[tuple(CHOICES)] = "released"  # frame sampling: first to last frame, or centres of equal parts
     sound: Literal[tuple(SOUNDS)] = "swin"  # audio input: a filter bank, or the waveform (i3d_soundnet)
     waveform_seconds: Annotated[float, Field(ge=0.1, le=3600)] | None = None
-    """seconds of waveform per clip (default: 10, or 3.2 with pieces)"""
+    """seconds of waveform per clip; None: 10, or 3.2 with pieces"""
     augmentation: Augmentation = Augmentation()
 
     @property
@@ -74,7 +74,7 @@ class ClassifierSettings(ClipSettings):
     """Settings that determine a network, its inputs and its training clips."""
 
     select_on: Literal["val", "test"] = "val"  # split on which the best epoch is chosen (the paper: test)
-    num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None  # frames per clip (default: all packed ones)
+    num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None  # frames per clip; None: all packed ones
     normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"  # mean and deviation of pixels: ImageNet's, or both 0.5
     network: ClipNetworkSettings = ClipNetworkSettings()
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)

@@ -40,8 +40,8 @@ class HANConfig(EncoderConfig):
 
     num_proj_layers: NumLayers = 1  # layers of the visual input projection
     num_mmil_layers: NumLayers = 1  # layers of each MMIL attention head
-    proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection (default: 2·dim)
-    mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads (default: 2·dim)
+    proj_hidden_dim: PositiveInt | None = None  # hidden width of the visual projection; None: 2·dim
+    mmil_hidden_dim: PositiveInt | None = None  # hidden width of the MMIL heads; None: 2·dim
     num_audio_proj_layers: NumLayers = 2  # layers of the audio input projection (HAN, 2020: 1)
     visual_fusion: Literal["concatenated", "projected"] = "concatenated"  # projected: project each first (HAN, 2020)
     cross_attention: bool = True  # let each modality attend to the other (off in JoMoLD's estimator)

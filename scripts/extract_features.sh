@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 DATASET=${DATASET-LLP} # or UnAV, AVE; empty: the videos given by --videos
 DATA_DIR=${DATA_DIR:-data/$DATASET}
 VIDEOS_DIR=${VIDEOS_DIR:-$DATA_DIR/raw_videos} # <id>.mp4, ...
-WEIGHTS_DIR=${WEIGHTS_DIR:-weights}            # bash scripts/download.sh weights
+WEIGHTS_DIR=${WEIGHTS_DIR:-weights}            # bash scripts/download.sh vggish res152 r2plus1d_18 clip clap
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh

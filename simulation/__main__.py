@@ -19,7 +19,7 @@ from utils.settings import whole_number
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m simulation", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("data"), help="parent folder of the data sets")
     parser.add_argument("--dataset", nargs="+", choices=list(SIMULATED), default=["LLP", "UnAV"])
     parser.add_argument("--annotations", type=Path, help="folder with LLP/, UnAV/, AVE/ (default: generate them)")

@@ -23,6 +23,7 @@ from utils.errors import InputError
 from utils.evaluation.predictions import load_predictions
 from utils.provenance import read_provenance
 from utils.trained import newest_han
+from utils.training import loop
 
 VIDEO_LABELS_ONLY = ("--segment_labels", "none")
 
@@ -39,6 +40,14 @@ def test_han_trains_to_the_same_weights_from_memory_and_from_disk(llp_dir, pseud
     ]
     assert capsys.readouterr().out.count("LLP train: 0.00 GB of features") == 1
     assert_same_weights(*runs)
+
+
+def test_progress_within_a_long_epoch_is_also_shown_without_a_terminal(llp_dir, tmp_path, capsys, monkeypatch):
+    train(llp_dir, tmp_path / "short", *VIDEO_LABELS_ONLY)
+    assert "epoch 1/" not in capsys.readouterr().err
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0)
+    train(llp_dir, tmp_path / "long", *VIDEO_LABELS_ONLY)
+    assert "epoch 1/" in capsys.readouterr().err
 
 
 def test_transformer_trains_to_the_same_weights_from_memory_and_from_disk(unav_dir, tmp_path, capsys):

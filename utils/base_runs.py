@@ -59,10 +59,10 @@ class OnBaseRun(FromFile):
     """Settings of a command that makes labels with a base run's network; network and data default to the run's."""
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
-    checkpoint_dir: Path | None = None  # run of train_han.py (default: the newest of the base method in runs_dir)
+    checkpoint_dir: Path | None = None  # run of train_han.py; None: the newest of the base method in runs_dir
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
-    checkpoint: Path | None = None  # weights (default: checkpoints/checkpoint_best.pt of the run)
-    output_dir: Path | None = None  # folder of the labels (default: in the run folder, named after the data set)
+    checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
+    output_dir: Path | None = None  # folder of the labels; None: in the run folder, named after the data set
     export: bool = False  # LLP: also write the labels in the format of the authors' code
     trained: TrainedHAN = TrainedHAN()
     data: DataSettings = DataSettings()

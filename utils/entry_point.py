@@ -20,6 +20,8 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     """Run a script's `main` and exit with the status that it returns, or that of the error or signal that ended it."""
     _handle(signal.default_int_handler, _end_in_order)
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be valid text
+    if (spec := _main.__spec__) is not None:  # a module: named in help and provenance as it was called
+        sys.argv[0] = f"python -m {spec.name.removesuffix('.__main__')}"
     try:
         sys.exit(main())
     except InputError as error:

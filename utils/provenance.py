@@ -96,7 +96,8 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
 
 def write_provenance(folder: Path, record: Provenance) -> None:
     """Write `provenance.json`; command, commit and package versions are this process's unless the record has them."""
-    command, of_packages = record.command or shlex.join(sys.argv), record.versions or versions(*PACKAGES)
+    called = f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip()
+    command, of_packages = record.command or called, record.versions or versions(*PACKAGES)
     code = {} if record.commit else state_of_code(ROOT)
     record = replace(record, command=command, versions=of_packages, **code)
     write_text(folder / PROVENANCE_FILE, json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n")

@@ -24,7 +24,7 @@ class TrainingRun:
     """Settings of the folder of a training run."""
 
     output_dir: Path = DEFAULT_RUNS_DIR  # parent folder of the run folders
-    name: str | None = None  # name of the run, in its folder's name and in tables (default: from network and variant)
+    name: str | None = None  # name of the run, in its folder's name and in tables; None: from network and variant
     resume: Path | None = None  # run folder to continue, with its own settings
 
     def __post_init__(self):

@@ -29,7 +29,7 @@ class SeveralSeeds:
     """Settings of training with several seeds."""
 
     num_runs: PositiveInt = 1  # number of consecutive seeds from --seed on, each trained in a folder run_<seed>
-    jobs: PositiveInt | None = None  # seeds trained at the same time (default: all on a GPU, one on the CPU)
+    jobs: PositiveInt | None = None  # seeds trained at the same time; None: all on a GPU, one on the CPU
 
 
 def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Path:

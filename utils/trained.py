@@ -62,7 +62,7 @@ def newest_han(runs_dir: Path) -> Path:
         if all((run / name).is_file() for name in (BEST_CHECKPOINT, ARGS_FILE)) and trains_han(run):
             return run
     found = f"no finished run HAN_* of an exportable network among {len(finished)}"
-    raise InputError(runs_dir, found, "at least one with its checkpoint", "Run train_han.py first, or pass --model.")
+    raise InputError(runs_dir, found, "at least one with its checkpoint", "Train a HAN first, or pass --model.")
 
 
 def trains_han(run_dir: Path) -> bool:
@@ -149,7 +149,7 @@ def export(network: Pretrained, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m utils.trained", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of train_han.py or train_transformer.py")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
     of_stage_2 = "output of stage 2, whose thresholds are exported with a temporal transformer"

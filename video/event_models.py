@@ -68,6 +68,9 @@ def trained_model(
     if named is not None and not is_transformer:
         way_out = "Choose a run of train_transformer.py or --networks clip_clap, or leave out --events."
         raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
+    note = f"The model was trained on {description.note}." if description.note else ""
+    if "simulated" in note:
+        note += " Its labels mean nothing on real videos."
     return EventModel(
         name=Path(source).name,
         events=description.classes if named is None else different_names(named),
@@ -76,7 +79,7 @@ def trained_model(
         prompts="event_names" if is_transformer else None,
         widths=AudioVisual(model.sizes["audio_dim"], model.sizes["visual_dim"]),
         segments_per_second=description.segments_per_second,
-        warning=f"The model was trained on {description.note}." if description.note else "",
+        warning=note,
     )
 
 

@@ -12,6 +12,7 @@ the id of such a repository on the Hugging Face hub. docs/own_video.md describes
 from utils.entry_point import run_entry_point
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -67,6 +68,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "The default is 0.5.")
     device = select_device(args.device)
     model = model_of(args, device)
+    if model.warning:
+        print(f"warning: {model.warning} --networks light needs no training.", file=sys.stderr)
     shown = overview(args.video, model.segments_per_second)
     how = Extraction(source_of(args), device, args.precision, args.recipe, args.colours)
     with tempfile.TemporaryDirectory() as temporary:

@@ -28,7 +28,7 @@ class JoMoLDLosses(MABaseLosses):
     suffix: ClassVar = "Noise"
     command: ClassVar = "python -m baselines.jomold.find_noise_ratios"
     base_command: ClassVar = "train_han.py --method jomold_base --dataset {dataset}"
-    noise_ratio_dir: Path | None = None  # folder of noise ratios (default: the newest in output_dir)
+    noise_ratio_dir: Path | None = None  # folder of noise ratios; None: the newest in output_dir
     clean_from_epoch: PositiveInt = 2
     """first epoch with cleaned labels: 2 (released code) or 1 (papers of JoMoLD and CMPAE)"""
 

@@ -24,7 +24,7 @@ class LEAPLosses(PseudoLabels):
     run_prefix: ClassVar = "Framewise_"
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
-    """word vectors in GloVe's text format, or the .pt file released with LEAP (default: glove.txt in data_dir)"""
+    """word vectors in GloVe's text format, or the .pt file released with LEAP; None: glove.txt in data_dir"""
     video_weight: NonNegativeFloat = 0.0  # weight of the video loss (that of the released code has no gradient)
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     audio_guided_weight: NonNegativeFloat = 1.0  # weight of the audio loss on events in any audio segment

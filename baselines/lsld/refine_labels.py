@@ -37,7 +37,7 @@ class Settings(FromFile):
     """Settings of the segment labels; the defaults are LSLD's except for the features."""
 
     runs_dir: Path = DEFAULT_RUNS_DIR  # folder of the new run folder
-    output_dir: Path | None = None  # folder of the labels (default: LLP_Dataset in a new run folder)
+    output_dir: Path | None = None  # folder of the labels; None: LLP_Dataset in a new run folder
     names_file: Path = NAMES_FILE  # names of the classes in the texts
     soften: bool = True  # soften visual labels where the cosines of segments with and without a label overlap
     kept_factor: PositiveFloat = 4.0  # factor from the cosine (CLIP ViT-B/16) to a softened label

@@ -37,7 +37,7 @@ class MALosses(MABaseLosses):
     suffix: ClassVar = "Exchange"
     command: ClassVar = "python -m baselines.ma.find_exchange"
     base_command: ClassVar = "train_han.py --method ma_base --dataset {dataset}"
-    cleaned_label_dir: Path | None = None  # folder of cleaned labels (default: the newest in output_dir)
+    cleaned_label_dir: Path | None = None  # folder of cleaned labels; None: the newest in output_dir
     fused_labels: Literal["audio", "video"] = "audio"
     """targets of the fused probability: the labels kept for audio (released code), or all video labels"""
 

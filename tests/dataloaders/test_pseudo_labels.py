@@ -156,7 +156,7 @@ def test_damaged_file_is_refused(pseudo, annotations, tmp_path):
 
 
 def test_empty_folder_is_refused(annotations, tmp_path):
-    refused(tmp_path, annotations, "Run pseudo_label_generation.py")
+    refused(tmp_path, annotations, "Run stage 2 for this data set")
 
 
 def test_released_thresholds_of_wrong_length_are_refused(pseudo, annotations, tmp_path):

@@ -297,6 +297,19 @@ def test_an_absent_file_is_reported_and_the_others_are_fetched(server: str, tmp_
     assert "404" in printed.err and "by hand  another page" in printed.out
 
 
+def test_without_a_connection_only_the_first_file_is_waited_for(tmp_path: Path, capsys):
+    table = tmp_path / "table.yaml"
+    address = "http://absent.invalid/file"
+    names = "".join(f"    {name}.bin: {{address: '{address}'}}\n" for name in "abc")
+    table.write_text(f"group:\n  files:\n{names}")
+    assert main(["group", "--table", str(table), "--root", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("a.bin: ") == len(download.WAITS) - 1 and printed.count("trying again") == printed.count(
+        "a.bin: "
+    )
+    assert printed.count("error: ") >= 3 and "3 of 3 files" in printed
+
+
 def test_the_table_of_the_repository_can_be_read():
     files, by_hand = read_table(download.TABLE, [], Path("."))
     assert len(files) > 30 and by_hand

@@ -103,7 +103,7 @@ def note_of(folder: Path, num_runs: int = 1) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.evaluation.compare", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run_a", type=Path, help="folder in test_logs/, of one seed or several")
     parser.add_argument("run_b", type=Path, help="another one")
     parser.add_argument("--split", default="test", choices=("val", "test"), help="split of the compared predictions")

@@ -21,7 +21,7 @@ class TrainedHAN:
     """Settings of a network that the shapes in its checkpoint do not determine (default: those of the run)."""
 
     num_heads: PositiveInt | None = None
-    """attention heads (default: those of the run; needed for a checkpoint without a run)"""
+    """attention heads, needed for a checkpoint without a run; None: those of the run"""
     pre_norm: bool = False  # normalise before the sub-layers instead of after them
     encoder_order: Literal["sequential", "parallel"] = "sequential"
     """sequential: visual attends to the updated audio (released code); parallel: to the layer's audio input (paper)"""

@@ -46,4 +46,4 @@ class PseudoLabels(LabelFolder):
     flag: ClassVar = "pseudo_label_dir"
     suffix: ClassVar = "Dataset"
     command: ClassVar = "pseudo_label_generation.py"
-    pseudo_label_dir: Path | None = None  # folder of pseudo-labels (default: the newest in output_dir)
+    pseudo_label_dir: Path | None = None  # folder of pseudo-labels; None: the newest in output_dir

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
@@ -23,6 +24,7 @@ from utils.training.events import write_scalars
 
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
+LOG_SECONDS = 60  # between lines of progress within an epoch where the output is no terminal
 # Settings that may change when a run is resumed, since they do not affect its result; `num_epochs` may only grow.
 RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
 
@@ -152,7 +154,8 @@ def fit(
         sums: dict[str, Tensor] = {}  # on the device until the epoch ends, so that no step waits for the host
         batches = train.shuffled(recipe.batch_size, recipe.seed, epoch)
         desc = f"epoch {epoch}/{recipe.num_epochs}"
-        for number, batch in enumerate(tqdm(batches, desc, steps, leave=False, unit="step", disable=None)):
+        seconds = {} if sys.stderr.isatty() else dict.fromkeys(("delay", "mininterval", "maxinterval"), LOG_SECONDS)
+        for number, batch in enumerate(tqdm(batches, desc, steps, leave=False, unit="step", **seconds)):
             moment = Moment(epoch, number)
             if takes_steps:
                 losses = step(network, batch, moment, take_step)

@@ -237,7 +237,7 @@ verdict             {c.verdict}"""
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser("python -m video.extraction.compare_features", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("own", type=Path, help="folder of .npy files, one per video")
     parser.add_argument("published", type=Path, help="folder to compare with")
     parser.add_argument("--csv", type=Path, help="write a table of all videos")

@@ -1,7 +1,7 @@
 """Fetch annotations, published features and weights listed in data/downloads.yaml.
 
     python -m video.extraction.download --list
-    python -m video.extraction.download LLP weights
+    python -m video.extraction.download LLP clip
     python -m video.extraction.download --missing LLP --videos_dir data/LLP/raw_videos > missing.txt
 
 Interrupted downloads resume; existing files are skipped. docs/extraction.md describes how to fetch missing videos with
@@ -82,7 +82,7 @@ def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download
     return files, by_hand
 
 
-def fetch(download: Download) -> bool:
+def fetch(download: Download, waits: tuple[int | None, ...] = WAITS) -> bool:
     """Fetch one file unless it exists, and return whether it was fetched.
 
     Raises InputError for no response, another hash, an invalid archive, and a folder of features extracted here.
@@ -96,7 +96,7 @@ def fetch(download: Download) -> bool:
     part, tag_file = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
     if part.is_symlink():  # not ours, and perhaps malicious
         part.unlink()
-    for seconds in WAITS:
+    for seconds in waits:
         try:
             _fetch_rest(download, part, tag_file)
             break
@@ -223,13 +223,15 @@ def main(argv: list[str] | None = None) -> int:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         print(*("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows), *by_hand, sep="\n")
         return 0
-    failed = 0
+    failed, waits = 0, WAITS
     for download in files:
         try:
-            print(f"{'fetched' if fetch(download) else 'exists'}  {download.unpack or download.path}")
+            print(f"{'fetched' if fetch(download, waits) else 'exists'}  {download.unpack or download.path}")
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
+            if type(error.__cause__) is urllib.error.URLError:  # no connection: do not wait for every other file
+                waits = WAITS[-1:]
     for line in by_hand:
         print(line)
     if failed:

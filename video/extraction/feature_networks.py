@@ -148,7 +148,7 @@ def source_of(args: argparse.Namespace) -> Source:
 
 def download_of(name: str) -> Download:
     """Return the entry of a network's weights, or of the first file of its folder, in data/downloads.yaml."""
-    files, _ = read_table(TABLE, ["weights", "open_clip", "light", "pe_a_frame"], Path("."))
+    files, _ = read_table(TABLE, [], Path("."))
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 

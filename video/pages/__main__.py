@@ -24,7 +24,7 @@ from video.pages.timelines import names_of, pseudo_labels_of, timelines_path, wr
 
 def main(argv: list[str] | None = None) -> None:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="python -m video.pages", description=__doc__, formatter_class=form)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output folder of test_han.py")
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--pseudo_label_dir", type=Path, help="output of stage 2, shown as well")
