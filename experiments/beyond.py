@@ -1,5 +1,5 @@
 """Tables beyond the paper: later methods and settings, the gain from selecting the epoch on test, and the effect of
-each ingredient of UWAV."""
+each component of UWAV."""
 
 from itertools import combinations, product
 from pathlib import Path
@@ -19,7 +19,7 @@ from utils.training.checkpoints import load_checkpoint
 from utils.training.loop import LAST_STATE
 
 SELECTION = {"LLP": "segment_Type", "AVE": "accuracy"}  # score by which epochs are selected, by data set
-FACTORS = {  # ingredients of Table 4, and CMRC, with their settings when off and on
+FACTORS = {  # components of Table 4, and CMRC, with their settings when off and on
     "soft labels": ({"segment_labels": "hard", "mixup_labels": "hard"}, {}),
     "re-weighting": ({"reweight": False}, {}),
     "mixup": ({"mixup": False}, {}),
@@ -118,7 +118,7 @@ def selection(study: Study) -> Experiment:
 
 
 class Factorial(Experiment):
-    """Main effects and pairwise interactions of UWAV's ingredients, with bootstrap intervals over videos and seeds."""
+    """Main effects and pairwise interactions of UWAV's components, with bootstrap intervals over videos and seeds."""
 
     def effects(self, runner: Runner) -> dict[tuple[str, ...], np.ndarray]:
         """Return each effect on segment-level Type@AV: its estimate and its R resamples, (1 + R,) in percent.
@@ -159,7 +159,7 @@ class Factorial(Experiment):
         found = self.intervals(runner).items()
         rows = tuple(Row((name,), tuple(map(Cell, values)), self.mark) for name, values in found)
         notes = (self.remark, *self.footnotes)
-        return {self.name: Table(self.title, ("Ingredient",), columns, rows, notes)}
+        return {self.name: Table(self.title, ("Component",), columns, rows, notes)}
 
     def draw(self, runner: Runner, folder: Path) -> list[Path]:
         path, title = folder / f"{self.name}.png", f"{self.title} ({self.mark})"
@@ -168,7 +168,7 @@ class Factorial(Experiment):
 
 
 def factorial(study: Study) -> Experiment:
-    """Compare UWAV with every combination of its ingredients and CMRC."""
+    """Compare UWAV with every combination of its components and CMRC."""
     ours = {}
     for on in product((False, True), repeat=len(FACTORS)):
         settings = {}
@@ -176,6 +176,6 @@ def factorial(study: Study) -> Experiment:
             settings |= with_it if is_on else off
         name = " + ".join(name for name, is_on in zip(FACTORS, on, strict=True) if is_on) or "none of them"
         ours[name] = study.over_seeds("uwav", **settings)
-    remark = "Differences in percent; 95 % percentile intervals from 10,000 resamples of videos and seeds."
-    title = "Ingredients of UWAV in all combinations"
+    remark = "Differences in percentage points; 95 % percentile intervals from 10,000 resamples of videos and seeds."
+    title = "Components of UWAV in all combinations"
     return Factorial(study, "factorial", title, ours, remark=remark)

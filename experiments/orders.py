@@ -43,10 +43,10 @@ def orders_table(results_dir: Path) -> Table:
         if absent := {better, worse} - scores.keys():
             raise InputError(path, f"none of our rows named {absent.pop()}", "one", "Run the table's script again.")
         first, second = scores[better], scores[worse]
-        labels = (f"{better} over {worse}", f"{table}, {column}", "yes" if first >= second else "NO")
+        labels = (f"{better} above {worse}", f"{table}, {column}", "yes" if first >= second else "NO")
         rows.append(Row(labels, (Cell(first), Cell(second), Cell(first - second))))
     columns = (Column("first"), Column("second"), Column("difference"))
-    return Table("Orders", ("Claim", "Table", "Holds"), columns, tuple(rows))
+    return Table("Rankings", ("Claim", "Table", "Holds"), columns, tuple(rows))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -72,7 +72,7 @@ class Experiment:
     @property
     def footnotes(self) -> list[str]:
         """Return the preset and seeds of our rows, and the origin of simulated data."""
-        study, order = self.study, "scores are not comparable to the published ones, but their order may be."
+        study, order = self.study, "scores are not comparable to the published ones, but their ranking may be."
         notes = [f"Preset {study.preset_name}; seeds {', '.join(map(str, study.seeds))}."]
         note = study.note(*self.datasets)
         return [*notes, f"Not real data ({note}): {order}"] if note else notes

@@ -1,4 +1,4 @@
-"""Tables that are not in the paper: the choice of the epoch, UWAV's ingredients, and the search of settings."""
+"""Tables that are not in the paper: the choice of the epoch, UWAV's components, and the search of settings."""
 
 import json
 import os

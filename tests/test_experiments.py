@@ -127,7 +127,7 @@ def test_runs_keep_their_settings_machine_and_time(tmp_path: Path, llp_dir: Path
     record = runner.record(job)
     assert record["settings"]["dataset"] == "LLP"
     assert list(record["inputs"]) == ["transformer_dir"]
-    assert "threads" in record["machine"]
+    assert "thread" in record["machine"]
     assert record["seconds"] > 0
 
 
@@ -335,7 +335,7 @@ def test_orders_are_looked_up_in_the_collected_tables(tmp_path: Path):
         finish(runner, job, **{**dict.fromkeys(NAMES, 50.0), "segment_V": visual})
     write_table(tmp_path / "results" / "table3.json", experiment.tables(runner)["table3"])
     (row,) = orders_table(tmp_path / "results").rows
-    assert row.labels == ("UWAV over VALOR", "table3, Segment-level V", "NO")
+    assert row.labels == ("UWAV above VALOR", "table3, Segment-level V", "NO")
     assert [cell.mean for cell in row.cells] == [60.5, 61.0, -0.5]
 
 

@@ -69,7 +69,8 @@ def machine_name(device: str) -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.machine()
-    name = f"{processor}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    threads = torch.get_num_threads()
+    name = f"{processor}, {threads} thread{'s' * (threads != 1)}, PyTorch {torch.__version__}"
     return name if chosen.type == "cpu" else f"{chosen.type}, {name}"
 
 
