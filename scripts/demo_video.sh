@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From pixels to F-scores without downloads: generated videos with known events, features of small networks with random
 # weights, all four stages, and the constant baseline. Takes under five minutes on two CPU cores after installation.
-#   RANDOM_WEIGHTS=real bash scripts/demo_video.sh    real architectures with random weights, in an hour
+#   RANDOM_WEIGHTS=real bash scripts/demo_video.sh    real architectures with random weights, about an hour
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

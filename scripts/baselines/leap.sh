@@ -9,7 +9,7 @@ ANNOTATIONS_DIR=${ANNOTATIONS_DIR:-$DATA_DIR}
 OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 LOGS_DIR=${LOGS_DIR:-test_logs}
 PSEUDO_LABEL_DIR=${PSEUDO_LABEL_DIR:-} # output of an earlier framewise run; empty: generate them
-THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own. simulated features require search
+THRESHOLDS=${THRESHOLDS:-}             # fixed or search; empty: VALOR's own; simulated features require search
 GLOVE=${GLOVE:-}                       # word vectors in GloVe's text format; empty: glove.txt in DATA_DIR
 
 # shellcheck source=scripts/python.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tables and figures, one after the other; if one fails, for lack of data, say, the others are still run. Arguments
+# All tables and figures, one after the other; if one fails, for instance for lack of data, the others are still run. Arguments
 # and the variables DATA_ROOT, ANNOTATIONS_ROOT, RUNS_DIR and RESULTS_DIR are those of the single scripts.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Timelines of the truth, HAN, MA, VALOR and UWAV, as in Figure 3.
+# Timelines of the ground truth, HAN, MA, VALOR and UWAV, as in Figure 3.
 exec bash "$(dirname "${BASH_SOURCE[0]}")/experiment.sh" qualitative "$@"

@@ -1,4 +1,4 @@
-// The timelines of a split's videos: found, filtered and sorted at once, listed as far as one scrolls, drawn in sight.
+// The timelines of a split's videos: searched, filtered and sorted, listed as the page is scrolled, drawn when in view.
 
 const LANE = 12; // pixels of one source of one event
 const LANE_GAP = 3;
@@ -9,7 +9,7 @@ const runs = data.tracks.map((track, n) => ({ ...track, n })).filter((track) => 
 const videos = data.videos.map((name, n) => ({ name, n, lower: name.toLowerCase() }));
 const segmentsOf = (n) => (data.lengths ? data.lengths[n] : data.segments);
 
-/** A video's events by source: Map of class -> one array of T states a source; truth's classes come first. */
+/** A video's events by source: Map of class -> one array of T states a source; the ground truth's classes come first. */
 function eventsOf(n) {
   const events = new Map();
   data.tracks.forEach((track, source) => {
@@ -41,7 +41,7 @@ const observer = new IntersectionObserver(
 
 const narrow = window.matchMedia("(max-width: 720px)");
 
-/** About how high a card is before it is filled, so that the scroll bar is about right. */
+/** Approximate height of a card before it is filled, so that the scroll bar is about right. */
 function expectedHeight(n) {
   const event = data.tracks.length * (LANE + LANE_GAP) + 9 + (narrow.matches ? 22 : 0);
   return 62 + Math.max(1, classesOf(n).size) * event;
@@ -77,7 +77,7 @@ function fill(card) {
   draw(lanes, colours());
 }
 
-/** Give back the memory of a card that has gone out of sight. */
+/** Free the memory of a card that is out of view. */
 function empty(card) {
   if (!drawn.delete(card)) return;
   card.style.minHeight = `${card.offsetHeight}px`;

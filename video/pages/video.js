@@ -182,7 +182,7 @@ function drawStrip() {
   const context = cleared(byId("strip"), at.width, STRIP_HEIGHT);
   const { count, width, height } = data.strip;
   const shown = (width / height) * STRIP_HEIGHT;
-  // As many frames as fit, each the one of the middle of its place.
+  // As many frames as fit, each from the middle of its place.
   const places = Math.max(1, Math.round(at.width / shown));
   const place = at.width / places;
   const cut = Math.min(1, place / shown); // share of a frame's width that its place shows
@@ -242,7 +242,7 @@ const inSight = new Set(); // canvases of the rows in sight or close to it, whic
 const observer = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) inSight.add(target);
-    else if (inSight.delete(target)) target.width = 1; // gives its memory back
+    else if (inSight.delete(target)) target.width = 1; // frees its memory
   }
   draw();
 }, { rootMargin: "800px" });
@@ -299,7 +299,7 @@ function meter(kind, probability, on) {
     kind, element("span", { className: "bar" }, fill), element("b", {}, shown(probability, 2)));
 }
 
-/** A probability in digits; NaN where the source cannot name the event in this modality. */
+/** A probability in digits; NaN where the source has no score for the event in this modality. */
 function shown(probability, digits) {
   return Number.isNaN(probability) ? "no score" : probability.toFixed(digits);
 }
@@ -321,7 +321,7 @@ function spansOf(track, c) {
     }));
 }
 
-/** "Dog: audible 0:02 to 0:05; visible 0:00 to 0:03", for those who do not see the row. */
+/** "Dog: audible 0:02 to 0:05; visible 0:00 to 0:03", for screen readers. */
 function inWords(heading, spans) {
   const words = ["audible", "visible"].flatMap((kind) => {
     const stretches = spans.filter((span) => span.kind === kind).map((span) => `${clock(span.from)} to ${clock(span.to)}`);
@@ -368,7 +368,7 @@ function buildRows() {
 let tableLines = [];
 let waiting = []; // those that are not in the table yet
 
-/** Fill the table while it is open, as far as it is scrolled: of a long video it has many thousand lines. */
+/** Fill the table while it is open, as far as it is scrolled: for a long video it has many thousands of lines. */
 function fillTable() {
   byId("table").replaceChildren();
   waiting = byId("table-box").open ? tableLines.sort((a, b) => a.from - b.from).slice() : [];
@@ -386,7 +386,7 @@ function listMore() {
 
 atEndOf(byId("table").closest(".table-scroll"), listMore);
 
-/** A call that runs at most once a frame, however often it is asked for. */
+/** A function that runs at most once a frame, however often it is called. */
 function onceAFrame(work) {
   let asked = false;
   return () => {
