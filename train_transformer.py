@@ -33,14 +33,16 @@ class TemporalTransformerLosses:
 
 @settings_group
 class Settings(FromFile):
-    """Settings of stage 1; the defaults are the released recipe, `configs/transformer_unav.yaml`."""
+    """Settings of stage 1; the defaults are the released recipe, `configs/transformer_unav.yaml`.
+
+    The paper clips gradients at 1.0 and does not give the betas.
+    """
 
     data: DataSettings = DataSettings(audio_features=("clap",), visual_features=("clip",))
     model: TemporalTransformerConfig = TemporalTransformerConfig()
-    # The paper clips gradients at 1.0 and does not give the betas; these are the values of the released code.
     recipe: Recipe = Recipe(lr_min=1e-5, betas=(0.5, 0.999), weight_decay=1e-3, clip_norm=2.0, seed=1000)
     losses: TemporalTransformerLosses = TemporalTransformerLosses()
-    device: DeviceSettings = DeviceSettings(eval_batch_size=128)  # videos last up to a minute
+    device: DeviceSettings = DeviceSettings(eval_batch_size=128)
     compile: CompileSettings = CompileSettings()
     saving: Saving = Saving()
     run: TrainingRun = TrainingRun()

@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export REQUIREMENTS="requirements.txt requirements-docs.txt"
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
-"$PYTHON" -m mkdocs build --strict "$@"
+NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs build --strict "$@"

@@ -1,12 +1,15 @@
 # Set $PYTHON to an interpreter with the packages of requirements.txt, or of the files in $REQUIREMENTS. Scripts that must
-# run on a fresh machine source this file; it can also be run on its own. An active virtual or conda environment is used
-# as it is; otherwise .venv is created in the repository, and each file is installed once.
+# run on a fresh machine source this file; it can also be run on its own. Another active virtual or conda environment is
+# used as it is; otherwise .venv is created in the repository, and each file is installed once.
 if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
     set -euo pipefail
     cd "$(dirname "$0")/.."
 fi
 fits() { "$@" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
-if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
+active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
+if [[ -n "$active" && ! "$active" -ef .venv ]]; then
+    echo "Using the active environment $active; it must have the packages of ${REQUIREMENTS:-requirements.txt}"
+else
     if ! { fits .venv/bin/python && .venv/bin/python -m pip --version > /dev/null 2>&1; }; then
         if ! fits python3; then
             echo "error: python3: found $(python3 --version 2>&1 || true); expected Python 3.11 or newer. Install it, or" \
@@ -18,7 +21,9 @@ if [[ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]]; then
     for requirements in ${REQUIREMENTS:-requirements.txt}; do
         wanted=$(cksum "$requirements")
         if [[ "$(cat ".venv/$requirements.cksum" 2> /dev/null)" != "$wanted" ]]; then
-            echo "Installing $requirements into .venv (minutes, several GB)"
+            size=""
+            [[ "$requirements" == requirements.txt ]] && size=" (minutes, several GB)"
+            echo "Installing $requirements into .venv$size"
             .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
             echo "$wanted" > ".venv/$requirements.cksum"
         fi

@@ -148,10 +148,39 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def run_script(folder: Path, name: str, path: str) -> subprocess.CompletedProcess:
-    environment = {"PATH": path, "HOME": str(folder)}
-    command = ["bash", str(folder / "scripts" / name)]
+def run_script(folder: Path, name: str, path: str, *flags: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {"PATH": path, "HOME": str(folder)} | variables
+    command = ["bash", str(folder / "scripts" / name), *flags]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_a_script_continues_a_run_with_the_settings_of_the_run_alone(tmp_path: Path):
+    folder = clone(tmp_path)
+    (folder / "train_han.py").write_text("import sys\nprint(*sys.argv[1:])\n")
+    python = str(Path(sys.executable).parent)
+    options = {"VIRTUAL_ENV": sys.prefix}
+    assert (
+        run_script(folder, "train_han.sh", f"{python}:/usr/bin:/bin", "--resume", "RUN", **options).stdout
+        == "--resume RUN\n"
+    )
+    assert "--data_dir data/LLP" in run_script(folder, "train_han.sh", f"{python}:/usr/bin:/bin", **options).stdout
+
+
+def test_requirements_are_also_installed_into_the_active_environment_of_the_repository(tmp_path: Path):
+    folder = clone(tmp_path)
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/python").symlink_to(sys.executable)
+    (folder / ".venv/pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
+    path = f"{folder}/.venv/bin:/usr/bin:/bin"
+    assert "Installing" in run_script(folder, "environment.sh", path, VIRTUAL_ENV=str(folder / ".venv")).stdout
+    used = run_script(folder, "environment.sh", path, VIRTUAL_ENV=sys.prefix).stdout
+    assert used == f"Using the active environment {sys.prefix}; it must have the packages of requirements.txt\n"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    command = f"{sys.executable} test_han.py --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: test_han.py") and done.stderr == ""
 
 
 def test_a_script_without_an_environment_says_in_one_line_how_to_make_it(tmp_path: Path):

@@ -23,10 +23,16 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     if (spec := _main.__spec__) is not None:  # a module: named in help and provenance as it was called
         sys.argv[0] = f"python -m {spec.name.removesuffix('.__main__')}"
     try:
-        sys.exit(main())
+        try:
+            sys.exit(main())
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can be handled
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         sys.exit(WRONG_INPUT)
+    except BrokenPipeError:  # such as `... --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

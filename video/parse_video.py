@@ -30,7 +30,7 @@ from video.event_models import EventModel, clip_clap_model, light_model, pe_fram
 from video.extraction.extraction_inputs import RECIPES
 from video.extraction.feature_networks import add_network_flags, fetch_light_weights, source_of
 from video.own_video import PEAKS_RATE, Extraction, overview, own_features
-from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, write_exports
+from video.pages.parsed_video import EXPORTS, ParsedVideo, Track, spans, write_exports
 from video.pages.video_page import Media, peaks_of, strip_of, video_source, write_video_page
 
 PAGE = "page.html"
@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.video.name in (PAGE, *EXPORTS):
         found, expected = "the name of an output file", f"none of {PAGE}, {', '.join(EXPORTS)}"
         raise InputError(args.video, found, expected, "Rename the video.")
+    if not args.video.is_file():
+        raise InputError(args.video, "no such file", "a video", "Correct the path.")
     if not 0 < args.threshold < 1:
         raise InputError("--threshold", f"{args.threshold:g}", "a probability between 0 and 1", "The default is 0.5.")
     device = select_device(args.device)
@@ -99,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
         peaks=None if shown.peaks is None else peaks_of(shown.peaks, PEAKS_RATE, shown.duration),
     )
     write_video_page(page, parsed, media, write_exports(folder, parsed, args.video))
+    if not spans(parsed):
+        print(f"no event above {args.threshold:g}: lower the threshold on the page, or pass --threshold")
     print(page)
 
 

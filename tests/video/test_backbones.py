@@ -35,9 +35,9 @@ from video.extraction.feature_networks import (
     WEIGHTS,
     download_of,
     draw_network,
-    find_weights,
     load_network,
     read_state,
+    weights_of,
 )
 
 
@@ -417,7 +417,7 @@ def test_a_folder_of_transformers_is_loaded_as_clip(tmp_path: Path):
 def test_absent_weights_say_what_is_needed(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(InputError) as error:
-        find_weights(name, tmp_path)
+        weights_of(name, tmp_path)
     assert WEIGHTS[name] in str(error.value)
     assert download_of(name).address in str(error.value)
 
@@ -435,4 +435,4 @@ def test_weights_in_the_named_folder_come_before_those_of_torch_s_hub(tmp_path: 
     for path in (in_hub, own):
         path.parent.mkdir(parents=True)
         path.touch()
-        assert find_weights("clap", tmp_path / "own") == path
+        assert weights_of("clap", tmp_path / "own") == path

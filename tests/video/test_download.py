@@ -232,6 +232,16 @@ def test_an_archive_is_unpacked_without_its_top_folder(server: str, tmp_path: Pa
     assert not fetch(wanted)
 
 
+def test_an_archive_that_was_saved_by_hand_is_unpacked_and_kept(server: str, tmp_path: Path):
+    wanted = Download(tmp_path / "archive.zip", f"{server}/archive.zip", unpack=tmp_path / "feats_CLIP")
+    with zipfile.ZipFile(wanted.path, "w") as archive:
+        archive.writestr("feats_CLIP/segment_feats/a.npy", b"abc")
+    assert not wanted.is_there()
+    assert fetch(wanted) and wanted.is_there() and wanted.path.exists()
+    assert (tmp_path / "feats_CLIP/segment_feats/a.npy").read_bytes() == b"abc"
+    assert not fetch(wanted) and Handler.requests == []
+
+
 @pytest.mark.parametrize(
     ("entries", "unpacked"),
     [

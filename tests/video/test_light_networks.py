@@ -216,6 +216,20 @@ def test_absent_weights_are_fetched_into_the_folder_of_the_weights(tmp_path: Pat
     assert [download.sha256[:8] for download in fetched] == ["899a8c62", "dcccb7df"]
 
 
+def test_all_absent_weights_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(wanted: feature_networks.Download) -> bool:
+        raise InputError(wanted.address, "an error (offline)", "a file", "Run this again.")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(feature_networks, "fetch", refuse)
+    files = "mn04_as_mAP_432.pt from https.*efficientnet_lite2-dcccb7df.pth from https.*download.sh light`"
+    with pytest.raises(InputError, match=rf"an error \(offline\).*{files}"):
+        feature_networks.fetch_light_weights(tmp_path / "own")
+    source = feature_networks.Source(tmp_path / "own")
+    with pytest.raises(InputError, match="no weights of vggish, clip; .*download.sh vggish clip`"):
+        feature_networks.build_networks(["vggish", "clip"], source, torch.device("cpu"), "float32")
+
+
 def test_the_spectrogram_is_that_of_the_formula():
     rng = np.random.default_rng(0)
     pcm = rng.integers(-3000, 3000, 9600).astype(np.int16)

@@ -103,7 +103,7 @@ def load_runs(folder: Path, split: str) -> list[Predictions]:
 def load_predictions(run_dir: Path, split: str) -> Predictions:
     """Read a file of `save_predictions`. Raises InputError if it is absent, damaged or has arrays of other shapes."""
     path = run_dir / f"predictions_{split}.npz"
-    way_out = "Evaluate the run again with test_han.py."
+    way_out = "Name a run's folder in test_logs/, or evaluate the run again with test_han.py."
     if any(run_dir.glob("run_*/predictions_*.npz")):
         raise InputError(run_dir, "several runs", "one run", "Choose one of its folders run_<seed>.")
     try:

@@ -41,7 +41,7 @@ def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: fl
 
 @settings_group
 class Recipe:
-    """Settings of training; the defaults are the released recipe of stage 3 on LLP."""
+    """Settings of training."""
 
     num_epochs: PositiveInt = 80  # number of epochs
     batch_size: PositiveInt = 64  # videos per batch

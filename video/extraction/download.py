@@ -57,7 +57,7 @@ class Download:
 
     def is_there(self) -> bool:
         """Return whether the file exists, or has been unpacked."""
-        return self.path.exists() or self.mark.exists()
+        return self.mark.exists() if self.unpack else self.path.exists()
 
 
 def read_table(path: Path, groups: list[str], root: Path) -> tuple[list[Download], list[str]]:
@@ -96,7 +96,9 @@ def fetch(download: Download, waits: tuple[int | None, ...] = WAITS) -> bool:
     part, tag_file = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.tag")
     if part.is_symlink():  # not ours, and perhaps malicious
         part.unlink()
-    for seconds in waits:
+    by_hand = path.exists()  # an archive
+    archive = path if by_hand else part
+    for seconds in () if by_hand else waits:
         try:
             _fetch_rest(download, part, tag_file)
             break
@@ -105,23 +107,24 @@ def fetch(download: Download, waits: tuple[int | None, ...] = WAITS) -> bool:
                 raise write_error(part, error, "Free some space, and run this again.") from error
             refused = isinstance(error, urllib.error.HTTPError) and error.code not in TRY_AGAIN
             if refused or seconds is None:
-                way_out = f"Run this again, which resumes the download, or save the file as {path}."
+                way_out = f"Run this again, which resumes the download, or save the file as {path}"
+                way_out += f"{', and run this again, which unpacks it' if unpack else ''}."
                 raise InputError(download.address, f"an error ({error})", f"the file {path.name}", way_out) from error
             print(f"{path.name}: {error}; trying again in {seconds} s", file=sys.stderr)
             time.sleep(seconds)
     try:
-        check_sha256(part, download.sha256, download.address)
+        check_sha256(archive, download.sha256, download.address)
         if unpack is not None:
-            _unpack(part, unpack, path.stem)
+            _unpack(archive, unpack, path.stem)
     except InputError as error:
         if not isinstance(error.__cause__, OSError):
-            part.unlink()
+            part.unlink(missing_ok=True)
             tag_file.unlink(missing_ok=True)
         raise
     if unpack is None:
         os.replace(part, path)
     else:
-        part.unlink()
+        part.unlink(missing_ok=True)
         download.mark.touch()
     tag_file.unlink(missing_ok=True)
     return True
@@ -188,7 +191,9 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
     except OSError as error:
         raise write_error(folder, error, "Run this again; the archive is kept.") from error
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise InputError(archive, f"no readable archive ({error})", "a zip file", "Run this again.") from error
+        raise InputError(
+            archive, f"no readable archive ({error})", "a zip file", "Delete it, and run this again."
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from dataloaders.prompts import PROMPTS_FILE as SENTENCES_FILE
 from dataloaders.prompts import load_prompts as load_sentences
 from utils.errors import InputError
 from utils.files import atomic_write, exclusive, write_text
-from video.extraction.feature_networks import FeatureNetwork, Source, find_weights
+from video.extraction.feature_networks import FeatureNetwork, Source, weights_of
 
 PROMPTS_FILE = Path(__file__).resolve().parents[2] / "data" / "prompts.yaml"
 PE_PROMPTS_FILE = PROMPTS_FILE.with_name("pe_prompts.yaml")
@@ -97,7 +97,7 @@ def tokenize(encoder: str, sentences: Sequence[str], source: Source) -> tuple[Te
     """Return the token ids and the mask of C prompts, (C, L) int64 each. Raises InputError without a tokenizer."""
     from transformers import AutoTokenizer
 
-    folder = find_weights({"clap": "clap tokenizer"}.get(encoder, encoder), source.weights_dir)
+    folder = weights_of({"clap": "clap tokenizer"}.get(encoder, encoder), source.weights_dir)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -152,42 +152,55 @@ def download_of(name: str) -> Download:
     return next(file for file in files if WEIGHTS[name] in file.path.parts)
 
 
-def find_weights(name: str, weights_dir: Path) -> Path:
-    """Return a network's file or folder in `weights_dir` or a hub's cache. Raises InputError if absent or altered."""
+def _other_places(feature: str, weights_dir: Path, backend: str) -> list[Path]:
+    """Return the files in which a network's weights may also lie, under names without a published hash."""
+    names = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(feature, ())
+    return [weights_dir / name for name in names]
+
+
+def existing_weights(feature: str, weights_dir: Path, backend: str = "transformers") -> Path | None:
+    """Return the file or folder of a network's weights in `weights_dir` or a hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
+    name = _weights_name(feature, backend)
     file, download = WEIGHTS[name], download_of(name)
-    places = [weights_dir / file, Path(torch.hub.get_dir()) / "checkpoints" / file]
+    places = [*_other_places(feature, weights_dir, backend), weights_dir / file]
+    places.append(Path(torch.hub.get_dir()) / "checkpoints" / file)
     if of_hub := re.fullmatch(r"https://huggingface\.co/(.+)/resolve/(\w+)/(.+)", download.address):
         cached = try_to_load_from_cache(of_hub[1], of_hub[3], revision=of_hub[2])
         if isinstance(cached, str):
             places.append(Path(cached) if of_hub[3] == file else Path(cached).parent)
-    path = next((place for place in places if place.exists()), None)
+    return next((place for place in places if place.exists()), None)
+
+
+def absent_weights(names: Sequence[str], weights_dir: Path, why: str = "") -> InputError:
+    """Return the error that lists all absent weights, by keys of `WEIGHTS`, and how to obtain them."""
+    downloads = {name: download_of(name) for name in names}
+    files = "; ".join(f"{weights_dir / WEIGHTS[name]} from {of.address}" for name, of in downloads.items())
+    groups = " ".join(dict.fromkeys(of.group for of in downloads.values()))
+    way_out = f"Run `bash scripts/download.sh {groups}`, or use another --weights_dir or --random_weights."
+    return InputError(weights_dir, f"no weights of {', '.join(names)}{why}", files, way_out)
+
+
+def weights_of(feature: str, weights_dir: Path, backend: str = "transformers") -> Path:
+    """Return the file or folder of a network's weights. Raises InputError if they are absent or altered."""
+    path, name = existing_weights(feature, weights_dir, backend), _weights_name(feature, backend)
     if path is None:
-        fetched = f"Run `bash scripts/download.sh {download.group}`, use another --weights_dir"
-        expected, way_out = f"those of {name} from {download.address}", f"{fetched}, or use --random_weights."
-        raise InputError(places[0], "no weights", expected, way_out)
-    check_sha256(path, download.sha256, download.address)
-    return path
-
-
-def weights_of(name: str, weights_dir: Path, backend: str = "transformers") -> Path:
-    """Return the file or folder of a network's weights for a backend. Raises InputError as `find_weights` does."""
-    # among these files only OpenAI's archive has a published hash
-    other_files = OPEN_CLIP_FILES if backend == "open_clip" else HUB_FILES.get(name, ())
-    path = next((weights_dir / file for file in other_files if (weights_dir / file).exists()), None)
-    if path is None or is_torchscript(path):
-        return find_weights(_weights_name(name, backend), weights_dir)
+        raise absent_weights([name], weights_dir)
+    if path not in _other_places(feature, weights_dir, backend) or is_torchscript(path):  # OpenAI's archive
+        download = download_of(name)
+        check_sha256(path, download.sha256, download.address)
     return path
 
 
 def fetch_light_weights(weights_dir: Path) -> None:
     """Fetch the weights of the light networks unless they exist. Raises InputError if they cannot be fetched."""
-    for name in LIGHT:
+    absent = [name for name in LIGHT if existing_weights(name, weights_dir) is None]
+    for name in absent:
         try:
-            weights_of(name, weights_dir)
-        except InputError:
             fetch(replace(download_of(name), path=weights_dir / WEIGHTS[name]))
+        except InputError as error:
+            raise absent_weights(absent, weights_dir, f" ({name}: {error.found})") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -293,5 +306,10 @@ class FeatureNetwork:
 def build_networks(
     features: list[str], source: Source, device: torch.device, precision: str
 ) -> dict[str, FeatureNetwork]:
-    """Return the networks of some features on a device. Raises InputError as `build_network` does."""
+    """Return the networks of some features on a device. Raises InputError as `build_network` does, or `weights_of`."""
+    if source.drawn is None:
+        backends = {name: source.backend(name) for name in features if name in NETWORKS}
+        absent = [name for name, of in backends.items() if existing_weights(name, source.weights_dir, of) is None]
+        if absent:
+            raise absent_weights([_weights_name(name, backends[name]) for name in absent], source.weights_dir)
     return {name: FeatureNetwork(name, build_network(name, source), device, precision) for name in features}

@@ -173,7 +173,7 @@ function drawRuler(palette) {
     if (!labelled) continue;
     const text = clock(t);
     const width = context.measureText(text).width;
-    context.fillText(text, Math.min(Math.max(x - width / 2, 0), at.width - width), 1);
+    context.fillText(text, Math.min(Math.max(x - width / 2, 3), at.width - width), 1);
   }
 }
 
@@ -289,7 +289,7 @@ function showEventsAt(seconds) {
 }
 
 function noEvents() {
-  return `No event ${modality.value === "0" ? "" : "of this modality "}exceeds the threshold.`;
+  return `No event ${modality.value === "0" ? "" : "of this modality "}exceeds the threshold; lower it to see more.`;
 }
 
 function meter(kind, probability, on) {
