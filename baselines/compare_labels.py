@@ -30,7 +30,7 @@ from utils.reporting.tables import Column, Table, class_table, format_text, writ
 def labels_taken_away(folder: Path, annotations: SplitAnnotations) -> tuple[str, Tensor, AudioVisual[Tensor]]:
     """Return the kind of a folder's labels, the number of labels per class, (C,), and those removed per modality.
 
-    Removed labels are (R, C) bool for R videos or segments; for noise ratios only their numbers are known, (1, C).
+    Removed labels are (R, C) bool for R videos or segments; for noise ratios only their counts are known, (1, C).
     Raises InputError if the folder has no labels, or they do not fit the annotations.
     """
     labels = annotations.video_labels  # (N, C)
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("source_a", type=Path, help="folder of cleaned labels, noise ratios or pseudo-labels")
     parser.add_argument("source_b", type=Path)
     parser.add_argument("--dataset", choices=PARSED_DATASETS, default="LLP")
-    parser.add_argument("--annotations_dir", type=Path, help="(default: folder of the data set)")
+    parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files (default: data/<dataset>)")
     parser.add_argument("--output", type=Path, help="also write OUTPUT.txt, .md, .csv and .json")
     args = parser.parse_args(arguments)
 

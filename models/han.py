@@ -146,7 +146,7 @@ class HAN(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: HANConfig | None = None, **settings: object) -> "HAN":
-        """Build the network of a released state dict without loading its weights. KeyError for another network's.
+        """Build the network that fits a state dict without loading its weights. Raises KeyError for another network's.
 
         Without the config of its training, the shapes determine the sizes, and `settings` are the other fields.
         """

@@ -1,4 +1,4 @@
-"""The temporal transformer of stage 1, which writes the pseudo-labels of stage 2 (paper section 4.1)."""
+"""The temporal transformer of stage 1, which predicts the pseudo-labels of stage 2 (paper section 4.1)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class TemporalTransformer(nn.Module, Pretrained):
     def from_state(
         cls, state: Mapping[str, Tensor], config: TemporalTransformerConfig | None = None, **settings: object
     ) -> "TemporalTransformer":
-        """Build the network of a released state dict without loading its weights, as `HAN.from_state` does."""
+        """Build the network that fits a state dict without loading its weights, as `HAN.from_state` does."""
         prefix = "a_transformer.encoder.layers"
         config = config or TemporalTransformerConfig(
             dim=state["proj_a.layers.1.weight"].shape[0],

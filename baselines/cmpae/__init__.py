@@ -31,7 +31,7 @@ def mutual_learning_loss(output: CMPAEOutput, video_labels: Tensor, teach_video:
     For labelled classes m = max(p_a, p_v), and u is that modality's uncertainty; for other classes both are means over
     the modalities. With the video's probability g and its uncertainty U, clamped to at least 0.9, the loss is the mean
     over (B, C) of U(1 - u)(g - sg(m))² if the video branch is trained (`teach_video`, in odd batches), and of
-    (1 - U)(1 - u)(sg(g) - m)² if the modalities are. sg stops the gradient; the weights keep theirs.
+    (1 - U)(1 - u)(sg(g) - m)² if the modalities are. sg is the stop-gradient; the weights are not detached.
     """
     probs, doubts = output.modality_probs, output.modality_uncertainty  # (B, C) each
     present, audio_leads = video_labels.bool(), probs.audio > probs.visual

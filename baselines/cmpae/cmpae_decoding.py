@@ -19,7 +19,7 @@ from utils.method.metrics import Counts, event_counts, video_f_scores
 from utils.settings import settings_group
 from utils.training.device import Precision
 
-CANDIDATES = tuple(n / 100 for n in range(25, 71, 5))  # of gates: 0.25 to 0.70
+CANDIDATES = tuple(n / 100 for n in range(25, 71, 5))  # candidate gates, 0.25 to 0.70
 
 
 @settings_group
@@ -77,10 +77,10 @@ def search_gates(
     others: float,
     candidates: Sequence[float] = CANDIDATES,
 ) -> tuple[Tensor, Tensor]:
-    """Search each class's gate for the best event-level F-score, those of other classes fixed at `others`.
+    """Search each class's gate for the best event-level F-score, with those of other classes at `others`.
 
-    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. Returns gates and F-scores (%), (C,) each; of
-    equally good gates the largest is taken (`eval` in the released `main.py`).
+    Arguments are (N, T, C), (N, C) and (N, T, C) bool of one modality. Returns gates and F-scores (%), (C,) each; ties
+    go to the largest gate (`eval` in the released `main.py`).
     """
     num_classes = truth.shape[-1]
     gates = torch.full((num_classes,), others, dtype=torch.float64)

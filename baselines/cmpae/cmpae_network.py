@@ -18,7 +18,7 @@ from utils.settings import settings_group
 
 ENCODER_CROSS_SHARE = 0.8  # weight of the encoder's output with cross-attention; the rest is for that without
 CONTEXT_DROPOUT = 0.2
-SLOPE = 0.2  # of the leaky ReLUs
+SLOPE = 0.2  # negative slope of the leaky ReLUs
 LARGEST_LOGIT = 10.0
 EVIDENCE_TEMPERATURE = 0.8
 
@@ -57,7 +57,7 @@ class CMPAEData(DataSettings):
 
 
 def split_frames(visual: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return frame features (B, T, k, ·) and clip features (B, T, ·) of visual ones, (B, T, k·dims[0] + dims[1])."""
+    """Split visual features (B, T, k·dims[0] + dims[1]) into those of frames (B, T, k, ·) and of clips (B, T, ·)."""
     frames_dim, clips_dim = dims
     frames, clips = visual.split([visual.shape[-1] - clips_dim, clips_dim], dim=-1)
     return frames.unflatten(-1, (-1, frames_dim)), clips
@@ -104,7 +104,7 @@ class CMPAE(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CMPAE":
-        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
+        """Build the network that fits a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or CMPAEConfig(
             dim=state["fc_a.0.weight"].shape[0],
             ffn_dim=state["hat_encoder.layers.0.linear1.weight"].shape[0],

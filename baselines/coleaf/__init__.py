@@ -27,8 +27,8 @@ class ReferenceWeights:
 
     early_tokens: float  # weight of the class tokens' loss in the first epochs
     tokens: float  # the same in later epochs
-    anchor_reaches: float  # least probability of the anchor that confirms a label
-    confident: tuple[float, float]  # reference probabilities guide outside this open interval
+    anchor_reaches: float  # lowest probability of the anchor that confirms a label
+    confident: tuple[float, float]  # reference probabilities outside this open interval guide
     contrastive: float  # weight of the contrastive loss
 
 
@@ -75,7 +75,7 @@ def guided_probs(
 
 
 def unimodal_shares(reference_probs: AudioVisual[Tensor], threshold: float = 0.5) -> AudioVisual[Tensor]:
-    """Compute the share of a modality's events that are in no other, 0 without events: (B, C) -> (B,) each."""
+    """Compute the share of a modality's events that the other lacks, 0 without events: (B, C) -> (B,) each."""
     audio, visual = reference_probs.audio >= threshold, reference_probs.visual >= threshold
     audio_only, visual_only = (audio & ~visual).sum(dim=1), (visual & ~audio).sum(dim=1)
     return AudioVisual(audio_only / audio.sum(dim=1).clamp(min=1), visual_only / visual.sum(dim=1).clamp(min=1))
@@ -85,7 +85,7 @@ def class_correlation_loss(probs: Tensor, guides: Tensor) -> Tensor:
     """Compute CoLeaF's class-correlation loss (`cc_loss`): the sum over videos of |t t' - s s'|², times B / C.
 
     t t' is the C x C matrix of products of a video's guides, (B, C), and s s' that of the anchor's probabilities; that
-    products are over classes is our reading. The released code multiplies by B where a mean would divide.
+    the products are over classes is our reading. The released code multiplies by B where a mean would divide.
     """
     num_videos, num_classes = probs.shape
     difference = guides.unsqueeze(2) * guides.unsqueeze(1) - probs.unsqueeze(2) * probs.unsqueeze(1)  # (B, C, C)
@@ -123,11 +123,11 @@ class CoLeaFStep(CMPAEStep):
     """The training step of CoLeaF: one step of the reference networks, then one of the anchor, which they guide."""
 
     def __call__(self, network: CoLeaF, batch: Batch, moment: Moment, take_step: Callable[[], Tensor]) -> Losses:
-        """Make both optimiser steps by `take_step`, which returns the gradient's norm, and return the losses."""
+        """Take both optimiser steps with `take_step`, which returns the gradient's norm, and return the losses."""
         output = self.run(network, *batch.features, **batch.padding)
         targets = self.learned_targets(network, batch, moment)
         references = self.references(network, batch)
-        with torch.no_grad():  # labels are confirmed by a separate pass, with its own dropout
+        with torch.no_grad():  # labels are confirmed by a separate forward pass, with its own dropout
             probs = self.run(network, *batch.features, **batch.padding).modality_probs
         audio = reference_loss(references.audio, targets.audio, probs.audio, WEIGHTS.audio, moment.epoch)
         visual = reference_loss(references.visual, targets.visual, probs.visual, WEIGHTS.visual, moment.epoch)

@@ -66,7 +66,7 @@ class CoLeaF(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: CMPAEConfig | None = None, **settings: object) -> "CoLeaF":
-        """Build the network of a state dict as `CMPAE.from_state` does."""
+        """Build the network that fits a state dict as `CMPAE.from_state` does."""
         prefix = "anchor."
         of_anchor = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         anchor = CMPAE.from_state(of_anchor, config, **settings)

@@ -21,7 +21,7 @@ from utils.settings import settings_group
 
 @settings_group
 class JoMoLDLosses(MABaseLosses):
-    """Settings of the losses of JoMoLD on cleaned labels; its estimator has those of MA's base model."""
+    """Settings of the losses of JoMoLD on cleaned labels; its estimator uses those of MA's base model."""
 
     flag: ClassVar = "noise_ratio_dir"
     run_prefix: ClassVar = "HAN_"
@@ -63,7 +63,7 @@ def noise_contrastive_loss(
 
     The target t is 1 - s for the row's own second and s / (T - 1) for the others. The logarithm is of the sum, unlike
     in MA's cross-entropy with smoothed labels (`LabelSmoothingNCELoss` of the released code). `weights`, (B,), are
-    those of videos (CoLeaF); the mean is over all rows, whatever their weight. `mask`, (B, T), is False for padding.
+    per video (CoLeaF); the mean is over all rows, whatever their weight. `mask`, (B, T), is False for padding.
     """
     if mask is not None:
         log_probs = torch.log_softmax(cosines, dim=-1).view(*mask.shape, -1)
@@ -88,7 +88,7 @@ class JoMoLDStep(HANStep):
             self.ratios = load_noise_ratios(settings.noise_ratio_dir, train.annotations).map(Tensor.to, self.targets)
 
     def learned_targets(self, network: nn.Module, batch: Batch, moment: Moment) -> AudioVisual[Tensor]:
-        """Return targets, (B, C), cleaned by probabilities without cross-attention and gradients, but with dropout."""
+        """Return targets, (B, C), cleaned with probabilities without cross-attention or gradients, but with dropout."""
         targets = super().learned_targets(network, batch, moment)
         if self.ratios is None or moment.epoch < self.settings.clean_from_epoch:
             return targets

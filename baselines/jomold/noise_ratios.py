@@ -28,7 +28,7 @@ def noise_ratios(probs: Tensor, targets: Tensor, labels: Tensor, batch_size: int
     """Compute the share of each class's labels that are noise, p·P / mean < limit: (N, C) each -> (C,) in [0, 1].
 
     p are the estimator's time-pooled probabilities, P the targets of its training (0.95 for a visual label). The mean
-    is over the means of batches, also if the last one is smaller (`calculate_noise_ratio` of the released code).
+    is over the means of batches, even if the last one is smaller (`calculate_noise_ratio` of the released code).
     """
     class_means = torch.stack([batch.mean(dim=0) for batch in probs.split(batch_size)]).mean(dim=0)  # (C,)
     noisy = labels & (probs * targets < limit * class_means)

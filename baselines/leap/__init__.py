@@ -25,7 +25,7 @@ class LEAPLosses(PseudoLabels):
     command: ClassVar = "pseudo_label_generation.py --teacher framewise"
     glove: Path | None = None
     """word vectors in GloVe's text format, or the .pt file released with LEAP; None: glove.txt in data_dir"""
-    video_weight: NonNegativeFloat = 0.0  # weight of the video loss (that of the released code has no gradient)
+    video_weight: NonNegativeFloat = 0.0  # weight of the video loss (without gradient in the released code)
     segment_weight: NonNegativeFloat = 1.0  # weight of the segment losses
     audio_guided_weight: NonNegativeFloat = 1.0  # weight of the audio loss on events in any audio segment
     visual_guided_weight: NonNegativeFloat = 1.0  # weight of the visual loss on events in any visual segment

@@ -23,7 +23,7 @@ from utils.settings import settings_group
 from utils.training.checkpoints import load_checkpoint
 
 WORD_VECTORS_FILE = "glove.txt"  # in the data set's folder, by default
-WAY_OUT = "Name GloVe's text file (glove.6B.300d.txt) with --glove; see baselines/leap/README.md."
+WAY_OUT = "Pass GloVe's text file (glove.6B.300d.txt) with --glove; see baselines/leap/README.md."
 LABEL_DIM = 300  # width E of GloVe's vectors
 # Names in the released code that differ from those of the data set.
 RELEASED_NAMES = {"Frying_(food)": "Fry food", "Baby_cry_infant_cry": "Baby cry infancy cry"}
@@ -117,7 +117,7 @@ class PyramidLevel(nn.Module):
         super().__init__()
         self.reach = 2**level  # seconds
         self.self_audio, self.self_visual = QueryNormLayer(config), QueryNormLayer(config)
-        self.cross = QueryNormLayer(config)  # one for both directions
+        self.cross = QueryNormLayer(config)  # shared by both directions
         self.gates_audio, self.gates_visual = Gates(config.dim), Gates(config.dim)
         self.convolution_audio = DilatedConvolution(config.dim, self.reach)
         self.convolution_visual = DilatedConvolution(config.dim, self.reach)
@@ -236,7 +236,7 @@ class LEAP(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: LEAPConfig | None = None, **settings: object) -> "LEAP":
-        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
+        """Build the network that fits a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or LEAPConfig(
             dim=state["project_labels.weight"].shape[0],
             ffn_dim=state["encoder.levels.0.cross.linear1.weight"].shape[0],
@@ -249,7 +249,7 @@ class LEAP(nn.Module):
         return cls(state["label_vectors"].shape[0], audio_dim, visual_dims, config, state["label_vectors"])
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor | None = None) -> HANOutput:
-        """Parse a batch, (B, T, widths) each; the mask is False for padding. The video has the larger probability."""
+        """Parse a batch, (B, T, widths) each; the mask is False for padding. The larger probability is the video's."""
         visual_inputs = self.project_visual(visual)
         features = self.encoder(self.project_audio(audio), visual_inputs, mask)  # (B, T, D) each
         labels = self.project_labels(self.label_vectors).expand(audio.shape[0], -1, -1)  # (B, C, D)
@@ -292,7 +292,7 @@ def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
             raise InputError(path, found, "a vector of one width for every class", WAY_OUT)
         return torch.stack([vectors[class_words(name)].float() for name in classes])
     wanted = {word for name in classes for word in class_words(name)}
-    lines: dict[str, str] = {}  # the numbers of a word
+    lines: dict[str, str] = {}  # a word's vector as text
     try:
         with open(path, encoding="utf-8") as file:
             for line in file:
@@ -304,7 +304,7 @@ def load_class_vectors(path: Path, classes: Sequence[str]) -> Tensor:
         raise InputError(path, f"no word vectors ({error})", "GloVe's text format", WAY_OUT) from error
     widths = {len(vector) for vector in vectors.values()}
     if absent := sorted(wanted - vectors.keys()):
-        raise InputError(path, f"no vector for {', '.join(absent[:5])}", "every word of the class names", WAY_OUT)
+        raise InputError(path, f"no vector for {', '.join(absent[:5])}", "one for every word of the names", WAY_OUT)
     if len(widths) > 1 or not min(widths):
         raise InputError(path, f"vectors of {sorted(widths)} numbers", "vectors of one width", WAY_OUT)
     return torch.stack([torch.stack([vectors[word] for word in class_words(name)]).mean(dim=0) for name in classes])

@@ -1,6 +1,6 @@
 """LSLD, stage 1: segment labels from texts, in the files of `pseudo_label_generation.py`.
 
-A segment has the labels in the nearest of the texts for every subset of the video's labels (Fan et al., NeurIPS 2023).
+Each subset of a video's labels has a text; a segment gets the labels of its nearest text (Fan et al., NeurIPS 2023).
 """
 
 from utils.entry_point import run_entry_point
@@ -36,9 +36,9 @@ DATASET = "LLP"
 class Settings(FromFile):
     """Settings of the segment labels; the defaults are LSLD's except for the features."""
 
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder of the new run folder
+    runs_dir: Path = DEFAULT_RUNS_DIR  # parent of the new run folder
     output_dir: Path | None = None  # folder of the labels; None: LLP_Dataset in a new run folder
-    names_file: Path = NAMES_FILE  # names of the classes in the texts
+    names_file: Path = NAMES_FILE  # class names used in the texts
     soften: bool = True  # soften visual labels where the cosines of segments with and without a label overlap
     kept_factor: PositiveFloat = 4.0  # factor from the cosine (CLIP ViT-B/16) to a softened label
     dropped_factor: PositiveFloat = 0.4  # the same for segments without the label
@@ -47,7 +47,7 @@ class Settings(FromFile):
 
 
 def refined_labels(cosines: Tensor, subsets: Sequence[Sequence[int]], num_classes: int) -> Tensor:
-    """Return the labels in each segment's nearest text, of K subsets: cosines (..., K) -> (..., C) (`refineLabel`)."""
+    """Return the labels of each segment's nearest text, of K subsets: cosines (..., K) -> (..., C) (`refineLabel`)."""
     named = torch.zeros(len(subsets), num_classes, dtype=torch.bool)
     for row, subset in enumerate(subsets):
         named[row, list(subset)] = True
@@ -73,7 +73,7 @@ def softened_labels(cosines: Tensor, labels: Tensor, kept_factor: float, dropped
 def language_labels(
     split: SplitBatches, texts: AudioVisual[TextFeatures], names: Sequence[str], batch_size: int
 ) -> AudioVisual[Tensor]:
-    """Return LSLD's hard labels, (N, T, C) bool, of a split with CLAP and CLIP features; `names` are those in texts."""
+    """Return LSLD's hard labels, (N, T, C) bool, of a split on CLAP and CLIP features; `names` are used in texts."""
     video_labels = split.annotations.video_labels  # (N, C)
     num_classes = video_labels.shape[1]
     label_sets, which = video_labels.unique(dim=0, return_inverse=True)

@@ -42,7 +42,7 @@ def subset_text(subset: Sequence[int], names: Sequence[str], modality: str) -> s
 
 
 def load_names(path: Path, dataset: str, classes: Sequence[str]) -> tuple[str, ...]:
-    """Read the names of the classes in the texts, (C,), by default their own. Raises InputError if unsuitable."""
+    """Read the class names used in the texts, (C,), by default their own. Raises InputError if unsuitable."""
     expected = "wordings by data set and class"
     try:
         wording = yaml.safe_load(path.read_text(encoding="utf-8")).get(dataset) or {}
@@ -85,7 +85,7 @@ class TextFeatures:
 
 
 def load_subset_texts(data_dir: Path, feature: str) -> TextFeatures:
-    """Read texts and their features from "clip" or "clap". Raises InputError for absent, damaged or unequal files."""
+    """Read texts and their "clip" or "clap" features. Raises InputError for absent, damaged or mismatched files."""
     folder = text_features_path(data_dir, feature).parent
     path = folder / TEXTS_FILE
     try:
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", choices=("LLP",), default="LLP")
     parser.add_argument("--annotations_dir", type=Path, help="folder of the annotation files (default: data/<dataset>)")
     parser.add_argument("--modality", choices=MODALITIES, required=True)
-    parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="names of the classes in the texts")
+    parser.add_argument("--names_file", type=Path, default=NAMES_FILE, help="class names used in the texts")
     args = parser.parse_args(argv)
     folder = args.annotations_dir or DATASETS[args.dataset].folder
     splits = [load_annotations(args.dataset, folder, split) for split in SPLITS]

@@ -25,7 +25,7 @@ class MABaseLosses(HANLosses):
 
     contrastive_weight: NonNegativeFloat = 1.0  # weight of the contrastive loss
     contrastive_temperature: PositiveFloat = 0.2  # temperature of the contrastive loss
-    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1  # s: the contrastive target is 1 - s in its second
+    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1  # s: the target of the own second is 1 - s
 
 
 @settings_group
@@ -60,7 +60,7 @@ def own_second_targets(mask: Tensor, smoothing: float) -> Tensor:
 def contrastive_loss(
     audio: Tensor, visual: Tensor, temperature: float, label_smoothing: float, mask: Tensor | None = None
 ) -> Tensor:
-    """Compute MA's contrastive loss, which matches audio with the visual feature of its second: (B, T, D) each.
+    """Compute MA's contrastive loss, which matches audio and visual features of the same second: (B, T, D) each.
 
     It is the cross-entropy of `segment_cosines` over a video's T seconds with `own_second_targets` (`step1` of the
     released code, `main_avvp.py`). `mask`, (B, T) bool, is False for padding.

@@ -28,7 +28,7 @@ WAY_OUT = "Run python -m baselines.ma.find_exchange for this data set, or pass t
 
 
 def unrelated_videos(labels: Tensor, generator: torch.Generator, rows: int = 512) -> Tensor:
-    """Draw for each video one without a common label, -1 if there is none: (N, C) bool -> (N,) int64 on the CPU."""
+    """Draw a video without a common label for each video, -1 if there is none: (N, C) bool -> (N,) int64 on the CPU."""
     as_numbers, partners = labels.float(), []
     for part in as_numbers.split(rows):  # limits the memory to rows x N
         unrelated = (part @ as_numbers.T == 0).float()  # (rows, N)

@@ -1,4 +1,4 @@
-"""MA, stage 2: find by exchanging modalities which labels of the training videos are wrong for a modality."""
+"""MA, stage 2: find training labels that are wrong for a modality by exchanging modalities between videos."""
 
 from utils.entry_point import run_entry_point
 

@@ -112,8 +112,8 @@ class MMCSELayer(nn.Module):
     def forward(self, x: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Update one modality, (B, T, C, E), and return its attention maps to itself and to the other, (B, T, C, C).
 
-        Neither sub-layers nor feed-forward layer have a residual connection; attended classes reach the output only
-        through the gate (released code). Maps are means over heads.
+        The feed-forward layer has no residual connection, and what is attended in the other modality reaches the output
+        only through a gate (released code). Maps are means over heads.
         """
         within, own_map = self.attend(self.SECM_1["attn"], x, x)
         across, other_map = self.attend(self.SECM_2["attn"], x, other)
@@ -149,7 +149,7 @@ class MMCSEEncoder(nn.Module):
         self.final_norm_v = nn.LayerNorm(config.event_dim).requires_grad_(False)
 
     def forward(self, events: AudioVisual[Tensor], mask: Tensor | None) -> tuple[AudioVisual[Tensor], ...]:
-        """Return the encoded events (B, T, C, E), and the last layer's attention maps to itself and to the other."""
+        """Return the encoded events (B, T, C, E), and the last layer's own and cross-modal attention maps."""
         for layer in self.layers:
             audio, visual = layer(*events, mask), layer(events.visual, events.audio, mask)
             events = AudioVisual(audio[0], visual[0])
@@ -176,7 +176,7 @@ class MMCSE(nn.Module, Pretrained):
         first, second = partial(nn.Linear, dim, width), partial(nn.Linear, width, width)
         drop = partial(nn.Dropout, config.dropout)
         self.v_unmix = class_networks(num_classes + 1, nn.ReLU, first, nn.ReLU, drop, second, nn.ReLU)
-        self.a_unmix = class_networks(num_classes + 1, nn.ReLU, first, nn.ReLU)  # the last one's: the background
+        self.a_unmix = class_networks(num_classes + 1, nn.ReLU, first, nn.ReLU)  # the last one is the background's
         every = (num_classes + 1) * width
         self.v_recon = InnerModel(nn.ReLU(), nn.Linear(every, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
         self.a_recon = nn.Sequential(nn.Linear(every, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU())
@@ -189,7 +189,7 @@ class MMCSE(nn.Module, Pretrained):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor], config: MMCSEConfig | None = None, **settings: object) -> "MMCSE":
-        """Build the network of a state dict without loading its weights, as `HAN.from_state` does."""
+        """Build the network that fits a state dict without loading its weights, as `HAN.from_state` does."""
         config = config or MMCSEConfig(
             dim=state["fc_a.weight"].shape[0],
             event_dim=state["fc_prob.fc.0.weight"].shape[1],

@@ -60,7 +60,7 @@ def fixed_thresholds(dataset: str) -> AudioVisual[Tensor]:
 def pe_teacher(
     settings: PEFrameSettings, visual: FramewiseSettings, data_dir: Path, texts: AudioVisual[Tensor], batch_size: int
 ) -> Teacher:
-    """Return the teacher: pooled products of frames and `texts` (C, D), plus the bias. InputError without its file."""
+    """Return the teacher: pooled products of frames and `texts` (C, D), plus the bias. Raises InputError without it."""
     path = text_features_path(data_dir, "pe_audio").with_name(BIAS_FILE)
     try:
         bias = float(read_npy(path).item())
