@@ -76,7 +76,7 @@ def read_own_dataset(path: Path) -> OwnDataset:
 
 
 def load_split(path: Path, dataset: str, classes: Sequence[str], rate: int, split: str) -> SplitAnnotations:
-    """Read a split of a user's data set, for train only video labels. Raises InputError for unusable files."""
+    """Read a split of a user's data set, for train with video labels only. Raises InputError for unusable files."""
     videos = read_videos(path, Content, SUBSETS[split], "ActivityNet's format", WAY_OUT)
     for name, video in videos.items():
         for event in video.annotations:
@@ -92,7 +92,7 @@ def split_of(
 ) -> SplitAnnotations:
     """Return the annotations of some videos, with `rate` segments per second.
 
-    An event [s, e) labels every segment that it overlaps, without times all of them. A remainder of up to `rest`
+    An event [s, e) labels every segment that it overlaps; one without times labels all. A remainder of up to `rest`
     seconds at a video's end is not a segment. Raises InputError for unknown classes and events outside their video.
     """
     place = {name: n for n, name in enumerate(classes)}

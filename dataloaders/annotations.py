@@ -22,7 +22,7 @@ class SplitAnnotations:
     """Annotations of a split: N videos, C classes, R segments over all videos.
 
     As videos may differ in length, segment labels are rows of consecutive videos: those of video n are
-    `offsets[n]:offsets[n + 1]`. Data sets without separate audio and visual labels have one tensor twice.
+    `offsets[n]:offsets[n + 1]`. Data sets without separate audio and visual labels use one tensor for both.
     """
 
     dataset: str
@@ -73,14 +73,14 @@ def segment_rows(offsets: Tensor, videos: Tensor) -> Tensor:
 
 @settings_group
 class Subset:
-    """Settings of data-efficiency experiments (paper Table A7, which leaves open how the subset was chosen)."""
+    """Settings of data-efficiency experiments (paper Table A7, which does not state how the subset was chosen)."""
 
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of the training videos; val and test keep all
     num_classes: PositiveInt | None = None
     """number of classes: keep the first ones, and only videos with these, in every split; None: all"""
 
     def annotations(self, annotations: SplitAnnotations) -> SplitAnnotations:
-        """Return the annotations of the kept videos, in their order, and classes. InputError for too many classes.
+        """Return the annotations of the kept videos, in order, and classes. Raises InputError for too many classes.
 
         Of the videos with a kept class, those whose names have the smallest hashes are kept: the choice does not depend
         on the training seed or the order of the file, and smaller fractions are subsets of larger ones.

@@ -75,7 +75,7 @@ class Batch:
         return {} if self.mask is None else {"mask": self.mask}
 
     def valid(self, x: Tensor) -> Tensor:
-        """Return the valid segments as if of one video: (B, T, ...) -> (1, R, ...); without a mask, x itself."""
+        """Return the valid segments like those of one video: (B, T, ...) -> (1, R, ...); without a mask, x itself."""
         return x if self.valid_rows is None else x.flatten(0, 1)[self.valid_rows].unsqueeze(0)
 
 
@@ -203,7 +203,7 @@ def open_split(
     pseudo_label_dir: Path | None = None,
     subset: Subset = WHOLE,
 ) -> SplitBatches:
-    """Return the batches of a data set's split; raises InputError as `load_annotations` and `open_batches`."""
+    """Return the batches of a data set's split; raises InputError as `load_annotations` and `open_batches` do."""
     annotations = load_annotations(dataset, settings.annotations_dir or settings.folder(dataset), split)
     annotations = annotations.refined(settings.segments_per_second or annotations.segments_per_second)
     return open_batches(annotations, settings, device, pseudo_label_dir, subset)
@@ -228,14 +228,14 @@ def open_batches(
 def open_texts(
     dataset: str, settings: DataSettings, device: torch.device, prompts: str = "event_names"
 ) -> AudioVisual[Tensor]:
-    """Load each modality's text features of the classes, (C, D). Raises InputError as `features_with_text`."""
+    """Load each modality's text features of the classes, (C, D). Raises InputError as `features_with_text` does."""
     classes, data_dir = DATASETS[dataset].classes, settings.folder(dataset)
     texts = [load_text_features(data_dir, name, classes, prompts) for name in features_with_text(settings)]
     return AudioVisual(*(text.to(device) for text in texts))
 
 
 def features_with_text(settings: DataSettings) -> AudioVisual[str]:
-    """Return the one feature of each modality that has a text encoder. Raises InputError unless it is exactly one."""
+    """Return each modality's feature that has a text encoder. Raises InputError unless there is exactly one."""
     with_text = []
     for flag, names in (("--audio_features", settings.audio_features), ("--visual_features", settings.visual_features)):
         found = [name for name in names if PACKED[name].text_folder]

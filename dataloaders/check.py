@@ -1,4 +1,4 @@
-"""Check of a data set's files before training: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
+"""Check a data set's files before training: `python -m dataloaders.check --dataset LLP --data_dir data/LLP`.
 
 Exit status: 0 if all checked files are usable, 1 if not, 2 for unusable annotations or arguments.
 """
@@ -100,7 +100,7 @@ def _judge(part: str, path: Path, read: Callable[[], np.ndarray | Tensor]) -> tu
 
 
 def table(files: pd.DataFrame) -> str:
-    """Return a text with the numbers of files, one line per feature and split."""
+    """Return a text table of the numbers of files, one line per feature and split."""
     rows = [("feature", "part", "files", "present", *PROBLEMS)]
     for (feature, part), problems in files.groupby(["feature", "part"], sort=False)["problem"]:
         counts = [int((problems == problem).sum()) for problem in PROBLEMS]

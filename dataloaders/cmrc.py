@@ -20,7 +20,7 @@ from utils.settings import settings_group
 
 @settings_group
 class CMRC:
-    """Settings of combined training videos. MUG does not publish its sampling; this one is ours."""
+    """Settings of combined training videos. MUG's sampling is not published; this one is ours."""
 
     cmrc: NonNegativeFloat = 0.0  # combined videos per real one; MUG's best ratio is about 1
     cmrc_fixed: bool = False  # draw the combinations once instead of in every epoch

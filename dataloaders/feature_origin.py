@@ -24,7 +24,7 @@ def feature_marks(data_dir: Path, feature: str | None = None) -> tuple[str, ...]
     marks += ["simulated features"] if (data_dir / SIMULATION_MARKER).exists() else []
     marks += video_marks(data_dir)
     if drawn := [one["drawn_weights"] for one in read_extraction(data_dir).values() if one["drawn_weights"]]:
-        marks.append(f"features of {'small networks with random weights' if 'small' in drawn else 'random weights'}")
+        marks.append(f"features {'of small networks with' if 'small' in drawn else 'from'} random weights")
     return tuple(marks)
 
 
@@ -39,7 +39,7 @@ def video_marks(data_dir: Path) -> tuple[str, ...]:
 
 
 def read_extraction(data_dir: Path) -> dict[str, dict]:
-    """Read the settings of a folder's extraction by feature name; empty without a record. InputError if damaged."""
+    """Read the settings of a folder's extraction by feature; empty without a record. Raises InputError if damaged."""
     path = data_dir / EXTRACTION_MARKER
     if not path.exists():
         return {}
@@ -83,10 +83,10 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
     """Raise InputError if files of this part, or of its feature, have another provenance."""
     feature = part.split(" ")[0]
     related = [text_part(feature, prompts) for prompts in TEXT_FILES] if FEATURES[feature].text_folder else []
-    way_out = "Choose another --output, leave them out, or delete these features."
+    way_out = "Choose another --output, extract other features, or delete these."
     for other in dict.fromkeys([part, feature, *related]):
         files, made = files_of(data_dir, other), before.get(other, {})
-        # Texts and segments may have separate records if both are of published weights.
+        # Texts and segments may have separate records if both were extracted with published weights.
         unrelated = not made and other != part and not (other == feature and wanted["drawn_weights"])
         if not files or unrelated:
             continue
@@ -95,8 +95,8 @@ def _refuse_others(data_dir: Path, part: str, wanted: dict, before: dict[str, di
         known = {key: value for key, value in made.items() if not (key == "sha256" and None in (value, wanted[key]))}
         differing = [key for key in sorted(compared) if not made or known.get(key, wanted.get(key)) != wanted.get(key)]
         if differing:
-            found = f"{other} features of another origin, with another {', '.join(differing)}"
-            expected = f"features of {wanted['weights']} and the settings of this extraction"
+            found = f"{other} features of another origin, which differ in {', '.join(differing)}"
+            expected = f"weights {wanted['weights']} and the settings of this extraction"
             raise InputError(files[0], found, expected, way_out)
 
 

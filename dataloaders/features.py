@@ -111,7 +111,7 @@ def read_segment_features(
 
 
 def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], prompts: str = "event_names") -> Tensor:
-    """Load the classes' text features, (C, D) float32. Raises FeatureError, also if the names beside them differ."""
+    """Load the classes' text features, (C, D) float32. Raises FeatureError, also if the listed names differ."""
     path = text_features_path(data_dir, feature, prompts)
     rows = load_rows(path)
     if len(rows) != len(classes):
@@ -124,7 +124,7 @@ def load_text_features(data_dir: Path, feature: str, classes: Sequence[str], pro
 
 
 def load_rows(path: Path, width: int | None = None) -> np.ndarray:
-    """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features`."""
+    """Load a file of feature vectors, (L, D) float32. Raises FeatureError as `read_segment_features` does."""
     try:
         rows = read_npy(path)
     except (OSError, ValueError) as error:
@@ -159,7 +159,7 @@ def read_npy(path: Path) -> np.ndarray:
 def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
     """Return the FeatureError for an error that `read_npy` or the system raised."""
     if isinstance(error, FileNotFoundError) and not path.is_symlink():
-        return FeatureError("missing", path, "no file", "a feature file", "data/README.md says where to get it.")
+        return FeatureError("missing", path, "no file", "a feature file", "data/README.md describes where to get it.")
     found = f"an unreadable file ({error})"
     if isinstance(error, FileNotFoundError):
         found = f"a link to {path.readlink()}, which does not exist"
@@ -168,4 +168,4 @@ def feature_error(path: Path, error: OSError | ValueError) -> FeatureError:
 
 
 def _shape_error(path: Path, found: str, expected: str) -> FeatureError:
-    return FeatureError("wrong shape", path, found, expected, "Extract it again, or check that it is this feature.")
+    return FeatureError("wrong shape", path, found, expected, "Extract it again, or check that it has this feature.")

@@ -72,7 +72,7 @@ def _segment_labels(path: Path, names: tuple[str, ...], split: str) -> Tensor:
         )
     places = {name: n for n, name in enumerate(names)}
     if not any(row["filename"] in places for row in rows.values()):
-        raise InputError(path, f"no row of the {len(names)} videos of {split}", "their events", GET_FILES)
+        raise InputError(path, f"no row for the {len(names)} videos of {split}", "their events", GET_FILES)
     labels = torch.zeros(len(names), NUM_SEGMENTS, len(LLP_CLASSES), dtype=torch.bool)
     for line, row in rows.items():
         of_row = _row_labels(row, path, line)

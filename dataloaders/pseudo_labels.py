@@ -58,7 +58,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
     """Read the pseudo-labels of the annotated videos and classes, in their order.
 
     The folder is the output of stage 2, with one packed file per split, or has `.npy` files in the layout released by
-    UWAV or by VALOR. Raises InputError for absent and misfitting pseudo-labels, and for invalid values.
+    UWAV or by VALOR. Raises InputError for absent and mismatched pseudo-labels, and for invalid values.
     """
     path = folder / f"{annotations.split}.safetensors"
     if path.exists():
@@ -76,7 +76,7 @@ def load_pseudo_labels(folder: Path, annotations: SplitAnnotations) -> PseudoLab
     wrong = (called_absent & annotations.video_labels.repeat_interleave(annotations.lengths, dim=0)).any(dim=1)
     if wrong.any():
         videos = torch.arange(annotations.num_videos).repeat_interleave(annotations.lengths)  # (R,)
-        found = f"logits of -inf for a class of the label of {annotations.sample_ids[int(videos[wrong][0])]}"
+        found = f"logits of -inf for a class in the label of {annotations.sample_ids[int(videos[wrong][0])]}"
         raise InputError(path, found, _VALUES, WAY_OUT)
     of_split = (annotations.dataset, annotations.classes, annotations.sample_ids, annotations.lengths)
     return PseudoLabels(*of_split, logits, labels, thresholds)
@@ -156,7 +156,7 @@ def _load_valor(folder: Path, annotations: SplitAnnotations) -> list[tuple[Tenso
 
 
 def log_odds(probs: Tensor) -> Tensor:
-    """Return finite log-odds of probabilities of any shape, which replace a teacher's logits."""
+    """Return finite log-odds of probabilities of any shape, in place of a teacher's logits."""
     return torch.logit(probs).clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
 

@@ -104,7 +104,7 @@ def _find_sources(feature: str, data_dir: Path, pack: Path, segments: dict[str, 
     if not folder.is_dir():
         found = _read(pack, feature)
         if found is None:
-            way_out = "data/README.md says where to get them, or how to simulate them."
+            way_out = "data/README.md describes where to get them, or how to simulate them."
             raise InputError(folder, "no such folder", f"the {feature} features, one .npy per video", way_out)
         lengths = {feature_id: length for feature_id, (length, _, _) in found.manifest.items()}
         if any(segments.get(feature_id, length) != length for feature_id, length in lengths.items()):

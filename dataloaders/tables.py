@@ -8,7 +8,7 @@ from utils.errors import InputError
 
 YOUTUBE_ID = "[A-Za-z0-9_-]{11}"  # ids become file names, so no other character is allowed
 ID_FORMAT = "11 letters, digits, - or _"
-GET_FILES = "Fetch all its files: `bash scripts/download.sh` and the name of the data set; data/README.md lists them."
+GET_FILES = "Fetch all files: run `bash scripts/download.sh` with the data set's name; data/README.md lists them."
 
 
 def read_text(path: Path) -> str:
@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
 def read_table(
     path: Path, columns: tuple[str, ...], separator: str = "\t", header: bool = True
 ) -> dict[int, dict[str, str]]:
-    """Read the rows of a table by line number (from 1), each as texts by column; blank lines are skipped.
+    """Read the rows of a table by line number (from 1), each as text values by column; blank lines are skipped.
 
     With `header`, the first line names the columns, in any order and possibly with others. Raises InputError for an
     absent file, one without rows, and a line with another number of values or an empty value.

@@ -71,4 +71,4 @@ def load_events(annotations_dir: Path, sample_ids: Sequence[str]) -> tuple[Tenso
 
 
 def _read_videos(path: Path, subsets: Collection[str]) -> dict[str, Video]:
-    return read_videos(path, Content, subsets, "as published", GET_FILES)
+    return read_videos(path, Content, subsets, "the published format", GET_FILES)

@@ -189,8 +189,8 @@ def test_extracted_features_and_generated_videos_are_told_apart_as_simulated_one
         keys.append(jobs.training("han", 1).key)
     assert len(set(keys)) == 3
     of_one = study(tmp_path / "data")
-    assert of_one.note("UnAV", "LLP") == "generated videos, features of random weights"
-    assert "generated videos, features of random weights" in EXPERIMENTS["table1"](of_one).footnotes[1]
+    assert of_one.note("UnAV", "LLP") == "generated videos, features from random weights"
+    assert "generated videos, features from random weights" in EXPERIMENTS["table1"](of_one).footnotes[1]
 
 
 def test_settings_become_flags():

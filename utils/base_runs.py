@@ -1,4 +1,4 @@
-"""Commands that make labels with the network of a base run: settings, provenance and output."""
+"""Commands that write labels with the network of a base run: settings, provenance and output."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -56,7 +56,7 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
 
 @settings_group
 class OnBaseRun(FromFile):
-    """Settings of a command that makes labels with a base run's network; network and data default to the run's."""
+    """Settings of a command that writes labels with a base run's network; network and data default to the run's."""
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     checkpoint_dir: Path | None = None  # run of train_han.py; None: the newest of the base method in runs_dir

@@ -1,4 +1,4 @@
-"""Running of commands: bad input, Ctrl-C and TERM end them with one line each, even during imports.
+"""Run commands, which bad input, Ctrl-C and TERM end with one line each, even during imports.
 
 Entry points import this module before anything else (enforced by pyproject.toml).
 """
@@ -44,7 +44,7 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
 
 
 def _end_in_order(number: int, frame: FrameType | None) -> None:
-    """Exit by an exception, so that files are closed and the processes of several seeds are ended."""
+    """Exit by raising an exception, so that files are closed and the processes of several seeds are ended."""
     print("\nterminated", file=sys.stderr)
     sys.exit(TERMINATED)
 
@@ -60,7 +60,7 @@ def _missing_package(kind: type[BaseException], error: BaseException, traceback:
     if not isinstance(error, ModuleNotFoundError):
         return sys.__excepthook__(kind, error, traceback)
     expected = "those of requirements.txt and, for video and LAVISH, requirements-video.txt"
-    way_out = "Activate the environment (source .venv/bin/activate), or pip install -r the file."
+    way_out = "Activate the environment (source .venv/bin/activate), or install that file with pip install -r."
     print(f"\nerror: {InputError(sys.executable, f'no package {error.name}', expected, way_out)}", file=sys.stderr)
 
 

@@ -79,7 +79,7 @@ def hash_of(texts: Iterable[str]) -> str:
 
 @contextmanager
 def exclusive(folder: Path, way_out: str = ELSEWHERE) -> Iterator[None]:
-    """Let one process at a time work in a folder, created if absent; others wait. InputError if it is not writable."""
+    """Let one process at a time work in a folder, created if absent; others wait. Raises InputError if not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)

@@ -63,7 +63,7 @@ class Provenance:
         return replace(self, marks=tuple(dict.fromkeys((*self.marks, *new))))
 
     def check(self, where: Path, way_out: str, **wanted: Any) -> None:
-        """Raise InputError for the first known field that is not as wanted; of a kind, the first words suffice."""
+        """Raise InputError for the first known field that is not as wanted; of `kind`, the first words suffice."""
         for name, value in wanted.items():
             known = getattr(self, name)
             if isinstance(value, Mapping):
@@ -78,7 +78,7 @@ class Provenance:
 
 
 def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, str] | None = None) -> Provenance:
-    """Return the provenance of what is made from splits and other sources. InputError for features of unequal width."""
+    """Return the provenance of what is made from splits and other sources. Raises InputError for unequal widths."""
     first = next(iter(splits.values()))
     widths = {name: "+".join(map(str, sum(split.feature_widths, ()))) for name, split in splits.items()}
     if len({*widths.values()}) > 1:
@@ -104,7 +104,7 @@ def write_provenance(folder: Path, record: Provenance) -> None:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """Read a folder's record, derive that of an earlier version, or return an empty one. InputError if damaged."""
+    """Read a folder's record, derive it for earlier versions, or return an empty one. Raises InputError if damaged."""
     path = folder / PROVENANCE_FILE
     if path.is_file():
         try:

@@ -36,7 +36,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
     """Train every unfinished seed with an entry point, several in parallel, and return the folder `name` of all seeds.
 
     Each seed is an ordinary run, started by `script --resume run_<seed>`: a failed one does not stop the others, and
-    each can be resumed, repeated and evaluated alone. On a CPU, runs share the cores. InputError if a run has failed.
+    each can be resumed, repeated and evaluated alone. On a CPU, runs share the cores. Raises InputError if one fails.
     """
     run_dir = settings.run.resume or create_run_dir(settings.run.output_dir, name)
     (run_dir / SUMMARY_FILE).unlink(missing_ok=True)
@@ -67,7 +67,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
 
 
 def _end_with_parent() -> None:
-    """Ask the system to end this process when its parent is killed, since it would prevent resuming the run."""
+    """Ask the system to end this process when its parent is killed, as a surviving one would prevent resuming."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

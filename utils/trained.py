@@ -104,7 +104,7 @@ def open_run(run_dir: Path) -> Pretrained:
 
 
 def with_thresholds(description: Description, pseudo_label_dir: Path, checkpoint: Path) -> Description:
-    """Add the classes and thresholds of stage 2's output to a description. InputError if made with other weights."""
+    """Add the classes and thresholds of stage 2's output to a description. Raises InputError for other weights."""
     kind, way_out = LABELS.format(STAGE_2.format("temporal_transformer")), "Pass the output of stage 2 for this run."
     weights = {"weights": hash_of_file(checkpoint)}
     read_provenance(pseudo_label_dir).check(pseudo_label_dir, way_out, kind=kind, sources=weights)

@@ -63,7 +63,7 @@ def test_eval_file_without_a_row_of_the_split_is_refused(tmp_path, modality):
     path = write_llp(tmp_path) / f"AVVP_eval_{modality}.csv"
     path.write_text("".join(line for line in path.open() if not line.startswith("va")))
     load_annotations("LLP", tmp_path, "test")
-    with pytest.raises(InputError, match=f"AVVP_eval_{modality}.csv: found no row of the 6 videos of val"):
+    with pytest.raises(InputError, match=f"AVVP_eval_{modality}.csv: found no row for the 6 videos of val"):
         load_annotations("LLP", tmp_path, "val")
 
 

@@ -213,7 +213,7 @@ def test_features_of_random_weights_are_marked_and_never_mixed_with_others(video
     before = (tmp_path / EXTRACTION_MARKER).stat().st_mtime_ns
     extract_features.main([*flags, "--random_weights", "small"])
     assert (tmp_path / EXTRACTION_MARKER).stat().st_mtime_ns == before  # written where it changes only
-    with pytest.raises(InputError, match="another weights"):
+    with pytest.raises(InputError, match="differ in weights"):
         extract_features.main([*flags, "--random_weights", "small", "--seed", "1"])
     (tmp_path / EXTRACTION_MARKER).unlink()
     with pytest.raises(InputError, match="features of another origin"):
@@ -532,7 +532,7 @@ def test_another_video_of_a_name_is_a_failure_and_not_already_there(videos_dir: 
 def test_another_number_of_segments_is_not_mixed_in(videos_dir: Path, tmp_path: Path):
     flags = ["--videos", str(videos_dir / "video1.mp4"), "--output", str(tmp_path), "--features", "vggish"]
     extract_features.main([*flags, "--random_weights", "small"])
-    with pytest.raises(InputError, match="another num_segments"):
+    with pytest.raises(InputError, match="differ in num_segments"):
         extract_features.main([*flags, "--random_weights", "small", "--num_segments", "3"])
 
 
@@ -546,7 +546,7 @@ def test_other_weights_in_files_of_the_same_name_are_not_mixed_in(tmp_path: Path
     feature_path(tmp_path, "clip", "video").touch()
     record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
     weights.write_bytes(b"two")
-    with pytest.raises(InputError, match="another sha256"):
+    with pytest.raises(InputError, match="differ in sha256"):
         record_extraction(tmp_path, settings_of(["clip"], source, "centre", "float32"))
 
 

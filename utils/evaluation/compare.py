@@ -105,7 +105,7 @@ def note_of(folder: Path, num_runs: int = 1) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run_a", type=Path, help="folder in test_logs/, of one seed or several")
-    parser.add_argument("run_b", type=Path, help="another one")
+    parser.add_argument("run_b", type=Path, help="folder of the other run")
     parser.add_argument("--split", default="test", choices=("val", "test"), help="split of the compared predictions")
     parser.add_argument("--resamples", type=whole_number(1), default=10_000, help="bootstrap resamples of the videos")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the bootstrap")

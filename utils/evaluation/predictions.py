@@ -128,7 +128,7 @@ def load_predictions(run_dir: Path, split: str) -> Predictions:
 
 
 def aligned(first: Predictions, second: Predictions, name: str = "second run") -> Predictions:
-    """Return the second run with its videos in the order of the first. Raises InputError, with its name, if unlike."""
+    """Return the second run with its videos in the order of the first. Raises InputError if they do not match."""
     way_out = "Pass runs that were evaluated on the same split of the same data set, with the same annotation files."
     for what in ("dataset", "split", "classes"):
         ours, theirs = getattr(first, what), getattr(second, what)

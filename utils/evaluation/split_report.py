@@ -65,7 +65,7 @@ def modality_confusion(prediction: Events, truth: Events, lengths: torch.Tensor)
 
 
 def draw_training(folder: Path, run_dir: Path, note: str) -> None:
-    """Draw losses and validation scores over epochs from the last state of a training, where the run has kept it."""
+    """Draw losses and validation scores over epochs from the last state of a training run, if it was kept."""
     from utils.reporting.figures import Series, curve_figure  # matplotlib is slow to import
 
     try:

@@ -131,7 +131,7 @@ class Parsing(_Scored):
         return logits.map(search, true_events(annotations, torch.device("cpu")))
 
     def unimodal_table(self, name: str, runs: Sequence[RunScores], note: str) -> tables.Table:
-        """Return the table of F-scores on audible-only and visible-only events, with arguments as of `score_table`."""
+        """Return the table of F-scores on audible-only and visible-only events, with the arguments of `score_table`."""
         rows = []
         for split in [split for split, scores in runs[0].items() if UNIMODAL + metrics.F_SCORE_NAMES[0] in scores]:
             scores = [{n: run[split][UNIMODAL + n] for n in metrics.F_SCORE_NAMES} for run in runs]

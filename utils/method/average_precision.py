@@ -47,7 +47,7 @@ def scored_spans(events: Sequence[Tensor], probs: Tensor) -> Spans:
 def average_precision(
     predicted: Spans, true: Spans, num_classes: int, thresholds: Sequence[float] = THRESHOLDS
 ) -> Tensor:
-    """Compute the interpolated average precision of C classes at H tIoUs, as ActivityNet's `eval_detection.py`: (H, C).
+    """Compute interpolated average precision of C classes at H tIoUs, like ActivityNet's `eval_detection.py`: (H, C).
 
     In descending order of scores, a predicted span is matched to the unmatched true span of its video and class with
     the highest tIoU, if that reaches the threshold. The precision at a recall is the highest at that recall or above,

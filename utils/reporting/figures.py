@@ -73,7 +73,7 @@ def timeline_figure(
     class_height = 2 * len(timelines) * ROW + MODALITY_GAP
     height = max(len(shown) * (class_height + CLASS_GAP), 0.6)
 
-    figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)  # of seconds to the right, inches downwards
+    figure, axes = _figure(5.0 if num_segments <= SHORT else 7.0, height)  # x in seconds, y in inches
     axes.set(xlim=(0, num_segments), ylim=(height, 0), xlabel="Time (s)", yticks=[])
     axes.set_xticks(range(0, num_segments + 1, tick_step))
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -110,7 +110,7 @@ def timeline_figure(
 def confusion_matrix_figure(
     path: Path, matrix: np.ndarray, classes: Sequence[str], title: str = "", unit: str = "segments"
 ) -> None:
-    """Draw counts, rows the truth, in percent of each true label: (C + 1, C + 1), background last, or (C, C)."""
+    """Draw counts, true labels in rows, in percent of each row: (C + 1, C + 1), background last, or (C, C)."""
     matrix = np.asarray(matrix)
     names = [name.replace("_", " ") for name in (*classes, BACKGROUND)][: len(matrix)]
     support = matrix.sum(axis=1, keepdims=True)  # (C + 1, 1)

@@ -15,7 +15,7 @@ class Curve:
     """Precision over recall of one class at K points."""
 
     precision: np.ndarray  # (K,) in [0, 1]
-    recall: np.ndarray  # (K,) in [0, 1], falling
+    recall: np.ndarray  # (K,) in [0, 1], descending
     average: float  # average precision in [0, 1]
 
     @staticmethod

@@ -291,7 +291,7 @@ def per_class_accuracy(
     note: str = "",
     unit: str = "segments",  # what is counted
 ) -> Table:
-    """Return the recall of each label in percent, and its counts: one row per label, and one over all."""
+    """Return the recall of each label in percent, and its counts: one row per label, and one for all."""
     counts = (matrix.diag(), matrix.sum(dim=1), matrix.sum(dim=0))
     right, true, predicted = (torch.cat([n, n.sum(dim=0, keepdim=True)]) for n in counts)  # last: over all labels
     columns = {Column("Accuracy"): 100 * right.double() / true}  # 0 / 0 is NaN
@@ -306,7 +306,7 @@ def confusion_table(
 ) -> Table:
     """Return the counts of a confusion matrix as in `per_class_accuracy`: rows are the truth, columns predictions.
 
-    With `shares`, columns of percent of each true label follow.
+    With `shares`, columns with percentages of each true label follow.
     """
     names = _labels(matrix, classes)
     columns = {Column(name, "Predicted", 0): column for name, column in zip(names, matrix.T, strict=True)}

@@ -24,13 +24,13 @@ from utils.training.events import write_scalars
 
 BEST_CHECKPOINT = Path("checkpoints/checkpoint_best.pt")
 LAST_STATE = Path("checkpoints/last.pt")
-LOG_SECONDS = 60  # between lines of progress within an epoch where the output is no terminal
+LOG_SECONDS = 60  # between lines of progress within an epoch where the output is not a terminal
 # Settings that may change when a run is resumed, since they do not affect its result; `num_epochs` may only grow.
 RESUMABLE = ("num_epochs", "device", "residency", "packed_dir", "checkpoint_every", "save_every", "jobs")
 
 
 def cosine_learning_rate(epoch: int, num_epochs: int, warmup_epochs: int, lr: float, lr_min: float) -> float:
-    """Return an epoch's learning rate: linear up to `lr` at `warmup_epochs`, then cosine. ValueError outside 1..N."""
+    """Return the learning rate: linear to `lr` at `warmup_epochs`, then cosine. Raises ValueError outside 1..N."""
     if not 1 <= epoch <= num_epochs:
         raise ValueError(f"epoch {epoch} lies outside 1..{num_epochs}")
     if epoch < warmup_epochs:
@@ -93,7 +93,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of training and validation over all epochs, also those before a resumption."""
+        """Return the seconds of training and validation over all epochs, including those before a resumption."""
         return sum(epoch.get(name, 0) for epoch in self.history for name in ("train_seconds", "validation_seconds"))
 
 
@@ -115,8 +115,8 @@ def fit(
 ) -> Progress:
     """Train, validate after every epoch, and keep the best weights.
 
-    With `takes_steps`, `step` has a fourth argument: a function that makes one optimiser step, or two on the same
-    gradient, and returns the gradient's norm (CoLeaF makes two per batch, LAVISH one for several parts of it). Raises
+    With `takes_steps`, `step` has a fourth argument: a function that takes one optimiser step, or two on the same
+    gradient, and returns the gradient's norm (CoLeaF takes two per batch, LAVISH one for several parts of it). Raises
     InputError if a loss is not finite, or a checkpoint cannot be read or written.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
