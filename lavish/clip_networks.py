@@ -52,7 +52,7 @@ def make_clip_network(settings: ClassifierSettings, num_classes: int) -> LavishN
 
 
 def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num_classes: int) -> LavishNetwork:
-    """Return LAVISH, or a model that it is compared with; only the backbone's weights are loaded."""
+    """Return LAVISH or a model for comparison; only the backbone's weights are loaded."""
     weights = settings.backbone_weights
     sizes: dict[str, int | float] = {}
     for pair in settings.backbone_sizes or ():
@@ -68,7 +68,7 @@ def _make_lavish(model: str, settings: ClipNetworkSettings, image_size: int, num
         return LavishNetwork(backbone, num_classes, model, settings)
     except (ValueError, RuntimeError, OSError) as error:
         found = f"{settings.backbone} for {image_size} pixels, weights {weights}: {str(error).splitlines()[0]}"
-        expected = "a ViT or SwinV2 of timm with matching sizes and weights"
+        expected = "a ViT or SwinV2 from timm with matching sizes and weights"
         way_out = "Without access to the hub, pass a weights file, or use --backbone_weights random."
         raise InputError("--backbone", found, expected, way_out) from error
 
@@ -184,7 +184,7 @@ def has_random_backbone(settings: ClassifierSettings) -> bool:
 
 
 def read_summary(run_dir: Path) -> tuple[tuple[int, int], bool]:
-    """Read from a run's summary its numbers of trained and of all parameters, and whether its backbone is random."""
+    """Read the numbers of trained and of all parameters, and whether the backbone is random, from a run's summary."""
     path = run_dir / SUMMARY_FILE
     try:
         summary = json.loads(path.read_text())
@@ -205,7 +205,7 @@ def load_clip_run(which: TrainedClassifier) -> ClipRun:
     now = {name: value for name, value in flat(which).items() if name in known and value is not None}
     settings = with_settings(of_run, **now)
 
-    parameters, is_random = read_summary(folder)  # with the weights before anything slow
+    parameters, is_random = read_summary(folder)  # like the weights, before anything slow
     state = read_weights(folder / BEST_CHECKPOINT)
     device, _ = settings.device.select()
     data, pack = open_clips(settings)

@@ -83,7 +83,7 @@ def predict_clips(
 
 @torch.inference_mode()
 def keep_features(network: nn.Module, batches: ClipBatches, batch_size: int, precision: Precision) -> None:
-    """Encode a split once by a network that is frozen below its head, and cache the features in the batches."""
+    """Encode a split once with a network that is frozen below its head, and cache the features in the batches."""
     network.eval()
     with precision.context():
         features = [network.encode(batch.frames, batch.sound).float() for batch in batches.in_order(batch_size)]

@@ -24,7 +24,7 @@ class Unit3D(nn.Module):
         self.bn = nn.BatchNorm3d(out_dim, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W)"""
+        """Convolve (B, C, T, H, W)."""
         return F.relu(self.bn(self.conv3d(pad_same(x, self.kernel, self.stride))))
 
 
@@ -32,7 +32,7 @@ class SameMaxPool3d(nn.MaxPool3d):
     """Max pooling padded with zeros as TensorFlow's "same" does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W)"""
+        """Pool (B, C, T, H, W)."""
         return super().forward(pad_same(x, self.kernel_size, self.stride))
 
 
@@ -57,7 +57,7 @@ class Inception(nn.Module):
         self.b3a, self.b3b = SameMaxPool3d(cube, point), Unit3D(in_dim, dims[5], point)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, sum of the branches' widths, T, H, W)"""
+        """Concatenate the branches: (B, C, T, H, W) -> (B, sum of widths, T, H, W)."""
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], dim=1)
 
 
@@ -86,7 +86,7 @@ class I3D(nn.Module):
         self.logits.conv3d = nn.Conv3d(1024, I3D_DIM, 1)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """(B, T, 3, H, W) -> (B, 400), averaged over space and time."""
+        """Map (B, T, 3, H, W) -> (B, 400), averaged over space and time."""
         x = frames.transpose(1, 2)
         for name, module in self.named_children():
             if name != "logits":
@@ -110,7 +110,7 @@ class SoundNet(nn.ModuleDict):
             self[f"batchnorm{number}"] = nn.BatchNorm2d(out_dim)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(B, L) at 16 kHz in [-1, 1] -> (B, 1024)."""
+        """Map (B, L) at 16 kHz in [-1, 1] -> (B, 1024)."""
         x = resample(samples, CLIP_RATE, SOUNDNET_RATE)[:, None, :, None] * 256  # SoundNet's range
         for number, (_, _, _, pool) in enumerate(self.LAYERS, start=1):
             x = F.relu(self[f"batchnorm{number}"](self[f"conv{number}"](x)))
@@ -167,7 +167,7 @@ class I3DSoundNet(nn.Module):
         return torch.cat(parts, dim=-1).unsqueeze(1)
 
     def classify(self, features: Tensor) -> ClipOutput:
-        """Classify: (B, 1, 400) or (B, 1, 1424) -> logits and the fused features."""
+        """Classify features: (B, 1, 400) or (B, 1, 1424) -> logits and the fused features."""
         visual, audio = features.squeeze(1).split([I3D_DIM, features.shape[-1] - I3D_DIM], dim=-1)
         fused = self.visual_proj(visual)
         if self.has_audio:

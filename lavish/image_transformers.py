@@ -36,10 +36,10 @@ class ViTSteps:
         patches = network.patch_embed.norm(network.patch_embed.proj(images).flatten(2).transpose(1, 2))
         prefix = [token for token in (network.cls_token, network.reg_token) if token is not None]
         tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
-        if network.pos_embed is not None:  # resized along the sequence, class token included, as in the release
+        if network.pos_embed is not None:  # resized along the sequence, class token included, as released
             length = patches.shape[1] if network.no_embed_class else tokens.shape[1]
             positions = F.interpolate(network.pos_embed.transpose(1, 2), size=length, mode="linear").transpose(1, 2)
-            tokens = tokens + F.pad(positions, (0, 0, tokens.shape[1] - length, 0))  # of the last tokens
+            tokens = tokens + F.pad(positions, (0, 0, tokens.shape[1] - length, 0))  # on the last tokens
         return network.norm_pre(network.patch_drop(network.pos_drop(tokens)))
 
     def enter(self, index: int, tokens: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class LavishAdapter(nn.Module):
         self.ln_post = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, other: Tensor | None) -> Tensor:
-        """(B, N, D), (B, M, D) of the other modality -> (B, N, D), which the caller adds to x."""
+        """Map (B, N, D), (B, M, D) of the other modality -> (B, N, D), which the caller adds to x."""
         if self.cross_modal:  # latent tokens attend to the other modality, and x to them, unscaled and unprojected
             tokens = self.my_tokens.expand(len(x), -1, -1)  # (B, K, D)
             tokens = tokens + torch.softmax(tokens @ other.transpose(1, 2), dim=-1) @ other
@@ -78,7 +78,7 @@ class TemporalPooling(nn.Module):
             self.encoder = nn.TransformerEncoder(layer, num_layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, T, D) -> (B, out_dim), or (B, T, D) if "none"."""
+        """Pool (B, T, D) -> (B, out_dim), or (B, T, D) if "none"."""
         if self.kind == "none":
             return features
         if self.kind == "transformer":

@@ -83,7 +83,7 @@ def decode_clip(source: ClipSource, form: ClipFormat) -> tuple[np.ndarray, np.nd
     video = decode_video(source.path, form.frame_rate, (SAMPLE_RATE,), lost_seconds=LOST_SECONDS)
     images = video.frames[source.part(form.frame_rate)]
     if not images:
-        found = f"{video.duration:.1f} s, which end before the item {source.name} starts"
+        found = f"{video.duration:.1f} s of video, which ends before item {source.name} starts"
         raise InputError(source.path, found, f"over {source.start:.1f} s", "Download it again, or delete survey.csv.")
     if form.choice == "released":
         chosen = lavish_frames(len(images), form.num_frames)

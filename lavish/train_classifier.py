@@ -1,4 +1,4 @@
-"""Train a clip classifier: LAVISH, which adapts a frozen image transformer, or a model that it is compared with."""
+"""Train a clip classifier: LAVISH, which adapts a frozen image transformer, or a model for comparison."""
 
 from utils.entry_point import run_entry_point
 
@@ -34,7 +34,7 @@ class ClipRecipe(Recipe):
     head_lr: PositiveFloat = 4e-6  # learning rate of the head, with the same schedule
     accumulate: PositiveInt = 1  # gradient accumulation: number of parts into which a batch is divided
     second_step_every: PositiveInt | None = None
-    """repeat the optimiser step on the same gradient after so many batches and after the last one; None: never"""
+    """repeat the optimiser step on the same gradient every N batches and after the last one; None: never"""
     patience: PositiveInt | None = 5  # epochs without a better score after which training stops
 
 

@@ -57,7 +57,7 @@ def trained_model(
 ) -> EventModel:
     """Return the HAN or temporal transformer of `source` (see `open_trained`), applied to overlapping windows.
 
-    `named` are the events to detect (default: the model's own). Raises InputError as `open_trained` and `windows_of`,
+    `named` are the events to detect (default: the model's own). Raises InputError like `open_trained` and `windows_of`,
     and for events that the model cannot detect.
     """
     model = open_trained(source).to(device)
@@ -70,7 +70,7 @@ def trained_model(
         raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
     note = f"The model was trained on {description.note}." if description.note else ""
     if "simulated" in note:
-        note += " Its labels mean nothing on real videos."
+        note += " Its predictions are meaningless on real videos."
     return EventModel(
         name=Path(source).name,
         events=description.classes if named is None else different_names(named),
@@ -105,7 +105,7 @@ def trained_probs(model: nn.Module, own: OwnFeatures, any_events: bool, window: 
 def different_names(named: Sequence[str]) -> tuple[str, ...]:
     """Return the names of events. Raises InputError if two are equal, or one is empty or not printable."""
     if len(set(named)) < len(named) or not all(name.strip() and name.isprintable() for name in named):
-        expected = "different names of printable characters, none empty"
+        expected = "distinct, non-empty names of printable characters"
         raise InputError("--events", ", ".join(map(ascii, named)), expected, "Correct them.")
     return tuple(named)
 
@@ -116,7 +116,7 @@ def light_model(named: Sequence[str] | None) -> EventModel:
     events = tuple(classes) if named is None else different_names(named)
     if unknown := [event for event in events if event not in classes]:
         way_out = "Add its classes there, or use --networks clip_clap, which accepts any names."
-        raise InputError(LIGHT_CLASSES, f"no {', '.join(unknown)}", f"some of {', '.join(classes)}", way_out)
+        raise InputError(LIGHT_CLASSES, f"no {', '.join(unknown)}", f"events among {', '.join(classes)}", way_out)
     chosen = [classes[event] for event in events]
     notes = ["not trained on these events: mn04 has AudioSet's classes, EfficientNet-Lite2 ImageNet's"]
     for modality, places in (("audio", 0), ("visual", 1)):
@@ -239,7 +239,7 @@ def dynamic_thresholds(scores: Tensor, frames: Tensor | None = None) -> Tensor:
 
 
 def av2a_probs(cosines: Tensor, frames: Tensor | None = None) -> Tensor:
-    """Decode the cosines of a modality by training-free AV2A (CVPR 2025, arXiv 2503.13693): (T, C) -> (T, C).
+    """Decode the cosines of a modality with training-free AV2A (CVPR 2025, arXiv 2503.13693): (T, C) -> (T, C).
 
     A score of 0.5 corresponds to the threshold. Events of a single segment and those with a mean over the video of at
     most FILTER get 0. AV2A's refinement, which encodes each interval again, is left out.

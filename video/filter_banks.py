@@ -41,7 +41,7 @@ FILTER_BANKS = {"vit": VIT_FILTER_BANK, "swin": SWIN_FILTER_BANK, "small": SMALL
 
 
 def window_starts(num_samples: int, num_windows: int) -> np.ndarray:
-    """Return the first samples of K windows, the last one 1.1 s before the end, as in the release: (K,) int64."""
+    """Return the first samples of K windows, the last one 1.1 s before the end, as released: (K,) int64."""
     return np.linspace(0, max(0, num_samples - LAST_START), num_windows).astype(np.int64)
 
 

@@ -18,7 +18,7 @@ def spread_frames(num_frames: int, count: int) -> np.ndarray:
 
 
 def lavish_frames(num_frames: int, count: int) -> np.ndarray:
-    """Return the indices of `count` evenly spread frames of N, rounded down as by LAVISH: int64."""
+    """Return the indices of `count` evenly spread frames of N, rounded down as in LAVISH: int64."""
     return np.linspace(0, num_frames - 1, count).astype(np.int64)
 
 
@@ -75,7 +75,7 @@ def lavish_pixels(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resample(image: np.ndarray, size: int, kernel: str) -> np.ndarray:
-    """Resize (H, W, 3) uint8 to (size, size, 3) float32 in [0, 1], as torch's `interpolate` without antialiasing."""
+    """Resize (H, W, 3) uint8 to (size, size, 3) float32 in [0, 1], like torch's `interpolate` without antialiasing."""
     rows, row_weights = _taps(image.shape[0], size, kernel)  # (size, K)
     columns, column_weights = _taps(image.shape[1], size, kernel)  # (size, K)
     resized = np.zeros((size, size, 3), np.float32)

@@ -84,13 +84,13 @@ def own_features(video: Path, model: EventModel, num_segments: int, how: Extract
     """Return the video's features from a folder in the layout of a data set; missing ones are extracted first.
 
     A video without an audio track is treated as silent. Raises InputError if weights are absent, the video is not
-    readable, the folder holds features of other settings or widths, or the model has text features and a modality has
-    not exactly one feature with a text encoder.
+    readable, the folder holds features of other settings or widths, or the model has text features and a modality does
+    not have exactly one feature with a text encoder.
     """
     of_model = (*model.features.audio, *model.features.visual)
     every_name = list(dict.fromkeys(name.removesuffix("_frames") for name in of_model))
     if unknown := [name for name in every_name if name not in NETWORKS]:
-        found, expected = f"a model with features {', '.join(unknown)}", f"some of {', '.join(NETWORKS)}"
+        found, expected = f"a model with features {', '.join(unknown)}", f"features among {', '.join(NETWORKS)}"
         raise InputError("--model", found, expected, "Choose another model.")
     wanted = Video(video.stem, video, num_segments, segments_per_second=model.segments_per_second)
     missing = missing_features(wanted, folder, every_name)

@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     if args.video.name in (PAGE, *EXPORTS):
-        found, expected = "the name of an output file", f"none of {PAGE}, {', '.join(EXPORTS)}"
+        found, expected = "the name of an output file", f"a name other than {PAGE}, {', '.join(EXPORTS)}"
         raise InputError(args.video, found, expected, "Rename the video.")
     if not args.video.is_file():
         raise InputError(args.video, "no such file", "a video", "Correct the path.")

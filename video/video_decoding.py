@@ -80,7 +80,7 @@ def _as_displayed(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
 
 def open_media(path: Path) -> av.container.InputContainer:
-    """Open a file, whose tags may be other than UTF-8 and whose name may contain a colon."""
+    """Open a file, whose tags may not be UTF-8 and whose name may contain a colon."""
     container = av.open(str(path.absolute()), metadata_errors="replace")
     # By default PyAV generates missing time stamps, which are wrong in an AVI whose codec reorders frames; ffmpeg uses
     # those of the packets instead.
@@ -338,7 +338,7 @@ class _VideoTrack:
 
 
 class _AudioTrack:
-    """Convert a track into a mono waveform from the start of the file; silence precedes a track that begins late."""
+    """Converts a track into a mono waveform from the start of the file; silence precedes a track that begins late."""
 
     def __init__(self, rate: int, start: float):
         self.rate, self.start = rate, start

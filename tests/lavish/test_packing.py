@@ -111,7 +111,7 @@ def test_a_piece_shows_its_part_of_the_clip(data: ClipData):
     whole, _, _ = decode_clip(source, replace(FORM, num_frames=12))
     piece, _, _ = decode_clip(replace(source, start=0.5, seconds=0.4), replace(FORM, num_frames=4))
     assert np.array_equal(piece, whole[5:9])
-    with pytest.raises(InputError, match="before the item"):
+    with pytest.raises(InputError, match="before item"):
         decode_clip(replace(source, start=5.0, seconds=1.0), FORM)
 
 

@@ -188,7 +188,7 @@ def test_flags_that_cannot_be_are_refused_in_words(tmp_path: Path, clip: Path, f
 
 
 def test_events_of_the_same_name_are_refused(tmp_path: Path, clip: Path):
-    with pytest.raises(InputError, match="different names"):
+    with pytest.raises(InputError, match="distinct, non-empty names"):
         parse(clip, transformer_run(tmp_path / "run"), tmp_path / "out", "--events", "dog", "dog")
 
 
@@ -260,7 +260,7 @@ def test_a_model_of_features_that_no_network_computes_is_refused(tmp_path: Path,
     network = open_run(han_run(tmp_path / "run"))
     network.description = replace(network.description, audio_features=("ear",))
     export(network, tmp_path / "exported")
-    with pytest.raises(InputError, match=r"features ear; expected some of vggish"):
+    with pytest.raises(InputError, match=r"features ear; expected features among vggish"):
         parse(clip, tmp_path / "exported", tmp_path / "out")
 
 

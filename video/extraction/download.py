@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"https://www.youtube.com/watch?v={video.feature_id}")
         return 0
     if not (args.groups or args.list):
-        raise InputError("groups", "none", "groups that --list prints", "List the groups to fetch.")
+        raise InputError("groups", "none", "groups that --list prints", "Name the groups to fetch.")
     files, by_hand = read_table(args.table, args.groups, args.root)
     by_hand = [f"by hand  {page}" for page in by_hand]
     if args.list:

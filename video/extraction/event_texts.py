@@ -27,7 +27,7 @@ _SPECIAL_TOKENS = {
     "clap": (0, 2, 1, 50265),
     "pe_audio": (50281, 50282, 50283, 50368),
 }
-_LONGEST = 77  # largest number of tokens of a prompt
+_LONGEST = 77  # largest number of tokens in a prompt
 
 
 def write_event_features(

@@ -94,7 +94,7 @@ def read_inputs(
         found, way_out = f"{per_second} for pe_audio", "Leave out the flag: PE-A-Frame has frames of 40 ms anyway."
         raise InputError("--segments_per_second", found, "1", way_out)
     if is_asked and num_segments > lasts + per_second:
-        found, way_out = f"{piece.duration:.1f} seconds", "Request fewer, or shorter ones by --segments_per_second."
+        found, way_out = f"{piece.duration:.1f} seconds", "Request fewer, or shorter ones with --segments_per_second."
         raise InputError(path, found, f"{num_segments} segments, {per_second} per second", way_out)
     if num_segments is None:
         num_segments = lasts

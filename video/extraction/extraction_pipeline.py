@@ -72,7 +72,7 @@ class BatchQueue:
         return self._run_while(self.batch_size)
 
     def finish(self) -> list[tuple[str, np.ndarray]]:
-        """Process the remaining rows, and return as `put`."""
+        """Process the remaining rows, and return what `put` does."""
         return self._run_while(1)
 
     def drop(self, video: str) -> None:

@@ -130,13 +130,13 @@ def text_settings_of(features: list[str], source: Source, prompts: str, precisio
 def add_network_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of the feature networks; `source_of` reads those of their weights."""
     group.add_argument("--weights_dir", type=Path, default=Path("weights"), help="folder of the networks' weights")
-    how = "initialise all networks randomly, also those whose weights exist; small: small networks"
+    how = "initialise all networks randomly, even those whose weights exist; small: small networks"
     group.add_argument("--random_weights", nargs="?", const="real", choices=("real", "small"), help=how)
     group.add_argument("--seed", type=whole_number(0), default=0, help="seed of random weights")
     group.add_argument("--clip_backend", choices=BACKENDS["clip"], default=BACKENDS["clip"][0])
     group.add_argument("--clap_backend", choices=BACKENDS["clap"], default=BACKENDS["clap"][0])
     colours = get_args(Colours)
-    group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or by the file's tag")
+    group.add_argument("--colours", choices=colours, default="bt601", help="YUV to RGB: BT.601, or the file's own tag")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or mps (default: the fastest available)")
     group.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision of the networks")
 

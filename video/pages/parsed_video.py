@@ -1,4 +1,4 @@
-"""A parsed video: the events of one or several sources, as spans and in formats of other programs."""
+"""A parsed video: the events of one or several sources, as spans and in the formats of other programs."""
 
 import html
 import json
@@ -25,8 +25,8 @@ class Track:
     """The events of one source: a model, or the truth or pseudo-labels, whose probabilities are 0 and 1."""
 
     name: str
-    probs: AudioVisual[np.ndarray]  # (T, C) float32, the event is audible, visible in the segment; NaN: no score
-    around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, the same of the video around; None: not used
+    probs: AudioVisual[np.ndarray]  # (T, C) float32, of being audible, visible in the segment; NaN: no score
+    around: AudioVisual[np.ndarray] | None = None  # (T, C) float32, the same in the surrounding video; None: not used
 
     def decoded(self, threshold: float) -> AudioVisual[np.ndarray]:
         """Return audible and visible events, (T, C) bool each: all probabilities exceed the threshold."""
@@ -36,7 +36,7 @@ class Track:
 
 @dataclass(frozen=True)
 class ParsedVideo:
-    """A video's events by one or several sources."""
+    """A video's events from one or several sources."""
 
     name: str
     duration: float  # seconds; the last segment may be cut short
@@ -235,5 +235,5 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _one_line(text: str) -> str:
-    """Return a name without tabs, line ends and other characters that end a field or that XML forbids."""
+    """Return a name without tabs, line ends or other characters that end a field or that XML forbids."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -33,7 +33,7 @@ def write_timelines(
     """Write the page of a split: one HTML file that works from disk, in which videos are sorted, filtered and searched.
 
     `runs` holds predictions by the name of the run; the first is A. `pseudo_labels`, audible and visible, (N, T, C)
-    bool, are of the first run's videos in its order. A warning, on random weights for instance, is shown on top.
+    bool, are of the first run's videos in its order. A warning, on random weights for instance, is shown at the top.
     Raises InputError for too many runs, and for runs that differ in data set, split, classes, videos or truth.
     """
     if len(runs) > len(LETTERS):
