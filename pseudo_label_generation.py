@@ -48,7 +48,7 @@ class Settings(FromFile):
     teacher: Literal[tuple(METHOD_OF_TEACHER)] = "temporal_transformer"
     """network that scores the segments; framewise: CLIP and CLAP; pe_frame: CLIP and PE-A-Frame"""
     transformer_dir: Path | None = None  # stage-1 run; None: the newest finished one in runs_dir
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder searched for the newest run
     checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
     num_heads: PositiveInt | None = None
     """attention heads, needed for a checkpoint without a run; None: the stage-1 run's"""

@@ -1,4 +1,4 @@
-"""Stage 4: evaluate a trained HAN on the validation and test split."""
+"""Stage 4: evaluate a trained HAN on the validation and test splits."""
 
 from utils.entry_point import run_entry_point
 
@@ -60,7 +60,7 @@ class Settings(FromFile):
     """Settings of stage 4; the network's settings default to those of the run."""
 
     checkpoint_dir: Path | None = None  # stage-3 run; None: the newest finished one in runs_dir
-    runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder that is searched for the newest run
+    runs_dir: Path = run_folders.DEFAULT_RUNS_DIR  # folder searched for the newest run
     logs_dir: Path = Path("test_logs")  # folder of the evaluations
     checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
     ensemble: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class Settings(FromFile):
 
 
 def find_settings(argv: Sequence[str] | None) -> Settings:
-    """Return the settings of the evaluated run, with flags over them and paths filled in, or raise InputError."""
+    """Return the settings of the evaluated run, overridden by flags, with paths filled in, or raise InputError."""
     given = first_flags(argv, "config", "ensemble", "checkpoint_dir", "checkpoint", "runs_dir", "dataset", "method")
     chosen = read_args(Path(given["config"])) if given["config"] else {}
     chosen |= {name: text for name, text in given.items() if text is not None}
@@ -92,7 +92,7 @@ def find_settings(argv: Sequence[str] | None) -> Settings:
     named = any(chosen.get(name) not in (None, []) for name in ("ensemble", "checkpoint_dir", "checkpoint"))
     if given["ensemble"] is not None:
         if given["checkpoint_dir"] is not None or given["checkpoint"] is not None:
-            raise InputError("--ensemble", "also a run or checkpoint", "only one of them", "Leave out the other flag.")
+            raise InputError("--ensemble", "a run or checkpoint, too", "only one of them", "Leave out the other flag.")
         run_dir = given["ensemble"]  # the first run, whose settings are the defaults
     elif not named and "--help" not in (argv or sys.argv):
         way_out = "Run stage 3 first (train_han.py or its script), or pass --checkpoint_dir."
@@ -194,7 +194,7 @@ def check_val_score(settings: Settings, prediction: Events, truth: Events) -> No
     theirs = summary.get("machine"), args.get("precision"), args.get("eval_batch_size")
     if abs(score - trained) > (0 if ours == theirs else ROUNDING):
         expected = f"{trained:.2f}, which training recorded for epoch {summary.get('best_epoch')}"
-        way_out = "Weights, data or code differ from those in training; evaluate on the machine of the training."
+        way_out = "Weights, data or code differ from those in training; evaluate on the machine used for training."
         raise InputError(settings.checkpoint, f"{select_on} {score:.2f} on val", expected, way_out)
 
 

@@ -102,7 +102,7 @@ def han_epoch(setup: Setup) -> list[Measurement]:
 
 
 def transformer_epoch(setup: Setup) -> list[Measurement]:
-    """Measure an epoch of stage 1 by a step on videos with the distribution of lengths of the whole split."""
+    """Measure an epoch of stage 1 from one step on videos whose lengths are distributed as in the whole split."""
     settings, batch_size = setup.stage_1, setup.stage_1.recipe.batch_size
     annotations = load_annotations("UnAV", settings.data.data_dir, "train")
     spread = annotations.lengths.argsort()[torch.linspace(0, annotations.num_videos - 1, batch_size).long()]

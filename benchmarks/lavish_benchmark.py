@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=list(SIZES))
     parser.add_argument("--num_clips", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of --table frames")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="for --table frames")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)
     device = select_device(args.device)

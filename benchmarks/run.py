@@ -107,7 +107,7 @@ def layer_rows(
     longest: int = 60,  # segments of the temporal transformer's longest video; a third of all segments is padding
     videos: tuple[int, int, int] = (64, 512, 16),  # of HAN's step and evaluation, and of the transformer's step
 ) -> list[Measurement]:
-    """Measure CPU time on features of zeros with ("ours") and without ("naive") each fast variant of a layer."""
+    """Measure CPU time on all-zero features with ("ours") and without ("naive") each fast variant of a layer."""
     train, val = (
         zero_split(folder, "LLP", s, torch.full((n,), 10)) for s, n in (("train", videos[0]), ("val", videos[1]))
     )

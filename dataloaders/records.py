@@ -28,7 +28,7 @@ class Record:
         tensor = self.tensors.get(name)
         if tensor is None or tensor.dtype != dtype or tensor.shape != shape:
             found = "no such tensor" if tensor is None else f"type {tensor.dtype} and shape {tuple(tensor.shape)}"
-            raise self.error(f"{name}: {found}", f"{dtype} and {shape}")
+            raise self.error(f"{name}: {found}", f"type {dtype} and shape {shape}")
         return tensor
 
     def find(self, annotations: SplitAnnotations) -> Tensor:

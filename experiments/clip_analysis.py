@@ -30,7 +30,7 @@ WORST = 24  # mistakes per sheet
 THUMBNAIL = 112  # pixels
 LARGEST_MAP = 5_000  # points of t-SNE; a larger split is subsampled
 LEGEND_CLASSES = 28  # most classes that fit into the legend
-LEAST_DROP = 10.0  # points of accuracy; smaller drops are neglected
+LEAST_DROP = 10.0  # points of accuracy; smaller drops are ignored
 
 
 def features(run: ClipRun, split: str, folder: Path) -> None:
@@ -105,7 +105,7 @@ def _relied_on(drop_without_audio: float, drop_without_visual: float) -> str:
 
 
 def reliance_figure(path: Path, drops: Sequence[tuple[str, float, float]], title: str) -> None:
-    """Plot two bars per class: the drop of its accuracy without audio and without visual input, in points."""
+    """Plot two bars per class: the drop in its accuracy without audio and without visual input, in points."""
     figure = Figure(figsize=(6.0, 1.2 + 0.28 * len(drops)), dpi=DPI)
     axes = figure.subplots()
     names, without_audio, without_visual = zip(*drops, strict=True)
@@ -115,7 +115,7 @@ def reliance_figure(path: Path, drops: Sequence[tuple[str, float, float]], title
     axes.set_yticks(places, [name.replace("_", " ") for name in names])
     axes.invert_yaxis()
     axes.axvline(0, color="#333333", linewidth=0.6)
-    axes.set_xlabel("Drop of accuracy (points)")
+    axes.set_xlabel("Drop in accuracy (points)")
     axes.set_title(title, fontsize=7)
     axes.legend(frameon=False, loc="lower right")
     save_figure(figure, path)
@@ -155,7 +155,7 @@ def contact_sheet(entries: list[tuple[np.ndarray, str]], title: str) -> Image.Im
     rows = max(1, math.ceil(len(entries) / columns))
     page = Image.new("RGB", (columns * width, rows * height + 24), "white")
     draw = ImageDraw.Draw(page)
-    draw.text((4, 4), title if entries else f"{title}: no mistake", fill="black", font=font)
+    draw.text((4, 4), title if entries else f"{title}: no mistakes", fill="black", font=font)
     for i, (frames, text) in enumerate(entries):
         left, top = i % columns * width + 4, i // columns * height + 24
         for k, frame in enumerate(frames):

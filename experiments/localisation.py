@@ -1,4 +1,4 @@
-"""Evaluate a stage-1 run on UnAV-100 by its published metric, mean average precision of event spans.
+"""Evaluate a stage-1 run on UnAV-100 with its published metric, mean average precision of event spans.
 
 python -m experiments.localisation --checkpoint_dir temp_train_logs/TemporalTransformer_UnAV_<time> --split val test
 """

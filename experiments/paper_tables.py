@@ -86,7 +86,7 @@ class Experiment:
         return runner.test_scores(job)[self.metric]
 
     def rows(self, runner: Runner) -> list[tuple[str, list, str]]:
-        """Return the name, scores of all runs and note of each row; rows without published scores are the last."""
+        """Return the name, scores of all runs and note of each row; rows without published scores come last."""
         rows = []
         for name in dict.fromkeys([*self.published, *self.ours]):
             if self.published.get(name) is not None:
@@ -322,7 +322,7 @@ def qualitative(study: Study) -> Experiment:
 
 
 def varied_videos(predictions: Predictions, number: int) -> list[int]:
-    """Choose videos evenly from those with several classes and different audio and visual events in the truth."""
+    """Choose videos evenly from those with several classes and different audible and visible true events."""
     audio, visual = predictions.truth  # (N, T, C)
     chosen = ((audio | visual).any(axis=1).sum(axis=1) >= 2) & (audio != visual).any(axis=(1, 2))  # (N,)
     videos = np.flatnonzero(chosen if chosen.any() else np.ones_like(chosen))

@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="(default: those of the data set)")
     videos = parser.add_argument_group("videos")
     videos.add_argument("--videos", action="store_true", help="write MP4 files in place of features")
-    videos.add_argument("--num_events", type=whole_number(1), help="number of events shared by LLP and UnAV to allow")
+    videos.add_argument("--num_events", type=whole_number(1), help="use only the first N events shared by LLP and UnAV")
     videos.add_argument("--longest", type=whole_number(1), help="leave out videos with more segments than this")
     args = parser.parse_args(argv)
     sizes = {"train": args.num_train, "val": args.num_val, "test": args.num_test}
     if args.videos:
         try:
-            from simulation.generated_videos import generate_videos  # whose packages features do not need
+            from simulation.generated_videos import generate_videos  # needs packages that features do not
         except ImportError as error:
             expected, way_out = "the packages that write videos", "Run pip install -r requirements-video.txt."
             raise InputError("--videos", f"no {error.name}", expected, way_out) from error

@@ -256,7 +256,7 @@ def _draw_segment_labels(
     """Draw segment labels of N videos without any: N arrays (T, C) bool for audio and N for visual labels.
 
     For each class of a video, both modalities are copied from a random video of `examples` with that class, if possible
-    one that also has further classes, or none, as this video; its times are scaled to the length of this video.
+    one that, like this video, has further classes or none; its times are scaled to the length of this video.
     """
     labels, example_labels = annotations.video_labels.numpy(), examples.video_labels.numpy()
     alone = example_labels.sum(axis=1) == 1

@@ -50,8 +50,8 @@ SHARED_CONCEPTS = tuple(concept for concept in map(concept_of, LLP_CLASSES) if c
 def generate_videos(
     dataset: str,
     output: Path,
-    annotations: Path | None = None,  # as of `simulate`
-    sizes: dict[str, int | None] | None = None,  # as of `simulate`
+    annotations: Path | None = None,  # as in `simulate`
+    sizes: dict[str, int | None] | None = None,  # as in `simulate`
     seed: int = 0,
     num_events: int | None = None,  # allow only the first of the events shared by LLP and UnAV, in LLP's order
     longest: int | None = None,  # leave out videos with more segments than this

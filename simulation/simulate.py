@@ -104,7 +104,7 @@ def check_folder(data_dir: Path, marker: str, parameters: dict[str, object]) -> 
         if differing := [key for key in parameters if before.get(key) != parameters[key]]:
             raise InputError(path, f"a different {', '.join(differing)}", "the parameters of this simulation", way_out)
     elif data_dir.exists() and any(not entry.name.startswith(".") for entry in data_dir.iterdir()):
-        raise InputError(data_dir, f"files without {marker}, perhaps real data", "a new or a simulated folder", way_out)
+        raise InputError(data_dir, f"files without {marker}, perhaps real data", "a new or simulated folder", way_out)
     return before
 
 
@@ -119,7 +119,7 @@ def _write_features(simulator: VideoSimulator, data_dir: Path, truth: dict[str, 
     free = shutil.disk_usage(data_dir).free
     if num_bytes > free:
         found, expected = (f"{size / 2**30:.1f} GiB" for size in (free, num_bytes))
-        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train) or --features.")
+        raise InputError(data_dir, f"{found} free", expected, "Simulate fewer videos (--num_train) or features.")
 
     def write(video: str) -> None:
         for name, values in simulator.features(video, truth[video], missing[video]).items():

@@ -258,7 +258,7 @@ def test_an_ensemble_that_cannot_be_made_says_why(run, tmp_path):
     logs = evaluate(run, tmp_path / "logs", "--splits", "val")
     with pytest.raises(InputError, match=r"--output_dir: .* expected a folder other than the averaged runs'"):
         stage4.main(["--ensemble", str(logs), "--output_dir", str(logs)])
-    with pytest.raises(InputError, match="--ensemble: found also a run or checkpoint"):
+    with pytest.raises(InputError, match="--ensemble: found a run or checkpoint, too"):
         stage4.main(["--ensemble", str(logs), "--checkpoint_dir", str(run)])
     with pytest.raises(InputError, match="nowhere: found no such folder"):
         stage4.main(["--ensemble", str(tmp_path / "nowhere")])
@@ -349,9 +349,9 @@ def test_demo_runs_from_nothing_to_the_table_and_figures(tmp_path, dataset):
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("pseudo_label_generation.sh", "Run train_transformer.py first"),
+        ("pseudo_label_generation.sh", "Run stage 1 first"),
         ("train_han.sh", "Run stage 1 (train_transformer.py) unless it is finished, then stage 2 (pseudo_label_gen"),
-        ("test_han.sh", "Run train_han.py first"),
+        ("test_han.sh", "Run stage 3 first"),
     ],
 )
 def test_script_without_its_predecessor_says_what_to_run(tmp_path, script, message):

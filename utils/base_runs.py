@@ -60,7 +60,7 @@ class OnBaseRun(FromFile):
 
     dataset: Literal[PARSED_DATASETS] = "LLP"  # data set
     checkpoint_dir: Path | None = None  # run of train_han.py; None: the newest of the base method in runs_dir
-    runs_dir: Path = DEFAULT_RUNS_DIR  # folder that is searched for the newest run
+    runs_dir: Path = DEFAULT_RUNS_DIR  # folder searched for the newest run
     checkpoint: Path | None = None  # weights; None: checkpoints/checkpoint_best.pt of the run
     output_dir: Path | None = None  # folder of the labels; None: in the run folder, named after the data set
     export: bool = False  # LLP: also write the labels in the format of the authors' code

@@ -58,7 +58,7 @@ def find_method(name: str) -> Method:
     if name == "uwav":
         return Method("UWAV")
     if name not in method_names():
-        way_out = "Choose one of these, or add a method (README)."
+        way_out = "Choose one of these, or add a method (CONTRIBUTING.md)."
         raise InputError("--method", repr(name), f"one of {', '.join(method_names())}", way_out)
     return importlib.import_module(f"baselines.{name.partition('_')[0]}").METHODS[name]
 

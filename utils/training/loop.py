@@ -202,7 +202,7 @@ def _check_finite(means: dict[str, float], epoch: int, run_dir: Path, train: Any
     if broken := [name for name, value in means.items() if not math.isfinite(value)]:
         train.check_features()  # raises if they are the cause
         way_out = "Lower the learning rate, clip gradients harder or use float32; then --resume from the last epoch."
-        raise InputError(run_dir, f"{', '.join(broken)} not finite in epoch {epoch}", "finite losses", way_out)
+        raise InputError(run_dir, f"non-finite {', '.join(broken)} in epoch {epoch}", "finite losses", way_out)
 
 
 def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Progress:
