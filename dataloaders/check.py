@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     num_wrong = int(files["problem"].isin(PROBLEMS).sum())
     if num_wrong:
         print(f"\n{offender_list(files, None if args.list_all else OFFENDERS_SHOWN)}")
-    print(f"\n{num_wrong} files cannot be used: training would fail." if num_wrong else "\nAll files can be used.")
+    of_wrong = f"{num_wrong} file{'s' * (num_wrong != 1)} cannot be used: training would fail."
+    print(f"\n{of_wrong}" if num_wrong else "\nAll files can be used.")
     missing = files[files["problem"] == "missing"]
     if num_wrong == len(missing) > 0 and CLASS_NAMES not in set(missing["part"]):
         for split, of_split in missing.groupby("part", sort=False):

@@ -14,7 +14,7 @@ from torch import Tensor
 from utils.errors import InputError
 from utils.files import require_file
 
-PROBLEMS = ("missing", "unreadable", "wrong shape", "not finite")
+PROBLEMS = ("missing", "unreadable", "wrong shape", "wrong names", "not finite")
 
 
 @dataclass(frozen=True)

@@ -45,24 +45,24 @@ def run(data_dir: Path, *options: str) -> int:
 
 
 def counts(output: str, feature: str, part: str) -> list[int]:
-    """A line of the table: files, present, missing, unreadable, wrong shape, not finite."""
+    """A line of the table: files, present, missing, unreadable, wrong shape, wrong names, not finite."""
     (line,) = [
         line for line in output.splitlines() if line.split()[:2] == [feature, part.split()[0]] and ":" not in line
     ]
-    return [int(cell) for cell in line.split()[-6:]]
+    return [int(cell) for cell in line.split()[-7:]]
 
 
 def test_complete_data_set_passes(data_dir, capsys):
     assert run(data_dir) == 0
     output = capsys.readouterr().out
     assert "All files can be used." in output
-    assert counts(output, "clip", "test") == [1, 1, 0, 0, 0, 0]
-    assert counts(output, "clap", "class names") == [1, 1, 0, 0, 0, 0]
+    assert counts(output, "clip", "test") == [1, 1, 0, 0, 0, 0, 0]
+    assert counts(output, "clap", "class names") == [1, 1, 0, 0, 0, 0, 0]
 
 
 def test_video_of_two_samples_is_one_file(data_dir, capsys):
     run(data_dir)
-    assert counts(capsys.readouterr().out, "clip", "train") == [3, 3, 0, 0, 0, 0]
+    assert counts(capsys.readouterr().out, "clip", "train") == [3, 3, 0, 0, 0, 0, 0]
 
 
 def spoil_missing(path: Path) -> None:
@@ -84,10 +84,10 @@ def spoil_not_finite(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (spoil_missing, [3, 2, 1, 0, 0, 0]),
-        (spoil_unreadable, [3, 3, 0, 1, 0, 0]),
-        (spoil_wrong_shape, [3, 3, 0, 0, 1, 0]),
-        (spoil_not_finite, [3, 3, 0, 0, 0, 1]),
+        (spoil_missing, [3, 2, 1, 0, 0, 0, 0]),
+        (spoil_unreadable, [3, 3, 0, 1, 0, 0, 0]),
+        (spoil_wrong_shape, [3, 3, 0, 0, 1, 0, 0]),
+        (spoil_not_finite, [3, 3, 0, 0, 0, 0, 1]),
     ],
 )
 def test_unusable_file_is_counted_and_named_and_fails_the_check(data_dir, capsys, spoil, expected):
@@ -96,16 +96,16 @@ def test_unusable_file_is_counted_and_named_and_fails_the_check(data_dir, capsys
     assert run(data_dir) == 1
     output = capsys.readouterr().out
     assert counts(output, "r2plus1d_18", "train") == expected
-    assert counts(output, "clip", "train") == [3, 3, 0, 0, 0, 0]
+    assert counts(output, "clip", "train") == [3, 3, 0, 0, 0, 0, 0]
     assert str(path) in output
-    assert "1 files cannot be used: training would fail." in output
+    assert "1 file cannot be used: training would fail." in output
 
 
 def test_file_of_another_width_than_most_is_of_wrong_shape(data_dir, capsys):
     write(feature_path(data_dir, "clip", "trainvideo0"), 10, 7)  # the first file that is read
     assert run(data_dir) == 1
     output = capsys.readouterr().out
-    assert counts(output, "clip", "train") == [3, 3, 0, 0, 1, 0]
+    assert counts(output, "clip", "train") == [3, 3, 0, 0, 1, 0, 0]
     assert "found width 7; expected width 8" in output
 
 
@@ -113,7 +113,15 @@ def test_file_of_another_width_than_most_is_of_wrong_shape(data_dir, capsys):
 def test_text_features_of_another_class_count_or_width_fail_the_check(data_dir, capsys, rows, width):
     write(data_dir / "feats_CLIP" / "event_feats" / "all_event_feats.npy", rows, width)
     assert run(data_dir) == 1
-    assert counts(capsys.readouterr().out, "clip", "class names") == [1, 1, 0, 0, 1, 0]
+    assert counts(capsys.readouterr().out, "clip", "class names") == [1, 1, 0, 0, 1, 0, 0]
+
+
+def test_text_features_of_other_class_names_fail_the_check(data_dir, capsys):
+    names = data_dir / "feats_CLIP" / "event_feats" / "all_event_feats.txt"
+    names.write_text("\n".join(reversed(AVE_CLASSES)))
+    assert run(data_dir) == 1
+    output = capsys.readouterr().out
+    assert counts(output, "clip", "class names") == [1, 1, 0, 0, 0, 1, 0] and str(names) in output
 
 
 def test_only_the_chosen_features_and_splits_are_checked(data_dir, capsys):

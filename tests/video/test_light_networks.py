@@ -226,7 +226,7 @@ def test_all_absent_weights_are_named_at_once(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(InputError, match=rf"an error \(offline\).*{files}"):
         feature_networks.fetch_light_weights(tmp_path / "own")
     source = feature_networks.Source(tmp_path / "own")
-    with pytest.raises(InputError, match="no weights of vggish, clip; .*download.sh vggish clip`"):
+    with pytest.raises(InputError, match=r"no weights of vggish, clip; .*download.sh vggish clip`"):
         feature_networks.build_networks(["vggish", "clip"], source, torch.device("cpu"), "float32")
 
 
