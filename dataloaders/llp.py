@@ -36,7 +36,7 @@ def load_split(annotations_dir: Path, split: str) -> SplitAnnotations:
         name = row["filename"]
         if not re.fullmatch(_NAME, name) or name in video_labels:
             expected = f"<video id of {ID_FORMAT}>_<start>_<end>, each once"
-            raise line_error(path, line, f"malformed or repeated file name {name!r}", expected)
+            raise line_error(path, line, f"a malformed or repeated file name {name!r}", expected)
         video_labels[name] = _row_labels(row, path, line)
     names = tuple(video_labels)
     if split == "train":

@@ -38,7 +38,7 @@ def mean_average_precisions(teacher: Teacher, split: SplitBatches, annotations_d
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint_dir", type=Path, required=True, help="run folder of train_transformer.py")
     parser.add_argument("--split", nargs="+", choices=("val", "test"), default=["val"])
     parser.add_argument("--data_dir", type=Path, help="UnAV's folder (default: that of the run)")

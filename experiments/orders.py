@@ -41,7 +41,7 @@ def orders_table(results_dir: Path) -> Table:
         ours = [row for row in json.loads(path.read_text())["rows"] if row["note"] != "published"]
         scores = {row["labels"]["Method"]: row["values"][column]["mean"] for row in ours}
         if absent := {better, worse} - scores.keys():
-            raise InputError(path, f"none of our rows named {absent.pop()}", "one", "Run the table's script again.")
+            raise InputError(path, f"no row of ours named {absent.pop()}", "one", "Run the table's script again.")
         first, second = scores[better], scores[worse]
         labels = (f"{better} above {worse}", f"{table}, {column}", "yes" if first >= second else "NO")
         rows.append(Row(labels, (Cell(first), Cell(second), Cell(first - second))))

@@ -75,7 +75,7 @@ class ClassifierSettings(ClipSettings):
 
     select_on: Literal["val", "test"] = "val"  # split on which the best epoch is chosen (the paper: test)
     num_frames: Annotated[int, Field(ge=1, le=1024)] | None = None  # frames per clip; None: all packed ones
-    normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"  # mean and deviation of pixels: ImageNet's, or both 0.5
+    normalization: Literal[tuple(NORMALIZATIONS)] = "imagenet"  # mean and std of pixels: ImageNet's, or both 0.5
     network: ClipNetworkSettings = ClipNetworkSettings()
     device: DeviceSettings = DeviceSettings(eval_batch_size=16)
 

@@ -26,7 +26,7 @@ class EncoderConfig:
     dropout: Share = 0.1  # dropout probability
     pre_norm: bool = False  # normalise before the sub-layers instead of after
     encoder_order: Literal["sequential", "parallel"] = "sequential"
-    """sequential: visual attends to the updated audio (released code); parallel: to the layer's audio input (paper)"""
+    """sequential: visual segments attend to the updated audio (released code); parallel: to the audio input (paper)"""
     layer_init: Literal["equal", "independent"] = "equal"
     """initial weights of the layers; equal: copies of one layer (released code); independent: drawn for each layer"""
 

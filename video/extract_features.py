@@ -41,7 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     features.add_argument("--features", nargs="+", choices=feature_networks.NETWORKS, default=list(PUBLISHED))
     features.add_argument("--output", type=Path, help="(default: data/<dataset>, or `features`)")
     features.add_argument("--recipe", choices=RECIPES, help="(default: valor for LLP and AVE, else centre)")
-    features.add_argument("--no_sound", choices=("fail", "silence"), default="fail", help="without an audio track")
+    features.add_argument(
+        "--no_sound",
+        choices=("fail", "silence"),
+        default="fail",
+        help="videos without an audio track: list them as failures, or treat them as silent",
+    )
     features.add_argument("--text_only", action="store_true", help="only text features of events, no videos")
     features.add_argument("--events", nargs="+", help="names for text features (default: the data set's classes)")
     features.add_argument("--prompts", choices=("event_names", "valor"), default="event_names")
@@ -50,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     speed.add_argument("--batch_size", type=whole_number(1), help="segments per batch (default: 4 on CPU, 64 on GPU)")
     speed.add_argument("--ray", metavar="auto|ADDRESS", help="extract on a Ray cluster (docs/corpora.md)")
     speed.add_argument("--num_workers", type=whole_number(1), help="Ray workers (default: one per GPU)")
-    speed.add_argument("--num_decoders", type=whole_number(1), default=default_num_decoders(), help="threads")
+    speed.add_argument("--num_decoders", type=whole_number(1), default=default_num_decoders(), help="decoding threads")
     return parser
 
 

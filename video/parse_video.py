@@ -120,7 +120,7 @@ def model_of(args: argparse.Namespace, device: torch.device) -> EventModel:
             networks = "light"
             print(f"No trained HAN in {args.runs_dir}: using light networks; --networks clip_clap detects any events.")
     if source and args.segments_per_second:
-        way_out = "Leave out the flag: a trained model has the segments of its training."
+        way_out = "Leave out the flag: a trained model keeps its segment length."
         raise InputError("--segments_per_second", f"a trained model ({source})", "--networks", way_out)
     if source:
         return trained_model(source, args.events, args.window, args.stride, device)

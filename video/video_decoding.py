@@ -137,13 +137,13 @@ def decode_stretches(
         video, audio = (streams[0] if streams else None for streams in (videos, container.streams.audio))
         notes = []
         if audio is not None and audio.codec_context is None:
-            notes.append(f"an audio track of a codec that cannot be decoded ({_codec_of(path, audio)})")
+            notes.append(f"an audio track in a codec that cannot be decoded ({_codec_of(path, audio)})")
             audio = None
         if frame_rate is not None and video is None:
             raise InputError(path, "no video track", "a file with a video track", "Request audio features only.")
         if video is not None and video.codec_context is None:
             if frame_rate is not None:
-                found = f"a video track of a codec that cannot be decoded ({_codec_of(path, video)})"
+                found = f"a video track in a codec that cannot be decoded ({_codec_of(path, video)})"
                 raise InputError(path, found, "a codec that FFmpeg decodes", "Convert the video.")
             video = None
         if frame_rate is None and (audio is None or not sample_rates):

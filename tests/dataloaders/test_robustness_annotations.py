@@ -27,7 +27,7 @@ BAD_IDS = ("../../../xx", "AAAAAAAAAA", "AAAAAAAAAAAA", "AAAAAAAAAA\n", "AAAAA\n
 def test_llp_name_that_is_no_id_with_times_is_refused(tmp_path, name):
     path = write_llp(tmp_path) / "AVVP_train.csv"
     path.write_text(path.read_text() + f"{name}\tSpeech\n")
-    with pytest.raises(InputError, match=r"AVVP_train\.csv, line 16: found malformed or repeated file name"):
+    with pytest.raises(InputError, match=r"AVVP_train\.csv, line 16: found a malformed or repeated file name"):
         load_annotations("LLP", tmp_path, "train")
 
 

@@ -173,7 +173,10 @@ class Localisation(_Scored):
 
     def unimodal_scores(self, prediction: Events, truth: Events) -> Scores:
         """Raise InputError, since every event is both audible and visible."""
-        found, expected = f"{self.dataset.name}, whose events are all audible and visible", "a data set of other events"
+        found, expected = (
+            f"{self.dataset.name}, whose events are all audible and visible",
+            "a data set with unimodal events",
+        )
         raise InputError("--unimodal_scores", found, expected, "Leave out the flag.")
 
     def selection_score(self, name: str, prediction: Events, truth: Events) -> float:

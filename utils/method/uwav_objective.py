@@ -26,7 +26,8 @@ class UWAVLosses(PseudoLabels):
     temperature: PositiveFloat = 2.0  # temperature of soft labels: 2 (released code) or 1 (paper)
     reweight: bool = True  # weight segment losses to balance classes
     positive_weight: NonNegativeFloat = 0.5  # W of the class-balance weights
-    weight_normalization: Literal["sum", "mean"] = "sum"  # over classes: sum (released code) or mean (paper)
+    weight_normalization: Literal["sum", "mean"] = "sum"
+    """class-balance weights from the sum (released code) or the mean (paper) of the class frequencies"""
     mixup: bool = True  # mix features of segments
     mixup_alpha: PositiveFloat = 1.7  # alpha of the beta distribution of lambda
     mixup_labels: Literal["soft", "hard", "ceiling"] = "soft"

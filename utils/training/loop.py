@@ -58,7 +58,7 @@ class Recipe:
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0  # largest gradient norm; inf: no clipping
     seed: Annotated[int, Field(ge=0, lt=2**43)] = 20000  # seed of initial weights, dropout, mixup and order of videos
     keep: Literal["first_best", "last_best", "last"] = "first_best"
-    """epoch to evaluate: the first or the last with the best score on val, or the last of the training (MA)"""
+    """epoch to evaluate: the first or the last with the best score on val, or the last of training (MA)"""
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch (counted from 1)."""

@@ -107,8 +107,8 @@ def fetch(download: Download, waits: tuple[int | None, ...] = WAITS) -> bool:
                 raise write_error(part, error, "Free some space, and run this again.") from error
             refused = isinstance(error, urllib.error.HTTPError) and error.code not in TRY_AGAIN
             if refused or seconds is None:
-                way_out = f"Run this again, which resumes the download, or save the file as {path}"
-                way_out += f"{', and run this again, which unpacks it' if unpack else ''}."
+                way_out = f"Run this again to resume the download, or save the file as {path}"
+                way_out += f"{' and run this again to unpack it' if unpack else ''}."
                 raise InputError(download.address, f"an error ({error})", f"the file {path.name}", way_out) from error
             print(f"{path.name}: {error}; trying again in {seconds} s", file=sys.stderr)
             time.sleep(seconds)
