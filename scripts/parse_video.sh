@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Parse your own video: bash scripts/parse_video.sh VIDEO. Extra arguments are passed to video.parse_video.
-#   bash scripts/parse_video.sh VIDEO --networks light                               without training, 27 MB of weights
+#   bash scripts/parse_video.sh VIDEO --networks light                               without training, 29 MB of weights
 #   bash scripts/parse_video.sh VIDEO --networks clip_clap --events "dog barking"    without training, any events
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) # no cd: paths of videos are relative to the current folder
