@@ -139,7 +139,8 @@ def find_thresholds(
         class_wise, jointly = settings.threshold_type == "class_wise", settings.grid_search == "joint"
         return find_task(settings.dataset).search_thresholds(logits, val.annotations, class_wise, jointly, log)
     if simulated:
-        log.warning("VALOR's thresholds are for real CLIP and CLAP features; simulated ones need --thresholds search")
+        advice = "simulated ones need --thresholds search (in scripts: THRESHOLDS=search)"
+        log.warning(f"VALOR's thresholds are for real CLIP and CLAP features; {advice}")
     return (fixed_thresholds if settings.teacher == "pe_frame" else valor_thresholds)(settings.dataset)
 
 

@@ -27,7 +27,7 @@ SUBSETS = {"train": ("train", "training"), "val": ("val", "validation"), "test":
 NEGLIGIBLE_SECONDS = 0.1  # a remainder this short at a video's end is not a segment, as in feature extraction
 FileName = Annotated[str, Field(pattern=r"^[^/\\\x00.][^/\\\x00]{0,199}$")]
 Segment = Annotated[list[float], Field(min_length=2, max_length=2)]  # start and end, seconds
-WAY_OUT = "Correct it; docs/your_data.md describes the format."
+WAY_OUT = "Write or correct it; docs/your_data.md describes the format."
 
 
 class Event(BaseModel):
@@ -65,7 +65,7 @@ class OwnDataset(BaseModel):
 def read_own_dataset(path: Path) -> OwnDataset:
     """Read the description of a data set. Raises InputError if it is malformed."""
     try:
-        described = OwnDataset.model_validate(yaml.safe_load(read_text(path)))
+        described = OwnDataset.model_validate(yaml.safe_load(read_text(path, WAY_OUT)))
     except (yaml.YAMLError, ValidationError) as error:
         wrong = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
         found = " ".join([*map(str, wrong["loc"]), wrong["msg"]])
@@ -121,7 +121,7 @@ def read_videos(
 ) -> dict[str, Video]:
     """Read the videos of some subsets by id. Raises InputError if the file is malformed or has no such video."""
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_unique_keys)
+        content = json.loads(read_text(path, way_out), object_pairs_hook=_unique_keys)
         database = form.model_validate(content, strict=True).database
     except ValidationError as error:
         wrong = error.errors()[0]

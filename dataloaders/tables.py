@@ -11,13 +11,13 @@ ID_FORMAT = "11 letters, digits, - or _"
 GET_FILES = "Fetch all files: run `bash scripts/download.sh` with the data set's name; data/README.md lists them."
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, way_out: str = GET_FILES) -> str:
     """Read a whole annotation file. Raises InputError if it is absent, unreadable or not UTF-8."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         found = "no file" if isinstance(error, FileNotFoundError) else f"an unreadable file ({error})"
-        raise InputError(path, found, "an annotation file in UTF-8", GET_FILES) from error
+        raise InputError(path, found, "an annotation file in UTF-8", way_out) from error
 
 
 def read_table(

@@ -84,7 +84,9 @@ def collect(runs: Sequence[EvaluatedRun], by: Sequence[str] | None = None) -> Ta
         chosen = [run.settings.get(name, "") for name in shown]
         seeds = rows.setdefault((*chosen, run.split, run.note, *sorted(run.compared.items())), [])
         if same := [other for other in seeds if other.settings.get("seed") == run.settings.get("seed")]:
-            way_out = "Leave one out, or pass a setting in which they differ with --by, such as name."
+            names = run.settings.keys() - {"checkpoint_dir", "checkpoint", "output_dir"}
+            differing = sorted(n for n in names if run.settings[n] != same[0].settings.get(n))
+            way_out = f"Leave one out{', or show what differs: --by ' * bool(differing)}{' '.join(differing)}."
             raise InputError(run.folder, f"the settings and seed of {same[0].folder}", "different runs", way_out)
         seeds.append(run)
     lines = []

@@ -3,7 +3,7 @@
 #   bash scripts/benchmark.sh --quick       a smaller sample, in under three minutes on two CPU cores
 #   bash scripts/benchmark.sh --accuracy    only the accuracy of bf16 against float32
 #   bash scripts/benchmark.sh --layers      only the time that each fast layer saves
-#   ANNOTATIONS=../shared/annotations bash scripts/benchmark.sh    real annotations with real lengths of videos
+#   ANNOTATIONS=FOLDER bash scripts/benchmark.sh    real annotations with real lengths of videos
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

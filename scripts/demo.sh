@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All four stages on a fresh machine: environment, small simulated data sets, small networks. Prints scores and the folder
 # of the figures. Takes a few minutes on two CPU cores after installation.
-#   ANNOTATIONS=../shared/annotations bash scripts/demo.sh    features simulated for real annotation files
-#   DATASET=AVE bash scripts/demo.sh                          the second experiment
+#   ANNOTATIONS=FOLDER bash scripts/demo.sh    features simulated for real annotations in LLP/, UnAV/, AVE/ there
+#   DATASET=AVE bash scripts/demo.sh           the second experiment
 set -euo pipefail
 if (($#)); then
     sed -n '2,5s/^# \{0,1\}//p' "$0"

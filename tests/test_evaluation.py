@@ -167,8 +167,8 @@ def test_timelines_show_the_truth_above_the_prediction_as_long_as_the_video_last
     (axes,) = written_figures[0].axes
     assert axes.get_xlim() == (0, 2) and "Car" in [text.get_text() for text in axes.texts]  # no "Car*"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "Truth: no audible event",
-        "Prediction: no visible event",
+        "Truth (no audible event)",
+        "Prediction (no visible event)",
     ]
     assert drawn_seconds(axes, TRUTH_COLOUR) == 2 and drawn_seconds(axes, COLOURS[0]) == 1
 

@@ -54,6 +54,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
         write_args(folder, own)
     jobs = settings.seeds.jobs or (num_runs if on_gpu else 1)
     log.info(f"{run_dir}: {num_runs} seeds, {len(waiting)} of them to train, {jobs} at a time")
+    log.info(f"progress of each run: {run_dir / 'run_<seed>' / OUTPUT_FILE}")
     environment = dict(os.environ)
     if not on_gpu and jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))

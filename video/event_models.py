@@ -68,7 +68,9 @@ def trained_model(
     if named is not None and not is_transformer:
         way_out = "Choose a run of train_transformer.py or --networks clip_clap, or leave out --events."
         raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
-    note = f"The model was trained on {description.note}." if description.note else ""
+    real = {f"{name} features" for name in PACKED}  # unpublished ones, which need no warning
+    marks = ", ".join(mark for mark in description.note.split(", ") if mark not in real)
+    note = f"The model was trained on {marks}." if marks else ""
     if "simulated" in note:
         note += " Its predictions are meaningless on real videos."
     return EventModel(

@@ -1,4 +1,4 @@
-"""VGGish, ResNet-152 and R(2+1)D-18, and two light networks for laptops with 27 MB of weights. B rows.
+"""VGGish, ResNet-152 and R(2+1)D-18, and two light networks for laptops with 29 MB of weights. B rows.
 
 Features of the light networks, MN04 and EfficientNet-Lite2, are the inputs of their classifiers, which recognise events
 without further training.

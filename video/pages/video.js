@@ -489,7 +489,7 @@ function download(name) {
 }
 
 byId("downloads").hidden = !data.exports;
-byId("downloads").append(...Object.keys(data.exports ?? {}).map((name) =>
+byId("downloads").append(`Download (threshold ${data.threshold.toFixed(2)})`, ...Object.keys(data.exports ?? {}).map((name) =>
   element("button", { type: "button", title: name, onclick: () => download(name) }, FORMATS[name])));
 
 // ---- start ----

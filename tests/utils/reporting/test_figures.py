@@ -110,7 +110,7 @@ def test_the_legend_names_the_empty_modalities(tmp_path: Path, written_figures: 
     whole = timeline("UWAV", 10, {1: slice(0, 2)})
     timeline_figure(tmp_path / "t.png", "t", CLASSES, truth, [predicted, whole])
     legend = [text.get_text() for text in written_figures[0].axes[0].get_legend().get_texts()]
-    assert legend == ["Truth: no visible event", "Prediction: no event", "UWAV"]
+    assert legend == ["Truth (no visible event)", "Prediction (no event)", "UWAV"]
 
 
 @pytest.mark.parametrize("num_segments", [1, 10, 60])
