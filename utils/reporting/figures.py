@@ -253,7 +253,7 @@ def precision_recall_figure(path: Path, curves: Curves, classes: Sequence[str], 
     figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     inch = 1 / figure.get_figheight()
     figure.supxlabel("Recall", y=-0.4 * inch, va="top", fontsize=8)
-    figure.supylabel("Precision", x=-0.4 / figure.get_figwidth(), fontsize=8)
+    figure.supylabel("Precision", x=-0.5 / figure.get_figwidth(), fontsize=8)
     figure.suptitle(title, y=1 + 0.3 * inch, va="bottom", fontsize=9)
     save_figure(figure, path)
 
