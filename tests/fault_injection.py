@@ -40,11 +40,15 @@ KILLED = 137
 EPOCHS = ("--num_epochs", "2", "--checkpoint_every", "1")
 # What the stages and PyTorch import late, seconds of it: once here, not again in each fork.
 LATE = ("pandas", "tyro", "tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer")
-LATE += ("torch._dynamo", "matplotlib.backends.backend_agg", "utils.reporting.figures")
+LATE += ("torch._dynamo", "matplotlib.backends.backend_agg", "utils.reporting.figures", "sklearn.metrics")
+LATE += ("rich.console",)
 STAGE_3 = {
     "train_han": (),
-    "train_mmcse_on_combinations": ("--method", "mmcse", "--num_layers", "1", "--event_dim", "8", "--cmrc", "1"),
+    "train_mmcse_on_combinations": (
+        *("--method", "mmcse", "--num_layers", "1", "--event_dim", "8", "--num_classes", "4", "--cmrc", "1"),
+    ),
 }
+PACKED_BEFORE = ("train_mmcse_on_combinations", "test_han")  # the other stages are killed while they pack
 TRAINED = ("checkpoints/last.pt", "checkpoints/checkpoint_best.pt", "checkpoints/checkpoint_epoch_001.pt")
 
 
@@ -145,7 +149,7 @@ class Stage:
 
     def run(self, folder: Path) -> None:
         """Run the stage, or go on where it was killed."""
-        packed = ("--packed_dir", folder / "packed")
+        packed = () if self.name in PACKED_BEFORE else ("--packed_dir", folder / "packed")
         llp, unav, runs = self.shared / "LLP", self.shared / "UnAV", self.shared / "runs"
         resumed = self._resumed(folder)
         if self.name == "train_transformer":
@@ -215,6 +219,8 @@ def _tensors(path: Path) -> tuple[dict[str, str], dict[str, bytes]]:
 def trials(stage: Stage, folder: Path) -> dict[str, object]:
     """Kill the stage at each moment, and go on. Returns the number of moments, and what went wrong, by moment."""
     whole, count_file = folder / "whole", folder / "count"
+    if stage.name in PACKED_BEFORE:
+        assert statuses([in_a_process(partial(stage.run, folder / "packing"))]) == [0]
     assert statuses([in_a_process(partial(stage.run, whole), count_file=count_file)]) == [0]
     wrong = {}
     num_moments, at_once = int(count_file.read_text()), os.cpu_count() or 1
