@@ -53,9 +53,8 @@ def open_runs(folder: Path, logs_dir: Path) -> list[EvaluatedRun]:
     split = next((name for name in ("test", "val") if name in summary), None)
     if split is None:
         expected = f"a finished evaluation with scores in {SUMMARY_FILE}"
-        raise InputError(
-            folder, "no scores", expected, "Run test_han.py, or name its output folder or the parent (--logs_dir)."
-        )
+        way_out = "Run test_han.py, name its output folder, or pass the parent of that folder with --logs_dir."
+        raise InputError(folder, "no scores", expected, way_out)
     recorded = recorded_settings(folder).items()
     settings = {n: "+".join(map(str, v)) if isinstance(v, list) else str(v) for n, v in recorded}
     return [EvaluatedRun(folder, settings, split, summary[split], read_provenance(folder).note)]

@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     _, settings = parse_recipe(train_han.Settings, "", flags, ())
     recipe, metric = flat(settings), settings.select_on or find_task(args.dataset).best_metric
     if unknown := sorted(space.keys() - recipe.keys()):
-        raise InputError(args.space, f"unknown settings {', '.join(unknown)}", f"those of {args.method}", "Correct it.")
+        found = f"unknown settings: {', '.join(unknown)}"
+        raise InputError(args.space, found, f"those of {args.method}", "Correct it.")
     recipe = {name: recipe[name] for name in space}
 
     # Search

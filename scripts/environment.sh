@@ -7,10 +7,12 @@ if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
 fi
 fits() { "$@" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; }
 active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
-if [[ -n "$active" && ! "$active" -ef .venv ]]; then
-    echo "Using the active environment $active; it must have the packages of ${REQUIREMENTS:-requirements.txt}"
+needed=${REQUIREMENTS:-requirements.txt}
+has_pip() { .venv/bin/python -m pip --version > /dev/null 2>&1; } # uv makes environments without
+if [[ -n "$active" ]] && ! { [[ "$active" -ef .venv ]] && has_pip; }; then
+    echo "Using the active environment $active; it must have the packages of ${needed// /, }"
 else
-    if ! { fits .venv/bin/python && .venv/bin/python -m pip --version > /dev/null 2>&1; }; then
+    if ! { fits .venv/bin/python && has_pip; }; then
         if ! fits python3; then
             echo "error: python3: found $(python3 --version 2>&1 || true); expected Python 3.11 or newer. Install it, or" \
                 "activate an environment that has it." >&2
@@ -18,7 +20,7 @@ else
         fi
         python3 -m venv --clear .venv # absent, broken or made by an older Python
     fi
-    for requirements in ${REQUIREMENTS:-requirements.txt}; do
+    for requirements in $needed; do
         wanted=$(cksum "$requirements")
         if [[ "$(cat ".venv/$requirements.cksum" 2> /dev/null)" != "$wanted" ]]; then
             size=""

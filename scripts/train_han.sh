@@ -12,7 +12,7 @@ OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-[[ " $* " == *" --resume "* ]] && exec "$PYTHON" train_han.py "$@" # with the settings and folders of that run
+[[ " $* " == *" --resume"[\ =]* ]] && exec "$PYTHON" train_han.py "$@" # with the settings and folders of that run
 recipe=(--dataset "$DATASET")
 [[ -n "$CONFIG" ]] && recipe=(--config "$CONFIG")
 "$PYTHON" train_han.py "${recipe[@]}" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \

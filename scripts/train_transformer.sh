@@ -10,6 +10,6 @@ OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-[[ " $* " == *" --resume "* ]] && exec "$PYTHON" train_transformer.py "$@" # with the settings and folders of that run
+[[ " $* " == *" --resume"[\ =]* ]] && exec "$PYTHON" train_transformer.py "$@" # with the settings and folders of that run
 "$PYTHON" train_transformer.py --config "$CONFIG" --data_dir "$DATA_DIR" --annotations_dir "$ANNOTATIONS_DIR" \
     --output_dir "$OUTPUT_DIR" "$@"

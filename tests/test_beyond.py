@@ -134,7 +134,7 @@ def test_a_search_begins_with_the_recipe_and_a_killed_one_goes_on(llp_dir: Path,
 
 @with_optuna
 def test_a_search_space_is_checked(llp_dir: Path, tmp_path: Path):
-    for text, words in (("lr: 3", "no search space"), ("speed: [1, 2]", "unknown settings speed")):
+    for text, words in (("lr: 3", "no search space"), ("speed: [1, 2]", "unknown settings: speed")):
         (tmp_path / "space.yaml").write_text(text)
         with pytest.raises(InputError, match=words):
             tune.main(search(llp_dir, tmp_path / "tune", tmp_path / "space.yaml", 1))

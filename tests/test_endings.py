@@ -166,15 +166,41 @@ def test_a_script_continues_a_run_with_the_settings_of_the_run_alone(tmp_path: P
     assert "--data_dir data/LLP" in run_script(folder, "train_han.sh", f"{python}:/usr/bin:/bin", **options).stdout
 
 
+def fake_environment(folder: Path, script: str) -> str:
+    """Make `.venv/bin/python` a shell script before the real Python; returns the PATH with it."""
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n{script}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return f"{python.parent}:/usr/bin:/bin"
+
+
 def test_requirements_are_also_installed_into_the_active_environment_of_the_repository(tmp_path: Path):
     folder = clone(tmp_path)
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/python").symlink_to(sys.executable)
-    (folder / ".venv/pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
-    path = f"{folder}/.venv/bin:/usr/bin:/bin"
+    path = fake_environment(folder, '[ "$2" = pip ] && exit 0')
     assert "Installing" in run_script(folder, "environment.sh", path, VIRTUAL_ENV=str(folder / ".venv")).stdout
     used = run_script(folder, "environment.sh", path, VIRTUAL_ENV=sys.prefix).stdout
     assert used == f"Using the active environment {sys.prefix}; it must have the packages of requirements.txt\n"
+
+
+def test_an_environment_without_pip_is_used_as_it_is(tmp_path: Path):
+    folder = clone(tmp_path)
+    path = fake_environment(folder, '[ "$2" = pip ] && exit 1')
+    files = {"VIRTUAL_ENV": str(folder / ".venv"), "REQUIREMENTS": "requirements.txt other.txt"}
+    used = run_script(folder, "environment.sh", path, **files).stdout
+    assert used.endswith("it must have the packages of requirements.txt, other.txt\n")
+    assert (folder / ".venv/bin/python").exists()
+
+
+def test_an_error_is_printed_though_nobody_reads_the_output(tmp_path: Path):
+    program = "from utils.entry_point import run_entry_point\nfrom utils.errors import InputError\n"
+    program += (
+        "def main():\n    print('x')\n    raise InputError('here', 'this', 'that', 'Mend it.')\nrun_entry_point(main)"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = f"(sleep 1; PYTHONUNBUFFERED= PYTHONPATH={ROOT} {sys.executable} {tmp_path / 'program.py'}) | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert "error: here: found this; expected that. Mend it." in done.stderr
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error():

@@ -68,7 +68,7 @@ def test_a_seed_that_fails_stops_no_other_and_all_are_continued(three_seeds, tmp
     for name in ("summary.json", "run_5/summary.json"):
         (run / name).unlink()
     (run / "run_5/checkpoints/last.pt").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="failed runs run_5"):
+    with pytest.raises(InputError, match="failed runs: run_5"):
         resume(run)
     assert "last.pt" in (run / "run_5/output.txt").read_text()
     assert not (run / "summary.json").exists() and (run / "run_6/summary.json").exists()

@@ -25,8 +25,9 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     try:
         try:
             sys.exit(main())
-        finally:
+        except SystemExit:
             sys.stdout.flush()  # here, where a closed pipe can be handled
+            raise
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         sys.exit(WRONG_INPUT)

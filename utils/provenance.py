@@ -96,7 +96,8 @@ def provenance_of(kind: str, splits: Mapping[str, Any], sources: Mapping[str, st
 
 def write_provenance(folder: Path, record: Provenance) -> None:
     """Write `provenance.json`; command, commit and package versions are this process's unless the record has them."""
-    called = f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".rstrip()
+    name = sys.argv[0] if sys.argv[0].startswith("python -m ") else shlex.quote(sys.argv[0])
+    called = f"{name} {shlex.join(sys.argv[1:])}".rstrip()
     command, of_packages = record.command or called, record.versions or versions(*PACKAGES)
     code = {} if record.commit else state_of_code(ROOT)
     record = replace(record, command=command, versions=of_packages, **code)

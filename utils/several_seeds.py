@@ -59,7 +59,7 @@ def train_seeds(script: Path, settings: Settings, name: str, on_gpu: bool) -> Pa
     if not on_gpu and jobs > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     if failed := _run_all(script, waiting, jobs, environment, log.info):
-        found = f"failed runs {', '.join(folder.name for folder in failed)} (see {failed[0] / OUTPUT_FILE})"
+        found = f"failed runs: {', '.join(folder.name for folder in failed)} (see {failed[0] / OUTPUT_FILE})"
         raise InputError(run_dir, found, "successful runs", f"Continue them with --resume {run_dir}.")
     folders = seed_folders(run_dir, first_seed, num_runs)
     finish_run(run_dir, {folder.name: json.loads((folder / SUMMARY_FILE).read_text()) for folder in folders})

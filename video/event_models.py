@@ -69,7 +69,8 @@ def trained_model(
         way_out = "Choose a run of train_transformer.py or --networks clip_clap, or leave out --events."
         raise InputError("--events", "a HAN, which has fixed classes", "a temporal transformer", way_out)
     real = {f"{name} features" for name in PACKED}  # unpublished ones, which need no warning
-    marks = ", ".join(mark for mark in description.note.split(", ") if mark not in real)
+    marks = dict.fromkeys(mark.rpartition(": ")[2] for mark in description.note.split(", ") if mark)  # of any stage
+    marks = ", ".join(mark for mark in marks if mark not in real)
     note = f"The model was trained on {marks}." if marks else ""
     if "simulated" in note:
         note += " Its predictions are meaningless on real videos."

@@ -28,7 +28,7 @@ class ReferenceWeights:
     early_tokens: float  # weight of the class tokens' loss in the first epochs
     tokens: float  # the same in later epochs
     anchor_reaches: float  # lowest probability of the anchor that confirms a label
-    confident: tuple[float, float]  # reference probabilities outside this open interval guide
+    confident: tuple[float, float]  # reference probabilities outside this open interval guide the anchor
     contrastive: float  # weight of the contrastive loss
 
 

@@ -25,7 +25,7 @@ class MABaseLosses(HANLosses):
 
     contrastive_weight: NonNegativeFloat = 1.0  # weight of the contrastive loss
     contrastive_temperature: PositiveFloat = 0.2  # temperature of the contrastive loss
-    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1  # s: the target of the own second is 1 - s
+    contrastive_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1  # s: the target of the same second is 1 - s
 
 
 @settings_group

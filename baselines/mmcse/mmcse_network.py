@@ -112,8 +112,8 @@ class MMCSELayer(nn.Module):
     def forward(self, x: Tensor, other: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Update one modality, (B, T, C, E), and return its attention maps to itself and to the other, (B, T, C, C).
 
-        The feed-forward layer has no residual connection, and what is attended in the other modality reaches the output
-        only through a gate (released code). Maps are means over heads.
+        The feed-forward layer has no residual connection, and what is attended to in the other modality reaches the
+        output only through a gate (released code). Maps are means over heads.
         """
         within, own_map = self.attend(self.SECM_1["attn"], x, x)
         across, other_map = self.attend(self.SECM_2["attn"], x, other)

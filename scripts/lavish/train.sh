@@ -13,7 +13,7 @@ OUTPUT_DIR=${OUTPUT_DIR:-temp_train_logs}
 
 # shellcheck source=scripts/python.sh
 source scripts/python.sh
-[[ " $* " == *" --resume "* ]] && exec "$PYTHON" -m lavish.train_classifier "$@" # with the settings and folders of that run
+[[ " $* " == *" --resume"[\ =]* ]] && exec "$PYTHON" -m lavish.train_classifier "$@" # with the settings and folders of that run
 "$PYTHON" -m lavish.train_classifier ${CONFIG:+--config "$CONFIG"} --data_dir "$DATA_DIR" \
     --annotations_dir "$ANNOTATIONS_DIR" --packed_dir "$PACKED_DIR" --output_dir "$OUTPUT_DIR" \
     ${BACKBONE_WEIGHTS:+--backbone_weights "$BACKBONE_WEIGHTS"} --dataset "$DATASET" "$@"

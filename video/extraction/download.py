@@ -52,11 +52,11 @@ class Download:
 
     @property
     def mark(self) -> Path:
-        """Return the path of the marker of an archive that was unpacked and removed."""
+        """Return the path of the marker of an archive that was unpacked."""
         return self.path.with_name(f".{self.path.name}.done")
 
     def is_there(self) -> bool:
-        """Return whether the file exists, or has been unpacked."""
+        """Return whether the file exists or, for an archive, has been unpacked."""
         return self.mark.exists() if self.unpack else self.path.exists()
 
 
@@ -192,7 +192,7 @@ def _unpack(archive: Path, folder: Path, name: str) -> None:
         raise write_error(folder, error, "Run this again; the archive is kept.") from error
     except (zipfile.BadZipFile, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise InputError(
-            archive, f"no readable archive ({error})", "a zip file", "Delete it, and run this again."
+            archive, f"no readable archive ({error})", "a zip file", "Delete it if it exists, and run this again."
         ) from error
 
 
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             failed += 1
-            if type(error.__cause__) is urllib.error.URLError:  # no connection: do not wait for every other file
+            if type(error.__cause__) is urllib.error.URLError:  # no connection: do not wait for the remaining files
                 waits = WAITS[-1:]
     for line in by_hand:
         print(line)

@@ -200,7 +200,7 @@ def fetch_light_weights(weights_dir: Path) -> None:
         try:
             fetch(replace(download_of(name), path=weights_dir / WEIGHTS[name]))
         except InputError as error:
-            raise absent_weights(absent, weights_dir, f" ({name}: {error.found})") from error
+            raise absent_weights(absent[absent.index(name) :], weights_dir, f" ({name}: {error.found})") from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -306,7 +306,7 @@ class FeatureNetwork:
 def build_networks(
     features: list[str], source: Source, device: torch.device, precision: str
 ) -> dict[str, FeatureNetwork]:
-    """Return the networks of some features on a device. Raises InputError as `build_network` does, or `weights_of`."""
+    """Return the networks of features on a device. Raises InputError for all absent weights, and as `build_network`."""
     if source.drawn is None:
         backends = {name: source.backend(name) for name in features if name in NETWORKS}
         absent = [name for name, of in backends.items() if existing_weights(name, source.weights_dir, of) is None]
