@@ -48,7 +48,8 @@ STAGE_3 = {
         *("--method", "mmcse", "--num_layers", "1", "--event_dim", "8", "--num_classes", "4", "--cmrc", "1"),
     ),
 }
-PACKED_BEFORE = ("train_mmcse_on_combinations", "test_han")  # the other stages are killed while they pack
+# The stages before these are killed while they pack.
+PACKED_BEFORE = ("train_mmcse_on_combinations", "test_han", "find_noise_ratios", "find_exchange", "refine_labels")
 TRAINED = ("checkpoints/last.pt", "checkpoints/checkpoint_best.pt", "checkpoints/checkpoint_epoch_001.pt")
 
 
@@ -108,13 +109,12 @@ def pack_clips(shared: Path, folder: Path) -> None:
 
 
 def make_labels(command: ModuleType, shared: Path, folder: Path) -> None:
-    base = ("--checkpoint_dir", str(newest(shared / "runs", "HAN_")), "--packed_dir", str(folder / "packed"))
+    base = ("--checkpoint_dir", str(newest(shared / "runs", "HAN_")))
     command.main([*base, "--device", "cpu", "--output_dir", str(folder / "labels")])
 
 
 def refine(shared: Path, folder: Path) -> None:
-    where = ("--data_dir", str(shared / "LLP"), "--packed_dir", str(folder / "packed"))
-    refine_labels.main([*where, "--device", "cpu", "--output_dir", str(folder / "labels")])
+    refine_labels.main(["--data_dir", str(shared / "LLP"), "--device", "cpu", "--output_dir", str(folder / "labels")])
 
 
 def export(shared: Path, folder: Path) -> None:
