@@ -198,10 +198,16 @@ def test_features_of_other_widths_are_refused(tmp_path: Path, clip: Path):
         parse(clip, run, tmp_path / "out")
 
 
+def test_a_video_without_events_says_how_to_see_more(tmp_path: Path, clip: Path, capsys: pytest.CaptureFixture):
+    assert parse(clip, han_run(tmp_path / "run"), tmp_path / "out", "--threshold", 0.999)["spans"] == []
+    assert "no event above 0.999: lower the threshold" in capsys.readouterr().out
+
+
 def test_a_video_that_is_not_there_or_damaged_is_refused(tmp_path: Path):
     run = han_run(tmp_path / "run")
-    with pytest.raises(InputError, match=r"nothing\.mp4"):
-        parse(tmp_path / "nothing.mp4", run, tmp_path / "out")
+    for weights in ([], ["--weights_dir", tmp_path / "none"]):  # before weights are looked for
+        with pytest.raises(InputError, match=r"nothing\.mp4: found no such file"):
+            parse(tmp_path / "nothing.mp4", run, tmp_path / "out", *weights)
     (tmp_path / "damaged.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match=r"damaged\.mp4"):
         parse(tmp_path / "damaged.mp4", run, tmp_path / "out")
